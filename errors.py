@@ -1,0 +1,56 @@
+"""The errors a user can meet, each with the exit code the command line ends with.
+
+An error's text is one line that names the thing, its value and the way out.
+"""
+
+from typing import ClassVar
+
+
+class AalbertError(Exception):
+    """Something the user can put right; the command line prints its text and exits."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(AalbertError):
+    """An option, a configuration file or a combination of settings is wrong."""
+
+    exit_code = 2
+
+
+class InputError(AalbertError):
+    """An input is missing, or its layout is not what was expected."""
+
+    exit_code = 3
+
+
+class IntegrityError(AalbertError):
+    """Data or weights on disk are not what their index or checksum says."""
+
+    exit_code = 4
+
+
+class TooManySkippedError(AalbertError):
+    """More inputs were unusable than `--max-skipped` allows."""
+
+    exit_code = 5
+
+
+class OutputInUseError(AalbertError):
+    """The output folder holds something else, or another process works in it."""
+
+    exit_code = 6
+
+
+class StorageError(AalbertError):
+    """No space is left, or there is no permission to write."""
+
+    exit_code = 7
+
+
+class InterruptedRunError(AalbertError):
+    """A signal ended the run after its state was saved."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -1,0 +1,1 @@
+"""What a checkpoint holds: front end, encoder, heads, and how they are saved and loaded."""

@@ -1,0 +1,92 @@
+"""What a corpus gives to `prepare`: its utterances, and what else travels with them."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aalbert.errors import InputError
+
+AUDIO_SUFFIXES = frozenset({".flac", ".wav", ".ogg", ".opus", ".mp3", ".sph", ".m4a", ".aiff"})
+# macOS writes one of these beside every file on a foreign disk; they are never audio.
+APPLE_DOUBLE_PREFIX = "._"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One audio file and what the corpus says of it. The key is unique and has no dots."""
+
+    key: str
+    split: str
+    path: Path
+    size: int
+    speaker: str | None = None
+    fields: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """An input that was not taken, with the reason."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A corpus as found on disk.
+
+    `fields` names the text columns of its utterances; `attachments` are files to
+    carry along (name in the dataset -> file); `notes` is what the user should know.
+    """
+
+    name: str
+    root: Path
+    fields: tuple[str, ...]
+    utterances: tuple[Utterance, ...]
+    skipped: tuple[Skip, ...] = ()
+    attachments: Mapping[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    licence: str = "unknown"
+
+
+def find_audio(folder: Path) -> Iterator[Path]:
+    """Yield the audio files below a folder in a fixed order, without macOS side files."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX):
+                yield Path(parent, name)
+
+
+def require_folder(folder: Path, expected: str) -> None:
+    """Raise `InputError` when there is no such folder."""
+    if not folder.exists():
+        raise InputError(f"there is no folder {folder}: expected {expected}")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: expected {expected}")
+
+
+def wrong_folder(folder: Path, expected: str, meant: str | None) -> InputError:
+    """Return the error for a folder that is not the corpus: expected, found, probably meant."""
+    message = f"{folder} is not what was expected. Expected: {expected}. Found: {listing(folder)}."
+    return InputError(f"{message} Did you mean {meant}?" if meant else message)
+
+
+def listing(folder: Path, limit: int = 6) -> str:
+    """Name the first few entries of a folder."""
+    names = sorted(
+        entry.name + ("/" if entry.is_dir() else "")
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".")
+    )
+    if not names:
+        return "an empty folder"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def first_folder(candidates: Iterable[Path]) -> Path | None:
+    """Return the first of these that is a folder."""
+    return next((candidate for candidate in candidates if candidate.is_dir()), None)

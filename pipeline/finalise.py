@@ -1,0 +1,140 @@
+"""The end of a `prepare`: indexes, list of skipped inputs, dataset card, and then the manifest."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+from numpy.typing import NDArray
+
+from aalbert.errors import InputError
+from aalbert.files import file_digest, write_text
+from aalbert.pipeline.card import dataset_card
+from aalbert.pipeline.corpus import Corpus, Skip
+from aalbert.pipeline.plan import PrepareConfig, ShardTask
+from aalbert.pipeline.task import WORK_FOLDER, read_fragment
+from aalbert.shards.index import write_index
+from aalbert.shards.manifest import (
+    FeatureStatistics,
+    FileRecord,
+    Manifest,
+    ShardRecord,
+    SplitRecord,
+)
+
+SKIPPED_NAME = "skipped.jsonl"
+SOFTWARE = ("aalbert", "torch", "torchaudio", "numpy", "soundfile")
+
+
+def finalise(
+    corpus: Corpus, config: PrepareConfig, tasks: list[ShardTask], out: Path, plan: str
+) -> Manifest:
+    """Turn finished shards into a finished dataset and return its manifest."""
+    fragments = {task.name: read_fragment(out, task) for task in tasks}
+    tables = {name: table for name, (table, _) in fragments.items()}
+    skipped = [*corpus.skipped, *(skip for _, skips in fragments.values() for skip in skips)]
+    if not any(table.num_rows for table in tables.values()):
+        raise InputError(
+            f"none of the {len(skipped)} audio files can be used; "
+            f"for example {skipped[0].source}: {skipped[0].reason}"
+        )
+    write_skipped(out / SKIPPED_NAME, skipped)
+    splits = {
+        split: finalise_split(out, split, list(group), tables)
+        for split, group in groupby(tasks, key=lambda task: task.split)
+    }
+    everything = pa.concat_tables(list(tables.values()))
+    manifest = Manifest(
+        corpus=corpus.name,
+        features={settings.kind: settings for settings in config.features},
+        statistics={
+            settings.kind: corpus_statistics(everything, settings.kind)
+            for settings in config.features
+        },
+        splits=splits,
+        skipped=len(skipped),
+        plan_fingerprint=plan,
+        attachments=carry_along(corpus.attachments, out),
+        software=software_versions(),
+    )
+    write_text(out / "README.md", dataset_card(manifest, corpus, skipped))
+    manifest.write(out)
+    shutil.rmtree(out / WORK_FOLDER)
+    return manifest
+
+
+def finalise_split(
+    out: Path, split: str, tasks: list[ShardTask], tables: Mapping[str, pa.Table]
+) -> SplitRecord:
+    """Write the index of a split and record it and its shards."""
+    table = pa.concat_tables([tables[task.name] for task in tasks]).combine_chunks()
+    index = Path("index") / f"{split}.arrow"
+    write_index(out / index, table)
+    sample_rate = tasks[0].config.features[0].sample_rate
+    return SplitRecord(
+        index=record_file(out, index),
+        shards=tuple(
+            ShardRecord(
+                **asdict(record_file(out, Path(f"{task.name}.tar"))),
+                utterances=tables[task.name].num_rows,
+            )
+            for task in tasks
+        ),
+        utterances=table.num_rows,
+        hours=sum(table.column("samples").to_pylist()) / sample_rate / 3600,
+        speakers=len(set(table.column("speaker").to_pylist()) - {None}),
+    )
+
+
+def record_file(out: Path, path: Path) -> FileRecord:
+    """Record the size and hash of a file of the dataset."""
+    full = out / path
+    return FileRecord(path=path.as_posix(), size=full.stat().st_size, xxh3=file_digest(full))
+
+
+def corpus_statistics(table: pa.Table, feature: str) -> FeatureStatistics:
+    """Pool the utterances' means and deviations into those of all frames together.
+
+    Pooling is over frames: `E[x^2] = sum n (std^2 + mean^2) / sum n`.
+    """
+    frames = table.column(f"{feature}_frames").to_numpy().astype(np.float64)[:, None]
+    means = vectors(table, f"{feature}_mean")
+    deviations = vectors(table, f"{feature}_std")
+    mean = (frames * means).sum(axis=0) / frames.sum()
+    square = (frames * (deviations**2 + means**2)).sum(axis=0) / frames.sum()
+    std = np.sqrt(np.maximum(0, square - mean**2))
+    return FeatureStatistics(
+        frames=int(frames.sum()), mean=tuple(mean.tolist()), std=tuple(std.tolist())
+    )
+
+
+def vectors(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """Return a column of fixed-size lists as `(rows, dims)`."""
+    values = table.column(column).combine_chunks()
+    numbers: NDArray[np.float64] = values.flatten().to_numpy().astype(np.float64)
+    return numbers.reshape(len(values), -1)
+
+
+def write_skipped(path: Path, skipped: list[Skip]) -> None:
+    """Write the list of inputs that were not taken, one JSON document a line."""
+    lines = sorted(json.dumps(asdict(skip), ensure_ascii=False) + "\n" for skip in skipped)
+    write_text(path, "".join(lines))
+
+
+def carry_along(attachments: Mapping[str, Path], out: Path) -> tuple[FileRecord, ...]:
+    """Copy the corpus's own files, such as trial lists, into the dataset."""
+    for name, source in attachments.items():
+        write_text(out / name, source.read_text("utf-8"))
+    return tuple(record_file(out, Path(name)) for name in attachments)
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what decided the bytes."""
+    versions = {name: version(name) for name in SOFTWARE}
+    return {**versions, "libsndfile": soundfile.__libsndfile_version__}

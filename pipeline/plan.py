@@ -1,0 +1,134 @@
+"""The plan of a `prepare`: which utterance goes into which shard. A pure function of the inputs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+import xxhash
+
+from aalbert.errors import InputError
+from aalbert.pipeline.corpus import Corpus, Utterance
+from aalbert.shards.settings import FeatureSettings, fingerprint
+
+# Typical bytes per second of 16 kHz speech; it decides only how large shards become.
+BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
+COMPRESSED_BYTES_PER_SECOND = 8_000
+STORED_BYTES_PER_NUMBER = 2
+# A small split is cut into up to this many shards, so that several workers have work.
+PIECES = 16
+SMALLEST_PIECE_BYTES = 2**21
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """What `prepare` computes and how it cuts it into shards."""
+
+    features: tuple[FeatureSettings, ...]
+    shard_bytes: int = 256 * 2**20
+    strict_audio: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """One shard to write. It names everything it needs, so any process can do it."""
+
+    split: str
+    shard: int
+    utterances: tuple[Utterance, ...]
+    fields: tuple[str, ...]
+    root: str
+    config: PrepareConfig
+
+    @property
+    def name(self) -> str:
+        """The path of the shard inside the dataset, without suffix."""
+        return f"{self.split}/{self.shard:06d}"
+
+
+def make_plan(corpus: Corpus, config: PrepareConfig) -> list[ShardTask]:
+    """Distribute the utterances of every split over shards.
+
+    The order is that of a hash of the key, so that each shard is a random sample of
+    its split: whoever streams shards one after another meets all speakers.
+    """
+    check_keys(corpus)
+    ordered = sorted(corpus.utterances, key=lambda utterance: (utterance.split, draw(utterance)))
+    return [
+        ShardTask(
+            split=split,
+            shard=number,
+            utterances=piece,
+            fields=corpus.fields,
+            root=str(corpus.root),
+            config=config,
+        )
+        for split, group in groupby(ordered, key=lambda utterance: utterance.split)
+        for number, piece in enumerate(cut_split(tuple(group), config))
+    ]
+
+
+def plan_fingerprint(corpus: Corpus, config: PrepareConfig) -> str:
+    """Hash everything that decides the bytes of the dataset, the audio files by their sizes."""
+    document: dict[str, Any] = {
+        "corpus": corpus.name,
+        "config": asdict(config),
+        "skipped": [asdict(skip) for skip in corpus.skipped],
+        "utterances": [
+            [
+                utterance.key,
+                utterance.split,
+                utterance.path.relative_to(corpus.root).as_posix(),
+                utterance.size,
+                utterance.speaker,
+                dict(utterance.fields),
+            ]
+            for utterance in corpus.utterances
+        ],
+    }
+    return fingerprint(document)
+
+
+def check_keys(corpus: Corpus) -> None:
+    """Refuse a corpus in which two files would have the same key."""
+    paths: dict[str, Utterance] = {}
+    for utterance in corpus.utterances:
+        if other := paths.get(utterance.key):
+            raise InputError(
+                f"two files have the key '{utterance.key}': {other.path} and {utterance.path}; "
+                "remove one of them"
+            )
+        paths[utterance.key] = utterance
+
+
+def draw(utterance: Utterance) -> int:
+    """Return a number that looks random and depends on the key alone."""
+    return xxhash.xxh3_64_intdigest(utterance.key.encode("utf-8"))
+
+
+def cut_split(
+    utterances: tuple[Utterance, ...], config: PrepareConfig
+) -> list[tuple[Utterance, ...]]:
+    """Cut the utterances of a split into shards of about equal stored size."""
+    sizes = [stored_bytes(utterance, config.features) for utterance in utterances]
+    total = sum(sizes)
+    count = max(
+        math.ceil(total / config.shard_bytes),
+        min(PIECES, math.ceil(total / SMALLEST_PIECE_BYTES)),
+    )
+    pieces: list[list[Utterance]] = [[] for _ in range(count)]
+    before = 0.0
+    for utterance, size in zip(utterances, sizes, strict=True):
+        pieces[min(count - 1, int(before * count / total))].append(utterance)
+        before += size
+    return [tuple(piece) for piece in pieces if piece]
+
+
+def stored_bytes(utterance: Utterance, features: Sequence[FeatureSettings]) -> float:
+    """Estimate the bytes of an utterance's features from the size of its file."""
+    rate = BYTES_PER_SECOND.get(utterance.path.suffix.lower(), COMPRESSED_BYTES_PER_SECOND)
+    numbers_per_second = sum(
+        settings.dims * 1000 / settings.frame_shift_ms for settings in features
+    )
+    return max(1, utterance.size) / rate * numbers_per_second * STORED_BYTES_PER_NUMBER

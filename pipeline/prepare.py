@@ -1,0 +1,112 @@
+"""`prepare`: plan the shards of a corpus, compute them, and finish the dataset."""
+
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
+from aalbert.files import write_json
+from aalbert.pipeline.corpus import Corpus
+from aalbert.pipeline.finalise import SKIPPED_NAME, finalise
+from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
+from aalbert.pipeline.pool import run_tasks
+from aalbert.pipeline.task import WORK_FOLDER, TaskReport
+from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
+
+PLAN_NAME = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareLimits:
+    """How a `prepare` runs, none of which changes a byte of what it makes."""
+
+    workers: int = os.cpu_count() or 1
+    max_skipped: float = 0.001
+
+
+def prepare(corpus: Corpus, out: Path, config: PrepareConfig, limits: PrepareLimits) -> Manifest:
+    """Compute the features of a corpus into shards below `out` and return the manifest.
+
+    What was done before an interruption is kept, and a finished dataset is left as it
+    is. Raises `OutputInUseError` when `out` holds something else, and
+    `TooManySkippedError` when more inputs were unusable than `limits` allows.
+    """
+    if not corpus.utterances:
+        raise InputError(f"no audio files below {corpus.root}")
+    plan = plan_fingerprint(corpus, config)
+    if is_finished(out, plan):
+        return read_manifest(out)
+    open_work_folder(out, plan)
+    tasks = make_plan(corpus, config)
+    compute(tasks, out, limits.workers, total_files=len(corpus.utterances))
+    manifest = finalise(corpus, config, tasks, out, plan)
+    check_skipped(out, manifest, limits.max_skipped)
+    return manifest
+
+
+def is_finished(out: Path, plan: str) -> bool:
+    """Say whether `out` already holds this very dataset; raise when it holds another."""
+    if not (out / MANIFEST_NAME).is_file():
+        return False
+    if read_manifest(out).plan_fingerprint != plan:
+        raise OutputInUseError(
+            f"{out} holds a dataset made from other files or settings: "
+            "choose another --out, or delete it first"
+        )
+    return True
+
+
+def open_work_folder(out: Path, plan: str) -> None:
+    """Claim `out` for this plan, or continue an interrupted run of it."""
+    record = out / WORK_FOLDER / PLAN_NAME
+    if record.is_file():
+        if json.loads(record.read_text("utf-8"))["plan_fingerprint"] != plan:
+            raise OutputInUseError(
+                f"{out} holds an unfinished 'prepare' of other files or settings: "
+                "choose another --out, or delete it first"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise OutputInUseError(f"{out} is not empty and not a dataset: choose another --out")
+    write_json(record, {"plan_fingerprint": plan})
+
+
+def compute(tasks: list[ShardTask], out: Path, workers: int, total_files: int) -> None:
+    """Run the tasks with a progress bar on stderr."""
+    seconds = 0.0
+    skipped = 0
+    with tqdm(total=total_files, unit="file", desc="prepare", file=sys.stderr) as bar:
+        for report in run_tasks(tasks, out, workers):
+            seconds += report.seconds
+            skipped += report.skipped
+            advance(bar, report, seconds, skipped)
+
+
+def advance(bar: "tqdm[NoReturn]", report: TaskReport, seconds: float, skipped: int) -> None:
+    """Show files, hours of audio, speed in times real time, and files skipped."""
+    elapsed = max(1e-9, bar.format_dict["elapsed"])
+    bar.set_postfix_str(
+        f"{seconds / 3600:.2f} h, {seconds / elapsed:,.0f} x real time, {skipped} skipped",
+        refresh=False,
+    )
+    bar.update(report.taken + report.skipped)
+
+
+def check_skipped(out: Path, manifest: Manifest, max_skipped: float) -> None:
+    """Raise when a larger share of the inputs (and more than one) was skipped than allowed."""
+    inputs = manifest.utterances + manifest.skipped
+    if manifest.skipped > max(1, max_skipped * inputs):
+        path = out / SKIPPED_NAME
+        reasons = Counter(json.loads(line)["reason"] for line in path.open(encoding="utf-8"))
+        reason, count = reasons.most_common(1)[0]
+        raise TooManySkippedError(
+            f"{manifest.skipped} of {inputs} inputs were skipped, more than --max-skipped "
+            f"{max_skipped:g} allows; most often ({count}): {reason}. The dataset is complete "
+            f"without them; see {path}"
+        )

@@ -1,0 +1,140 @@
+"""VoxCeleb1: `wav/SPEAKER/VIDEO/UTTERANCE.wav` with the official identification split."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from aalbert.errors import InputError
+from aalbert.pipeline.corpus import Corpus, Skip, Utterance, require_folder, wrong_folder
+
+# Where the folders of speakers lie: unpacked together, or dev and test apart as downloaded.
+AUDIO_FOLDERS = ("wav", "dev/wav", "test/wav", "vox1_dev_wav/wav", "vox1_test_wav/wav")
+SUFFIXES = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3")
+SPLITS = {"1": "train", "2": "dev", "3": "test"}
+LINE_PATTERN = re.compile(r"(?P<split>[123])\s+(?P<path>\S+/\S+/\S+)")
+METADATA_FIELDS = ("name", "gender", "nationality")
+SPLIT_FILE = "iden_split.txt"
+EXPECTED = f"a folder with wav/id10001/..., or dev/wav and test/wav, and {SPLIT_FILE}"
+LICENCE = "CC BY-SA 4.0 for the lists (VoxCeleb1); the recordings belong to their owners"
+
+
+def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
+    """Find the utterances that the split file lists below `root`.
+
+    A listed `.wav` is also found under another audio suffix, such as `.flac`. Listed
+    files that are not there are skipped with that reason. Raises `InputError` when
+    `root` is no VoxCeleb1 folder, or the split file is missing or not one.
+    """
+    require_folder(root, EXPECTED)
+    folders = [root / name for name in AUDIO_FOLDERS if (root / name).is_dir()]
+    if not folders:
+        raise wrong_folder(root, EXPECTED, probably_meant(root))
+    listed = read_split_file(find_split_file(root, split_file))
+    metadata = read_metadata(root / "vox1_meta.csv")
+    found = [locate(folders, split, path, metadata) for path, split in sorted(listed.items())]
+    utterances = tuple(item for item in found if isinstance(item, Utterance))
+    if not utterances:
+        raise InputError(
+            f"none of the {len(listed)} files that the split file lists is below "
+            f"{', '.join(map(str, folders))}: for example {min(listed)}"
+        )
+    trials = sorted(root.glob("veri_test*.txt"))
+    return Corpus(
+        name="voxceleb1",
+        root=root,
+        fields=("video", *METADATA_FIELDS),
+        utterances=utterances,
+        skipped=tuple(item for item in found if isinstance(item, Skip)),
+        attachments={f"trials/{path.name}": path for path in trials},
+        notes=()
+        if metadata
+        else (f"no vox1_meta.csv in {root}: name, gender, nationality unknown",),
+        licence=LICENCE,
+    )
+
+
+def probably_meant(root: Path) -> str | None:
+    """Guess which folder or command was meant when `root` holds no audio folder."""
+    if any(root.glob("id*/*/*")):
+        return str(root.parent.parent if root.parent.name in ("dev", "test") else root.parent)
+    for inner in sorted(root.glob("*/")):
+        if any((inner / name).is_dir() for name in AUDIO_FOLDERS):
+            return str(inner)
+    if (root / "SPEAKERS.TXT").exists() or any(root.glob("*-clean*/")):
+        return f"aalbert prepare librispeech {root}"
+    return None
+
+
+def find_split_file(root: Path, split_file: Path | None) -> Path:
+    """Return the split file: the given one, or the official one in `root`."""
+    path = split_file or root / SPLIT_FILE
+    if not path.is_file():
+        raise InputError(
+            f"there is no split file {path}: get {SPLIT_FILE} from the VoxCeleb site "
+            "(s3prl ships the same list as veri_test_class.txt) and put it there, "
+            "or name it with --split-file"
+        )
+    return path
+
+
+def read_split_file(path: Path) -> dict[str, str]:
+    """Read `1 id10001/VIDEO/00001.wav` lines (1 train, 2 dev, 3 test): path -> split."""
+    listed = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = LINE_PATTERN.fullmatch(line.strip())
+        if match is None:
+            raise InputError(
+                f"{path}:{number} is '{line.strip()[:80]}': expected "
+                "'SPLIT SPEAKER/VIDEO/FILE.wav' with SPLIT 1 (train), 2 (dev) or 3 (test)"
+            )
+        listed[match["path"]] = SPLITS[match["split"]]
+    if not listed:
+        raise InputError(f"{path} lists no files: expected lines '1 id10001/VIDEO/00001.wav'")
+    return listed
+
+
+def read_metadata(path: Path) -> dict[str, dict[str, str]]:
+    """Read `vox1_meta.csv` (tabs as in the official file, or commas), if it is there."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text("utf-8-sig").splitlines()
+    separator = "\t" if "\t" in lines[0] else ","
+    rows = [line.split(separator) for line in lines[1:] if line.strip()]
+    return {
+        speaker.strip(): {
+            "name": name.strip(),
+            "gender": gender.strip(),
+            "nationality": nationality.strip(),
+        }
+        for speaker, name, gender, nationality, *_ in rows
+    }
+
+
+def locate(
+    folders: list[Path], split: str, listed: str, metadata: dict[str, dict[str, str]]
+) -> Utterance | Skip:
+    """Return the utterance of a listed file, or why there is none."""
+    path = next(existing_files(folders, listed), None)
+    if path is None:
+        return Skip(source=listed, reason="listed in the split file, not on disk")
+    speaker, video, name = listed.split("/")[-3:]
+    person = metadata.get(speaker, {})
+    return Utterance(
+        key=f"{speaker}-{video}-{Path(name).stem}",
+        split=split,
+        path=path,
+        size=path.stat().st_size,
+        speaker=speaker,
+        fields={"video": video, **{name: person.get(name) for name in METADATA_FIELDS}},
+    )
+
+
+def existing_files(folders: list[Path], listed: str) -> Iterator[Path]:
+    """Yield the files a listed path may mean: in each folder, under each suffix."""
+    for folder in folders:
+        path = folder / listed
+        for suffix in dict.fromkeys((path.suffix, *SUFFIXES)):
+            if path.with_suffix(suffix).is_file():
+                yield path.with_suffix(suffix)

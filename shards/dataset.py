@@ -1,0 +1,156 @@
+"""Reading a dataset by index: shards mapped into memory, features as views into them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.shards.index import read_index
+from aalbert.shards.manifest import Manifest, SplitRecord, read_manifest
+
+STORED_DTYPE = np.dtype("<f2")
+
+
+@dataclass(frozen=True)
+class FeaturePlaces:
+    """Where the arrays of one feature lie in their shards, and their hashes; one entry a row."""
+
+    offset: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    xxh3: NDArray[np.int64]
+
+
+class Dataset:
+    """A folder made by `aalbert prepare`.
+
+    A row is the number of an utterance in `table`, the indexes of all splits one
+    after another. Opening reads the manifest, maps the indexes and checks that every
+    shard is there with its size; features are mapped when they are first asked for.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_manifest(self.folder)
+        splits = self.manifest.splits
+        self.table: pa.Table = pa.concat_tables(
+            [open_split(self.folder, split) for split in splits.values()]
+        ).combine_chunks()
+        self.shard_paths = [
+            self.folder / shard.path for split in splits.values() for shard in split.shards
+        ]
+        self._shard_of_row = self._column("shard") + self._first_shards()
+        self._places = {name: self._feature_places(name) for name in self.manifest.features}
+        self._map_shard = cache(map_shard)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def rows(self, splits: Iterable[str]) -> NDArray[np.int64]:
+        """Return the rows of all splits that match one of the patterns (`train*`, `dev-clean`).
+
+        Raises `ConfigError` when a pattern matches no split.
+        """
+        names = list(self.manifest.splits)
+        chosen: set[str] = set()
+        for pattern in splits:
+            matching = {name for name in names if fnmatchcase(name, pattern)}
+            if not matching:
+                raise ConfigError(
+                    f"{self.folder} has no split '{pattern}': it has {', '.join(names)}"
+                )
+            chosen |= matching
+        sizes = [split.utterances for split in self.manifest.splits.values()]
+        return np.flatnonzero(np.repeat([name in chosen for name in names], sizes))
+
+    def column(self, name: str) -> list[str | None]:
+        """Return a text column of the index for every row."""
+        if name not in self.table.column_names:
+            raise InputError(
+                f"{self.folder} has no column '{name}': it has {', '.join(self.table.column_names)}"
+            )
+        values: list[str | None] = self.table.column(name).to_pylist()
+        return values
+
+    def frames(self, feature: str) -> NDArray[np.int64]:
+        """Return the number of frames of every row."""
+        self.require_feature(feature)
+        return self._column(f"{feature}_frames")
+
+    def shards(self) -> NDArray[np.int64]:
+        """Return the number of the shard that holds every row, over all splits."""
+        return self._shard_of_row
+
+    def require_feature(self, feature: str) -> None:
+        """Raise `ConfigError` when the dataset does not store this feature."""
+        if feature not in self.manifest.features:
+            raise ConfigError(
+                f"{self.folder} has no feature '{feature}': it has "
+                f"{', '.join(self.manifest.features)}; prepare it with --feature {feature}"
+            )
+
+    def features(self, row: int, feature: str) -> NDArray[np.float16]:
+        """Return the features of a row as a view `(frames, dims)` into the mapped shard.
+
+        Raises `IntegrityError`, naming shard and key, when the bytes are not those
+        that were written.
+        """
+        path = self.shard_paths[self._shard_of_row[row]]
+        places = self._places[feature]
+        start = int(places.offset[row])
+        payload = self._map_shard(path)[start : start + int(places.bytes[row])]
+        if xxhash.xxh3_64_intdigest(payload.data) != int(places.xxh3[row]):
+            raise IntegrityError(
+                f"{path}: the {feature} of '{self.table.column('key')[row]}' is not what was "
+                "written (checksum); restore the shard or prepare the data again"
+            )
+        dims = self.manifest.features[feature].dims
+        return payload.view(STORED_DTYPE).reshape(-1, dims)
+
+    def _column(self, name: str) -> NDArray[np.int64]:
+        numbers: NDArray[np.int64] = self.table.column(name).to_numpy()
+        return numbers
+
+    def _feature_places(self, feature: str) -> FeaturePlaces:
+        return FeaturePlaces(
+            offset=self._column(f"{feature}_offset"),
+            bytes=self._column(f"{feature}_bytes"),
+            xxh3=self._column(f"{feature}_xxh3"),
+        )
+
+    def _first_shards(self) -> NDArray[np.int64]:
+        """Return, for every row, how many shards the splits before its own have."""
+        splits = list(self.manifest.splits.values())
+        first = np.cumsum([0, *(len(split.shards) for split in splits)])[:-1]
+        return np.repeat(first, [split.utterances for split in splits])
+
+
+def open_split(folder: Path, split: SplitRecord) -> pa.Table:
+    """Map the index of a split after checking it and its shards against the manifest."""
+    for record in (split.index, *split.shards):
+        path = folder / record.path
+        size = path.stat().st_size if path.is_file() else None
+        if size != record.size:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise IntegrityError(
+                f"{path} {found}, the manifest says {record.size} bytes; "
+                "restore it or prepare the data again"
+            )
+    table = read_index(folder / split.index.path)
+    if table.num_rows != split.utterances:
+        raise IntegrityError(
+            f"{folder / split.index.path} has {table.num_rows} rows, the manifest says "
+            f"{split.utterances}; restore it or prepare the data again"
+        )
+    return table
+
+
+def map_shard(path: Path) -> NDArray[np.uint8]:
+    """Map a shard into memory, read-only."""
+    return np.memmap(path, dtype=np.uint8, mode="r")

@@ -1,0 +1,77 @@
+"""The index: one Arrow row per utterance, with the place of its features in the shards."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from aalbert.errors import IntegrityError
+from aalbert.files import atomic_write
+
+FORMAT_VERSION = 1
+VERSION_KEY = b"aalbert_format_version"
+
+
+def index_schema(feature_dims: Mapping[str, int], fields: Iterable[str]) -> pa.Schema:
+    """Return the schema of an index with these features (name -> dims) and corpus fields."""
+    columns = [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("speaker", pa.string()),
+        pa.field("samples", pa.int64(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_sample_rate", pa.int32(), nullable=False),
+        pa.field("source_channels", pa.int32(), nullable=False),
+        pa.field("flags", pa.list_(pa.string()), nullable=False),
+    ]
+    columns += [pa.field(name, pa.string()) for name in fields]
+    for name, dims in feature_dims.items():
+        columns += feature_columns(name, dims)
+    return pa.schema(columns, metadata={VERSION_KEY: str(FORMAT_VERSION).encode()})
+
+
+def feature_columns(name: str, dims: int) -> list[pa.Field]:
+    """Return the columns that locate and describe one stored feature.
+
+    `offset` and `bytes` give the array itself, past its `.npy` header; `xxh3` is over
+    those bytes; `mean` and `std` are per dimension over the utterance's frames.
+    """
+    return [
+        pa.field(f"{name}_offset", pa.int64(), nullable=False),
+        pa.field(f"{name}_bytes", pa.int64(), nullable=False),
+        pa.field(f"{name}_frames", pa.int32(), nullable=False),
+        pa.field(f"{name}_xxh3", pa.uint64(), nullable=False),
+        pa.field(f"{name}_mean", pa.list_(pa.float32(), dims), nullable=False),
+        pa.field(f"{name}_std", pa.list_(pa.float32(), dims), nullable=False),
+    ]
+
+
+def write_index(path: Path, table: pa.Table) -> None:
+    """Write an index as an Arrow IPC file, finished or absent."""
+    with (
+        atomic_write(path) as stream,
+        pa.ipc.new_file(stream, table.schema) as writer,
+    ):
+        writer.write_table(table)
+
+
+def read_index(path: Path) -> pa.Table:
+    """Map an index into memory; `IntegrityError` when it is not one this version reads."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise IntegrityError(f"{path} is missing or damaged ({error}); prepare again") from error
+    version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+    if version != str(FORMAT_VERSION):
+        raise IntegrityError(
+            f"{path} has format version {version}, this aalbert reads {FORMAT_VERSION}; "
+            "prepare the data again or use the version that wrote it"
+        )
+    return table
+
+
+def rows_to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Turn rows into one table with one record batch."""
+    return pa.Table.from_pylist(rows, schema=schema).combine_chunks()

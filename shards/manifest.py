@@ -1,0 +1,169 @@
+"""The manifest: what a dataset folder holds. It is written last, so its presence means complete."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aalbert.errors import InputError, IntegrityError
+from aalbert.files import write_json
+from aalbert.shards.index import FORMAT_VERSION
+from aalbert.shards.settings import FeatureSettings, fingerprint, settings_from_dict
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_NAME = "aalbert-shards"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file of the dataset: its path inside the folder, size in bytes, XXH3-128."""
+
+    path: str
+    size: int
+    xxh3: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord(FileRecord):
+    """A shard and the number of utterances in it."""
+
+    utterances: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRecord:
+    """One split: its index, its shards in order, and how much speech it holds."""
+
+    index: FileRecord
+    shards: tuple[ShardRecord, ...]
+    utterances: int
+    hours: float
+    speakers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureStatistics:
+    """Mean and standard deviation per dimension over every frame of the dataset."""
+
+    frames: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything about a dataset that is not per utterance."""
+
+    corpus: str
+    features: Mapping[str, FeatureSettings]
+    statistics: Mapping[str, FeatureStatistics]
+    splits: Mapping[str, SplitRecord]
+    skipped: int
+    plan_fingerprint: str
+    attachments: tuple[FileRecord, ...] = ()
+    software: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def utterances(self) -> int:
+        """Utterances in all splits."""
+        return sum(split.utterances for split in self.splits.values())
+
+    @property
+    def hours(self) -> float:
+        """Hours of speech in all splits."""
+        return sum(split.hours for split in self.splits.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents: features, indexes and shards, not the software that wrote them."""
+        document = self.to_dict()
+        return fingerprint({name: document[name] for name in ("corpus", "features", "splits")})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as a JSON document, without its own fingerprint."""
+        return {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **asdict(self)}
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into the dataset folder."""
+        document = self.to_dict()
+        write_json(folder / MANIFEST_NAME, {**document, "fingerprint": self.fingerprint})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a dataset folder.
+
+    Raises `InputError` when the folder is no finished dataset, and `IntegrityError`
+    when the manifest is not what was written.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise InputError(missing_manifest_message(folder))
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        check_format(path, document)
+        manifest = manifest_from_dict(document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is damaged ({error}); prepare the data again") from error
+    if manifest.fingerprint != document["fingerprint"]:
+        raise IntegrityError(f"{path} was changed after it was written; prepare the data again")
+    return manifest
+
+
+def missing_manifest_message(folder: Path) -> str:
+    """Say why a folder without a manifest cannot be read, and what to do."""
+    if not folder.exists():
+        return (
+            f"there is no folder {folder}: make it with 'aalbert prepare CORPUS DIR --out {folder}'"
+        )
+    if any(folder.glob(f"*/{MANIFEST_NAME}")):
+        inner = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))
+        return f"{folder} is not a dataset but holds some: did you mean {folder / inner[0]}?"
+    return (
+        f"{folder} has no {MANIFEST_NAME}: it is not a dataset made by 'aalbert prepare', or its "
+        "'prepare' was interrupted (run the same command again to finish it)"
+    )
+
+
+def check_format(path: Path, document: dict[str, Any]) -> None:
+    """Refuse a manifest of another format or version."""
+    found = (document.get("format"), document.get("format_version"))
+    if found != (FORMAT_NAME, FORMAT_VERSION):
+        raise IntegrityError(
+            f"{path} has format {found[0]} version {found[1]}, this aalbert reads "
+            f"{FORMAT_NAME} version {FORMAT_VERSION}; prepare the data again"
+        )
+
+
+def manifest_from_dict(document: dict[str, Any]) -> Manifest:
+    """Build a manifest from its JSON document."""
+    return Manifest(
+        corpus=document["corpus"],
+        features={
+            name: settings_from_dict(settings) for name, settings in document["features"].items()
+        },
+        statistics={
+            name: FeatureStatistics(
+                frames=statistics["frames"],
+                mean=tuple(statistics["mean"]),
+                std=tuple(statistics["std"]),
+            )
+            for name, statistics in document["statistics"].items()
+        },
+        splits={name: split_from_dict(split) for name, split in document["splits"].items()},
+        skipped=document["skipped"],
+        plan_fingerprint=document["plan_fingerprint"],
+        attachments=tuple(FileRecord(**record) for record in document["attachments"]),
+        software=document["software"],
+    )
+
+
+def split_from_dict(document: dict[str, Any]) -> SplitRecord:
+    """Build the record of a split from its JSON document."""
+    return SplitRecord(
+        index=FileRecord(**document["index"]),
+        shards=tuple(ShardRecord(**record) for record in document["shards"]),
+        utterances=document["utterances"],
+        hours=document["hours"],
+        speakers=document["speakers"],
+    )

@@ -1,0 +1,106 @@
+"""Writing one shard: utterances in, a WebDataset tar and its index rows out."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from aalbert.files import atomic_write
+from aalbert.shards.index import index_schema, rows_to_table
+from aalbert.shards.tar import TarWriter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One utterance as it is stored: features `(frames, dims)` and what is known of it."""
+
+    key: str
+    split: str
+    speaker: str | None
+    samples: int
+    source: str
+    source_sample_rate: int
+    source_channels: int
+    features: Mapping[str, NDArray[np.float32]]
+    fields: Mapping[str, str | None] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what goes both into the index and into the sample's JSON member."""
+        return {
+            "key": self.key,
+            "split": self.split,
+            "speaker": self.speaker,
+            "samples": self.samples,
+            "source": self.source,
+            "source_sample_rate": self.source_sample_rate,
+            "source_channels": self.source_channels,
+            "flags": list(self.flags),
+            **self.fields,
+        }
+
+
+def write_shard(
+    path: Path,
+    samples: Iterable[Sample],
+    *,
+    shard: int,
+    feature_dims: Mapping[str, int],
+    fields: Iterable[str],
+) -> pa.Table:
+    """Write a shard, finished or absent, and return its index rows in the order of the samples."""
+    with atomic_write(path) as stream:
+        rows = write_samples(stream, samples, shard)
+    return rows_to_table(rows, index_schema(feature_dims, fields))
+
+
+def write_samples(stream: BinaryIO, samples: Iterable[Sample], shard: int) -> list[dict[str, Any]]:
+    """Write the members of every sample, sorted by name within it, and return index rows."""
+    writer = TarWriter(stream)
+    rows = []
+    for sample in samples:
+        row = {**sample.describe(), "shard": shard}
+        for name in sorted(sample.features):
+            row |= add_feature(writer, sample.key, name, sample.features[name])
+        writer.add(f"{sample.key}.json", encode_json(sample.describe()))
+        rows.append(row)
+    writer.finish()
+    return rows
+
+
+def add_feature(
+    writer: TarWriter, key: str, name: str, features: NDArray[np.float32]
+) -> dict[str, Any]:
+    """Store one feature as float16 and return the columns that describe it."""
+    stored = np.ascontiguousarray(features, dtype="<f2")
+    payload = encode_npy(stored)
+    array_bytes = stored.tobytes()
+    offset = writer.add(f"{key}.{name}.npy", payload)
+    values = stored.astype(np.float64)
+    return {
+        f"{name}_offset": offset + len(payload) - len(array_bytes),
+        f"{name}_bytes": len(array_bytes),
+        f"{name}_frames": len(stored),
+        f"{name}_xxh3": xxhash.xxh3_64_intdigest(array_bytes),
+        f"{name}_mean": values.mean(axis=0).astype(np.float32),
+        f"{name}_std": values.std(axis=0).astype(np.float32),
+    }
+
+
+def encode_npy(array: NDArray[np.float16]) -> bytes:
+    """Return an array as a `.npy` file without pickles."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def encode_json(document: dict[str, Any]) -> bytes:
+    """Return a JSON document on one line, keys sorted."""
+    return json.dumps(document, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -1,0 +1,1 @@
+"""Online work: configs, pretraining, downstream tasks, evaluation and reports."""
