@@ -1,8 +1,9 @@
 """Batches of features from a dataset, in a reproducible order that resumes where it was."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -26,12 +27,22 @@ class Batch:
 
     `features (batch, frames, dims)` is float16 as stored, zero past the end of each
     utterance; `lengths (batch,)` counts the real frames, `rows (batch,)` the
-    utterances' numbers in the dataset.
+    utterances' numbers in the dataset; `real_frames` is the sum of the lengths.
     """
 
     features: Tensor
     lengths: Tensor
     rows: Tensor
+    real_frames: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch with its tensors on a device."""
+        return replace(
+            self,
+            features=self.features.to(device),
+            lengths=self.lengths.to(device),
+            rows=self.rows.to(device),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +104,13 @@ class Loader:
     def batches(self) -> list[Rows]:
         """Return the rows of every batch of the current epoch."""
         if self._planned is None or self._planned[0] != self.epoch:
-            self._planned = (self.epoch, self._deal(self._plan()))
+            self._planned = (self.epoch, self._deal(self._plan(self.epoch)))
         return self._planned[1]
+
+    def epoch_ends(self, epochs: int) -> list[int]:
+        """Return how many batches there are up to the end of each of the first epochs."""
+        counts = (len(self._deal(self._plan(epoch))) for epoch in range(epochs))
+        return list(accumulate(counts))
 
     def read(self, rows: Rows) -> Batch:
         """Read the features of these rows into one padded batch."""
@@ -103,7 +119,12 @@ class Loader:
         features = np.zeros((len(rows), max(lengths), arrays[0].shape[1]), np.float16)
         for padded, array in zip(features, arrays, strict=True):
             padded[: len(array)] = array
-        return Batch(torch.from_numpy(features), torch.tensor(lengths), torch.from_numpy(rows))
+        return Batch(
+            features=torch.from_numpy(features),
+            lengths=torch.tensor(lengths),
+            rows=torch.from_numpy(rows),
+            real_frames=sum(lengths),
+        )
 
     def state_dict(self) -> dict[str, int]:
         """Return where the loader is."""
@@ -114,13 +135,13 @@ class Loader:
         self.epoch = state["epoch"]
         self.position = state["position"]
 
-    def _plan(self) -> list[Rows]:
+    def _plan(self, epoch: int) -> list[Rows]:
         order = self.config.order
         if not self.config.shuffle:
             return sorted_batches(self.rows, self._frames, order.frames_per_batch)
         shards = self.dataset.shards()[self.rows]
         return shuffled_batches(
-            self.rows, self._frames, shards, order, seed=self.config.seed, epoch=self.epoch
+            self.rows, self._frames, shards, order, seed=self.config.seed, epoch=epoch
         )
 
     def _cropped_frames(self) -> Rows:

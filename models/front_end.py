@@ -1,0 +1,160 @@
+"""The front end: stored features to model inputs, on the device, in float32 under any autocast."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# What s3prl adds to a standard deviation before it divides by it.
+STD_OFFSET = 1e-10
+
+Normalisation = Literal["utterance", "global", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndConfig:
+    """What happens to stored features before the encoder.
+
+    `deltas` of 1 appends first differences, 2 also second ones, by regression over
+    `delta_window` frames. `normalisation` is per utterance (mean and variance of its
+    own real frames), with the corpus's statistics, or none. `frames_stacked` frames
+    become one, end to end.
+    """
+
+    feature_dims: int = 80
+    deltas: int = 0
+    delta_window: int = 5
+    normalisation: Normalisation = "utterance"
+    frames_stacked: int = 1
+
+    @property
+    def frame_dims(self) -> int:
+        """Numbers per frame with deltas, before stacking."""
+        return self.feature_dims * (1 + self.deltas)
+
+    @property
+    def input_dims(self) -> int:
+        """Numbers per encoder frame."""
+        return self.frame_dims * self.frames_stacked
+
+    @property
+    def target_dims(self) -> int:
+        """Numbers per encoder frame to reconstruct: the features without deltas."""
+        return self.feature_dims * self.frames_stacked
+
+
+@dataclass(frozen=True)
+class FrontEndOutput:
+    """Encoder inputs `(batch, frames, input_dims)`, their lengths `(batch,)`, and targets.
+
+    `targets (batch, frames, target_dims)` are the same frames without deltas. Frames
+    past a length are zero.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Tensor
+
+
+class FrontEnd(nn.Module):
+    """Deltas, normalisation and stacking of features `(batch, frames, feature_dims)`.
+
+    `mean` and `std` `(feature_dims,)` are the corpus's statistics; they are saved with
+    the model and used when the normalisation is `global`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, config: FrontEndConfig, mean: Tensor | None = None, std: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        dims = config.feature_dims
+        self.register_buffer("mean", torch.zeros(dims) if mean is None else mean.float())
+        self.register_buffer("std", torch.ones(dims) if std is None else std.float())
+
+    def forward(self, features: Tensor, lengths: Tensor) -> FrontEndOutput:
+        """Return what the encoder reads and what it is to reconstruct."""
+        with torch.autocast(features.device.type, enabled=False):
+            real = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
+            frames = self.normalise(features.float() * real, lengths, real) * real
+            return FrontEndOutput(
+                inputs=stack_frames(frames, self.config.frames_stacked),
+                targets=stack_frames(
+                    frames[..., : self.config.feature_dims], self.config.frames_stacked
+                ),
+                lengths=(lengths // self.config.frames_stacked).clamp(min=1),
+            )
+
+    def normalise(self, features: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
+        """Append deltas and normalise every dimension; padding may get any value."""
+        config = self.config
+        if config.normalisation == "global":
+            features = (features - self.mean) / (self.std + STD_OFFSET)
+        frames = append_deltas(features, lengths, config.deltas, config.delta_window)
+        if config.normalisation == "utterance":
+            frames = normalise_utterances(frames, lengths, real)
+        return frames
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """Return `(batch, frames)`, true for real frames."""
+    return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def normalise_utterances(frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
+    """Give every dimension mean 0 and variance 1 over each utterance's real frames.
+
+    The standard deviation is the unbiased one, as s3prl computes it.
+    """
+    count = lengths.view(-1, 1, 1).float()
+    mean = (frames * real).sum(dim=1, keepdim=True) / count
+    deviations = (frames - mean) * real
+    variance = deviations.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)
+    return deviations / (variance.sqrt() + STD_OFFSET)
+
+
+def append_deltas(features: Tensor, lengths: Tensor, order: int, window: int) -> Tensor:
+    """Append `order` orders of deltas: `(batch, frames, dims * (1 + order))`."""
+    parts = [features]
+    for _ in range(order):
+        parts.append(deltas(parts[-1], lengths, window))
+    return torch.cat(parts, dim=-1)
+
+
+def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
+    """Return regression deltas `sum_n n (x[t+n] - x[t-n]) / (2 sum_n n^2)`.
+
+    The first and last real frame are repeated past the ends (HTK Book, 5.9), so
+    padding has no influence.
+    """
+    reach = (window - 1) // 2
+    time = torch.arange(features.shape[1], device=features.device)
+    last = (lengths - 1).unsqueeze(1)
+
+    def shifted(offset: int) -> Tensor:
+        places = (time + offset).clamp(min=0).expand(len(lengths), -1).minimum(last)
+        return features.gather(1, places.unsqueeze(-1).expand_as(features))
+
+    steps = range(1, reach + 1)
+    total = sum((n * (shifted(n) - shifted(-n)) for n in steps), torch.zeros_like(features))
+    return total / (2 * sum(n * n for n in steps))
+
+
+def stack_frames(frames: Tensor, count: int) -> Tensor:
+    """Join every `count` frames end to end: `(batch, frames // count, dims * count)`.
+
+    Frames left over at the end are dropped; an utterance shorter than one stack is
+    completed with zeros.
+    """
+    if count == 1:
+        return frames
+    batch, length, dims = frames.shape
+    if length < count:
+        frames = F.pad(frames, (0, 0, 0, count - length))
+    stacks = frames.shape[1] // count
+    return frames[:, : stacks * count].reshape(batch, stacks, count * dims)

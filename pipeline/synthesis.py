@@ -1,0 +1,220 @@
+"""Small synthetic corpora in the layouts of LibriSpeech and VoxCeleb1, for demos and tests.
+
+Every recording is a function of its place in the corpus, (seed, speaker, session, utterance): a
+speaker has one voice, a session (a LibriSpeech chapter, a VoxCeleb1 video) one channel. Numbers
+in a place start at 1, because generators seeded with (1, 2) and (1, 2, 0) are the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+
+from aalbert.pipeline.voice import draw_voice, speak
+
+SAMPLE_RATE = 16_000
+FIRST_VOXCELEB1_SPEAKER = 10_001
+TRAIN, DEV, TEST = 1, 2, 3
+EQUALISER_HZ = (60.0, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
+
+SPEAKERS_HEADER = """\
+; Some pipe(|) separated metadata about the readers of this synthetic corpus.
+;
+;ID  |SEX| SUBSET           |MINUTES| NAME
+"""
+META_HEADER = "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n"
+VIDEO_ID_LETTERS = list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+SYLLABLES = [onset + nucleus for onset in "BDFKLMNPRSTWZ" for nucleus in ("A", "EE", "O", "OO")]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A room and a microphone: gains at `EQUALISER_HZ`, then noise, then the level of the peak."""
+
+    gains_db: NDArray[np.float64]
+    noise_db: float
+    peak_db: float
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A VoxCeleb1 utterance: its numbers, its path below `wav/`, its part in identification."""
+
+    speaker: int
+    video: int
+    utterance: int
+    path: str
+    part: int
+
+
+def write_librispeech(
+    root: Path,
+    *,
+    speakers: int,
+    utterances_per_speaker: int,
+    seed: int,
+    seconds: tuple[float, float] = (3.0, 6.0),
+    subset: str = "train-clean-100",
+    first_speaker: int = 1000,
+) -> None:
+    """Write one subset, FLAC at 16 kHz, and enter its readers into `root`/SPEAKERS.TXT.
+
+    An utterance lasts between the two `seconds`; its transcript is nonsense, not what is said.
+    Further subsets may go to the same root with readers numbered from another `first_speaker`.
+    """
+    rows = []
+    chapter_sizes = [(utterances_per_speaker + 1) // 2, utterances_per_speaker // 2]
+    for speaker in range(first_speaker, first_speaker + speakers):
+        spoken_seconds = sum(
+            _write_chapter(root / subset, seed, speaker, 10 * speaker + part, size, seconds)
+            for part, size in enumerate(filter(None, chapter_sizes))
+        )
+        gender = draw_voice(default_rng([seed, speaker])).gender
+        minutes = f"{spoken_seconds / 60:<5.2f}"
+        rows.append(f"{speaker:<5}| {gender} | {subset:<16} | {minutes} | Voice {speaker}")
+    _enter_speakers(root / "SPEAKERS.TXT", rows)
+
+
+def write_voxceleb1(
+    root: Path,
+    *,
+    speakers: int,
+    videos_per_speaker: int,
+    utterances_per_video: int,
+    seed: int,
+    seconds: tuple[float, float] = (3.0, 5.0),
+) -> None:
+    """Write a corpus, 16-bit WAV at 16 kHz, with its lists: iden_split, vox1_meta, veri_test.
+
+    A speaker's last video is for the identification test, the last utterance of the video before
+    it for validation. Verification trials compare the speakers of the Set `test` (the last
+    quarter, at least two) across videos. Takes two speakers and two videos each, or more.
+    """
+    utterances = _plan_voxceleb1(speakers, videos_per_speaker, utterances_per_video, seed)
+    for each in utterances:
+        file = root / "wav" / each.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        place = (seed, each.speaker, each.video, each.utterance)
+        soundfile.write(file, _record(place, seconds), SAMPLE_RATE, subtype="PCM_16")
+
+    first_test_speaker = FIRST_VOXCELEB1_SPEAKER + speakers - max(2, speakers // 4)
+    tested = [each for each in utterances if each.speaker >= first_test_speaker]
+    split = "".join(f"{each.part} {each.path}\n" for each in utterances)
+    numbers = range(FIRST_VOXCELEB1_SPEAKER, FIRST_VOXCELEB1_SPEAKER + speakers)
+    rows = [_meta_row(seed, number, number >= first_test_speaker) for number in numbers]
+    (root / "iden_split.txt").write_text(split)
+    (root / "vox1_meta.csv").write_text(META_HEADER + "".join(rows))
+    (root / "veri_test.txt").write_text("".join(_trials(tested, default_rng([seed]))))
+
+
+def _draw_channel(rng: Generator) -> Channel:
+    """Draw a room and a microphone: an equaliser of a few dB, and noise."""
+    return Channel(
+        gains_db=rng.normal(0, 3.0, len(EQUALISER_HZ)),
+        noise_db=rng.uniform(-65, -45),
+        peak_db=rng.uniform(-12, -1),
+    )
+
+
+def _transmit(
+    samples: NDArray[np.float32], channel: Channel, rng: Generator
+) -> NDArray[np.float32]:
+    """Pass samples, (n,) at 16 kHz, through a channel: equalise, add white noise, set the peak."""
+    frequency_hz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    log_hz = np.log2(np.maximum(frequency_hz, EQUALISER_HZ[0]))
+    gains_db = np.interp(log_hz, np.log2(EQUALISER_HZ), channel.gains_db)
+    equalised = np.fft.irfft(np.fft.rfft(samples) * _amplitude(gains_db), len(samples))
+    noise = rng.standard_normal(len(samples)) * _amplitude(channel.noise_db)
+    heard = equalised + noise
+    heard *= _amplitude(channel.peak_db) / np.abs(heard).max()
+    return heard.astype(np.float32)
+
+
+def _amplitude(decibels: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    return np.power(10.0, np.asarray(decibels) / 20)
+
+
+def _record(place: Sequence[int], seconds: tuple[float, float]) -> NDArray[np.float32]:
+    """Make the samples of the utterance at (seed, speaker, session, utterance)."""
+    voice = draw_voice(default_rng(place[:2]))
+    channel = _draw_channel(default_rng(place[:3]))
+    rng = default_rng(place)
+    return _transmit(speak(voice, rng.uniform(*seconds), rng, SAMPLE_RATE), channel, rng)
+
+
+def _write_chapter(
+    folder: Path, seed: int, speaker: int, chapter: int, size: int, seconds: tuple[float, float]
+) -> float:
+    """Write the recordings and transcripts of a chapter; return how many seconds it lasts."""
+    folder = folder / str(speaker) / str(chapter)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, total = [], 0.0
+    for utterance in range(size):
+        name = f"{speaker}-{chapter}-{utterance:04}"
+        place = (seed, speaker, chapter, utterance + 1)
+        samples = _record(place, seconds)
+        soundfile.write(folder / f"{name}.flac", samples, SAMPLE_RATE, subtype="PCM_16")
+        duration = len(samples) / SAMPLE_RATE
+        lines.append(f"{name} {_transcript(duration, default_rng([*place, 1]))}\n")
+        total += duration
+    (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+    return total
+
+
+def _transcript(duration: float, rng: Generator) -> str:
+    """Make up words, two a second, of one to three syllables each."""
+    lengths = rng.integers(1, 4, round(2 * duration))
+    return " ".join("".join(rng.choice(SYLLABLES, length)) for length in lengths)
+
+
+def _enter_speakers(path: Path, rows: list[str]) -> None:
+    """Add rows to SPEAKERS.TXT in the order of reader numbers, replacing those of known readers."""
+    earlier = path.read_text().splitlines() if path.exists() else []
+    readers = {int(row.split("|")[0]): row for row in [*earlier, *rows] if row[0] != ";"}
+    path.write_text(SPEAKERS_HEADER + "".join(f"{readers[key]}\n" for key in sorted(readers)))
+
+
+def _plan_voxceleb1(speakers: int, videos: int, utterances: int, seed: int) -> list[Utterance]:
+    return [
+        Utterance(
+            speaker=speaker,
+            video=video,
+            utterance=utterance,
+            path=f"id{speaker}/{_video_id(seed, speaker, video)}/{utterance:05}.wav",
+            part=_part(videos - video, utterances - utterance),
+        )
+        for speaker in range(FIRST_VOXCELEB1_SPEAKER, FIRST_VOXCELEB1_SPEAKER + speakers)
+        for video in range(1, videos + 1)
+        for utterance in range(1, utterances + 1)
+    ]
+
+
+def _part(later_videos: int, later_utterances: int) -> int:
+    if later_videos == 0:
+        return TEST
+    return DEV if (later_videos, later_utterances) == (1, 0) else TRAIN
+
+
+def _video_id(seed: int, speaker: int, video: int) -> str:
+    return "".join(default_rng([seed, speaker, video]).choice(VIDEO_ID_LETTERS, 11))
+
+
+def _meta_row(seed: int, speaker: int, tested: bool) -> str:
+    gender = draw_voice(default_rng([seed, speaker])).gender.lower()
+    return f"id{speaker}\tVoice_{speaker}\t{gender}\tNowhere\t{'test' if tested else 'dev'}\n"
+
+
+def _trials(utterances: list[Utterance], rng: Generator) -> list[str]:
+    """Pair each utterance with one of another video of its speaker, and one of another speaker."""
+    lines = []
+    for each in utterances:
+        others = [other for other in utterances if other.speaker != each.speaker]
+        own = [o for o in utterances if o.speaker == each.speaker and o.video != each.video]
+        for same, candidates in ((1, own), (0, others)):
+            chosen = candidates[rng.integers(len(candidates))]
+            lines.append(f"{same} {each.path} {chosen.path}\n")
+    return lines

@@ -1,0 +1,116 @@
+"""The settings of training jobs. Defaults are here, recipes in `presets/`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aalbert.errors import ConfigError
+from aalbert.models.encoder import EncoderConfig
+from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.heads import LayerChoice
+from aalbert.train.masking import MaskingConfig
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """AdamW with a linear warm-up over `warmup_proportion` of the steps and a linear decay."""
+
+    learning_rate: float = 2e-4
+    warmup_proportion: float = 0.07
+    weight_decay: float = 0.01
+    gradient_clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or not 0 <= self.warmup_proportion < 1:
+            raise ConfigError(
+                f"optimiser.learning_rate {self.learning_rate} must be above 0 and "
+                f"optimiser.warmup_proportion {self.warmup_proportion} at least 0 and below 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainDataConfig:
+    """Which utterances are read, and how they are batched.
+
+    `splits` are names or patterns. A batch holds at most `batch_seconds` of audio with
+    its padding; utterances longer than `crop_seconds` are cropped at random. About
+    `validation_proportion` of the utterances are held out to measure the loss on.
+    """
+
+    splits: tuple[str, ...] = ("train*",)
+    feature: str = "logmel"
+    batch_seconds: float = 480.0
+    crop_seconds: float = 15.0
+    validation_proportion: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_seconds <= self.batch_seconds:
+            raise ConfigError(
+                f"data.crop_seconds {self.crop_seconds} must be above 0 and at most "
+                f"data.batch_seconds {self.batch_seconds}"
+            )
+        if not 0 < self.validation_proportion < 1:
+            raise ConfigError(
+                f"data.validation_proportion {self.validation_proportion} must be between 0 and 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """A pretraining run: masked reconstruction for a number of optimiser steps."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    steps: int = 1_000_000
+    validate_every_steps: int = 5_000
+    log_every_steps: int = 50
+    keep_checkpoints: int = 2
+    precision: Precision = "32-true"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(
+            steps=self.steps,
+            validate_every_steps=self.validate_every_steps,
+            log_every_steps=self.log_every_steps,
+            keep_checkpoints=self.keep_checkpoints,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownstreamConfig:
+    """Speaker identification with a frozen upstream, mean pooling and a linear head.
+
+    The head of the epoch with the best accuracy on `dev_split` is kept (the lower
+    loss decides between equals); `test_split` is read by `evaluate` alone.
+    """
+
+    layers: LayerChoice = "weighted"
+    untrained: bool = False
+    train_split: str = "train"
+    dev_split: str = "dev"
+    test_split: str = "test"
+    batch_seconds: float = 60.0
+    crop_seconds: float = 8.0
+    epochs: int = 60
+    learning_rate: float = 3e-2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            batch_seconds=self.batch_seconds,
+            crop_seconds=self.crop_seconds,
+        )
+
+
+def require_positive(**values: float) -> None:
+    """Raise `ConfigError` for the first value that is not above zero."""
+    for name, value in values.items():
+        if value <= 0:
+            raise ConfigError(f"{name} is {value}, it must be above 0")

@@ -1,0 +1,136 @@
+"""Pictures of results, as PNG data that a page can hold."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from aalbert.models.upstream import PretrainedModel
+from aalbert.train.masking import MaskingConfig, corrupt, draw_mask
+from aalbert.train.seeds import generator_of
+
+INK, ACCENT, QUIET = "#1f2933", "#0b7285", "#adb5bd"
+SECONDS_SHOWN = 4.0
+# Names become unreadable on the axes of a larger confusion matrix.
+LABELLED_SPEAKERS = 40
+
+
+def to_data_uri(figure: Figure) -> str:
+    """Return a figure as `data:image/png;base64,...`."""
+    return "data:image/png;base64," + base64.b64encode(to_png(figure)).decode("ascii")
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def confusion_figure(confusion: NDArray[np.int64], names: Sequence[str]) -> Figure:
+    """Draw how often each speaker (row) was taken for each (column), as a share of the row."""
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1, aspect="equal")
+    axes.set(xlabel="named", ylabel="speaking")
+    if len(names) <= LABELLED_SPEAKERS:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+    figure.colorbar(image, ax=axes, label="share of the speaker's utterances", shrink=0.8)
+    return figure
+
+
+def curve_figure(
+    measurements: Sequence[dict[str, Any]], series: dict[str, str], ylabel: str
+) -> Figure:
+    """Draw measured values over steps; `series` maps names of measurements to labels."""
+    figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, label), colour in zip(series.items(), (QUIET, ACCENT), strict=False):
+        points = [(row["step"], row[name]) for row in measurements if name in row]
+        axes.plot(*zip(*points, strict=True), label=label, color=colour)
+    axes.set(xlabel="step", ylabel=ylabel)
+    axes.legend(frameon=False)
+    tidy(axes)
+    return figure
+
+
+def layer_figure(weights: Sequence[float]) -> Figure:
+    """Draw how much the head listens to each hidden state."""
+    figure = Figure(figsize=(6.2, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    names = ["input", *(f"layer {number}" for number in range(1, len(weights)))]
+    axes.bar(names, weights, color=ACCENT)
+    axes.set(ylabel="weight in the mix", ylim=(0, 1))
+    tidy(axes)
+    return figure
+
+
+def reconstruction_figure(
+    model: PretrainedModel, features: NDArray[np.float16], masking: MaskingConfig
+) -> Figure:
+    """Draw an utterance `(frames, dims)`, what the model was given, and what it made of it."""
+    shift_ms = float(model.config.features["frame_shift_ms"])
+    shown = features[: round(SECONDS_SHOWN * 1000 / shift_ms)]
+    original, masked, predicted = reconstruct(model, torch.from_numpy(np.array(shown)), masking)
+    figure = Figure(figsize=(6.2, 6.0), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True)
+    low, high = np.percentile(original, [1, 99])
+    for axes, picture, title in zip(
+        panels,
+        (original, masked, predicted),
+        ("original", "given to the model: masked frames are blank", "masked frames reconstructed"),
+        strict=True,
+    ):
+        seconds = len(picture) * shift_ms / 1000
+        axes.imshow(
+            picture.T,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=low,
+            vmax=high,
+            extent=(0, seconds, 0, picture.shape[1]),
+        )
+        axes.set_title(title, fontsize=10, loc="left", color=INK)
+        axes.set_ylabel("mel band")
+    panels[-1].set_xlabel("seconds")
+    return figure
+
+
+@torch.no_grad()
+def reconstruct(
+    model: PretrainedModel, features: torch.Tensor, masking: MaskingConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return original, masked (NaN where hidden) and reconstructed frames `(frames, dims)`."""
+    prepared = model.upstream.front_end(features.unsqueeze(0), torch.tensor([len(features)]))
+    generator = generator_of("picture")
+    mask = draw_mask(prepared.lengths, prepared.inputs.shape[1], masking, generator)
+    zeros = MaskingConfig(
+        proportion=masking.proportion,
+        consecutive=masking.consecutive,
+        random_share=0.0,
+        keep_share=0.0,
+    )
+    given = corrupt(prepared.inputs, mask, prepared.lengths, zeros, generator)
+    predicted = model(given, prepared.lengths)
+    hidden = mask.unsqueeze(-1)
+    pictures = (
+        prepared.targets,
+        prepared.targets.masked_fill(hidden, float("nan")),
+        torch.where(hidden, predicted, prepared.targets),
+    )
+    dims = model.config.front_end.feature_dims
+    original, masked, filled = (picture.reshape(-1, dims).numpy() for picture in pictures)
+    return original, masked, filled
+
+
+def tidy(axes: Any) -> None:
+    """Leave only the axes that are read."""
+    axes.spines[["top", "right"]].set_visible(False)

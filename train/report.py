@@ -1,0 +1,224 @@
+"""The report: one HTML file, its tables and pictures inside, that asks for nothing from anywhere."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from aalbert.files import write_text
+from aalbert.models.upstream import PretrainedModel
+from aalbert.shards.dataset import Dataset
+from aalbert.train.configs import PretrainConfig
+from aalbert.train.evaluate import Evaluation, Result
+from aalbert.train.figures import (
+    confusion_figure,
+    curve_figure,
+    layer_figure,
+    reconstruction_figure,
+    to_data_uri,
+)
+from aalbert.train.run_folder import RunFolder
+from aalbert.train.settings import load_config
+
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff;
+       max-width: 46rem; margin: 0 auto; padding: 1rem; }}
+h1 {{ font-size: 1.6rem; line-height: 1.2; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
+.figure {{ font-size: 2.6rem; font-weight: 650; color: #0b7285; line-height: 1.1; }}
+img {{ max-width: 100%; height: auto; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; width: 100%; font-size: .92rem; }}
+th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb;
+         white-space: nowrap; font-variant-numeric: tabular-nums; }}
+th:first-child, td:first-child {{ text-align: left; white-space: normal; }}
+tr.this td {{ font-weight: 650; background: #e6f4f6; }}
+p.note {{ color: #52606d; font-size: .92rem; }}
+code {{ overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def write_reports(evaluations: Sequence[Evaluation]) -> None:
+    """Write the report of every run; each compares all runs that were evaluated together."""
+    results = [evaluation.result for evaluation in evaluations]
+    for evaluation in evaluations:
+        write_text(evaluation.run.report, report_page(evaluation, results))
+
+
+def report_page(evaluation: Evaluation, results: Sequence[Result]) -> str:
+    """Return the whole page for one run."""
+    result = evaluation.result
+    title = f"Speaker identification: {result.upstream_name}"
+    sections = [
+        headline(title, result),
+        section("Result", comparison_table(results, result.run), chance_note(result)),
+        section(
+            "Who is taken for whom",
+            picture(
+                to_data_uri(confusion_figure(evaluation.confusion, evaluation.model.speakers)),
+                "confusion matrix of the speakers",
+            ),
+            speaker_table(result),
+        ),
+        training_section(evaluation),
+        pretraining_section(result),
+        section("Made with", settings_table(result)),
+    ]
+    return PAGE.format(title=escape(title), body="\n".join(sections))
+
+
+def headline(title: str, result: Result) -> str:
+    """Return the first thing to read: the accuracy and how sure it is."""
+    low, high = result.accuracy_interval_95
+    return (
+        f"<h1>{escape(title)}</h1>\n"
+        f'<p class="figure">{percent(result.accuracy)}</p>\n'
+        f"<p>of {result.utterances} utterances of the {escape(result.split)} split are given to "
+        f"the right one of {result.speakers} speakers (95&nbsp;% interval {percent(low)} to "
+        f"{percent(high)}, percentile bootstrap over utterances).</p>"
+    )
+
+
+def comparison_table(results: Sequence[Result], this_run: str) -> str:
+    """Return one row per run that was evaluated together, the best first."""
+    rows = [
+        (
+            [
+                result.upstream_name,
+                percent(result.accuracy),
+                " to ".join(percent(bound) for bound in result.accuracy_interval_95),
+                percent(result.top_5_accuracy),
+                f"{result.upstream_parameters:,}",
+                result.layers,
+            ],
+            result.run == this_run,
+        )
+        for result in sorted(results, key=lambda result: -result.accuracy)
+    ]
+    header = ["upstream (frozen)", "accuracy", "95 % interval", "top 5", "parameters", "layers"]
+    return table(header, rows)
+
+
+def chance_note(result: Result) -> str:
+    """Say what guessing would give, and how the head was chosen."""
+    return (
+        f'<p class="note">Guessing gives {percent(result.chance)}. The upstream is frozen; a '
+        "linear head reads its frames averaged over time. The epoch was chosen on the dev split, "
+        "the test split was read once, for this page.</p>"
+    )
+
+
+def speaker_table(result: Result, limit: int = 20) -> str:
+    """Return the speakers who are recognised least."""
+    rows = [
+        (
+            [
+                speaker.speaker,
+                str(speaker.utterances),
+                percent(speaker.accuracy),
+                speaker.taken_for or "",
+            ],
+            False,
+        )
+        for speaker in result.per_speaker[:limit]
+    ]
+    note = f'<p class="note">The {len(rows)} least recognised of {len(result.per_speaker)}.</p>'
+    return table(["speaker", "utterances", "accuracy", "most often taken for"], rows) + note
+
+
+def training_section(evaluation: Evaluation) -> str:
+    """Return the curves of the head's training, and the layers it chose."""
+    measurements = evaluation.run.read_metrics()
+    losses = {"train_loss": "training", "dev_loss": "dev"}
+    parts = [
+        picture(
+            to_data_uri(curve_figure(measurements, losses, "cross-entropy")),
+            "loss of the head over training steps",
+        )
+    ]
+    if evaluation.result.layer_weights:
+        weights = layer_figure(evaluation.result.layer_weights)
+        parts.append(picture(to_data_uri(weights), "weights of the hidden states in the mix"))
+    return section("Training the head", *parts)
+
+
+def pretraining_section(result: Result) -> str:
+    """Return the curves and a reconstruction of the upstream's own training, if it had any."""
+    run = RunFolder(Path(result.upstream).parent)
+    if result.untrained or not run.metrics.is_file():
+        return ""
+    config = load_config(PretrainConfig, file=run.config, environment={})
+    losses = {"train_loss": "training", "validation_loss": "held out"}
+    model = PretrainedModel.from_pretrained(run.path)
+    dataset = Dataset(result.data)
+    features = dataset.features(int(dataset.rows(["test"])[0]), config.data.feature)
+    return section(
+        "Pretraining the upstream",
+        picture(
+            to_data_uri(curve_figure(run.read_metrics(), losses, "L1 over masked frames")),
+            "reconstruction loss over training steps",
+        ),
+        picture(
+            to_data_uri(reconstruction_figure(model, features, config.masking)),
+            "a spectrogram, the same with masked frames, and its reconstruction",
+        ),
+    )
+
+
+def settings_table(result: Result) -> str:
+    """Return what is needed to make the result again."""
+    facts = {
+        "task": result.task,
+        "data": result.data,
+        "data fingerprint": result.data_fingerprint,
+        "upstream": result.upstream + (" (weights drawn anew)" if result.untrained else ""),
+        "layers": result.layers,
+        "head": f"mean over frames, linear, {result.head_parameters:,} parameters",
+        "learning rate": f"{result.learning_rate:g}",
+        "epochs": str(result.epochs),
+        "seed": str(result.seed),
+    }
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td><code>{escape(value)}</code></td></tr>"
+        for name, value in facts.items()
+    )
+    return f'<div class="wide"><table>{rows}</table></div>'
+
+
+def section(title: str, *parts: str) -> str:
+    """Return a titled part of the page."""
+    return f"<h2>{escape(title)}</h2>\n" + "\n".join(parts)
+
+
+def picture(source: str, description: str) -> str:
+    """Return an image with the text that stands for it."""
+    return f'<p><img src="{source}" alt="{escape(description)}"></p>'
+
+
+def table(header: Iterable[str], rows: Iterable[tuple[Sequence[str], bool]]) -> str:
+    """Return a table; a row that is marked stands out."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(
+        ('<tr class="this">' if marked else "<tr>")
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for cells, marked in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,94 @@
+"""One run is one folder: what was asked, what it ran on, what it measured, what it made."""
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aalbert.errors import InputError, OutputInUseError
+from aalbert.files import write_json, write_text
+from aalbert.models.checkpoint import EXPORT_FOLDER
+
+SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places inside a run's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def record(self) -> Path:
+        """What the run was made with: task, data, versions, host, seed, command."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON document per measurement; a CSV file of the same lies beside it."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """States from which training continues."""
+        return self.path / "checkpoints"
+
+    @property
+    def export(self) -> Path:
+        """The finished model."""
+        return self.path / EXPORT_FOLDER
+
+    @property
+    def evaluation(self) -> Path:
+        """The result of `aalbert evaluate`."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the result."""
+        return self.path / "report.html"
+
+    def create(self, config: str, record: Mapping[str, Any]) -> None:
+        """Start a run; `OutputInUseError` when the folder is not empty."""
+        if self.path.exists() and any(self.path.iterdir()):
+            kind = "a run" if self.record.is_file() else "other files"
+            raise OutputInUseError(
+                f"{self.path} holds {kind}: continue a pretraining run with --resume, "
+                "or choose another --out"
+            )
+        write_text(self.config, config)
+        write_json(self.record, {**record, **surroundings()})
+
+    def read_record(self) -> dict[str, Any]:
+        """Return `run.json`; `InputError` when the folder is no run."""
+        if not self.record.is_file():
+            raise InputError(f"{self.path} is not the folder of a run: it has no run.json")
+        record: dict[str, Any] = json.loads(self.record.read_text("utf-8"))
+        return record
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return every measurement of the run so far."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text("utf-8").splitlines()]
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what a run depends on besides its settings and data."""
+    return {
+        "software": {name: version(name) for name in SOFTWARE},
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "command": shlex.join(["aalbert", *sys.argv[1:]]),
+    }

@@ -1,0 +1,187 @@
+"""From flags, environment, files and presets to one validated configuration."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from yaml.constructor import ConstructorError
+
+from aalbert.errors import ConfigError, InputError
+
+ENVIRONMENT_PREFIX = "AALBERT_"
+
+Document = dict[str, Any]
+Config = TypeVar("Config")
+
+
+def load_config(
+    kind: type[Config],
+    *,
+    preset: str | None = None,
+    preset_folder: str = "pretrain",
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[str] = (),
+) -> Config:
+    """Merge the sources of settings, later ones winning, and validate the result.
+
+    The order is default, preset, file, environment (`AALBERT_OPTIMISER__LEARNING_RATE`),
+    and then assignments (`optimiser.learning_rate=5e-4`). Raises `ConfigError` that
+    names the setting when one is unknown or has no valid value.
+    """
+    defaults = kind()
+    document: Document = asdict(defaults)  # type: ignore[call-overload]
+    for source, layer in (
+        (f"preset '{preset}'", read_preset(preset_folder, preset) if preset else {}),
+        (str(file), read_yaml_file(file) if file else {}),
+        ("the environment", read_environment(os.environ if environment is None else environment)),
+        ("--set", read_assignments(assignments)),
+    ):
+        check_known(kind, layer, source)
+        merge(document, layer)
+    return validate(kind, document)
+
+
+def validate(kind: type[Config], document: Document) -> Config:
+    """Build a configuration from a complete document."""
+    try:
+        return TypeAdapter(kind).validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{place} = {first['input']!r}: {first['msg']}") from error
+
+
+def read_preset(folder: str, name: str) -> Document:
+    """Read a preset that ships with the package."""
+    path = resources.files("aalbert.train") / "presets" / folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(preset_names(folder))
+        raise ConfigError(f"unknown preset '{name}': use one of {known}")
+    return parse_yaml(path.read_text("utf-8"), f"preset '{name}'")
+
+
+def preset_names(folder: str) -> list[str]:
+    """Return the names of the presets for a kind of job."""
+    presets = resources.files("aalbert.train") / "presets" / folder
+    return sorted(path.name.removesuffix(".yaml") for path in presets.iterdir())
+
+
+def read_yaml_file(path: Path) -> Document:
+    """Read a configuration file."""
+    if not path.is_file():
+        raise InputError(f"there is no configuration file {path}")
+    return parse_yaml(path.read_text("utf-8"), str(path))
+
+
+def read_environment(environment: Mapping[str, str]) -> Document:
+    """Read `AALBERT_A__B=value` variables as settings `a.b`."""
+    document: Document = {}
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX):
+            path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            merge(document, nest(path, parse_yaml_value(value, name)))
+    return document
+
+
+def read_assignments(assignments: Sequence[str]) -> Document:
+    """Read `a.b=value` texts; later ones win."""
+    document: Document = {}
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: expected NAME=VALUE, such as steps=1000")
+        merge(document, nest(path.strip().split("."), parse_yaml_value(value, f"--set {path}")))
+    return document
+
+
+def nest(path: Sequence[str], value: Any) -> Document:
+    """Return `{"a": {"b": value}}` for the path `a, b`."""
+    for name in reversed(path):
+        value = {name: value}
+    result: Document = value
+    return result
+
+
+def merge(document: Document, layer: Mapping[str, Any]) -> None:
+    """Put the values of `layer` over those of `document`, in place."""
+    for name, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(document.get(name), dict):
+            merge(document[name], value)
+        else:
+            document[name] = value
+
+
+def check_known(kind: type, document: Mapping[str, Any], source: str, prefix: str = "") -> None:
+    """Refuse settings that a configuration does not have, with the nearest name it has."""
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{source}: {prefix.rstrip('.')} must be a group of settings")
+    known = {item.name: item.type for item in fields(kind)}
+    for name, value in document.items():
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"it has {', '.join(known)}"
+            raise ConfigError(f"{source}: there is no setting '{prefix}{name}': {hint}")
+        inner = known[name]
+        if isinstance(inner, type) and is_dataclass(inner):
+            check_known(inner, value, source, f"{prefix}{name}.")
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which `5e-4` is a number and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, refusing duplicate keys."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str, source: str) -> Document:
+    """Parse a YAML document that is a mapping."""
+    document = parse_yaml_value(text, source)
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{source}: expected 'name: value' lines")
+    return document
+
+
+def parse_yaml_value(text: str, source: str) -> Any:
+    """Parse any YAML value; aliases, which can grow without bound, are refused."""
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigError(f"{source}: YAML aliases (*name) are not allowed")
+        return yaml.load(text, StrictLoader)  # noqa: S506 - StrictLoader is a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+
+
+def to_yaml(config: Any) -> str:
+    """Return a configuration as YAML that `load_config` reads back."""
+    return yaml.safe_dump(as_plain(asdict(config)), sort_keys=False)
+
+
+def as_plain(value: Any) -> Any:
+    """Turn tuples into lists, which YAML has."""
+    if isinstance(value, dict):
+        return {name: as_plain(inner) for name, inner in value.items()}
+    return [as_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

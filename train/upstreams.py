@@ -1,0 +1,70 @@
+"""Opening an upstream by name: a pretrained model, its untrained twin, or plain features."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from aalbert.errors import ConfigError
+from aalbert.models.front_end import FrontEnd, FrontEndConfig
+from aalbert.models.upstream import PretrainedModel, Upstream, UpstreamConfig
+from aalbert.shards.dataset import Dataset
+from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.train.seeds import seed_of
+
+
+def open_upstream(name: str, dataset: Dataset, *, untrained: bool, seed: int) -> Upstream:
+    """Return the upstream that `name` stands for.
+
+    A feature kind (`logmel`) is the baseline without an encoder; anything else is the
+    folder of a run or of a saved model. With `untrained` its weights are drawn anew:
+    the control that shows what pretraining adds. Raises `ConfigError` when the dataset
+    does not store the features that the upstream reads.
+    """
+    if name in SETTINGS_BY_KIND:
+        if untrained:
+            raise ConfigError(f"--untrained needs an encoder, and --upstream {name} has none")
+        return feature_baseline(name, dataset)
+    upstream = PretrainedModel.from_pretrained(Path(name)).upstream
+    check_features(name, upstream.config, dataset)
+    return fresh_twin(upstream, seed) if untrained else upstream
+
+
+def feature_baseline(feature: str, dataset: Dataset) -> Upstream:
+    """Return an upstream whose only hidden state is the stored feature.
+
+    Its normalisation is global: per utterance, the mean over time would be zero in
+    every dimension, and nothing would be left to tell speakers by.
+    """
+    dataset.require_feature(feature)
+    settings = dataset.manifest.features[feature]
+    statistics = dataset.manifest.statistics[feature]
+    front_end = FrontEndConfig(feature_dims=settings.dims, normalisation="global")
+    config = UpstreamConfig(features=asdict(settings), front_end=front_end)
+    return Upstream(
+        config,
+        FrontEnd(front_end, torch.tensor(statistics.mean), torch.tensor(statistics.std)),
+    )
+
+
+def fresh_twin(upstream: Upstream, seed: int) -> Upstream:
+    """Return an upstream of the same make with random weights and the same front end."""
+    torch.manual_seed(seed_of(seed, "untrained weights"))
+    return Upstream(replace(upstream.config, training={}), upstream.front_end)
+
+
+def check_features(name: str, config: UpstreamConfig, dataset: Dataset) -> None:
+    """Raise `ConfigError` with the differences when dataset and model disagree on features."""
+    feature = str(config.features["kind"])
+    dataset.require_feature(feature)
+    stored = asdict(dataset.manifest.features[feature])
+    differences = [
+        f"{setting}: model {wanted}, data {stored.get(setting)}"
+        for setting, wanted in config.features.items()
+        if stored.get(setting) != wanted
+    ]
+    if differences:
+        raise ConfigError(
+            f"{name} reads other {feature} features than {dataset.folder} holds "
+            f"({'; '.join(differences)}): prepare the data with the model's settings"
+        )
