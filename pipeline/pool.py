@@ -1,6 +1,7 @@
 """The local engine of `prepare`: tasks over a pool of processes."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -23,8 +24,7 @@ def run_tasks(tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[T
     with ProcessPoolExecutor(
         min(workers, len(tasks)),
         mp_context=context,
-        initializer=torch.set_num_threads,
-        initargs=(1,),
+        initializer=start_worker,
     ) as executor:
         futures = [executor.submit(run_task, task, out) for task in tasks]
         try:
@@ -32,6 +32,12 @@ def run_tasks(tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[T
                 yield future.result()
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def start_worker() -> None:
+    """Compute on one thread, and leave Ctrl-C to the parent, which stops all workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
 
 
 @contextmanager

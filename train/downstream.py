@@ -134,7 +134,9 @@ def build_model(
     speakers = find_speakers(dataset, config.train_split)
     opened = open_upstream(upstream, dataset, untrained=config.untrained, seed=config.seed)
     torch.manual_seed(seed_of(config.seed, "head"))
-    return SpeakerClassifier(opened, speakers.names, config.layers), speakers
+    # Plain features are one state, with nothing to mix.
+    layers = config.layers if opened.states > 1 else "last"
+    return SpeakerClassifier(opened, speakers.names, layers), speakers
 
 
 def run_downstream(

@@ -156,7 +156,7 @@ def summarise(
         untrained=config.untrained,
         upstream_parameters=count_parameters(model.upstream),
         head_parameters=count_parameters(model.head),
-        layers=config.layers,
+        layers=model.layers,
         layer_weights=tuple(round(w, 6) for w in mix.weights().tolist()) if mix else (),
         learning_rate=config.learning_rate,
         epochs=config.epochs,
@@ -184,3 +184,23 @@ def speaker_results(names: list[str], confusion: NDArray[np.int64]) -> tuple[Spe
                 )
             )
     return tuple(sorted(results, key=lambda result: (result.accuracy, result.speaker)))
+
+
+def results_table(results: Sequence[Result]) -> str:
+    """Return the results as a table of text, the best first, with chance at the end."""
+    rows = [
+        (
+            result.upstream_name,
+            f"{100 * result.accuracy:.1f} %",
+            " to ".join(f"{100 * bound:.1f}" for bound in result.accuracy_interval_95),
+            f"{100 * result.top_5_accuracy:.1f} %",
+        )
+        for result in sorted(results, key=lambda result: -result.accuracy)
+    ]
+    rows.append(("chance", f"{100 * results[0].chance:.1f} %", "", ""))
+    header = ("upstream", "accuracy", "95 % interval", "top 5")
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )

@@ -1,4 +1,4 @@
-"""The report: one HTML file, its tables and pictures inside, that asks for nothing from anywhere."""
+"""The report: one HTML file, tables and pictures inside, that asks for nothing from anywhere."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -115,8 +115,8 @@ def chance_note(result: Result) -> str:
     """Say what guessing would give, and how the head was chosen."""
     return (
         f'<p class="note">Guessing gives {percent(result.chance)}. The upstream is frozen; a '
-        "linear head reads its frames averaged over time. The epoch was chosen on the dev split, "
-        "the test split was read once, for this page.</p>"
+        "linear head reads its frames averaged over time. The epoch was chosen on the dev split; "
+        "only this evaluation reads the test split.</p>"
     )
 
 

@@ -1,0 +1,57 @@
+# Everything runs in .venv, which is made from lock/ once and again when the lock changes.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check fix bench lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.runtime ## create the environment in .venv from the lock
+
+demo: .venv/.runtime ## synthesise two corpora and run the whole path on them (under 3 minutes)
+	$(BIN)/aalbert demo --out demo
+
+test: .venv/.dev ## run the tests
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: .venv/.dev ## run all tests, the slow ones too
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: .venv/.dev ## check format, lint, types and imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: .venv/.dev ## put format and lint right
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.dev ## measure `prepare` beside a plain script (prints JSON lines)
+	$(BIN)/python -m benchmarks.prepare
+
+lock: .venv/.uv ## resolve the dependencies anew into lock/
+	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/pins.in -o lock/runtime.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra dev -c lock/runtime.txt -o lock/dev.txt
+
+LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.venv/.uv: lock/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "aalbert needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r lock/bootstrap.txt
+	@touch $@
+
+.venv/.runtime: .venv/.uv lock/runtime.txt pyproject.toml
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/runtime.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.runtime lock/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/dev.txt
+	@touch $@

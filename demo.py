@@ -1,0 +1,101 @@
+"""The demo: two synthetic corpora through the code of the real commands, ending in a report."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aalbert.errors import OutputInUseError
+from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
+from aalbert.pipeline.voxceleb1 import read_voxceleb1
+from aalbert.shards.settings import LogMelSettings
+from aalbert.train.configs import DownstreamConfig, PretrainConfig
+from aalbert.train.downstream import start_downstream
+from aalbert.train.evaluate import evaluate_runs, results_table
+from aalbert.train.pretrain import start_pretraining
+from aalbert.train.report import write_reports
+from aalbert.train.settings import load_config
+
+# Its presence says that a folder was made by the demo and may be made again.
+MARKER = ".aalbert-demo"
+SEED = 1
+
+
+def run_demo(out: Path) -> None:
+    """Run the whole path below `out` and print a table and the place of the report.
+
+    Raises `OutputInUseError` when `out` holds something that is not an older demo.
+    """
+    claim(out)
+    with step("synthesise two corpora of voices"):
+        synthesise(out / "corpora")
+    with step("prepare: features into shards"):
+        prepare_both(out)
+    with step("pretrain: reconstruct masked frames"):
+        settings = load_config(
+            PretrainConfig, preset="tiny", assignments=("steps=1500",), environment={}
+        )
+        start_pretraining(settings, out / "data/librispeech", out / "runs/pretrain")
+    with step("downstream: speakers, with three upstreams"):
+        runs = train_heads(out)
+    with step("evaluate"):
+        evaluations = evaluate_runs(runs)
+        write_reports(evaluations)
+    print(results_table([evaluation.result for evaluation in evaluations]))
+    print(f"report: {evaluations[0].run.report.resolve()}")
+
+
+def claim(out: Path) -> None:
+    """Start with an empty folder, in place of an older demo if there is one."""
+    if (out / MARKER).is_file():
+        shutil.rmtree(out)
+    if out.exists() and any(out.iterdir()):
+        raise OutputInUseError(f"{out} is not empty and not an older demo: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Say on stderr what begins, and how long it took."""
+    print(f"== {title}", file=sys.stderr)
+    started = time.monotonic()
+    yield
+    print(f"   {time.monotonic() - started:.1f} s", file=sys.stderr)
+
+
+def synthesise(corpora: Path) -> None:
+    """Write a corpus in the layout of LibriSpeech and one in that of VoxCeleb1."""
+    write_librispeech(corpora / "LibriSpeech", speakers=40, utterances_per_speaker=6, seed=SEED)
+    write_voxceleb1(
+        corpora / "VoxCeleb1", speakers=20, videos_per_speaker=4, utterances_per_video=4, seed=SEED
+    )
+
+
+def prepare_both(out: Path) -> None:
+    """Prepare both corpora with the default features."""
+    config, limits = PrepareConfig(features=(LogMelSettings(),)), PrepareLimits()
+    for corpus in (
+        read_librispeech(out / "corpora/LibriSpeech"),
+        read_voxceleb1(out / "corpora/VoxCeleb1"),
+    ):
+        prepare(corpus, out / "data" / corpus.name, config, limits)
+
+
+def train_heads(out: Path) -> list[Path]:
+    """Train a head on the pretrained encoder, on the same untrained, and on plain features."""
+    pretrained = str(out / "runs/pretrain")
+    upstreams = {
+        "speaker-pretrained": (pretrained, False),
+        "speaker-untrained": (pretrained, True),
+        "speaker-logmel": ("logmel", False),
+    }
+    for name, (upstream, untrained) in upstreams.items():
+        config = DownstreamConfig(untrained=untrained, epochs=30)
+        start_downstream(config, out / "data/voxceleb1", upstream, out / "runs" / name)
+    return [out / "runs" / name for name in upstreams]
