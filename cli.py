@@ -3,27 +3,23 @@
 Heavy packages are imported inside the commands, so that `--help` answers at once.
 """
 
-import errno
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from aalbert import __version__
-from aalbert.errors import AalbertError, ConfigError, InterruptedRunError, StorageError
+from aalbert.console import exit_code_of, show
+from aalbert.errors import ConfigError
 
 if TYPE_CHECKING:
     from aalbert.pipeline.corpus import Corpus
 
 Value = TypeVar("Value")
-
-SIGNAL_EXIT_BASE = 128
-INTERRUPTED_EXIT = 130
 
 
 class InOrderOfWork(TyperGroup):
@@ -295,11 +291,6 @@ def demo(
     run_demo(out)
 
 
-def show(document: Any, as_json: bool, text: str) -> None:
-    """Print a result on stdout: one JSON document, or words."""
-    print(json.dumps(document, ensure_ascii=False) if as_json else text)
-
-
 def flags(**values: object) -> list[str]:
     """Return the flags that were given as assignments, which win over all other settings."""
     return [f"{name}={json.dumps(value)}" for name, value in values.items() if value is not None]
@@ -322,42 +313,8 @@ def refuse_with_resume(**values: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; every known error is one line on stderr."""
-    try:
-        return int(app(arguments, standalone_mode=False) or 0)
-    except typer.TyperException as error:
-        return complain(f"{usage_message(error)}", error.exit_code)
-    except InterruptedRunError as error:
-        return complain(str(error), SIGNAL_EXIT_BASE + error.signal_number)
-    except AalbertError as error:
-        return complain(str(error), error.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        return complain(storage_message(error), StorageError.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return complain("interrupted", INTERRUPTED_EXIT)
-
-
-def usage_message(error: typer.TyperException) -> str:
-    """Return a usage error on one line, with the help to ask for."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "aalbert"
-    return f"{' '.join(error.format_message().split())} See '{command} --help'."
-
-
-def storage_message(error: OSError) -> str:
-    """Say which path could not be written, and how much space there is."""
-    place = Path(error.filename) if error.filename else Path.cwd()
-    existing = next(path for path in (place, *place.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    return f"{error.strerror}: {place} ({free / 2**20:,.0f} MiB free there)"
-
-
-def complain(message: str, exit_code: int) -> int:
-    """Print an error on one line of stderr and return the exit code."""
-    print(f"aalbert: {message}", file=sys.stderr)
-    return exit_code
+    """Run the command line and return the exit code."""
+    return exit_code_of(lambda: app(arguments, standalone_mode=False))
 
 
 if __name__ == "__main__":

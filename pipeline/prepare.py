@@ -41,11 +41,12 @@ def prepare(corpus: Corpus, out: Path, config: PrepareConfig, limits: PrepareLim
         raise InputError(f"no audio files below {corpus.root}")
     plan = plan_fingerprint(corpus, config)
     if is_finished(out, plan):
-        return read_manifest(out)
-    open_work_folder(out, plan)
-    tasks = make_plan(corpus, config)
-    compute(tasks, out, limits.workers, total_files=len(corpus.utterances))
-    manifest = finalise(corpus, config, tasks, out, plan)
+        manifest = read_manifest(out)
+    else:
+        open_work_folder(out, plan)
+        tasks = make_plan(corpus, config)
+        compute(tasks, out, limits.workers, total_files=len(corpus.utterances))
+        manifest = finalise(corpus, config, tasks, out, plan)
     check_skipped(out, manifest, limits.max_skipped)
     return manifest
 
@@ -103,7 +104,8 @@ def check_skipped(out: Path, manifest: Manifest, max_skipped: float) -> None:
     inputs = manifest.utterances + manifest.skipped
     if manifest.skipped > max(1, max_skipped * inputs):
         path = out / SKIPPED_NAME
-        reasons = Counter(json.loads(line)["reason"] for line in path.open(encoding="utf-8"))
+        lines = path.read_text("utf-8").splitlines()
+        reasons = Counter(json.loads(line)["reason"] for line in lines)
         reason, count = reasons.most_common(1)[0]
         raise TooManySkippedError(
             f"{manifest.skipped} of {inputs} inputs were skipped, more than --max-skipped "

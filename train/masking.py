@@ -24,11 +24,10 @@ class MaskingConfig:
     keep_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.proportion < 1 or self.consecutive < 1:
-            raise ConfigError(
-                f"masking.proportion {self.proportion} must be between 0 and 1 and "
-                f"masking.consecutive {self.consecutive} at least 1"
-            )
+        if not 0 < self.proportion < 1:
+            raise ConfigError(f"masking.proportion {self.proportion} must be between 0 and 1")
+        if self.consecutive < 1:
+            raise ConfigError(f"masking.consecutive {self.consecutive} must be at least 1")
         if min(self.random_share, self.keep_share) < 0 or self.random_share + self.keep_share > 1:
             raise ConfigError(
                 f"masking.random_share {self.random_share} and masking.keep_share "

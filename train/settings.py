@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from importlib import resources
@@ -41,7 +42,10 @@ def load_config(
     for source, layer in (
         (f"preset '{preset}'", read_preset(preset_folder, preset) if preset else {}),
         (str(file), read_yaml_file(file) if file else {}),
-        ("the environment", read_environment(os.environ if environment is None else environment)),
+        (
+            "the environment",
+            read_environment(kind, os.environ if environment is None else environment),
+        ),
         ("--set", read_assignments(assignments)),
     ):
         check_known(kind, layer, source)
@@ -81,13 +85,22 @@ def read_yaml_file(path: Path) -> Document:
     return parse_yaml(path.read_text("utf-8"), str(path))
 
 
-def read_environment(environment: Mapping[str, str]) -> Document:
-    """Read `AALBERT_A__B=value` variables as settings `a.b`."""
+def read_environment(kind: type, environment: Mapping[str, str]) -> Document:
+    """Read `AALBERT_A__B=value` variables as settings `a.b`.
+
+    Variables may be set for several commands at once, so one that names no setting of
+    this command is left alone, with a note.
+    """
+    known = {item.name for item in fields(kind)}
     document: Document = {}
-    for name, value in environment.items():
-        if name.startswith(ENVIRONMENT_PREFIX):
-            path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-            merge(document, nest(path, parse_yaml_value(value, name)))
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        if path[0] in known:
+            merge(document, nest(path, parse_yaml_value(value, variable)))
+        else:
+            print(f"note: {variable} is no setting of this command", file=sys.stderr)
     return document
 
 

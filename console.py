@@ -1,0 +1,62 @@
+"""What a command prints and how it ends: results on stdout, one line per error on stderr."""
+
+import errno
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from aalbert.errors import AalbertError, InterruptedRunError, StorageError
+
+# A shell reports a program that a signal ended as 128 plus the signal's number.
+SIGNAL_EXIT_BASE = 128
+INTERRUPTED_EXIT = 130
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def show(document: Any, as_json: bool, text: str) -> None:
+    """Print a result on stdout: one JSON document, or words."""
+    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+
+
+def exit_code_of(command: Callable[[], Any]) -> int:
+    """Run a command and return its exit code; every known error becomes one line on stderr."""
+    try:
+        return int(command() or 0)
+    except typer.TyperException as error:
+        return complain(usage_message(error), error.exit_code)
+    except InterruptedRunError as error:
+        return complain(str(error), SIGNAL_EXIT_BASE + error.signal_number)
+    except AalbertError as error:
+        return complain(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in STORAGE_ERRORS:
+            raise
+        return complain(storage_message(error), StorageError.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return complain("interrupted", INTERRUPTED_EXIT)
+
+
+def complain(message: str, exit_code: int) -> int:
+    """Print an error on one line of stderr and return the exit code."""
+    print(f"aalbert: {message}", file=sys.stderr)
+    return exit_code
+
+
+def usage_message(error: typer.TyperException) -> str:
+    """Return a usage error on one line, with the help to ask for."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "aalbert"
+    return f"{' '.join(error.format_message().split())} See '{command} --help'."
+
+
+def storage_message(error: OSError) -> str:
+    """Say which path could not be written, and how much space there is."""
+    place = Path(error.filename) if error.filename else Path.cwd()
+    existing = next(path for path in (place, *place.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    return f"{error.strerror}: {place} ({free / 2**20:,.0f} MiB free there)"

@@ -1,0 +1,173 @@
+import io
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+
+from aalbert.files import TEMPORARY_SUFFIX
+from aalbert.shards.tar import TarWriter
+from aalbert.shards.writer import Sample, encode_npy, write_shard
+
+
+def make_sample(key: str, frames: int, seed: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    return Sample(
+        key=key,
+        split="train",
+        speaker="7",
+        samples=160 * frames,
+        source=f"7/{key}.flac",
+        source_sample_rate=16_000,
+        source_channels=1,
+        features={
+            name: rng.normal(-5, 3, (frames, dims)).astype(np.float32)
+            for name, dims in (("logmel", 80), ("fbank", 40))
+        },
+        fields={"text": "ÄÖÜ = 1"},
+    )
+
+
+SAMPLES = [make_sample("7-1-0001", 31, 1), make_sample("7-1-0002", 1, 2)]
+
+
+def write(path: Path) -> list[dict[str, object]]:
+    table = write_shard(
+        path, SAMPLES, shard=5, feature_dims={"logmel": 80, "fbank": 40}, fields=["text"]
+    )
+    rows: list[dict[str, object]] = table.to_pylist()
+    return rows
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path, "r:") as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def foreign_time_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@given(st.lists(st.binary(max_size=1500), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_tarfile_reads_back_any_payloads(payloads: list[bytes]) -> None:
+    stream = io.BytesIO()
+    writer = TarWriter(stream)
+    offsets = [writer.add(f"a-{number}.bin", payload) for number, payload in enumerate(payloads)]
+    size = writer.finish()
+    raw = stream.getvalue()
+    with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
+        read = [tar.extractfile(member).read() for member in tar]  # type: ignore[union-attr]
+    assert read == payloads
+    assert size == len(raw)
+    assert [raw[o : o + len(p)] for o, p in zip(offsets, payloads, strict=True)] == payloads
+
+
+def test_members_carry_no_clock_owner_or_mode_of_this_machine(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar")
+    with tarfile.open(tmp_path / "a.tar", "r:") as tar:
+        described = {(m.mtime, m.uid, m.gid, m.mode, m.uname, m.gname, m.type) for m in tar}
+    assert described == {(0, 0, 0, 0o644, "", "", tarfile.REGTYPE)}
+
+
+def test_members_of_an_utterance_lie_together_under_its_key(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar")
+    assert list(members(tmp_path / "a.tar")) == [
+        f"7-1-000{number}.{end}" for number in (1, 2) for end in ("fbank.npy", "logmel.npy", "json")
+    ]
+
+
+def test_arrays_start_at_multiples_of_64_bytes(tmp_path: Path) -> None:
+    rows = write(tmp_path / "a.tar")
+    assert {
+        int(str(row[f"{name}_offset"])) % 64 for row in rows for name in ("logmel", "fbank")
+    } == {0}
+
+
+@pytest.mark.parametrize("name", ["logmel", "fbank"])
+def test_the_index_points_at_what_numpy_loads_from_the_member(tmp_path: Path, name: str) -> None:
+    rows = write(tmp_path / "a.tar")
+    raw = (tmp_path / "a.tar").read_bytes()
+    for row, sample in zip(rows, SAMPLES, strict=True):
+        payload = members(tmp_path / "a.tar")[f"{sample.key}.{name}.npy"]
+        loaded = np.load(io.BytesIO(payload), allow_pickle=False)
+        start, size = int(str(row[f"{name}_offset"])), int(str(row[f"{name}_bytes"]))
+        there = np.frombuffer(raw[start : start + size], "<f2").reshape(loaded.shape)
+        np.testing.assert_array_equal(there, loaded, strict=True)
+        np.testing.assert_array_equal(loaded, sample.features[name].astype(np.float16))
+        assert row[f"{name}_frames"] == len(loaded)
+
+
+def test_the_index_holds_mean_and_deviation_of_what_is_stored(tmp_path: Path) -> None:
+    row = write(tmp_path / "a.tar")[0]
+    stored = SAMPLES[0].features["logmel"].astype(np.float16).astype(np.float64)
+    np.testing.assert_allclose(row["logmel_mean"], stored.mean(axis=0), rtol=1e-6)  # type: ignore[arg-type]
+    np.testing.assert_allclose(row["logmel_std"], stored.std(axis=0), rtol=1e-6)  # type: ignore[arg-type]
+
+
+def test_a_shard_is_the_same_under_another_umask_time_zone_and_time(
+    tmp_path: Path, foreign_time_zone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "there.tar")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+    before = os.umask(0o077)
+    try:
+        write(tmp_path / "here.tar")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "here.tar").read_bytes() == (tmp_path / "there.tar").read_bytes()
+
+
+def test_a_shard_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    def failing() -> Iterator[Sample]:
+        yield SAMPLES[0]
+        raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        write_shard(
+            tmp_path / "a.tar",
+            failing(),
+            shard=0,
+            feature_dims={"logmel": 80, "fbank": 40},
+            fields=["text"],
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_has_its_name_only_when_complete(tmp_path: Path) -> None:
+    def watching() -> Iterator[Sample]:
+        yield SAMPLES[0]
+        names = [path.name for path in tmp_path.iterdir()]
+        assert names == ["a.tar" + TEMPORARY_SUFFIX]
+
+    write_shard(
+        tmp_path / "a.tar",
+        watching(),
+        shard=0,
+        feature_dims={"logmel": 80, "fbank": 40},
+        fields=["text"],
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+@given(arrays(np.dtype("<f2"), array_shapes(min_dims=2, max_dims=2, min_side=0)))
+@settings(max_examples=100, deadline=None)
+def test_numpy_decodes_what_was_encoded(array: NDArray[np.float16]) -> None:
+    decoded = np.load(io.BytesIO(encode_npy(array)), allow_pickle=False)
+    assert decoded.dtype == array.dtype
+    assert decoded.shape == array.shape
+    assert decoded.tobytes() == array.tobytes()

@@ -1,0 +1,242 @@
+import errno
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aalbert import __version__
+from aalbert.cli import app, main
+from aalbert.console import storage_message
+from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
+
+COMMANDS = [
+    ["prepare", "librispeech"],
+    ["prepare", "voxceleb1"],
+    ["pretrain"],
+    ["downstream", "voxceleb1"],
+    ["evaluate"],
+    ["demo"],
+]
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corpora")
+    write_librispeech(
+        root / "LibriSpeech", speakers=4, utterances_per_speaker=2, seed=5, seconds=(1.0, 1.5)
+    )
+    write_voxceleb1(
+        root / "VoxCeleb1",
+        speakers=3,
+        videos_per_speaker=3,
+        utterances_per_video=2,
+        seed=5,
+        seconds=(1.0, 1.5),
+    )
+    return root
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+def test_the_whole_path_runs_from_corpora_to_a_report(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(f"prepare librispeech {corpora}/LibriSpeech --out data/librispeech --workers 1")
+    run(f"prepare voxceleb1 {corpora}/VoxCeleb1 --out data/voxceleb1 --workers 1")
+    small = "--set steps=6 --set encoder.width=32 --set validate_every_steps=3"
+    run(f"pretrain --preset tiny --data data/librispeech --out runs/pretrain {small}")
+    speaker = "downstream voxceleb1 --data data/voxceleb1 --set epochs=2"
+    run(f"{speaker} --upstream runs/pretrain --out runs/speaker")
+    run(f"{speaker} --upstream runs/pretrain --untrained --layers last --out runs/untrained")
+    run(f"{speaker} --upstream logmel --out runs/logmel")
+    capsys.readouterr()
+    run("evaluate runs/speaker runs/untrained runs/logmel --json")
+    results = json.loads(capsys.readouterr().out)
+    assert [Path(result["run"]).name for result in results] == ["speaker", "untrained", "logmel"]
+    assert [result["layers"] for result in results] == ["weighted", "last", "last"]
+    for result in results:
+        assert (tmp_path / result["run"] / "report.html").is_file()
+        assert json.loads((tmp_path / result["run"] / "metrics.json").read_text()) == result
+
+
+def test_summaries_are_one_json_document_on_stdout(
+    corpora: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(f"prepare librispeech {corpora}/LibriSpeech --out data --workers 1 --json")
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["utterances"] == 8
+    assert summary["splits"] == {"train-clean-100": 8}
+
+
+def test_two_features_can_be_stored_side_by_side(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from aalbert.shards import Dataset
+
+    features = "--feature logmel --feature fbank"
+    run(f"prepare librispeech {corpora}/LibriSpeech --out data --workers 1 {features}")
+    dataset = Dataset(tmp_path / "data")
+    assert set(dataset.manifest.features) == {"logmel", "fbank"}
+    assert dataset.features(0, "fbank").shape[1] == 80
+
+
+def run(command: str) -> None:
+    assert main(command.split()) == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_shows_an_example_of_itself(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Example: aalbert {' '.join(command)}" in text
+
+
+def test_the_list_of_commands_is_known() -> None:
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    names = [[command.name] for command in app.registered_commands]
+    assert groups.keys() == {"prepare", "downstream"}
+    for name, group in groups.items():
+        assert group is not None
+        names += [[name, command.name] for command in group.registered_commands]
+    assert sorted(map(str, names)) == sorted(map(str, COMMANDS))
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "message"),
+    [
+        ("prepare librispeech nowhere --out data", 3, "there is no folder nowhere: expected the"),
+        ("prepare librispeech {corpora} --out data", 3, "Did you mean {corpora}/LibriSpeech?"),
+        ("prepare librispeech {corpora}/VoxCeleb1 --out data", 3, "aalbert prepare voxceleb1"),
+        ("prepare librispeech {libri} --subset dev-clean --out data", 3, "it has train-clean-100"),
+        (
+            "prepare librispeech {libri} --out data --feature x",
+            2,
+            "unknown feature 'x': use one of",
+        ),
+        ("prepare librispeech {libri}", 2, "Missing option '--out'"),
+        ("prepare librispeech {libri} --out data --workers 0", 2, "--workers"),
+        ("prepare voxceleb1 {libri} --out data", 3, "Did you mean aalbert prepare librispeech"),
+        ("prepare voxceleb1 {vox} --split-file no.txt --out data", 3, "no split file no.txt"),
+        ("prepare flac {libri} --out data", 2, "No such command 'flac'"),
+        ("pretrain --out runs", 2, "missing option --data (or --resume"),
+        ("pretrain --data nowhere --out runs", 3, "there is no folder nowhere: make it with"),
+        ("pretrain --data {libri} --out runs", 3, "it is not a dataset made by 'aalbert prepare'"),
+        ("pretrain --preset huge --data x --out runs", 2, "unknown preset 'huge'"),
+        ("pretrain --config no.yaml --data x --out runs", 3, "no configuration file no.yaml"),
+        ("pretrain --set steps=x --data x --out runs", 2, "steps = 'x'"),
+        ("pretrain --resume --out runs", 3, "runs is not the folder of a run"),
+        ("pretrain --resume --seed 1 --out runs", 2, "leave out --seed"),
+        ("pretrain --no-such-option", 2, "No such option"),
+        ("downstream voxceleb1 --data x --out runs", 2, "missing option --upstream"),
+        ("downstream voxceleb1 --layers all --data x --upstream y --out z", 2, "layers = 'all'"),
+        ("evaluate nowhere", 3, "nowhere is not the folder of a run"),
+        ("evaluate", 2, "Missing argument"),
+        ("demo --out {corpora}", 6, "is not empty and not an older demo"),
+        ("wrong", 2, "No such command 'wrong'"),
+    ],
+)
+def test_every_mistake_ends_in_its_exit_code_and_one_clear_line(
+    corpora: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    exit_code: int,
+    message: str,
+) -> None:
+    places = {
+        "corpora": str(corpora),
+        "libri": str(corpora / "LibriSpeech"),
+        "vox": str(corpora / "VoxCeleb1"),
+    }
+    assert main(command.format(**places).split()) == exit_code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("aalbert: ")
+    assert len(captured.err.splitlines()) == 1
+    assert message.format(**places) in captured.err
+
+
+def test_a_folder_in_use_ends_with_its_code(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").touch()
+    assert main(["prepare", "librispeech", str(corpora / "LibriSpeech"), "--out", "data"]) == 6
+    assert "data is not empty and not a dataset: choose another --out" in capsys.readouterr().err
+
+
+def test_more_skipped_inputs_than_allowed_end_with_their_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_librispeech(
+        tmp_path / "corpus", speakers=2, utterances_per_speaker=2, seed=5, seconds=(1.0, 1.5)
+    )
+    files = sorted((tmp_path / "corpus").rglob("*.flac"))
+    for path in files[:2]:
+        path.write_bytes(b"<html>404</html>")
+    arguments = ["prepare", "librispeech", "corpus", "--workers", "1"]
+    assert main([*arguments, "--out", "strict"]) == 5
+    assert "2 of 4 inputs were skipped" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*arguments, "--out", "lenient", "--max-skipped", "0.5"]) == 0
+
+
+def test_damaged_data_ends_with_its_code(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(f"prepare librispeech {corpora}/LibriSpeech --out data --workers 1")
+    shard = next((tmp_path / "data" / "train-clean-100").glob("*.tar"))
+    shard.write_bytes(shard.read_bytes()[:-700])
+    capsys.readouterr()
+    assert main(["pretrain", "--preset", "tiny", "--data", "data", "--out", "runs"]) == 4
+    assert f"{shard.name} has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written_ends_with_its_code(
+    corpora: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["prepare", "librispeech", str(corpora / "LibriSpeech"), "--out", "data"]) == 7
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"aalbert: {os.strerror(number)}: data")
+
+
+def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> None:
+    error = OSError(28, "No space left on device", str(tmp_path / "data" / "000000.tar"))
+    message = storage_message(error)
+    assert message.startswith(f"No space left on device: {tmp_path}/data/000000.tar (")
+    assert message.endswith("MiB free there)")
+
+
+def test_help_answers_in_under_three_tenths_of_a_second() -> None:
+    def seconds() -> float:
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "aalbert.cli", "--help"], check=True, capture_output=True
+        )
+        return time.perf_counter() - started
+
+    assert statistics.median(seconds() for _ in range(5)) < 0.3

@@ -1,0 +1,59 @@
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("pipeline", "shards", "models", "train")
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_folder_with_code_is_in_the_wheel() -> None:
+    folders = {path.parent for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}
+    names = {".".join(("aalbert", *path.relative_to(ROOT).parts)) for path in folders}
+    assert set(SETTINGS["tool"]["setuptools"]["packages"]) == {"aalbert", *names}
+
+
+def test_every_module_is_linked_for_type_checkers() -> None:
+    modules = {path.name for path in ROOT.glob("*.py")} | {*ROOMS, "py.typed"}
+    links = {path.name: path for path in (ROOT / "typings" / "aalbert").iterdir()}
+    assert modules == set(links)
+    assert all(path.resolve() == ROOT / name for name, path in links.items())
+
+
+@pytest.mark.parametrize("lock", ["bootstrap", "runtime", "dev"])
+def test_the_lock_pins_and_hashes_everything_and_names_no_host(lock: str) -> None:
+    text = (ROOT / "lock" / f"{lock}.txt").read_text()
+    requirements = re.split(r"\n(?=\S)", text.strip())
+    assert all("==" in line and "--hash=sha256:" in line for line in requirements)
+    assert "://" not in text and "index" not in text
+
+
+def test_the_lock_has_the_versions_that_were_tested() -> None:
+    text = (ROOT / "lock" / "runtime.txt").read_text()
+    assert re.search(r"^torch==2\.11\.0 ", text, re.M)
+    assert re.search(r"^torchaudio==2\.11\.0 ", text, re.M)
+
+
+def test_no_file_is_over_its_size() -> None:
+    """DESIGN: a file has at most 350 lines."""
+    files = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    assert [path for path in files if len(path.read_text().splitlines()) > 350] == []
+
+
+def test_the_command_line_starts_without_heavy_packages() -> None:
+    heavy = [
+        "torch",
+        "numpy",
+        "pyarrow",
+        "pytorch_lightning",
+        "matplotlib",
+        "pydantic",
+        "soundfile",
+    ]
+    code = f"import sys, aalbert.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+
+from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
+from aalbert.pipeline.voxceleb1 import read_voxceleb1
+from aalbert.shards.settings import LogMelSettings
+from aalbert.train.configs import DownstreamConfig, PretrainConfig
+from aalbert.train.downstream import start_downstream
+from aalbert.train.pretrain import start_pretraining
+from aalbert.train.settings import load_config
+
+CONFIG = PrepareConfig(features=(LogMelSettings(mels=20),))
+LIMITS = PrepareLimits(workers=1)
+
+
+@pytest.fixture(scope="session")
+def librispeech_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve synthetic readers, prepared with 20 mel bands."""
+    root = tmp_path_factory.mktemp("librispeech")
+    write_librispeech(
+        root / "corpus", speakers=12, utterances_per_speaker=2, seed=3, seconds=(1.0, 2.0)
+    )
+    prepare(read_librispeech(root / "corpus"), root / "data", CONFIG, LIMITS)
+    return root / "data"
+
+
+@pytest.fixture(scope="session")
+def voxceleb1_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four synthetic celebrities, prepared with 20 mel bands."""
+    root = tmp_path_factory.mktemp("voxceleb1")
+    write_voxceleb1(
+        root / "corpus",
+        speakers=4,
+        videos_per_speaker=3,
+        utterances_per_video=2,
+        seed=3,
+        seconds=(1.0, 1.5),
+    )
+    prepare(read_voxceleb1(root / "corpus"), root / "data", CONFIG, LIMITS)
+    return root / "data"
+
+
+@pytest.fixture(scope="session")
+def pretrain_config() -> PretrainConfig:
+    """A model that takes seconds."""
+    return load_config(
+        PretrainConfig,
+        preset="tiny",
+        assignments=(
+            "encoder.width=32",
+            "encoder.feed_forward_width=64",
+            "encoder.dropout=0.1",
+            "front_end.feature_dims=20",
+            "data.batch_seconds=6",
+            "steps=12",
+            "validate_every_steps=4",
+            "log_every_steps=1",
+        ),
+        environment={},
+    )
+
+
+@pytest.fixture(scope="session")
+def pretrained(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The folder of a finished pretraining run."""
+    out = tmp_path_factory.mktemp("runs") / "pretrain"
+    start_pretraining(pretrain_config, librispeech_data, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def speaker_run(
+    voxceleb1_data: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a finished downstream run."""
+    out = tmp_path_factory.mktemp("runs") / "speaker"
+    start_downstream(DownstreamConfig(epochs=3), voxceleb1_data, str(pretrained), out)
+    return out

@@ -1,0 +1,225 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from aalbert.errors import ConfigError, InputError, InterruptedRunError, OutputInUseError
+from aalbert.models import PretrainedModel
+from aalbert.shards.dataset import Dataset
+from aalbert.shards.loader import Loader, LoaderConfig
+from aalbert.shards.order import OrderConfig
+from aalbert.train.callbacks import SaveStates
+from aalbert.train.configs import PretrainConfig
+from aalbert.train.masking import MaskingConfig
+from aalbert.train.pretrain import build_model, make_loaders, resume_pretraining, start_pretraining
+from aalbert.train.reconstruction import reconstruction_loss
+from aalbert.train.run_folder import RunFolder
+from aalbert.train.seeds import generator_of
+
+
+def rows_of(run: Path) -> list[dict[str, float]]:
+    """Return what a run measured, without the speed, which no two runs share."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name != "x_real_time"} for line in lines
+    ]
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return PretrainedModel.from_pretrained(run).state_dict()
+
+
+def test_a_run_leaves_what_a_reader_needs(pretrained: Path) -> None:
+    names = {path.relative_to(pretrained).as_posix() for path in pretrained.rglob("*.*")}
+    assert {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "metrics.csv",
+        "export/model.safetensors",
+        "export/config.json",
+        "export/README.md",
+        "checkpoints/step-00000012.ckpt",
+    } <= names
+    assert not [name for name in names if "partial" in name]
+    record = json.loads((pretrained / "run.json").read_text())
+    assert record["data_fingerprint"] and record["software"]["torch"] and record["seed"] == 0
+    header = (pretrained / "metrics.csv").read_text().splitlines()[0]
+    assert header == "step,train_loss,validation_loss,learning_rate,x_real_time"
+
+
+def test_validation_comes_at_its_steps_and_the_rate_is_that_of_the_step(pretrained: Path) -> None:
+    rows = rows_of(pretrained)
+    assert [row["step"] for row in rows if "validation_loss" in row] == [4, 8, 12]
+    rates = [row["learning_rate"] for row in rows if "learning_rate" in row]
+    assert rates[0] == pytest.approx(1e-3)  # the warm-up of 7 % of 12 steps is one step
+    assert rates[-1] == pytest.approx(1e-3 / 11)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    pretrained: Path, librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    start_pretraining(pretrain_config, librispeech_data, tmp_path / "same")
+    start_pretraining(replace(pretrain_config, seed=1), librispeech_data, tmp_path / "other")
+    assert rows_of(tmp_path / "same") == rows_of(pretrained)
+    assert rows_of(tmp_path / "other") != rows_of(pretrained)
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 8])
+def test_a_stopped_run_resumes_bit_for_bit(
+    pretrained: Path,
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: int,
+) -> None:
+    out = tmp_path / "run"
+    raise_signal_after(monkeypatch, stop_after)
+    with pytest.raises(InterruptedRunError, match="stopped by SIGTERM, saved at step") as caught:
+        start_pretraining(pretrain_config, librispeech_data, out)
+    assert caught.value.signal_number == signal.SIGTERM
+    assert f"continue with: aalbert pretrain --resume --out {out}" in str(caught.value)
+    monkeypatch.undo()
+    resume_pretraining(out)
+    assert rows_of(out) == rows_of(pretrained)
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(
+            weights_of(out).values(), weights_of(pretrained).values(), strict=True
+        )
+    )
+
+
+def raise_signal_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Send SIGTERM to this process after a step, through the callback that runs before."""
+    original = SaveStates.on_train_batch_end
+
+    def save_and_signal(self: SaveStates, trainer: object, *rest: object) -> None:
+        original(self, trainer, *rest)  # type: ignore[arg-type]
+        if trainer.global_step == step:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SaveStates, "on_train_batch_end", save_and_signal)
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
+    pretrained: Path,
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
+    raise_signal_after(monkeypatch, 9)
+    with pytest.raises(InterruptedRunError):
+        start_pretraining(pretrain_config, librispeech_data, out)
+    monkeypatch.undo()
+    last = out / "checkpoints" / "step-00000009.ckpt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    resume_pretraining(out)
+    assert "step-00000009.ckpt is damaged (checksum)" in capsys.readouterr().err
+    assert rows_of(out) == rows_of(pretrained)
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(
+    pretrained: Path, librispeech_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = (sys.executable, "-m", "aalbert.cli", "pretrain", "--out", str(out))
+    settings = ("--config", str(pretrained / "config.yaml"), "--data", str(librispeech_data))
+    process = subprocess.Popen((*command, *settings), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("checkpoints/*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    resume_pretraining(out)
+    assert weights_of(out).keys() == weights_of(pretrained).keys()
+    assert [row for row in rows_of(out) if row["step"] == 12] == [
+        row for row in rows_of(pretrained) if row["step"] == 12
+    ]
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    pretrained: Path, librispeech_data: Path, pretrain_config: PretrainConfig
+) -> None:
+    with pytest.raises(OutputInUseError, match="holds a run: continue .* with --resume, or"):
+        start_pretraining(pretrain_config, librispeech_data, pretrained)
+
+
+def test_resuming_what_is_no_run_or_has_no_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not the folder of a run: it has no run.json"):
+        resume_pretraining(tmp_path)
+
+
+def test_settings_that_do_not_fit_the_data_are_refused_before_the_first_step(
+    librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    front_end = replace(pretrain_config.front_end, feature_dims=80)
+    with pytest.raises(ConfigError, match=r"has 20 dims: use --set front_end\.feature_dims=20"):
+        start_pretraining(
+            replace(pretrain_config, front_end=front_end), librispeech_data, tmp_path / "a"
+        )
+    data = replace(pretrain_config.data, feature="fbank")
+    with pytest.raises(ConfigError, match="has no feature 'fbank': it has logmel"):
+        start_pretraining(replace(pretrain_config, data=data), librispeech_data, tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_held_out_utterance_is_trained_on(
+    librispeech_data: Path, pretrain_config: PretrainConfig
+) -> None:
+    dataset = Dataset(librispeech_data)
+    training, validation = make_loaders(pretrain_config, dataset)
+    assert not set(training.rows) & set(validation.rows)
+    assert len(training.rows) + len(validation.rows) == len(dataset)
+    assert len(validation.rows) > 0
+
+
+@pytest.mark.parametrize("share_layers", [True, False])
+def test_overfitting_one_batch_reaches_a_small_part_of_the_first_loss(
+    librispeech_data: Path, pretrain_config: PretrainConfig, share_layers: bool
+) -> None:
+    encoder = replace(
+        pretrain_config.encoder,
+        width=64,
+        feed_forward_width=128,
+        dropout=0.0,
+        share_layers=share_layers,
+    )
+    config = replace(pretrain_config, encoder=encoder)
+    dataset = Dataset(librispeech_data)
+    model = build_model(config, dataset)
+    loader = Loader(
+        dataset,
+        dataset.rows(["train*"])[:2],
+        LoaderConfig(order=OrderConfig(frames_per_batch=400), crop_frames=90),
+    )
+    batch = next(iter(loader))
+    masking = MaskingConfig(consecutive=1, random_share=0.0, keep_share=0.0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(250):
+        loss, _ = reconstruction_loss(model, batch, masking, generator_of("fixed"))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 10
+
+
+def test_the_run_folder_names_its_places(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.read_metrics() == []
+    assert run.export == tmp_path / "export"

@@ -1,0 +1,15 @@
+import pytest
+
+from aalbert.train.schedule import linear_warmup_and_decay
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0), (101, 0.0)],
+)
+def test_the_rate_rises_to_its_peak_and_falls_to_zero(step: int, factor: float) -> None:
+    assert linear_warmup_and_decay(step, warmup_steps=10, steps=100) == pytest.approx(factor)
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
+    assert linear_warmup_and_decay(0, warmup_steps=0, steps=100) == 1.0

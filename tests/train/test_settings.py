@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+
+from aalbert.errors import ConfigError, InputError
+from aalbert.train.configs import DownstreamConfig, PretrainConfig
+from aalbert.train.settings import load_config, preset_names, to_yaml
+
+
+def load(**sources: object) -> PretrainConfig:
+    return load_config(PretrainConfig, **{"environment": {}, **sources})  # type: ignore[arg-type]
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("steps: 11\nseed: 11\noptimiser: {learning_rate: 11e-4}\n")
+    config = load(
+        preset="tiny",
+        file=file,
+        environment={"AALBERT_SEED": "12", "AALBERT_OPTIMISER__LEARNING_RATE": "12e-4"},
+        assignments=["optimiser.learning_rate=13e-4"],
+    )
+    assert config.encoder.width == 128  # preset over default
+    assert config.steps == 11  # file over preset
+    assert config.seed == 12  # environment over file
+    assert config.optimiser.learning_rate == 13e-4  # assignment over environment
+
+
+@pytest.mark.parametrize("text", ["5e-4", "0.0005", "5E-04", "+5e-4"])
+def test_numbers_in_scientific_notation_are_numbers(text: str) -> None:
+    assert load(assignments=[f"optimiser.learning_rate={text}"]).optimiser.learning_rate == 5e-4
+
+
+def test_a_resolved_configuration_reads_back_as_itself(tmp_path: Path) -> None:
+    config = load(preset="tiny", assignments=["data.splits=[train-clean-100, dev*]"])
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config))
+    assert load(file=file) == config
+
+
+@pytest.mark.parametrize("preset", preset_names("pretrain"))
+def test_every_preset_is_valid(preset: str) -> None:
+    assert load(preset=preset).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("optimiser.learning_rat=1", r"there is no setting 'optimiser\.learning_rat': did you mean "
+         r"optimiser\.learning_rate\?"),
+        ("nonsense=1", "there is no setting 'nonsense': it has encoder, front_end"),
+        ("steps=many", r"steps = 'many': Input should be a valid integer"),
+        ("encoder.activation=tanh", r"encoder\.activation = 'tanh': Input should be 'gelu' or"),
+        ("steps", "--set steps: expected NAME=VALUE, such as steps=1000"),
+        ("steps=0", "steps is 0, it must be above 0"),
+        ("encoder=3", r"--set: encoder must be a group of settings"),
+        ("data.crop_seconds=1e9", r"data\.crop_seconds .* at most data\.batch_seconds"),
+        ("optimiser.warmup_proportion=1", r"optimiser\.warmup_proportion 1\.0 .* below 1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_with_the_way_out(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(assignments=[assignment])
+
+
+def test_a_key_given_twice_in_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("steps: 1\nsteps: 2\n")
+    with pytest.raises(ConfigError, match=r"settings\.yaml: 'steps' is given twice"):
+        load(file=file)
+
+
+def test_a_yaml_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
+    levels = "".join(
+        f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9 if n else ['x'] * 9)}]\n" for n in range(9)
+    )
+    file = tmp_path / "bomb.yaml"
+    file.write_text(levels)
+    with pytest.raises(ConfigError, match=r"YAML aliases \(\*name\) are not allowed"):
+        load(file=file)
+
+
+def test_python_objects_in_yaml_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "evil.yaml"
+    file.write_text("steps: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(ConfigError, match="could not determine a constructor"):
+        load(file=file)
+
+
+def test_a_missing_file_and_an_unknown_preset_are_named() -> None:
+    with pytest.raises(InputError, match="there is no configuration file nowhere"):
+        load(file=Path("nowhere.yaml"))
+    with pytest.raises(ConfigError, match="unknown preset 'huge': use one of .*tiny"):
+        load(preset="huge")
+
+
+def test_an_environment_variable_of_another_command_does_not_stop_this_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = load_config(DownstreamConfig, environment={"AALBERT_STEPS": "3"})
+    assert config == DownstreamConfig()
+    assert "AALBERT_STEPS is no setting of this command" in capsys.readouterr().err
