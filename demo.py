@@ -24,6 +24,8 @@ from aalbert.train.settings import load_config
 # Its presence says that a folder was made by the demo and may be made again.
 MARKER = ".aalbert-demo"
 SEED = 1
+# Less than the preset, to end within minutes.
+DEMO_SETTINGS = ("steps=1500", "data.batch_seconds=16")
 
 
 def run_demo(out: Path) -> None:
@@ -38,7 +40,7 @@ def run_demo(out: Path) -> None:
         prepare_both(out)
     with step("pretrain: reconstruct masked frames"):
         settings = load_config(
-            PretrainConfig, preset="tiny", assignments=("steps=1500",), environment={}
+            PretrainConfig, preset="tiny", assignments=DEMO_SETTINGS, environment={}
         )
         start_pretraining(settings, out / "data/librispeech", out / "runs/pretrain")
     with step("downstream: speakers, with three upstreams"):

@@ -1,6 +1,5 @@
 """Audio files to float32 waves: decoded with libsndfile, checked, mixed down, resampled."""
 
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +9,8 @@ import soundfile
 import torch
 import torchaudio
 from numpy.typing import NDArray
+
+from aalbert.pipeline.containers import announced_bytes
 
 # Full scale in 16-bit samples is 32767/32768; a run of this many such samples is clipping.
 CLIPPED_LEVEL = 0.999
@@ -83,20 +84,13 @@ def decode(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def check_complete(path: Path) -> None:
-    """Refuse an empty file and a RIFF file that is shorter than its header says.
-
-    libsndfile reads what is left of a cut WAV file without an error.
-    """
+    """Refuse an empty file, and one that is shorter than its header says."""
     size = path.stat().st_size
     if size == 0:
         raise UnusableAudioError("is empty (0 bytes)")
-    with path.open("rb") as stream:
-        header = stream.read(12)
-    if header[:4] == b"RIFF" and header[8:] == b"WAVE":
-        announced = struct.unpack("<I", header[4:8])[0] + 8
-        # Writers that stream do not know the size yet and leave the largest one.
-        if size < announced < 0xFFFFFFFF:
-            raise UnusableAudioError(f"cut off: {size} bytes, the header says {announced}")
+    announced = announced_bytes(path)
+    if announced is not None and size < announced:
+        raise UnusableAudioError(f"cut off: {size} bytes, the header says {announced}")
 
 
 def describe(wave: NDArray[np.float32]) -> tuple[str, ...]:

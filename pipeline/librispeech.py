@@ -81,7 +81,10 @@ def read_subset(folder: Path, genders: dict[str, str]) -> Iterator[Utterance | S
         for path in find_audio(chapter):
             match = KEY_PATTERN.fullmatch(path.stem)
             if match is None:
-                yield Skip(source=str(path), reason="name is not SPEAKER-CHAPTER-UTTERANCE")
+                yield Skip(
+                    source=path.relative_to(folder.parent).as_posix(),
+                    reason="name is not SPEAKER-CHAPTER-UTTERANCE",
+                )
                 continue
             yield Utterance(
                 key=path.stem,

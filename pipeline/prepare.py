@@ -2,7 +2,7 @@
 
 import json
 import os
-import sys
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from aalbert.pipeline.finalise import SKIPPED_NAME, finalise
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
 from aalbert.pipeline.pool import run_tasks
 from aalbert.pipeline.task import WORK_FOLDER, TaskReport
+from aalbert.progress import progress_bar
 from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 PLAN_NAME = "plan.json"
@@ -55,6 +56,8 @@ def is_finished(out: Path, plan: str) -> bool:
     """Say whether `out` already holds this very dataset; raise when it holds another."""
     if not (out / MANIFEST_NAME).is_file():
         return False
+    # A run that was stopped right after its manifest left this behind.
+    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     if read_manifest(out).plan_fingerprint != plan:
         raise OutputInUseError(
             f"{out} holds a dataset made from other files or settings: "
@@ -73,7 +76,7 @@ def open_work_folder(out: Path, plan: str) -> None:
                 "choose another --out, or delete it first"
             )
         return
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(path.name != WORK_FOLDER for path in out.iterdir()):
         raise OutputInUseError(f"{out} is not empty and not a dataset: choose another --out")
     write_json(record, {"plan_fingerprint": plan})
 
@@ -82,7 +85,7 @@ def compute(tasks: list[ShardTask], out: Path, workers: int, total_files: int) -
     """Run the tasks with a progress bar on stderr."""
     seconds = 0.0
     skipped = 0
-    with tqdm(total=total_files, unit="file", desc="prepare", file=sys.stderr) as bar:
+    with progress_bar("prepare", total=total_files, unit="file") as bar:
         for report in run_tasks(tasks, out, workers):
             seconds += report.seconds
             skipped += report.skipped

@@ -12,6 +12,7 @@ AUDIO_FOLDERS = ("wav", "dev/wav", "test/wav", "vox1_dev_wav/wav", "vox1_test_wa
 SUFFIXES = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3")
 SPLITS = {"1": "train", "2": "dev", "3": "test"}
 LINE_PATTERN = re.compile(r"(?P<split>[123])\s+(?P<path>\S+/\S+/\S+)")
+METADATA_COLUMNS = 4
 METADATA_FIELDS = ("name", "gender", "nationality")
 SPLIT_FILE = "iden_split.txt"
 EXPECTED = f"a folder with wav/id10001/..., or dev/wav and test/wav, and {SPLIT_FILE}"
@@ -79,7 +80,7 @@ def find_split_file(root: Path, split_file: Path | None) -> Path:
 
 def read_split_file(path: Path) -> dict[str, str]:
     """Read `1 id10001/VIDEO/00001.wav` lines (1 train, 2 dev, 3 test): path -> split."""
-    listed = {}
+    listed: dict[str, str] = {}
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -89,7 +90,10 @@ def read_split_file(path: Path) -> dict[str, str]:
                 f"{path}:{number} is '{line.strip()[:80]}': expected "
                 "'SPLIT SPEAKER/VIDEO/FILE.wav' with SPLIT 1 (train), 2 (dev) or 3 (test)"
             )
-        listed[match["path"]] = SPLITS[match["split"]]
+        if ".." in Path(match["path"]).parts:
+            raise InputError(f"{path}:{number} names {match['path']}, which leaves the corpus")
+        if listed.setdefault(match["path"], SPLITS[match["split"]]) != SPLITS[match["split"]]:
+            raise InputError(f"{path}:{number} lists {match['path']} in a second split")
     if not listed:
         raise InputError(f"{path} lists no files: expected lines '1 id10001/VIDEO/00001.wav'")
     return listed
@@ -100,8 +104,13 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     lines = path.read_text("utf-8-sig").splitlines()
-    separator = "\t" if "\t" in lines[0] else ","
+    separator = "\t" if any("\t" in line for line in lines) else ","
     rows = [line.split(separator) for line in lines[1:] if line.strip()]
+    if not rows or min(len(row) for row in rows) < METADATA_COLUMNS:
+        raise InputError(
+            f"{path} is not the metadata of VoxCeleb1: expected the columns VoxCeleb1 ID, "
+            "VGGFace1 ID, Gender, Nationality, Set, separated by tabs or commas"
+        )
     return {
         speaker.strip(): {
             "name": name.strip(),

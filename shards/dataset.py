@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.files import file_digest
 from aalbert.shards.index import read_index
 from aalbert.shards.manifest import Manifest, SplitRecord, read_manifest
 
@@ -142,13 +143,12 @@ def open_split(folder: Path, split: SplitRecord) -> pa.Table:
                 f"{path} {found}, the manifest says {record.size} bytes; "
                 "restore it or prepare the data again"
             )
-    table = read_index(folder / split.index.path)
-    if table.num_rows != split.utterances:
+    index = folder / split.index.path
+    if file_digest(index) != split.index.xxh3:
         raise IntegrityError(
-            f"{folder / split.index.path} has {table.num_rows} rows, the manifest says "
-            f"{split.utterances}; restore it or prepare the data again"
+            f"{index} is not what was written (checksum); restore it or prepare the data again"
         )
-    return table
+    return read_index(index)
 
 
 def map_shard(path: Path) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aalbert.errors import ConfigError
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.order import (
     OrderConfig,
@@ -179,6 +180,11 @@ class Stream:
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches that are left."""
         while self.taken < self.steps:
+            if len(self.loader) == 0:
+                raise ConfigError(
+                    f"{self.loader.dataset.folder}: {len(self.loader.rows)} utterances give no "
+                    "batch for every process: use fewer processes or smaller batches"
+                )
             for batch in self.loader:
                 self.taken += 1
                 yield batch

@@ -76,9 +76,10 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the contents: features, indexes and shards, not the software that wrote them."""
+        """Hash of what the dataset holds, not of the inputs and the software that made it."""
         document = self.to_dict()
-        return fingerprint({name: document[name] for name in ("corpus", "features", "splits")})
+        del document["plan_fingerprint"], document["software"]
+        return fingerprint(document)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as a JSON document, without its own fingerprint."""
@@ -102,10 +103,11 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         document = json.loads(path.read_text("utf-8"))
         check_format(path, document)
+        recorded = document["fingerprint"]
         manifest = manifest_from_dict(document)
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); prepare the data again") from error
-    if manifest.fingerprint != document["fingerprint"]:
+    if manifest.fingerprint != recorded:
         raise IntegrityError(f"{path} was changed after it was written; prepare the data again")
     return manifest
 

@@ -31,10 +31,12 @@ def shuffled_batches(
     `frames` and `shards` give the length and the shard of each entry of `rows`.
     """
     generator = np.random.default_rng([seed, epoch])
-    order = shuffled_rows(shards, config.window_shards, generator)
-    pools = np.split(order, pool_ends(frames[order], config))
-    batches = [batch for pool in pools for batch in shuffled_pool(pool, frames, config, generator)]
-    return [rows[batch] for batch in batches]
+    return [
+        rows[batch]
+        for window in shuffled_windows(shards, config.window_shards, generator)
+        for pool in np.split(window, pool_ends(frames[window], config))
+        for batch in shuffled_pool(pool, frames, config, generator)
+    ]
 
 
 def sorted_batches(rows: Rows, frames: Rows, frames_per_batch: int) -> list[Rows]:
@@ -43,22 +45,28 @@ def sorted_batches(rows: Rows, frames: Rows, frames_per_batch: int) -> list[Rows
     return [rows[batch] for batch in cut(order, frames, frames_per_batch)]
 
 
-def shuffled_rows(shards: Rows, window_shards: int, generator: np.random.Generator) -> Rows:
-    """Return a permutation of positions: shards shuffled, then utterances within each window.
+def shuffled_windows(
+    shards: Rows, window_shards: int, generator: np.random.Generator
+) -> list[Rows]:
+    """Return a permutation of positions, cut into windows of `window_shards` shards each.
 
-    Reading stays local to a window of shards, which is what a cache of shards needs.
+    Shards are shuffled, then utterances within each window: reading stays local to a
+    window, which is what a cache of shards needs.
     """
+    if len(shards) == 0:
+        return []
     _, shard_of_position = np.unique(shards, return_inverse=True)
-    place_of_shard = generator.permutation(shard_of_position.max(initial=-1) + 1)
+    place_of_shard = generator.permutation(shard_of_position.max() + 1)
     window = place_of_shard[shard_of_position] // window_shards
-    tie_breaker = generator.random(len(shards))
-    return np.lexsort((tie_breaker, window)).astype(np.int64)
+    order = np.lexsort((generator.random(len(shards)), window)).astype(np.int64)
+    return np.split(order, np.flatnonzero(np.diff(window[order])) + 1)
 
 
 def pool_ends(frames: Rows, config: OrderConfig) -> Rows:
-    """Return where to split a sequence into pools of about `pool_batches` batches of frames."""
-    pool_frames = config.frames_per_batch * config.pool_batches
-    pool = np.cumsum(frames) // pool_frames
+    """Return where to split a sequence into equal pools of about `pool_batches` batches."""
+    ends = np.cumsum(frames)
+    pools = max(1, round(int(ends[-1]) / (config.frames_per_batch * config.pool_batches)))
+    pool = (ends - 1) * pools // ends[-1]
     return np.flatnonzero(np.diff(pool)) + 1
 
 

@@ -1,17 +1,16 @@
 """What happens around the training steps: progress, measurements, checkpoints, signals."""
 
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from tqdm import tqdm
 
 from aalbert.errors import InterruptedRunError
+from aalbert.progress import progress_bar
 from aalbert.shards.loader import Batch
 from aalbert.train.checkpoints import save_state
 from aalbert.train.metrics import MetricsWriter
@@ -40,9 +39,7 @@ class Progress(Callback):
     ) -> None:
         self.metrics = metrics
         self.every_steps = every_steps
-        self.bar: tqdm[NoReturn] = tqdm(
-            total=steps, desc=description, unit="step", file=sys.stderr, delay=1e-3
-        )
+        self.bar = progress_bar(description, total=steps, unit="step")
         self.seconds_per_frame = frame_shift_ms / 1000
         self.audio_seconds = 0.0
         self.started = 0.0

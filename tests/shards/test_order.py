@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 from hypothesis import given
@@ -90,9 +91,9 @@ def test_a_padded_batch_keeps_the_budget_of_frames(case: Case, seed: int) -> Non
 
 @given(cases(), SEEDS, st.integers(0, 1000))
 def test_seed_and_epoch_decide_the_batches(case: Case, seed: int, epoch: int) -> None:
-    np.random.seed(seed)  # noqa: NPY002 - the global generator must not matter
+    np.random.seed(seed)  # the global generator must not matter
     first = case.batches(seed, epoch)
-    np.random.seed(seed + 1)  # noqa: NPY002
+    np.random.seed(seed + 1)
     assert case.batches(seed, epoch) == first
 
 
@@ -115,12 +116,23 @@ def test_a_batch_comes_from_at_most_one_window_of_shards(case: Case, seed: int) 
         assert len({case.shard_of()[row] for row in batch}) <= case.config.window_shards
 
 
-def test_sorting_pools_by_length_wastes_little_on_padding() -> None:
+def padding(case: Case, batches: list[list[int]]) -> int:
+    """Count the frames of padding in batches of these rows."""
+    lengths = [[case.frames_of()[row] for row in batch] for batch in batches]
+    return sum(len(batch) * max(batch) - sum(batch) for batch in lengths)
+
+
+def test_batches_hold_less_than_half_the_padding_of_unsorted_ones() -> None:
     case = large_case()
-    padded = sum(
-        len(batch) * max(case.frames_of()[row] for row in batch) for batch in case.batches()
-    )
-    assert case.frames.sum() / padded > 0.85
+    unsorted: list[list[int]] = [[]]
+    for row in case.rows.tolist():
+        grown = [*unsorted[-1], row]
+        longest = max(case.frames_of()[member] for member in grown)
+        if len(grown) * longest <= case.config.frames_per_batch:
+            unsorted[-1] = grown
+        else:
+            unsorted.append([row])
+    assert padding(case, case.batches()) < padding(case, unsorted) / 2
 
 
 @given(cases(), st.integers(1, 7))
@@ -152,7 +164,7 @@ def test_a_crop_lies_inside_the_utterance(
     key: str, frames: int, crop: int, seed: int, epoch: int
 ) -> None:
     start = crop_start(key, frames, crop, seed=seed, epoch=epoch)
-    assert 0 <= start
+    assert start >= 0
     assert start + min(crop, frames) <= frames
 
 
@@ -191,7 +203,7 @@ def test_new_keys_do_not_move_old_ones_out_of_or_into_the_held_out_part(
 
 @given(KEYS.filter(bool), st.floats(0, 0.99), SEEDS, st.randoms())
 def test_the_held_out_part_does_not_depend_on_the_order_of_keys(
-    keys: list[str], proportion: float, seed: int, random: "np.random.Generator"
+    keys: list[str], proportion: float, seed: int, random: Random
 ) -> None:
     shuffled = list(keys)
     random.shuffle(shuffled)
@@ -204,7 +216,3 @@ def test_about_the_asked_proportion_is_held_out() -> None:
     keys = [f"key-{number}" for number in range(10_000)]
     assert abs(held_out(keys, 0.1, seed=1).mean() - 0.1) < 0.01
     assert not np.array_equal(held_out(keys, 0.1, seed=1), held_out(keys, 0.1, seed=2))
-
-
-def test_everything_can_be_held_out() -> None:
-    assert held_out(["a", "b", "c"], 1.0, seed=0).all()

@@ -49,7 +49,7 @@ def test_settings_without_a_kind_are_refused() -> None:
 
 def test_every_setting_changes_the_fingerprint() -> None:
     changed = [
-        replace(LogMelSettings(), **{name: value * 2})  # type: ignore[arg-type]
+        replace(LogMelSettings(), **{name: value * 2})
         for name, value in asdict(LogMelSettings()).items()
         if name != "kind"
     ]

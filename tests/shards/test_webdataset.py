@@ -8,6 +8,9 @@ import pyarrow as pa
 import pytest
 import webdataset
 
+# webdataset leaves closing its files to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
 
 def webdataset_samples(shard: Path) -> list[dict[str, Any]]:
     return list(webdataset.WebDataset(str(shard), shardshuffle=False))

@@ -1,0 +1,21 @@
+"""Progress bars, on stderr, so that stdout carries results alone."""
+
+import sys
+from typing import NoReturn
+
+from tqdm import tqdm
+
+# A terminal is redrawn often; a log file gets a line now and then.
+TERMINAL_SECONDS, LOG_SECONDS = 0.2, 30.0
+
+
+def progress_bar(description: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
+    """Return a bar that shows what is done, the rate, and the time to go."""
+    return tqdm(
+        desc=description,
+        total=total,
+        unit=unit,
+        file=sys.stderr,
+        mininterval=TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS,
+        dynamic_ncols=True,
+    )
