@@ -48,6 +48,10 @@ class StorageError(AalbertError):
     exit_code = 7
 
 
+class WorkersDiedError(AalbertError):
+    """Worker processes keep being killed."""
+
+
 class InterruptedRunError(AalbertError):
     """A signal ended the run after its state was saved."""
 

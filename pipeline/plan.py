@@ -1,6 +1,7 @@
 """The plan of a `prepare`: which utterance goes into which shard. A pure function of the inputs."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -9,6 +10,7 @@ from typing import Any
 import xxhash
 
 from aalbert.errors import InputError
+from aalbert.files import file_digest
 from aalbert.pipeline.corpus import Corpus, Utterance
 from aalbert.shards.settings import FeatureSettings, fingerprint
 
@@ -16,6 +18,9 @@ from aalbert.shards.settings import FeatureSettings, fingerprint
 BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
 COMPRESSED_BYTES_PER_SECOND = 8_000
 STORED_BYTES_PER_NUMBER = 2
+# A tar member's name has up to 100 bytes, of which a feature's name and suffix take some.
+LONGEST_KEY = 80
+KEY_PATTERN = re.compile(rf"[\w-]{{1,{LONGEST_KEY}}}", re.ASCII)
 # A small split is cut into up to this many shards, so that several workers have work.
 PIECES = 16
 SMALLEST_PIECE_BYTES = 2**21
@@ -70,11 +75,12 @@ def make_plan(corpus: Corpus, config: PrepareConfig) -> list[ShardTask]:
 
 
 def plan_fingerprint(corpus: Corpus, config: PrepareConfig) -> str:
-    """Hash everything that decides the bytes of the dataset, the audio files by their sizes."""
+    """Hash what decides the bytes of the dataset; audio files count by their sizes."""
     document: dict[str, Any] = {
         "corpus": corpus.name,
         "config": asdict(config),
         "skipped": [asdict(skip) for skip in corpus.skipped],
+        "attachments": {name: file_digest(path) for name, path in corpus.attachments.items()},
         "utterances": [
             [
                 utterance.key,
@@ -91,9 +97,14 @@ def plan_fingerprint(corpus: Corpus, config: PrepareConfig) -> str:
 
 
 def check_keys(corpus: Corpus) -> None:
-    """Refuse a corpus in which two files would have the same key."""
+    """Refuse keys that two files share, or that no reader of tars could tell from a suffix."""
     paths: dict[str, Utterance] = {}
     for utterance in corpus.utterances:
+        if not KEY_PATTERN.fullmatch(utterance.key):
+            raise InputError(
+                f"{utterance.path} would have the key '{utterance.key}': a key has up to "
+                f"{LONGEST_KEY} letters, digits, '-' and '_'; rename the file"
+            )
         if other := paths.get(utterance.key):
             raise InputError(
                 f"two files have the key '{utterance.key}': {other.path} and {utterance.path}; "

@@ -110,8 +110,8 @@ def held_out(keys: list[str], proportion: float, *, seed: int) -> NDArray[np.boo
     """Say of every key whether it belongs to the held-out part.
 
     The choice is drawn from (seed, key), so that it is the same in every order and
-    does not change for old keys when new ones join; the smallest draw is always held
-    out, so that the part is never empty.
+    does not change for old keys when new ones join. Where no draw is small enough, the
+    smallest one is held out, so that the part is never empty.
     """
     draws = np.array(
         [xxhash.xxh3_64_intdigest(f"held-out/{seed}/{key}".encode()) for key in keys], np.uint64

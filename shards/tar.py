@@ -14,7 +14,7 @@ def member_header(name: str, size: int) -> bytes:
     member.size = size
     member.mode = 0o644
     member.mtime = 0
-    return member.tobuf(format=tarfile.USTAR_FORMAT)
+    return member.tobuf(format=tarfile.USTAR_FORMAT, encoding="utf-8")
 
 
 class TarWriter:
