@@ -1,7 +1,6 @@
 """The end of a `prepare`: indexes, list of skipped inputs, dataset card, and then the manifest."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from aalbert.files import file_digest, write_text
 from aalbert.pipeline.card import dataset_card
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.plan import PrepareConfig, ShardTask
-from aalbert.pipeline.task import WORK_FOLDER, read_fragment
+from aalbert.pipeline.task import read_fragment
 from aalbert.shards.index import write_index
 from aalbert.shards.manifest import (
     FeatureStatistics,
@@ -65,7 +64,6 @@ def finalise(
     )
     write_text(out / "README.md", dataset_card(manifest, corpus, skipped))
     manifest.write(out)
-    shutil.rmtree(out / WORK_FOLDER)
     return manifest
 
 

@@ -14,6 +14,7 @@ from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
 from aalbert.files import write_json
 from aalbert.pipeline.corpus import Corpus
 from aalbert.pipeline.finalise import SKIPPED_NAME, finalise
+from aalbert.pipeline.lock import hold
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
 from aalbert.pipeline.pool import run_tasks
 from aalbert.pipeline.task import WORK_FOLDER, TaskReport
@@ -21,6 +22,7 @@ from aalbert.progress import progress_bar
 from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 PLAN_NAME = "plan.json"
+LOCK_NAME = "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +43,18 @@ def prepare(corpus: Corpus, out: Path, config: PrepareConfig, limits: PrepareLim
     if not corpus.utterances:
         raise InputError(f"no audio files below {corpus.root}")
     plan = plan_fingerprint(corpus, config)
-    if is_finished(out, plan):
-        manifest = read_manifest(out)
-    else:
-        open_work_folder(out, plan)
-        tasks = make_plan(corpus, config)
-        compute(tasks, out, limits.workers, total_files=len(corpus.utterances))
-        manifest = finalise(corpus, config, tasks, out, plan)
+    # A run that was stopped right after its manifest leaves its work folder behind.
+    if not is_finished(out, plan) or (out / WORK_FOLDER).is_dir():
+        refuse_foreign_files(out)
+        with hold(out / WORK_FOLDER / LOCK_NAME):
+            # Whoever held the lock before may have done it all.
+            if not is_finished(out, plan):
+                claim(out, plan)
+                tasks = make_plan(corpus, config)
+                compute(tasks, out, limits.workers, total_files=len(corpus.utterances))
+                finalise(corpus, config, tasks, out, plan)
+            shutil.rmtree(out / WORK_FOLDER)
+    manifest = read_manifest(out)
     check_skipped(out, manifest, limits.max_skipped)
     return manifest
 
@@ -56,8 +63,6 @@ def is_finished(out: Path, plan: str) -> bool:
     """Say whether `out` already holds this very dataset; raise when it holds another."""
     if not (out / MANIFEST_NAME).is_file():
         return False
-    # A run that was stopped right after its manifest left this behind.
-    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     if read_manifest(out).plan_fingerprint != plan:
         raise OutputInUseError(
             f"{out} holds a dataset made from other files or settings: "
@@ -66,19 +71,24 @@ def is_finished(out: Path, plan: str) -> bool:
     return True
 
 
-def open_work_folder(out: Path, plan: str) -> None:
-    """Claim `out` for this plan, or continue an interrupted run of it."""
-    record = out / WORK_FOLDER / PLAN_NAME
-    if record.is_file():
-        if json.loads(record.read_text("utf-8"))["plan_fingerprint"] != plan:
-            raise OutputInUseError(
-                f"{out} holds an unfinished 'prepare' of other files or settings: "
-                "choose another --out, or delete it first"
-            )
+def refuse_foreign_files(out: Path) -> None:
+    """Raise when `out` has files that no `prepare` left there."""
+    if not out.exists() or (out / WORK_FOLDER).is_dir():
         return
-    if out.exists() and any(path.name != WORK_FOLDER for path in out.iterdir()):
+    if any(out.iterdir()):
         raise OutputInUseError(f"{out} is not empty and not a dataset: choose another --out")
-    write_json(record, {"plan_fingerprint": plan})
+
+
+def claim(out: Path, plan: str) -> None:
+    """Record in `out` which plan is being carried out; raise when it is another one."""
+    record = out / WORK_FOLDER / PLAN_NAME
+    if not record.is_file():
+        write_json(record, {"plan_fingerprint": plan})
+    elif json.loads(record.read_text("utf-8"))["plan_fingerprint"] != plan:
+        raise OutputInUseError(
+            f"{out} holds an unfinished 'prepare' of other files or settings: "
+            "choose another --out, or delete it first"
+        )
 
 
 def compute(tasks: list[ShardTask], out: Path, workers: int, total_files: int) -> None:

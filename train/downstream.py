@@ -25,7 +25,7 @@ from aalbert.train.metrics import MetricsWriter
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.seeds import seed_of
 from aalbert.train.settings import load_config, to_yaml
-from aalbert.train.trainer import make_trainer, relevant_warnings
+from aalbert.train.trainer import fit, make_trainer
 from aalbert.train.upstreams import open_upstream
 
 TASK = "voxceleb1"
@@ -166,8 +166,7 @@ def run_downstream(
     ]
     trainer = make_trainer(run.path, callbacks, max_steps=ends[-1])
     module = HeadTraining(model, speakers, config.learning_rate)
-    with relevant_warnings():
-        trainer.fit(module, Stream(training, ends[-1]), ckpt_path=state)
+    fit(trainer, module, Stream(training, ends[-1]), state)
     command = f"aalbert downstream {TASK} --resume --out {shlex.quote(str(run.path))}"
     stop.raise_if_stopped(trainer, command)
     best.restore()

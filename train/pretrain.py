@@ -28,7 +28,7 @@ from aalbert.train.reconstruction import Pretraining, validation_loss
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.seeds import seed_of
 from aalbert.train.settings import load_config, to_yaml
-from aalbert.train.trainer import make_trainer, relevant_warnings
+from aalbert.train.trainer import fit, make_trainer
 
 TASK = "pretrain"
 COLUMNS = ("train_loss", "validation_loss", "learning_rate", "x_real_time")
@@ -85,8 +85,7 @@ def run_pretraining(
         precision=config.precision,
         gradient_clip_val=config.optimiser.gradient_clip,
     )
-    with relevant_warnings():
-        trainer.fit(module, Stream(training, config.steps), ckpt_path=state)
+    fit(trainer, module, Stream(training, config.steps), state)
     stop.raise_if_stopped(trainer, f"aalbert pretrain --resume --out {shlex.quote(str(run.path))}")
     module.model.eval().save_pretrained(run.export)
     return module.model

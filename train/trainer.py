@@ -1,13 +1,16 @@
 """Lightning's trainer, told to leave files, bars and loggers to us."""
 
 import logging
+import pickle
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from aalbert.errors import IntegrityError
+from aalbert.shards.loader import Stream
 
 # Lightning's advice that does not hold here, each with the reason.
 IRRELEVANT_WARNINGS = (
@@ -35,10 +38,19 @@ def make_trainer(folder: Path, callbacks: Sequence[Callback], **options: Any) ->
     )
 
 
-@contextmanager
-def relevant_warnings() -> Iterator[None]:
-    """Silence the warnings of Lightning that do not apply to our loops."""
+def fit(trainer: Trainer, module: LightningModule, stream: Stream, state: Path | None) -> None:
+    """Train to the end of a stream, from a saved state on if there is one.
+
+    A state may hold tensors and plain values only. Raises `IntegrityError` when it holds
+    anything else, without running it.
+    """
     with warnings.catch_warnings():
         for pattern in IRRELEVANT_WARNINGS:
             warnings.filterwarnings("ignore", message=pattern)
-        yield
+        try:
+            trainer.fit(module, stream, ckpt_path=state, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise IntegrityError(
+                f"{state} holds more than tensors and plain values, and is not loaded: "
+                "it was not written by this program"
+            ) from error

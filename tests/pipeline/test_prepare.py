@@ -16,7 +16,7 @@ from aalbert.files import file_digest
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint
 from aalbert.pipeline.pool import one_thread
-from aalbert.pipeline.prepare import PrepareLimits, open_work_folder, prepare
+from aalbert.pipeline.prepare import PrepareLimits, claim, prepare
 from aalbert.pipeline.synthesis import write_voxceleb1
 from aalbert.pipeline.task import run_task
 from aalbert.pipeline.voxceleb1 import read_voxceleb1
@@ -96,7 +96,7 @@ def test_a_run_that_was_interrupted_is_finished_with_the_same_bytes(
     out = tmp_path / "b"
     corpus = read_librispeech(librispeech_folder)
     tasks = make_plan(corpus, small_config)
-    open_work_folder(out, plan_fingerprint(corpus, small_config))
+    claim(out, plan_fingerprint(corpus, small_config))
     with one_thread():
         for task in tasks[:3]:
             run_task(task, out)
@@ -157,7 +157,7 @@ def test_an_unfinished_dataset_of_other_settings_is_not_touched(
     librispeech_folder: Path, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "b"
-    open_work_folder(out, "another plan")
+    claim(out, "another plan")
     before = tree(out)
     with pytest.raises(OutputInUseError) as caught:
         prepare(read_librispeech(librispeech_folder), out, small_config, ONE)
@@ -165,6 +165,7 @@ def test_an_unfinished_dataset_of_other_settings_is_not_touched(
         f"{out} holds an unfinished 'prepare' of other files or settings: "
         "choose another --out, or delete it first"
     )
+    (out / ".prepare" / "lock").unlink()
     assert tree(out) == before
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from aalbert.errors import ConfigError, InputError, InterruptedRunError, OutputInUseError
+from aalbert.errors import (
+    ConfigError,
+    InputError,
+    IntegrityError,
+    InterruptedRunError,
+    OutputInUseError,
+)
+from aalbert.files import file_digest
 from aalbert.models import PretrainedModel
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.loader import Loader, LoaderConfig
@@ -156,6 +164,38 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
 ) -> None:
     with pytest.raises(OutputInUseError, match="holds a run: continue .* with --resume, or"):
         start_pretraining(pretrain_config, librispeech_data, pretrained)
+
+
+def test_resuming_a_finished_run_changes_nothing(pretrained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(pretrained, out)
+    resume_pretraining(out)
+    assert rows_of(out) == rows_of(pretrained)
+    name = "export/model.safetensors"
+    assert (out / name).read_bytes() == (pretrained / name).read_bytes()
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_with_foreign_objects_is_refused_and_nothing_runs(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    out, proof = tmp_path / "run", tmp_path / "proof"
+    shutil.copytree(pretrained, out)
+    state = out / "checkpoints" / "step-00000012.ckpt"
+    torch.save({"state_dict": Malicious(proof)}, state)
+    state.with_name(state.name + ".xxh3").write_text(file_digest(state))
+    with pytest.raises(IntegrityError, match="holds more than tensors and plain values"):
+        resume_pretraining(out)
+    assert not proof.exists()
 
 
 def test_resuming_what_is_no_run_or_has_no_checkpoint_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""One `prepare` at a time in an output folder."""
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aalbert.errors import OutputInUseError
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`; `OutputInUseError` names the process that already does.
+
+    The system releases the lock when its holder ends, however it ends, so a stale file
+    stops nobody.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputInUseError(
+                f"{path.parent.parent} is being prepared by {holder(path)}: wait for it, "
+                "or choose another --out"
+            ) from error
+        stream.truncate(0)
+        json.dump({"pid": os.getpid(), "host": platform.node()}, stream)
+        stream.flush()
+        yield
+
+
+def holder(path: Path) -> str:
+    """Say who wrote the lock file."""
+    text = path.read_text("utf-8")
+    if not text:
+        return "another process"
+    record = json.loads(text)
+    return f"process {record['pid']} on {record['host']}"
