@@ -57,7 +57,12 @@ Workers = Annotated[
 ]
 MaxSkipped = Annotated[
     float,
-    typer.Option("--max-skipped", min=0, max=1, help="Share of unusable inputs that is accepted."),
+    typer.Option(
+        "--max-skipped",
+        min=0,
+        max=1,
+        help="Share of inputs that may be unusable; unless 0, one always may.",
+    ),
 ]
 StrictAudio = Annotated[
     bool, typer.Option("--strict-audio", help="Refuse audio that is not 16 kHz mono.")
@@ -242,7 +247,15 @@ def downstream_voxceleb1(
     from aalbert.train.settings import load_config
 
     if resume:
-        refuse_with_resume(data=data, upstream=upstream, config=config, set=assignments, seed=seed)
+        refuse_with_resume(
+            data=data,
+            upstream=upstream,
+            layers=layers,
+            untrained=untrained,
+            config=config,
+            set=assignments,
+            seed=seed,
+        )
         resume_downstream(out)
     else:
         given = flags(seed=seed, layers=layers, untrained=untrained or None)

@@ -18,6 +18,12 @@ class ConfigError(AalbertError):
     exit_code = 2
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError` unless a condition on the settings holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
 class InputError(AalbertError):
     """An input is missing, or its layout is not what was expected."""
 
@@ -46,6 +52,10 @@ class StorageError(AalbertError):
     """No space is left, or there is no permission to write."""
 
     exit_code = 7
+
+
+class DivergedError(AalbertError):
+    """Training has left the numbers."""
 
 
 class WorkersDiedError(AalbertError):

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 import xxhash
 
+from aalbert.errors import OutputInUseError
+
 TEMPORARY_SUFFIX = ".partial"
 
 
@@ -31,6 +33,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def require_empty(folder: Path) -> None:
+    """Raise `OutputInUseError` when a folder to be written is a file or holds something."""
+    if folder.is_file():
+        raise OutputInUseError(f"{folder} is a file: choose another --out")
+    if folder.exists() and any(folder.iterdir()):
+        raise OutputInUseError(f"{folder} is not empty: choose another --out")
 
 
 def sync_folder(folder: Path) -> None:

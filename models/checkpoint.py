@@ -80,6 +80,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
         found = (document["format"], document["format_version"])
+        document["kind"], document["weights_xxh3"], document["upstream"]
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path} is not the configuration of an aalbert model") from error
     if found != (FORMAT_NAME, FORMAT_VERSION):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aalbert.errors import ConfigError
+from aalbert.errors import require
 from aalbert.models.front_end import frame_mask
 
 # BERT's value; it also decides how closely published checkpoints are reproduced.
@@ -38,11 +38,14 @@ class EncoderConfig:
     initial_std: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.width % 2:
-            raise ConfigError(
-                f"encoder.width {self.width} must be even and a multiple of encoder.heads "
-                f"{self.heads}"
-            )
+        for name in ("layers", "width", "heads", "feed_forward_width", "initial_std"):
+            value = getattr(self, name)
+            require(value > 0, f"encoder.{name} {value} must be above 0")
+        require(0 <= self.dropout < 1, f"encoder.dropout {self.dropout} must be in [0, 1)")
+        require(
+            self.width % self.heads == 0 and self.width % 2 == 0,
+            f"encoder.width {self.width} must be even and a multiple of encoder.heads {self.heads}",
+        )
 
 
 class SelfAttention(nn.Module):

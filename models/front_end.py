@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aalbert.errors import require
+
 # What s3prl adds to a standard deviation before it divides by it.
 STD_OFFSET = 1e-10
 
@@ -28,6 +30,16 @@ class FrontEndConfig:
     delta_window: int = 5
     normalisation: Normalisation = "utterance"
     frames_stacked: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("feature_dims", "frames_stacked"):
+            value = getattr(self, name)
+            require(value > 0, f"front_end.{name} {value} must be above 0")
+        require(0 <= self.deltas <= 2, f"front_end.deltas {self.deltas} must be 0, 1 or 2")
+        require(
+            self.delta_window >= 3 and self.delta_window % 2 == 1,
+            f"front_end.delta_window {self.delta_window} must be odd and at least 3",
+        )
 
     @property
     def frame_dims(self) -> int:

@@ -45,8 +45,11 @@ def read_audio(path: Path, sample_rate: int, *, strict: bool = False) -> Audio:
     of converted. Raises `UnusableAudioError` for a file that is empty, broken, cut
     off, or holds samples that are not finite.
     """
-    check_complete(path)
-    samples, source_rate = decode(path)
+    try:
+        check_complete(path)
+        samples, source_rate = decode(path)
+    except OSError as error:
+        raise UnusableAudioError(f"cannot be read: {error.strerror}") from error
     channels = samples.shape[1]
     if strict and (source_rate != sample_rate or channels != 1):
         raise UnusableAudioError(
@@ -70,7 +73,7 @@ def decode(path: Path) -> tuple[NDArray[np.float32], int]:
             slack = MP3_SLACK_SAMPLES if file.format == "MP3" else 0
             samples = file.read(dtype="float32", always_2d=True)
             source_rate = int(file.samplerate)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except soundfile.LibsndfileError as error:
         raise UnusableAudioError(f"cannot be decoded: {str(error).split(': ')[-1]}") from error
     if len(samples) == 0:
         raise UnusableAudioError("holds no samples")

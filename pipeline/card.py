@@ -59,7 +59,7 @@ def skip_table(skipped: list[Skip]) -> str:
     """Count the reasons for which inputs were not taken."""
     if not skipped:
         return "None."
-    counts = Counter(skip.reason for skip in skipped).most_common(20)
+    counts = Counter(skip.kind for skip in skipped).most_common(20)
     rows = "\n".join(f"| {count} | {reason} |" for reason, count in counts)
     header = f"{len(skipped)} in all, each listed in `skipped.jsonl`."
     return f"{header}\n\n| files | reason |\n|---|---|\n{rows}"

@@ -5,8 +5,9 @@ import struct
 from pathlib import Path
 
 HEADER_BYTES = 1024
-# Writers that stream do not know the size yet and leave the largest one.
-UNKNOWN_SIZE = 0xFFFFFFFF
+# Writers that stream do not know the size yet and leave about the largest one that fits into
+# 32 bits, with or without sign.
+UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000000), range(0xFFFFF000, 0x100000000))
 
 
 def announced_bytes(path: Path) -> int | None:
@@ -28,7 +29,7 @@ def announced_bytes(path: Path) -> int | None:
 def riff_bytes(layout: str, header: bytes) -> int | None:
     """Return the size of a RIFF or IFF file: the size of its one chunk and that chunk's header."""
     size = int(struct.unpack(layout, header[4:8])[0])
-    return None if size == UNKNOWN_SIZE else size + 8
+    return None if any(size in sizes for sizes in UNKNOWN_SIZES) else size + 8
 
 
 def sphere_bytes(header: bytes) -> int | None:

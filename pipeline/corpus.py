@@ -31,6 +31,11 @@ class Skip:
     source: str
     reason: str
 
+    @property
+    def kind(self) -> str:
+        """The reason without the figures of this one file, which follow a colon."""
+        return self.reason.partition(":")[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:

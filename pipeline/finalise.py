@@ -7,10 +7,8 @@ from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import soundfile
-from numpy.typing import NDArray
 
 from aalbert.errors import InputError
 from aalbert.files import file_digest, write_text
@@ -20,12 +18,12 @@ from aalbert.pipeline.plan import PrepareConfig, ShardTask
 from aalbert.pipeline.task import read_fragment
 from aalbert.shards.index import write_index
 from aalbert.shards.manifest import (
-    FeatureStatistics,
     FileRecord,
     Manifest,
     ShardRecord,
     SplitRecord,
 )
+from aalbert.shards.statistics import pool_statistics
 
 SKIPPED_NAME = "skipped.jsonl"
 SOFTWARE = ("aalbert", "torch", "torchaudio", "numpy", "soundfile")
@@ -53,7 +51,7 @@ def finalise(
         corpus=corpus.name,
         features={settings.kind: settings for settings in config.features},
         statistics={
-            settings.kind: corpus_statistics(everything, settings.kind)
+            settings.kind: pool_statistics(everything, settings.kind)
             for settings in config.features
         },
         splits=splits,
@@ -96,32 +94,9 @@ def record_file(out: Path, path: Path) -> FileRecord:
     return FileRecord(path=path.as_posix(), size=full.stat().st_size, xxh3=file_digest(full))
 
 
-def corpus_statistics(table: pa.Table, feature: str) -> FeatureStatistics:
-    """Pool the utterances' means and deviations into those of all frames together.
-
-    Pooling is over frames: `E[x^2] = sum n (std^2 + mean^2) / sum n`.
-    """
-    frames = table.column(f"{feature}_frames").to_numpy().astype(np.float64)[:, None]
-    means = vectors(table, f"{feature}_mean")
-    deviations = vectors(table, f"{feature}_std")
-    mean = (frames * means).sum(axis=0) / frames.sum()
-    square = (frames * (deviations**2 + means**2)).sum(axis=0) / frames.sum()
-    std = np.sqrt(np.maximum(0, square - mean**2))
-    return FeatureStatistics(
-        frames=int(frames.sum()), mean=tuple(mean.tolist()), std=tuple(std.tolist())
-    )
-
-
-def vectors(table: pa.Table, column: str) -> NDArray[np.float64]:
-    """Return a column of fixed-size lists as `(rows, dims)`."""
-    values = table.column(column).combine_chunks()
-    numbers: NDArray[np.float64] = values.flatten().to_numpy().astype(np.float64)
-    return numbers.reshape(len(values), -1)
-
-
 def write_skipped(path: Path, skipped: list[Skip]) -> None:
     """Write the list of inputs that were not taken, one JSON document a line."""
-    lines = sorted(json.dumps(asdict(skip), ensure_ascii=False) + "\n" for skip in skipped)
+    lines = sorted(json.dumps(asdict(skip)) + "\n" for skip in skipped)
     write_text(path, "".join(lines))
 
 

@@ -79,12 +79,13 @@ def read_subset(folder: Path, genders: dict[str, str]) -> Iterator[Utterance | S
     for chapter in sorted(path for path in folder.glob("*/*") if path.is_dir()):
         texts = read_transcripts(chapter.glob("*.trans.txt"))
         for path in find_audio(chapter):
+            source = path.relative_to(folder.parent).as_posix()
             match = KEY_PATTERN.fullmatch(path.stem)
             if match is None:
-                yield Skip(
-                    source=path.relative_to(folder.parent).as_posix(),
-                    reason="name is not SPEAKER-CHAPTER-UTTERANCE",
-                )
+                yield Skip(source=source, reason="name is not SPEAKER-CHAPTER-UTTERANCE")
+                continue
+            if not path.exists():
+                yield Skip(source=source, reason="is a link to a file that is not there")
                 continue
             yield Utterance(
                 key=path.stem,

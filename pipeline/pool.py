@@ -1,8 +1,11 @@
 """The local engine of `prepare`: tasks over a pool of processes."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -68,9 +71,18 @@ def died_message(left: Sequence[ShardTask]) -> str:
 
 
 def start_worker() -> None:
-    """Compute on one thread, and leave Ctrl-C to the parent, which stops all workers."""
+    """Compute on one thread, leave Ctrl-C to the parent, and end when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Wait for the parent's end, however it comes, and leave no worker behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager

@@ -4,32 +4,40 @@ import json
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
 from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
-from aalbert.files import write_json
-from aalbert.pipeline.corpus import Corpus
+from aalbert.files import require_empty, write_json
+from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.finalise import SKIPPED_NAME, finalise
 from aalbert.pipeline.lock import hold
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
 from aalbert.pipeline.pool import run_tasks
 from aalbert.pipeline.task import WORK_FOLDER, TaskReport
 from aalbert.progress import progress_bar
+from aalbert.shards.dataset import Dataset
 from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 PLAN_NAME = "plan.json"
 LOCK_NAME = "lock"
 
 
+def available_cores() -> int:
+    """Return the cores this process may use, which under a scheduler are not all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrepareLimits:
     """How a `prepare` runs, none of which changes a byte of what it makes."""
 
-    workers: int = os.cpu_count() or 1
+    workers: int = field(default_factory=available_cores)
     max_skipped: float = 0.001
 
 
@@ -49,8 +57,8 @@ def prepare(corpus: Corpus, out: Path, config: PrepareConfig, limits: PrepareLim
         with hold(out / WORK_FOLDER / LOCK_NAME):
             # Whoever held the lock before may have done it all.
             if not is_finished(out, plan):
-                claim(out, plan)
                 tasks = make_plan(corpus, config)
+                claim(out, plan)
                 compute(tasks, out, limits.workers, total_files=len(corpus.utterances))
                 finalise(corpus, config, tasks, out, plan)
             shutil.rmtree(out / WORK_FOLDER)
@@ -60,10 +68,10 @@ def prepare(corpus: Corpus, out: Path, config: PrepareConfig, limits: PrepareLim
 
 
 def is_finished(out: Path, plan: str) -> bool:
-    """Say whether `out` already holds this very dataset; raise when it holds another."""
+    """Say whether `out` already holds this very dataset, whole; raise when it does not."""
     if not (out / MANIFEST_NAME).is_file():
         return False
-    if read_manifest(out).plan_fingerprint != plan:
+    if Dataset(out).manifest.plan_fingerprint != plan:
         raise OutputInUseError(
             f"{out} holds a dataset made from other files or settings: "
             "choose another --out, or delete it first"
@@ -73,10 +81,8 @@ def is_finished(out: Path, plan: str) -> bool:
 
 def refuse_foreign_files(out: Path) -> None:
     """Raise when `out` has files that no `prepare` left there."""
-    if not out.exists() or (out / WORK_FOLDER).is_dir():
-        return
-    if any(out.iterdir()):
-        raise OutputInUseError(f"{out} is not empty and not a dataset: choose another --out")
+    if not (out / WORK_FOLDER).is_dir() and not (out / MANIFEST_NAME).is_file():
+        require_empty(out)
 
 
 def claim(out: Path, plan: str) -> None:
@@ -113,13 +119,13 @@ def advance(bar: "tqdm[NoReturn]", report: TaskReport, seconds: float, skipped: 
 
 
 def check_skipped(out: Path, manifest: Manifest, max_skipped: float) -> None:
-    """Raise when a larger share of the inputs (and more than one) was skipped than allowed."""
+    """Raise when more inputs were skipped than that share of them; unless 0, one always may be."""
     inputs = manifest.utterances + manifest.skipped
-    if manifest.skipped > max(1, max_skipped * inputs):
+    if manifest.skipped > max(1 if max_skipped else 0, max_skipped * inputs):
         path = out / SKIPPED_NAME
         lines = path.read_text("utf-8").splitlines()
-        reasons = Counter(json.loads(line)["reason"] for line in lines)
-        reason, count = reasons.most_common(1)[0]
+        skipped = [Skip(**json.loads(line)) for line in lines]
+        reason, count = Counter(skip.kind for skip in skipped).most_common(1)[0]
         raise TooManySkippedError(
             f"{manifest.skipped} of {inputs} inputs were skipped, more than --max-skipped "
             f"{max_skipped:g} allows; most often ({count}): {reason}. The dataset is complete "

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.files import file_digest
 from aalbert.shards.index import read_index
-from aalbert.shards.manifest import Manifest, SplitRecord, read_manifest
+from aalbert.shards.manifest import FeatureStatistics, Manifest, SplitRecord, read_manifest
+from aalbert.shards.statistics import pool_statistics
 
 STORED_DTYPE = np.dtype("<f2")
 
@@ -25,7 +26,7 @@ class FeaturePlaces:
 
     offset: NDArray[np.int64]
     bytes: NDArray[np.int64]
-    xxh3: NDArray[np.int64]
+    xxh3: NDArray[np.uint64]
 
 
 class Dataset:
@@ -42,7 +43,7 @@ class Dataset:
         splits = self.manifest.splits
         self.table: pa.Table = pa.concat_tables(
             [open_split(self.folder, split) for split in splits.values()]
-        ).combine_chunks()
+        )
         self.shard_paths = [
             self.folder / shard.path for split in splits.values() for shard in split.shards
         ]
@@ -82,7 +83,12 @@ class Dataset:
     def frames(self, feature: str) -> NDArray[np.int64]:
         """Return the number of frames of every row."""
         self.require_feature(feature)
-        return self._column(f"{feature}_frames")
+        return self._column(f"{feature}_frames").astype(np.int64)
+
+    def statistics(self, rows: NDArray[np.int64], feature: str) -> FeatureStatistics:
+        """Return mean and deviation per dimension over all frames of these rows."""
+        self.require_feature(feature)
+        return pool_statistics(self.table.take(rows), feature)
 
     def shards(self) -> NDArray[np.int64]:
         """Return the number of the shard that holds every row, over all splits."""
@@ -122,7 +128,7 @@ class Dataset:
         return FeaturePlaces(
             offset=self._column(f"{feature}_offset"),
             bytes=self._column(f"{feature}_bytes"),
-            xxh3=self._column(f"{feature}_xxh3"),
+            xxh3=self._column(f"{feature}_xxh3").astype(np.uint64),
         )
 
     def _first_shards(self) -> NDArray[np.int64]:
@@ -141,12 +147,13 @@ def open_split(folder: Path, split: SplitRecord) -> pa.Table:
             found = "is missing" if size is None else f"has {size} bytes"
             raise IntegrityError(
                 f"{path} {found}, the manifest says {record.size} bytes; "
-                "restore it or prepare the data again"
+                f"restore it, or delete {folder} and prepare the data again"
             )
     index = folder / split.index.path
     if file_digest(index) != split.index.xxh3:
         raise IntegrityError(
-            f"{index} is not what was written (checksum); restore it or prepare the data again"
+            f"{index} is not what was written (checksum); restore it, or delete "
+            f"{folder} and prepare the data again"
         )
     return read_index(index)
 

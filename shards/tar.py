@@ -36,10 +36,9 @@ class TarWriter:
         self._write(bytes(-len(payload) % BLOCK_BYTES))
         return offset
 
-    def finish(self) -> int:
-        """Write the end of the archive and return the size of the file in bytes."""
+    def finish(self) -> None:
+        """Write the end of the archive."""
         self._write(bytes(END_BYTES))
-        return self._position
 
     def _write(self, data: bytes) -> None:
         self._stream.write(data)

@@ -178,7 +178,7 @@ def test_a_folder_in_use_ends_with_its_code(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.txt").touch()
     assert main(["prepare", "librispeech", str(corpora / "LibriSpeech"), "--out", "data"]) == 6
-    assert "data is not empty and not a dataset: choose another --out" in capsys.readouterr().err
+    assert "data is not empty: choose another --out" in capsys.readouterr().err
 
 
 def test_more_skipped_inputs_than_allowed_end_with_their_code(

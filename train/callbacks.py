@@ -1,5 +1,6 @@
 """What happens around the training steps: progress, measurements, checkpoints, signals."""
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from aalbert.errors import InterruptedRunError
+from aalbert.errors import DivergedError, InterruptedRunError
 from aalbert.progress import progress_bar
 from aalbert.shards.loader import Batch
 from aalbert.train.checkpoints import save_state
@@ -18,7 +19,7 @@ from aalbert.train.metrics import MetricsWriter
 # Ctrl-C, what schedulers send before they kill, and a closed terminal.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-Measurement = dict[str, Any]
+Measurement = dict[str, float]
 Due = Callable[[int], bool]
 
 
@@ -48,9 +49,9 @@ class Progress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, from the step at which training begins here."""
         self.started = time.monotonic()
-        self.bar.initial = trainer.global_step
-        self.bar.reset(self.bar.total)
-        self.bar.update(0)
+        self.bar.reset()
+        self.bar.initial = self.bar.n = self.bar.last_print_n = trainer.global_step
+        self.bar.refresh()
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Note the learning rate of this step; the scheduler sets the next one before its end."""
@@ -66,7 +67,8 @@ class Progress(Callback):
         self.bar.update(1)
 
     def record(self, trainer: Trainer, loss: float) -> None:
-        """Show and write the loss and the speed."""
+        """Show and write the loss and the speed; `DivergedError` when the loss is not finite."""
+        require_finite(loss, trainer.global_step)
         speed = self.audio_seconds / max(1e-9, time.monotonic() - self.started)
         self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} x real time", refresh=False)
         self.metrics.write(
@@ -79,6 +81,15 @@ class Progress(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar."""
         self.bar.close()
+
+
+def require_finite(value: float, step: int) -> None:
+    """Raise `DivergedError` when a measured value is NaN or infinite."""
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"the loss is {value} at step {step}: the last good checkpoint is kept; start again "
+            "with a lower optimiser.learning_rate"
+        )
 
 
 def every(count: int, *, last: int) -> Due:
@@ -104,7 +115,10 @@ class Validation(Callback):
         """Measure when it is time to."""
         if self.due(trainer.global_step):
             pl_module.eval()
-            self.metrics.write(step=trainer.global_step, **self.measure())
+            measured = self.measure()
+            for value in measured.values():
+                require_finite(value, trainer.global_step)
+            self.metrics.write(step=trainer.global_step, **measured)
             pl_module.train()
 
 
@@ -123,7 +137,10 @@ class SaveStates(Callback):
 
 
 class StopOnSignal(Callback):
-    """Ends training after the current step when a signal asks for it, with the state saved."""
+    """Ends training after the current step when a signal asks for it, with the state saved.
+
+    It comes after the callbacks that measure, so that a resumed run lacks no measurement.
+    """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
@@ -136,8 +153,10 @@ class StopOnSignal(Callback):
         self.previous = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal; the step in progress goes on."""
+        """Remember the signal; the step in progress goes on, and a second signal ends it."""
         self.received = number
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_DFL)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop if there was a signal."""

@@ -1,33 +1,56 @@
 """States to continue from: finished or absent, with a hash beside each, the latest few kept."""
 
-import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.plugins.io import CheckpointIO
 
-from aalbert.errors import InputError
-from aalbert.files import TEMPORARY_SUFFIX, file_digest, sync_folder, write_text
+from aalbert.errors import IntegrityError
+from aalbert.files import atomic_write, file_digest, write_text
 
 NAME_PATTERN = re.compile(r"step-(\d+)\.ckpt")
 HASH_SUFFIX = ".xxh3"
 
 
+class AtomicCheckpoints(CheckpointIO):
+    """Writes Lightning's checkpoints finished or absent, and reads tensors and plain values only.
+
+    Lightning's own writer goes through the folder for temporary files, which may be
+    small or another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint to `path`."""
+        with atomic_write(Path(path)) as stream:
+            torch.save(checkpoint, stream)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint from `path`."""
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove the checkpoint at `path`."""
+        Path(path).unlink()
+
+
 def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
     """Save the whole state of training and drop all but the `keep` latest ones."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{trainer.global_step:08d}.ckpt"
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    trainer.save_checkpoint(temporary)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    write_text(path.with_name(path.name + HASH_SUFFIX), file_digest(temporary) + "\n")
-    temporary.replace(path)
-    sync_folder(folder)
+    if not path.exists():
+        trainer.save_checkpoint(path)
+        write_text(path.with_name(path.name + HASH_SUFFIX), file_digest(path) + "\n")
     for old in list_states(folder)[:-keep]:
+        old.with_name(old.name + HASH_SUFFIX).unlink(missing_ok=True)
         old.unlink()
-        old.with_name(old.name + HASH_SUFFIX).unlink()
     return path
 
 
@@ -36,16 +59,19 @@ def list_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.ckpt") if NAME_PATTERN.fullmatch(path.name))
 
 
-def latest_state(folder: Path) -> Path:
+def latest_state(folder: Path) -> Path | None:
     """Return the latest state that is as it was written, saying which ones were not.
 
-    Raises `InputError` when there is none.
+    Returns None when none was saved yet; raises `IntegrityError` when all are damaged.
     """
-    for path in reversed(list_states(folder)):
+    states = list_states(folder)
+    for path in reversed(states):
         if is_intact(path):
             return path
         print(f"{path} is damaged (checksum); going back to the one before", file=sys.stderr)
-    raise InputError(f"{folder} holds no intact checkpoint: start again with another --out")
+    if states:
+        raise IntegrityError(f"{folder} holds no intact checkpoint: start again with another --out")
+    return None
 
 
 def is_intact(path: Path) -> bool:

@@ -1,9 +1,10 @@
 """The settings of training jobs. Defaults are here, recipes in `presets/`."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aalbert.errors import ConfigError
+from aalbert.errors import require
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.heads import LayerChoice
@@ -22,11 +23,15 @@ class OptimiserConfig:
     gradient_clip: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or not 0 <= self.warmup_proportion < 1:
-            raise ConfigError(
-                f"optimiser.learning_rate {self.learning_rate} must be above 0 and "
-                f"optimiser.warmup_proportion {self.warmup_proportion} at least 0 and below 1"
-            )
+        require_positive("optimiser.", self, "learning_rate", "gradient_clip")
+        require(
+            0 <= self.warmup_proportion < 1,
+            f"optimiser.warmup_proportion {self.warmup_proportion} must be in [0, 1)",
+        )
+        require(
+            0 <= self.weight_decay < math.inf,
+            f"optimiser.weight_decay {self.weight_decay} must not be negative",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +50,16 @@ class PretrainDataConfig:
     validation_proportion: float = 0.02
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop_seconds <= self.batch_seconds:
-            raise ConfigError(
-                f"data.crop_seconds {self.crop_seconds} must be above 0 and at most "
-                f"data.batch_seconds {self.batch_seconds}"
-            )
-        if not 0 < self.validation_proportion < 1:
-            raise ConfigError(
-                f"data.validation_proportion {self.validation_proportion} must be between 0 and 1"
-            )
+        require_positive("data.", self, "batch_seconds", "crop_seconds")
+        require(
+            self.crop_seconds <= self.batch_seconds,
+            f"data.crop_seconds {self.crop_seconds} must be at most data.batch_seconds "
+            f"{self.batch_seconds}",
+        )
+        require(
+            0 < self.validation_proportion < 1,
+            f"data.validation_proportion {self.validation_proportion} must be between 0 and 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +79,8 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(
-            steps=self.steps,
-            validate_every_steps=self.validate_every_steps,
-            log_every_steps=self.log_every_steps,
-            keep_checkpoints=self.keep_checkpoints,
-        )
+        names = ("steps", "validate_every_steps", "log_every_steps", "keep_checkpoints")
+        require_positive("", self, *names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +103,11 @@ class DownstreamConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            batch_seconds=self.batch_seconds,
-            crop_seconds=self.crop_seconds,
-        )
+        require_positive("", self, "epochs", "learning_rate", "batch_seconds", "crop_seconds")
 
 
-def require_positive(**values: float) -> None:
-    """Raise `ConfigError` for the first value that is not above zero."""
-    for name, value in values.items():
-        if value <= 0:
-            raise ConfigError(f"{name} is {value}, it must be above 0")
+def require_positive(prefix: str, config: object, *names: str) -> None:
+    """Raise `ConfigError` for the first of these settings that is not a number above 0."""
+    for name in names:
+        value = getattr(config, name)
+        require(0 < value < math.inf, f"{prefix}{name} {value} must be above 0")

@@ -22,7 +22,7 @@ from aalbert.train.checkpoints import latest_state, step_of
 from aalbert.train.configs import DownstreamConfig
 from aalbert.train.identification import Speakers, evaluation_loader, find_speakers, score
 from aalbert.train.metrics import MetricsWriter
-from aalbert.train.run_folder import RunFolder
+from aalbert.train.run_folder import RunFolder, open_data
 from aalbert.train.seeds import seed_of
 from aalbert.train.settings import load_config, to_yaml
 from aalbert.train.trainer import fit, make_trainer
@@ -30,7 +30,7 @@ from aalbert.train.upstreams import open_upstream
 
 TASK = "voxceleb1"
 COLUMNS = ("train_loss", "dev_loss", "dev_accuracy", "learning_rate", "x_real_time")
-KEEP_STATES = 1
+KEEP_STATES = 2
 
 
 class HeadTraining(LightningModule):
@@ -119,7 +119,7 @@ def resume_downstream(out: Path) -> SpeakerClassifier:
     record = run.read_record()
     if record["task"] != TASK:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{TASK}'")
-    dataset = Dataset(record["data"])
+    dataset = open_data(record)
     config = load_config(DownstreamConfig, file=run.config, environment={})
     model, speakers = build_model(config, dataset, record["upstream"])
     return run_downstream(
@@ -132,7 +132,8 @@ def build_model(
 ) -> tuple[SpeakerClassifier, Speakers]:
     """Return a classifier with a fresh head, and the speakers it is to tell apart."""
     speakers = find_speakers(dataset, config.train_split)
-    opened = open_upstream(upstream, dataset, untrained=config.untrained, seed=config.seed)
+    rows = speakers.rows(dataset, config.train_split)
+    opened = open_upstream(upstream, dataset, rows, untrained=config.untrained, seed=config.seed)
     torch.manual_seed(seed_of(config.seed, "head"))
     # Plain features are one state, with nothing to mix.
     layers = config.layers if opened.states > 1 else "last"

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aalbert.errors import ConfigError, IntegrityError
+from aalbert.errors import ConfigError
 from aalbert.files import write_json
+from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.classifier import SpeakerClassifier
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.dataset import Dataset
+from aalbert.shards.settings import SETTINGS_BY_KIND
 from aalbert.train.configs import DownstreamConfig
 from aalbert.train.downstream import TASK
 from aalbert.train.identification import (
@@ -23,7 +25,7 @@ from aalbert.train.identification import (
     name_classes,
     score,
 )
-from aalbert.train.run_folder import RunFolder
+from aalbert.train.run_folder import RunFolder, open_data
 from aalbert.train.settings import load_config
 
 TOP = 5
@@ -69,8 +71,9 @@ class Result:
     def upstream_name(self) -> str:
         """What a table calls the upstream."""
         name = Path(self.upstream).name
-        origin = Path(self.upstream).parent.name if name == "export" else name
-        return f"{origin}, untrained" if self.untrained else origin
+        origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
+        last_layer = self.layers == "last" and name not in SETTINGS_BY_KIND
+        return origin + ", untrained" * self.untrained + ", last layer" * last_layer
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Evaluation:
     result: Result
     confusion: NDArray[np.int64]
     model: SpeakerClassifier
+    dataset: Dataset
 
 
 def evaluate_runs(runs: Sequence[Path], *, data: Path | None = None) -> list[Evaluation]:
@@ -89,7 +93,18 @@ def evaluate_runs(runs: Sequence[Path], *, data: Path | None = None) -> list[Eva
     `data` is where their dataset lies now, if it was moved. Raises `InputError` when a
     run is unfinished and `IntegrityError` when the data is not what it was trained on.
     """
-    return [evaluate_run(RunFolder(path), data) for path in runs]
+    evaluations = [evaluate_run(RunFolder(path), data) for path in runs]
+    results = [evaluation.result for evaluation in evaluations]
+    for result in results[1:]:
+        if (result.data_fingerprint, result.split) != (
+            results[0].data_fingerprint,
+            results[0].split,
+        ):
+            raise ConfigError(
+                f"{result.run} was tested on other data than {results[0].run}: "
+                "evaluate them one by one, their accuracies cannot be compared"
+            )
+    return evaluations
 
 
 def evaluate_run(run: RunFolder, data: Path | None) -> Evaluation:
@@ -105,20 +120,9 @@ def evaluate_run(run: RunFolder, data: Path | None) -> Evaluation:
     dataset = open_data(record, data)
     config = load_config(DownstreamConfig, file=run.config, environment={})
     scores = score_split(model, dataset, config, config.test_split)
-    result = summarise(run, record, model, config, scores)
+    result = summarise(run, record, model, config, dataset, scores)
     write_json(run.evaluation, asdict(result))
-    return Evaluation(run, result, scores.confusion(), model)
-
-
-def open_data(record: dict[str, Any], data: Path | None) -> Dataset:
-    """Open the dataset of a run, refusing any other one."""
-    dataset = Dataset(data or Path(record["data"]))
-    if dataset.manifest.fingerprint != record["data_fingerprint"]:
-        raise IntegrityError(
-            f"{dataset.folder} has fingerprint {dataset.manifest.fingerprint}, the run was "
-            f"trained on {record['data_fingerprint']}: name the right dataset with --data"
-        )
-    return dataset
+    return Evaluation(run, result, scores.confusion(), model, dataset)
 
 
 def score_split(
@@ -137,6 +141,7 @@ def summarise(
     record: dict[str, Any],
     model: SpeakerClassifier,
     config: DownstreamConfig,
+    dataset: Dataset,
     scores: Scores,
 ) -> Result:
     """Put the numbers and where they come from into one result."""
@@ -161,7 +166,7 @@ def summarise(
         learning_rate=config.learning_rate,
         epochs=config.epochs,
         seed=config.seed,
-        data=record["data"],
+        data=str(dataset.folder.resolve()),
         data_fingerprint=record["data_fingerprint"],
         per_speaker=speaker_results(model.speakers, scores.confusion()),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aalbert.errors import ConfigError
+from aalbert.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,17 @@ class MaskingConfig:
     keep_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.proportion < 1:
-            raise ConfigError(f"masking.proportion {self.proportion} must be between 0 and 1")
-        if self.consecutive < 1:
-            raise ConfigError(f"masking.consecutive {self.consecutive} must be at least 1")
-        if min(self.random_share, self.keep_share) < 0 or self.random_share + self.keep_share > 1:
-            raise ConfigError(
-                f"masking.random_share {self.random_share} and masking.keep_share "
-                f"{self.keep_share} must not be negative and together at most 1"
-            )
+        require(
+            0 < self.proportion < 1,
+            f"masking.proportion {self.proportion} must be between 0 and 1",
+        )
+        require(self.consecutive >= 1, f"masking.consecutive {self.consecutive} must be at least 1")
+        require(
+            min(self.random_share, self.keep_share) >= 0
+            and self.random_share + self.keep_share <= 1,
+            f"masking.random_share {self.random_share} and masking.keep_share "
+            f"{self.keep_share} must not be negative and together at most 1",
+        )
 
 
 def draw_mask(

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aalbert.files import write_text
+
+Measurements = list[dict[str, Any]]
+
 
 class MetricsWriter:
     """Appends measurements to `metrics.jsonl` and `metrics.csv` in a run folder.
@@ -16,26 +20,33 @@ class MetricsWriter:
 
     def __init__(self, path: Path, columns: Sequence[str], *, first_step: int = 0) -> None:
         self.path = path
+        self.csv_path = path.with_suffix(".csv")
         self.columns = ("step", *columns)
-        kept = [row for row in self._read() if row["step"] <= first_step]
-        path.write_text("", "utf-8")
-        with self._csv_path.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerow(self.columns)
+        kept = [row for row in read_measurements(path) if row["step"] <= first_step]
+        write_text(path, "".join(to_line(row) for row in kept))
+        write_text(self.csv_path, ",".join(self.columns) + "\n")
         for row in kept:
-            self.write(**row)
+            self._append_csv(row)
 
     def write(self, **row: Any) -> None:
         """Append one measurement to both files."""
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-        with self._csv_path.open("a", encoding="utf-8", newline="") as stream:
-            csv.DictWriter(stream, self.columns).writerow(row)
+            stream.write(to_line(row))
+        self._append_csv(row)
 
-    @property
-    def _csv_path(self) -> Path:
-        return self.path.with_suffix(".csv")
+    def _append_csv(self, row: dict[str, Any]) -> None:
+        with self.csv_path.open("a", encoding="utf-8", newline="") as stream:
+            csv.DictWriter(stream, self.columns, lineterminator="\n").writerow(row)
 
-    def _read(self) -> list[dict[str, Any]]:
-        if not self.path.is_file():
-            return []
-        return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+
+def to_line(row: dict[str, Any]) -> str:
+    """Return a measurement as one line of JSON."""
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def read_measurements(path: Path) -> Measurements:
+    """Read the measurements of a run, but for a last line that was cut off."""
+    if not path.is_file():
+        return []
+    whole, _, _ = path.read_text("utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]

@@ -24,8 +24,8 @@ from aalbert.train.callbacks import (
 from aalbert.train.checkpoints import latest_state, step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.metrics import MetricsWriter
-from aalbert.train.reconstruction import Pretraining, validation_loss
-from aalbert.train.run_folder import RunFolder
+from aalbert.train.reconstruction import VALIDATION_SEED, Pretraining, validation_loss
+from aalbert.train.run_folder import RunFolder, open_data
 from aalbert.train.seeds import seed_of
 from aalbert.train.settings import load_config, to_yaml
 from aalbert.train.trainer import fit, make_trainer
@@ -53,10 +53,8 @@ def resume_pretraining(out: Path) -> PretrainedModel:
     run = RunFolder(out)
     record = run.read_record()
     if record["task"] != TASK:
-        raise ConfigError(f"{out} is a run of '{record['task']}': only pretraining resumes")
-    dataset = Dataset(record["data"])
-    if dataset.manifest.fingerprint != record["data_fingerprint"]:
-        raise ConfigError(f"{record['data']} is no longer the dataset that {out} was trained on")
+        raise ConfigError(f"{out} is a run of '{record['task']}', not of '{TASK}'")
+    dataset = open_data(record)
     config = load_config(PretrainConfig, file=run.config, environment={})
     return run_pretraining(config, dataset, run, state=latest_state(run.checkpoints))
 
@@ -118,7 +116,8 @@ def build_model(config: PretrainConfig, dataset: Dataset) -> PretrainedModel:
     """Return a model with fresh weights, the same for the same seed."""
     torch.manual_seed(seed_of(config.seed, "weights"))
     settings = dataset.manifest.features[config.data.feature]
-    statistics = dataset.manifest.statistics[config.data.feature]
+    training, _ = split_rows(config, dataset)
+    statistics = dataset.statistics(training, config.data.feature)
     description = UpstreamConfig(
         features=asdict(settings),
         front_end=config.front_end,
@@ -149,7 +148,7 @@ def make_loaders(config: PretrainConfig, dataset: Dataset) -> tuple[Loader, Load
             feature=config.data.feature,
             crop_frames=crop_frames,
             shuffle=shuffle,
-            seed=config.seed,
+            seed=config.seed if shuffle else VALIDATION_SEED,
         )
         return Loader(dataset, rows, settings)
 
@@ -157,7 +156,7 @@ def make_loaders(config: PretrainConfig, dataset: Dataset) -> tuple[Loader, Load
 
 
 def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
-    """Return the rows to train on and those held out, never fewer than one of each."""
+    """Return the rows to train on and those held out, at least one of each."""
     rows = dataset.rows(config.data.splits)
     if len(rows) < 2:
         raise ConfigError(
@@ -165,5 +164,11 @@ def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
             f"{', '.join(config.data.splits)}: at least 2 are needed, one to hold out"
         )
     keys = dataset.table.column("key").take(rows).to_pylist()
-    chosen = held_out(keys, config.data.validation_proportion, seed=config.seed)
+    # One seed for all runs: losses on the held-out part are there to be compared.
+    chosen = held_out(keys, config.data.validation_proportion, seed=VALIDATION_SEED)
+    if chosen.all():
+        raise ConfigError(
+            f"data.validation_proportion {config.data.validation_proportion} holds out all "
+            f"{len(rows)} utterances: lower it"
+        )
     return rows[~chosen], rows[chosen]

@@ -16,6 +16,9 @@ from aalbert.train.masking import MaskingConfig, corrupt, draw_mask, masked_l1
 from aalbert.train.schedule import linear_warmup_and_decay
 from aalbert.train.seeds import generator_of, seed_of
 
+# Crops and masks of the held-out part are the same in every run.
+VALIDATION_SEED = 0
+
 
 class Pretraining(LightningModule):
     """Glues a model to its optimiser: mask, reconstruct, compare."""
@@ -69,7 +72,7 @@ def validation_loss(
     """Return the reconstruction error on held-out utterances with masks that never change."""
     error, frames = 0.0, 0
     for index, batch in enumerate(loader):
-        generator = generator_of(config.seed, "validation mask", index)
+        generator = generator_of(VALIDATION_SEED, "mask", index)
         loss, masked = reconstruction_loss(model, batch.to(device), config.masking, generator)
         error += float(loss) * masked
         frames += masked

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aalbert.files import write_text
 from aalbert.models.upstream import PretrainedModel
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.settings import SETTINGS_BY_KIND
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.evaluate import Evaluation, Result
 from aalbert.train.figures import (
@@ -73,7 +73,7 @@ def report_page(evaluation: Evaluation, results: Sequence[Result]) -> str:
             speaker_table(result),
         ),
         training_section(evaluation),
-        pretraining_section(result),
+        pretraining_section(evaluation),
         section("Made with", settings_table(result)),
     ]
     return PAGE.format(title=escape(title), body="\n".join(sections))
@@ -154,16 +154,20 @@ def training_section(evaluation: Evaluation) -> str:
     return section("Training the head", *parts)
 
 
-def pretraining_section(result: Result) -> str:
+def pretraining_section(evaluation: Evaluation) -> str:
     """Return the curves and a reconstruction of the upstream's own training, if it had any."""
+    result = evaluation.result
     run = RunFolder(Path(result.upstream).parent)
-    if result.untrained or not run.metrics.is_file():
+    if result.untrained or result.upstream in SETTINGS_BY_KIND:
         return ""
+    if not run.metrics.is_file():
+        note = f'<p class="note">No pretraining run is at <code>{escape(str(run.path))}</code>.</p>'
+        return section("Pretraining the upstream", note)
     config = load_config(PretrainConfig, file=run.config, environment={})
     losses = {"train_loss": "training", "validation_loss": "held out"}
     model = PretrainedModel.from_pretrained(run.path)
-    dataset = Dataset(result.data)
-    features = dataset.features(int(dataset.rows(["test"])[0]), config.data.feature)
+    dataset = evaluation.dataset
+    features = dataset.features(int(dataset.rows([result.split])[0]), config.data.feature)
     return section(
         "Pretraining the upstream",
         picture(

@@ -10,9 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aalbert.errors import InputError, OutputInUseError
-from aalbert.files import write_json, write_text
+from aalbert.errors import InputError, IntegrityError, OutputInUseError
+from aalbert.files import require_empty, write_json, write_text
 from aalbert.models.checkpoint import EXPORT_FOLDER
+from aalbert.shards.dataset import Dataset
+from aalbert.train.metrics import read_measurements
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
 
@@ -60,12 +62,11 @@ class RunFolder:
 
     def create(self, config: str, record: Mapping[str, Any]) -> None:
         """Start a run; `OutputInUseError` when the folder is not empty."""
-        if self.path.exists() and any(self.path.iterdir()):
-            kind = "a run" if self.record.is_file() else "other files"
+        if self.record.is_file():
             raise OutputInUseError(
-                f"{self.path} holds {kind}: continue a pretraining run with --resume, "
-                "or choose another --out"
+                f"{self.path} holds a run: continue it with --resume, or choose another --out"
             )
+        require_empty(self.path)
         write_text(self.config, config)
         write_json(self.record, {**record, **surroundings()})
 
@@ -73,14 +74,26 @@ class RunFolder:
         """Return `run.json`; `InputError` when the folder is no run."""
         if not self.record.is_file():
             raise InputError(f"{self.path} is not the folder of a run: it has no run.json")
-        record: dict[str, Any] = json.loads(self.record.read_text("utf-8"))
+        try:
+            record: dict[str, Any] = json.loads(self.record.read_text("utf-8"))
+        except ValueError as error:
+            raise IntegrityError(f"{self.record} is damaged ({error})") from error
         return record
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return every measurement of the run so far."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text("utf-8").splitlines()]
+        return read_measurements(self.metrics)
+
+
+def open_data(record: dict[str, Any], data: Path | None = None) -> Dataset:
+    """Open the dataset of a run, where it was or in `data`, refusing any other one."""
+    dataset = Dataset(data or Path(record["data"]))
+    if dataset.manifest.fingerprint != record["data_fingerprint"]:
+        raise IntegrityError(
+            f"{dataset.folder} has fingerprint {dataset.manifest.fingerprint}, the run was "
+            f"trained on {record['data_fingerprint']}: it is another dataset, or was made anew"
+        )
+    return dataset
 
 
 def surroundings() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from yaml.constructor import ConstructorError
 from aalbert.errors import ConfigError, InputError
 
 ENVIRONMENT_PREFIX = "AALBERT_"
+PRESETS = resources.files("aalbert.train") / "presets" / "pretrain"
 
 Document = dict[str, Any]
 Config = TypeVar("Config")
@@ -26,7 +27,6 @@ def load_config(
     kind: type[Config],
     *,
     preset: str | None = None,
-    preset_folder: str = "pretrain",
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
@@ -40,7 +40,7 @@ def load_config(
     defaults = kind()
     document: Document = asdict(defaults)  # type: ignore[call-overload]
     for source, layer in (
-        (f"preset '{preset}'", read_preset(preset_folder, preset) if preset else {}),
+        (f"preset '{preset}'", read_preset(preset) if preset else {}),
         (str(file), read_yaml_file(file) if file else {}),
         (
             "the environment",
@@ -63,26 +63,27 @@ def validate(kind: type[Config], document: Document) -> Config:
         raise ConfigError(f"{place} = {first['input']!r}: {first['msg']}") from error
 
 
-def read_preset(folder: str, name: str) -> Document:
-    """Read a preset that ships with the package."""
-    path = resources.files("aalbert.train") / "presets" / folder / f"{name}.yaml"
+def read_preset(name: str) -> Document:
+    """Read a preset for pretraining that ships with the package."""
+    path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(preset_names(folder))
-        raise ConfigError(f"unknown preset '{name}': use one of {known}")
+        raise ConfigError(f"unknown preset '{name}': use one of {', '.join(preset_names())}")
     return parse_yaml(path.read_text("utf-8"), f"preset '{name}'")
 
 
-def preset_names(folder: str) -> list[str]:
-    """Return the names of the presets for a kind of job."""
-    presets = resources.files("aalbert.train") / "presets" / folder
-    return sorted(path.name.removesuffix(".yaml") for path in presets.iterdir())
+def preset_names() -> list[str]:
+    """Return the names of the presets."""
+    return sorted(path.name.removesuffix(".yaml") for path in PRESETS.iterdir())
 
 
 def read_yaml_file(path: Path) -> Document:
     """Read a configuration file."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}")
-    return parse_yaml(path.read_text("utf-8"), str(path))
+    try:
+        return parse_yaml(path.read_text("utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error}") from error
 
 
 def read_environment(kind: type, environment: Mapping[str, str]) -> Document:
@@ -184,7 +185,7 @@ def parse_yaml_value(text: str, source: str) -> Any:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise ConfigError(f"{source}: YAML aliases (*name) are not allowed")
         return yaml.load(text, StrictLoader)  # noqa: S506 - StrictLoader is a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
         raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
 
 

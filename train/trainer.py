@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.errors import IntegrityError
 from aalbert.shards.loader import Stream
+from aalbert.train.checkpoints import AtomicCheckpoints
 
 # Lightning's advice that does not hold here, each with the reason.
 IRRELEVANT_WARNINGS = (
@@ -34,6 +36,8 @@ def make_trainer(folder: Path, callbacks: Sequence[Callback], **options: Any) ->
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
+        # One process; under SLURM Lightning would otherwise requeue jobs by itself.
+        plugins=[LightningEnvironment(), AtomicCheckpoints()],
         **options,
     )
 

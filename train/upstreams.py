@@ -9,36 +9,41 @@ from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd, FrontEndConfig
 from aalbert.models.upstream import PretrainedModel, Upstream, UpstreamConfig
 from aalbert.shards.dataset import Dataset
+from aalbert.shards.order import Rows
 from aalbert.shards.settings import SETTINGS_BY_KIND
 from aalbert.train.seeds import seed_of
 
 
-def open_upstream(name: str, dataset: Dataset, *, untrained: bool, seed: int) -> Upstream:
+def open_upstream(
+    name: str, dataset: Dataset, rows: Rows, *, untrained: bool, seed: int
+) -> Upstream:
     """Return the upstream that `name` stands for.
 
     A feature kind (`logmel`) is the baseline without an encoder; anything else is the
     folder of a run or of a saved model. With `untrained` its weights are drawn anew:
-    the control that shows what pretraining adds. Raises `ConfigError` when the dataset
+    the control that shows what pretraining adds. `rows` are those to train on, the only
+    ones that a normalisation may be taken from. Raises `ConfigError` when the dataset
     does not store the features that the upstream reads.
     """
     if name in SETTINGS_BY_KIND:
         if untrained:
             raise ConfigError(f"--untrained needs an encoder, and --upstream {name} has none")
-        return feature_baseline(name, dataset)
+        return feature_baseline(name, dataset, rows)
     upstream = PretrainedModel.from_pretrained(Path(name)).upstream
-    check_features(name, upstream.config, dataset)
+    check_feature_settings(name, upstream.config, dataset)
     return fresh_twin(upstream, seed) if untrained else upstream
 
 
-def feature_baseline(feature: str, dataset: Dataset) -> Upstream:
+def feature_baseline(feature: str, dataset: Dataset, rows: Rows) -> Upstream:
     """Return an upstream whose only hidden state is the stored feature.
 
-    Its normalisation is global: per utterance, the mean over time would be zero in
-    every dimension, and nothing would be left to tell speakers by.
+    Its normalisation is global, over the frames of `rows`: per utterance, the mean
+    over time would be zero in every dimension, and nothing would be left to tell
+    speakers by.
     """
     dataset.require_feature(feature)
     settings = dataset.manifest.features[feature]
-    statistics = dataset.manifest.statistics[feature]
+    statistics = dataset.statistics(rows, feature)
     front_end = FrontEndConfig(feature_dims=settings.dims, normalisation="global")
     config = UpstreamConfig(features=asdict(settings), front_end=front_end)
     return Upstream(
@@ -53,7 +58,7 @@ def fresh_twin(upstream: Upstream, seed: int) -> Upstream:
     return Upstream(replace(upstream.config, training={}), upstream.front_end)
 
 
-def check_features(name: str, config: UpstreamConfig, dataset: Dataset) -> None:
+def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) -> None:
     """Raise `ConfigError` with the differences when dataset and model disagree on features."""
     feature = str(config.features["kind"])
     dataset.require_feature(feature)

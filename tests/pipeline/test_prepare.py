@@ -11,7 +11,12 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
+from aalbert.errors import (
+    InputError,
+    IntegrityError,
+    OutputInUseError,
+    TooManySkippedError,
+)
 from aalbert.files import file_digest
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint
@@ -175,7 +180,7 @@ def test_a_folder_of_something_else_is_not_touched(
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(OutputInUseError) as caught:
         prepare(read_librispeech(librispeech_folder), tmp_path, small_config, ONE)
-    assert str(caught.value) == f"{tmp_path} is not empty and not a dataset: choose another --out"
+    assert str(caught.value) == f"{tmp_path} is not empty: choose another --out"
     assert tree(tmp_path) == {"thesis.tex": b"precious"}
 
 
@@ -205,7 +210,7 @@ def test_too_many_broken_files_are_an_error_but_the_rest_is_complete(
     with pytest.raises(TooManySkippedError) as caught:
         prepare(read_librispeech(damaged_corpus), out, small_config, ONE)
     assert str(caught.value).startswith(
-        "3 of 30 inputs were skipped, more than --max-skipped 0.001 allows; most often (1): "
+        "3 of 30 inputs were skipped, more than --max-skipped 0.001 allows; most often (2): "
     )
     assert str(caught.value).endswith(
         f". The dataset is complete without them; see {out / 'skipped.jsonl'}"
@@ -350,3 +355,20 @@ def test_genuine_librispeech_is_prepared_whole(
     assert (manifest.utterances, manifest.skipped) == (5, 0)
     seconds = sum(soundfile.info(u.path).duration for u in corpus.utterances)
     assert manifest.hours == pytest.approx(seconds / 3600)
+
+
+def test_a_finished_dataset_that_lost_a_shard_is_not_called_finished(
+    dataset_copy: Path, librispeech_folder: Path, small_config: PrepareConfig
+) -> None:
+    shard = next(dataset_copy.glob("*/*.tar"))
+    shard.unlink()
+    with pytest.raises(IntegrityError, match=f"{shard} is missing"):
+        prepare(read_librispeech(librispeech_folder), dataset_copy, small_config, ONE)
+
+
+def test_without_any_allowance_one_skipped_file_is_too_many(
+    damaged_corpus: Path, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    limits = PrepareLimits(workers=1, max_skipped=0.0)
+    with pytest.raises(TooManySkippedError, match="more than --max-skipped 0 allows"):
+        prepare(read_librispeech(damaged_corpus), tmp_path / "b", small_config, limits)

@@ -122,7 +122,8 @@ def test_a_missing_file_is_named_on_opening(dataset_copy: Path, file: Path) -> N
     with pytest.raises(IntegrityError) as caught:
         Dataset(dataset_copy)
     assert str(caught.value) == (
-        f"{path} is missing, the manifest says {size} bytes; restore it or prepare the data again"
+        f"{path} is missing, the manifest says {size} bytes; restore it, or delete "
+        f"{dataset_copy} and prepare the data again"
     )
 
 
@@ -135,7 +136,7 @@ def test_a_cut_file_is_named_on_opening(dataset_copy: Path, file: Path) -> None:
         Dataset(dataset_copy)
     assert str(caught.value) == (
         f"{path} has {size // 2} bytes, the manifest says {size} bytes; "
-        "restore it or prepare the data again"
+        f"restore it, or delete {dataset_copy} and prepare the data again"
     )
 
 

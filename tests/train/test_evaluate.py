@@ -112,5 +112,5 @@ def test_what_cannot_be_evaluated_says_why(
         evaluate_runs([pretrained])
     with pytest.raises(InputError, match="is not the folder of a run"):
         evaluate_runs([tmp_path])
-    with pytest.raises(IntegrityError, match="has fingerprint .* name the right dataset with --d"):
+    with pytest.raises(IntegrityError, match="has fingerprint .* it is another dataset, or was"):
         evaluate_runs([speaker_run], data=librispeech_data)
