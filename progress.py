@@ -9,11 +9,12 @@ from tqdm import tqdm
 TERMINAL_SECONDS, LOG_SECONDS = 0.2, 30.0
 
 
-def progress_bar(description: str, *, total: int, unit: str) -> "tqdm[NoReturn]":
+def progress_bar(description: str, *, total: int, unit: str, done: int = 0) -> "tqdm[NoReturn]":
     """Return a bar that shows what is done, the rate, and the time to go."""
     return tqdm(
         desc=description,
         total=total,
+        initial=done,
         unit=unit,
         file=sys.stderr,
         mininterval=TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS,

@@ -4,6 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,18 +41,20 @@ class Progress(Callback):
     ) -> None:
         self.metrics = metrics
         self.every_steps = every_steps
-        self.bar = progress_bar(description, total=steps, unit="step")
+        self.description = description
+        self.steps = steps
+        self.open = ExitStack()
         self.seconds_per_frame = frame_shift_ms / 1000
         self.audio_seconds = 0.0
         self.started = 0.0
         self.learning_rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, from the step at which training begins here."""
+        """Start the clock, and the bar from the step at which training begins here."""
         self.started = time.monotonic()
-        self.bar.reset()
-        self.bar.initial = self.bar.n = self.bar.last_print_n = trainer.global_step
-        self.bar.refresh()
+        self.bar = self.open.enter_context(
+            progress_bar(self.description, total=self.steps, unit="step", done=trainer.global_step)
+        )
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Note the learning rate of this step; the scheduler sets the next one before its end."""
@@ -79,8 +82,8 @@ class Progress(Callback):
         )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the bar."""
-        self.bar.close()
+        """Close the bar, if it was opened."""
+        self.open.close()
 
 
 def require_finite(value: float, step: int) -> None:
