@@ -10,7 +10,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from aalbert.errors import IntegrityError
-from aalbert.files import atomic_write, file_digest, write_text
+from aalbert.files import TEMPORARY_SUFFIX, atomic_write, file_digest, write_text
 
 NAME_PATTERN = re.compile(r"step-(\d+)\.ckpt")
 HASH_SUFFIX = ".xxh3"
@@ -26,9 +26,11 @@ class AtomicCheckpoints(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint to `path`."""
+        """Write a checkpoint to `path`, its hash beside it first: where it is, its hash is."""
         with atomic_write(Path(path)) as stream:
             torch.save(checkpoint, stream)
+            stream.flush()
+            write_text(hash_path(Path(path)), file_digest(Path(stream.name)) + "\n")
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = "cpu", weights_only: bool | None = None
@@ -45,12 +47,13 @@ class AtomicCheckpoints(CheckpointIO):
 def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
     """Save the whole state of training and drop all but the `keep` latest ones."""
     path = folder / f"step-{trainer.global_step:08d}.ckpt"
-    if not path.exists():
+    for left_over in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        left_over.unlink()
+    if not (path.exists() and is_intact(path)):
         trainer.save_checkpoint(path)
-        write_text(path.with_name(path.name + HASH_SUFFIX), file_digest(path) + "\n")
     for old in list_states(folder)[:-keep]:
-        old.with_name(old.name + HASH_SUFFIX).unlink(missing_ok=True)
         old.unlink()
+        hash_path(old).unlink()
     return path
 
 
@@ -76,8 +79,13 @@ def latest_state(folder: Path) -> Path | None:
 
 def is_intact(path: Path) -> bool:
     """Say whether a state has the hash that was written beside it."""
-    recorded = path.with_name(path.name + HASH_SUFFIX)
+    recorded = hash_path(path)
     return recorded.is_file() and recorded.read_text("utf-8").strip() == file_digest(path)
+
+
+def hash_path(path: Path) -> Path:
+    """Return where the hash of a state lies."""
+    return path.with_name(path.name + HASH_SUFFIX)
 
 
 def step_of(path: Path) -> int:

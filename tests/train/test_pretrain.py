@@ -25,6 +25,7 @@ from aalbert.shards.dataset import Dataset
 from aalbert.shards.loader import Loader, LoaderConfig
 from aalbert.shards.order import OrderConfig
 from aalbert.train.callbacks import SaveStates
+from aalbert.train.checkpoints import is_intact
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.masking import MaskingConfig
 from aalbert.train.pretrain import build_model, make_loaders, resume_pretraining, start_pretraining
@@ -138,6 +139,20 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     last.write_bytes(data)
     resume_pretraining(out)
     assert "step-00000009.ckpt is damaged (checksum)" in capsys.readouterr().err
+    assert rows_of(out) == rows_of(pretrained)
+
+
+def test_a_damaged_state_is_written_anew_when_its_step_comes_again(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(pretrained, out)
+    last = out / "checkpoints" / "step-00000012.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    (out / "checkpoints" / "step-00000011.ckpt.partial").touch()
+    resume_pretraining(out)
+    assert is_intact(last)
+    assert not list(out.rglob("*.partial"))
     assert rows_of(out) == rows_of(pretrained)
 
 
