@@ -38,6 +38,7 @@ table {{ border-collapse: collapse; width: 100%; font-size: .92rem; }}
 th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb;
          white-space: nowrap; font-variant-numeric: tabular-nums; }}
 th:first-child, td:first-child {{ text-align: left; white-space: normal; }}
+.facts td {{ text-align: left; white-space: normal; vertical-align: top; }}
 tr.this td {{ font-weight: 650; background: #e6f4f6; }}
 p.note {{ color: #52606d; font-size: .92rem; }}
 code {{ overflow-wrap: anywhere; }}
@@ -198,7 +199,7 @@ def settings_table(result: Result) -> str:
         f"<tr><td>{escape(name)}</td><td><code>{escape(value)}</code></td></tr>"
         for name, value in facts.items()
     )
-    return f'<div class="wide"><table>{rows}</table></div>'
+    return f'<table class="facts">{rows}</table>'
 
 
 def section(title: str, *parts: str) -> str:
