@@ -35,8 +35,8 @@ bench: .venv/.dev ## measure `prepare` beside a plain script (prints JSON lines)
 
 lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt
-	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/pins.in -o lock/runtime.txt
-	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra dev -c lock/runtime.txt -o lock/dev.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra dev -c lock/pins.in -o lock/dev.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/dev.txt -o lock/runtime.txt
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 

@@ -6,11 +6,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from aalbert.errors import AalbertError, InterruptedRunError, StorageError
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 # A shell reports a program that a signal ended as 128 plus the signal's number.
 SIGNAL_EXIT_BASE = 128

@@ -14,12 +14,23 @@ APPLE_DOUBLE_PREFIX = "._"
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One audio file and what the corpus says of it. The key is unique and has no dots."""
+    """One recording, or a part of one, and what the corpus says of it.
+
+    The key is unique and has no dots. `source` is the name under which the recording is
+    remembered: its path below the corpus's root, wherever that lies. `path` is the file
+    to open and `size` the bytes of the recording; with an `offset` the recording lies
+    there in the unpacked bytes of the archive `path`. `start` and `end`, in seconds, say
+    which part of the recording is meant.
+    """
 
     key: str
     split: str
+    source: str
     path: Path
     size: int
+    offset: int | None = None
+    start: float = 0.0
+    end: float | None = None
     speaker: str | None = None
     fields: Mapping[str, str | None] = field(default_factory=dict)
 

@@ -20,11 +20,12 @@ def extract(wave: NDArray[np.float32], settings: FeatureSettings) -> NDArray[np.
     """
     samples = torch.from_numpy(wave)
     with torch.inference_mode():
-        features = (
-            logmel(samples, settings)
-            if isinstance(settings, LogMelSettings)
-            else fbank(samples, settings)
-        )
+        if isinstance(settings, LogMelSettings):
+            features = logmel(samples, settings)
+        elif isinstance(settings, FbankSettings):
+            features = fbank(samples, settings)
+        else:
+            raise NotImplementedError(settings.kind)
     extracted: NDArray[np.float32] = features.contiguous().numpy()
     return extracted
 

@@ -90,6 +90,7 @@ def read_subset(folder: Path, genders: dict[str, str]) -> Iterator[Utterance | S
             yield Utterance(
                 key=path.stem,
                 split=folder.name,
+                source=source,
                 path=path,
                 size=path.stat().st_size,
                 speaker=match["speaker"],

@@ -43,7 +43,6 @@ class ShardTask:
     shard: int
     utterances: tuple[Utterance, ...]
     fields: tuple[str, ...]
-    root: str
     config: PrepareConfig
 
     @property
@@ -66,7 +65,6 @@ def make_plan(corpus: Corpus, config: PrepareConfig) -> list[ShardTask]:
             shard=number,
             utterances=piece,
             fields=corpus.fields,
-            root=str(corpus.root),
             config=config,
         )
         for split, group in groupby(ordered, key=lambda utterance: utterance.split)
@@ -85,8 +83,10 @@ def plan_fingerprint(corpus: Corpus, config: PrepareConfig) -> str:
             [
                 utterance.key,
                 utterance.split,
-                utterance.path.relative_to(corpus.root).as_posix(),
+                utterance.source,
                 utterance.size,
+                utterance.start,
+                utterance.end,
                 utterance.speaker,
                 dict(utterance.fields),
             ]

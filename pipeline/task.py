@@ -75,14 +75,13 @@ def read_fragment(out: Path, task: ShardTask) -> tuple[pa.Table, list[Skip]]:
 def read_samples(task: ShardTask, skipped: list[Skip]) -> Iterator[Sample]:
     """Yield the samples of a task; what cannot be used goes to `skipped`."""
     for utterance in task.utterances:
-        source = utterance.path.relative_to(task.root).as_posix()
         try:
-            yield make_sample(utterance, source, task.config)
+            yield make_sample(utterance, task.config)
         except UnusableAudioError as error:
-            skipped.append(Skip(source=source, reason=str(error)))
+            skipped.append(Skip(source=utterance.source, reason=str(error)))
 
 
-def make_sample(utterance: Utterance, source: str, config: PrepareConfig) -> Sample:
+def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
     """Decode one utterance and compute its features."""
     sample_rate = config.features[0].sample_rate
     audio = read_audio(utterance.path, sample_rate, strict=config.strict_audio)
@@ -92,7 +91,7 @@ def make_sample(utterance: Utterance, source: str, config: PrepareConfig) -> Sam
         split=utterance.split,
         speaker=utterance.speaker,
         samples=len(audio.wave),
-        source=source,
+        source=utterance.source,
         source_sample_rate=audio.source_sample_rate,
         source_channels=audio.source_channels,
         features={settings.kind: extract(audio.wave, settings) for settings in config.features},

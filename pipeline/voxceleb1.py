@@ -32,7 +32,7 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
         raise wrong_folder(root, EXPECTED, probably_meant(root))
     listed = read_split_file(find_split_file(root, split_file))
     metadata = read_metadata(root / "vox1_meta.csv")
-    found = [locate(folders, split, path, metadata) for path, split in sorted(listed.items())]
+    found = [locate(root, folders, split, path, metadata) for path, split in sorted(listed.items())]
     utterances = tuple(item for item in found if isinstance(item, Utterance))
     if not utterances:
         raise InputError(
@@ -122,7 +122,11 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
 
 
 def locate(
-    folders: list[Path], split: str, listed: str, metadata: dict[str, dict[str, str]]
+    root: Path,
+    folders: list[Path],
+    split: str,
+    listed: str,
+    metadata: dict[str, dict[str, str]],
 ) -> Utterance | Skip:
     """Return the utterance of a listed file, or why there is none."""
     path = next(existing_files(folders, listed), None)
@@ -133,6 +137,7 @@ def locate(
     return Utterance(
         key=f"{speaker}-{video}-{Path(name).stem}",
         split=split,
+        source=path.relative_to(root).as_posix(),
         path=path,
         size=path.stat().st_size,
         speaker=speaker,

@@ -1,8 +1,32 @@
-"""The data contract: features on disk, their index and manifest, and the loader that reads them."""
+"""The data contract: features on disk, their index and manifest, and the loader that reads them.
 
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.loader import Batch, Loader, LoaderConfig
-from aalbert.shards.manifest import Manifest
-from aalbert.shards.order import OrderConfig
+The names below are imported when they are first used: `prepare` writes shards without
+PyTorch, which takes seconds to start in every worker, and only the loader needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aalbert.shards.dataset import Dataset
+    from aalbert.shards.loader import Batch, Loader, LoaderConfig
+    from aalbert.shards.manifest import Manifest
+    from aalbert.shards.order import OrderConfig
 
 __all__ = ["Batch", "Dataset", "Loader", "LoaderConfig", "Manifest", "OrderConfig"]
+
+HOMES = {
+    "Batch": "loader",
+    "Dataset": "dataset",
+    "Loader": "loader",
+    "LoaderConfig": "loader",
+    "Manifest": "manifest",
+    "OrderConfig": "order",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it (PEP 562)."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'aalbert.shards' has no attribute '{name}'")
+    return getattr(import_module(f"aalbert.shards.{HOMES[name]}"), name)

@@ -29,7 +29,7 @@ def test_the_lock_pins_and_hashes_everything_and_names_no_host(lock: str) -> Non
     text = (ROOT / "lock" / f"{lock}.txt").read_text()
     requirements = re.split(r"\n(?=\S)", text.strip())
     assert all("==" in line and "--hash=sha256:" in line for line in requirements)
-    assert "://" not in text and "index" not in text
+    assert "://" not in text and "--index" not in text and "--extra-index" not in text
 
 
 def test_the_lock_has_the_versions_that_were_tested() -> None:

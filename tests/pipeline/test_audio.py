@@ -44,7 +44,7 @@ PLAIN = ["pcm16_16k_mono.wav", "float32_16k_mono.wav"]
 
 
 def utterance(path: Path) -> Utterance:
-    return Utterance(key="a", split="train", path=path, size=path.stat().st_size)
+    return Utterance(key="a", split="train", source=path.name, path=path, size=path.stat().st_size)
 
 
 def tone(hertz: float, seconds: float, rate: int = RATE, level: float = 0.5) -> NDArray[np.float32]:
@@ -71,12 +71,12 @@ def cut_in_half(path: Path) -> Path:
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_broken_file_is_refused_with_its_reason(shared: Path, name: str) -> None:
     with pytest.raises(UnusableAudioError, match=REFUSED[name]):
-        make_sample(utterance(shared / "data/edge_cases" / name), name, BOTH)
+        make_sample(utterance(shared / "data/edge_cases" / name), BOTH)
 
 
 @pytest.mark.parametrize("name", [*ODD, *CONVERTED, *PLAIN])
 def test_an_odd_file_is_taken_flagged_with_finite_features(shared: Path, name: str) -> None:
-    sample = make_sample(utterance(shared / "data/edge_cases" / name), name, BOTH)
+    sample = make_sample(utterance(shared / "data/edge_cases" / name), BOTH)
     expected = CONVERTED.get(name, {ODD[name]} if name in ODD else set())
     assert set(sample.flags) == expected
     assert all(np.isfinite(values).all() for values in sample.features.values())
@@ -218,14 +218,14 @@ def test_audio_shorter_than_a_window_is_refused_with_both_lengths(tmp_path: Path
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(0.01), RATE)
     with pytest.raises(UnusableAudioError) as caught:
-        make_sample(utterance(path), "a.wav", BOTH)
+        make_sample(utterance(path), BOTH)
     assert str(caught.value) == "too short: 10.0 ms, one analysis window is 25.0 ms"
 
 
 def test_audio_of_exactly_one_window_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(0.025), RATE)
-    sample = make_sample(utterance(path), "a.wav", BOTH)
+    sample = make_sample(utterance(path), BOTH)
     assert {name: len(values) for name, values in sample.features.items()} == {
         "logmel": 3,
         "fbank": 1,

@@ -23,7 +23,13 @@ def make_corpus(sizes: Sequence[tuple[str, int]], root: str = "/corpus") -> Corp
         root=Path(root),
         fields=(),
         utterances=tuple(
-            Utterance(key=f"k{number}", split=split, path=Path(root, f"{number}.wav"), size=size)
+            Utterance(
+                key=f"k{number}",
+                split=split,
+                source=f"{number}.wav",
+                path=Path(root, f"{number}.wav"),
+                size=size,
+            )
             for number, (split, size) in enumerate(sizes)
         ),
     )
@@ -112,7 +118,9 @@ def test_whatever_decides_the_bytes_changes_the_fingerprint_of_the_plan() -> Non
                 {"size": 7},
                 {"speaker": "x"},
                 {"fields": {"text": "x"}},
-                {"path": Path("/corpus/x.wav")},
+                {"source": "x.wav"},
+                {"start": 1.0},
+                {"end": 2.0},
             )
         ),
     ]
