@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aalbert.configuration import load_config
 from aalbert.errors import OutputInUseError
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
@@ -17,9 +18,9 @@ from aalbert.shards.settings import LogMelSettings
 from aalbert.train.configs import DownstreamConfig, PretrainConfig
 from aalbert.train.downstream import start_downstream
 from aalbert.train.evaluate import evaluate_runs, results_table
+from aalbert.train.presets import read_preset
 from aalbert.train.pretrain import start_pretraining
 from aalbert.train.report import write_reports
-from aalbert.train.settings import load_config
 
 # Its presence says that a folder was made by the demo and may be made again.
 MARKER = ".aalbert-demo"
@@ -40,7 +41,7 @@ def run_demo(out: Path) -> None:
         prepare_both(out)
     with step("pretrain: reconstruct masked frames"):
         settings = load_config(
-            PretrainConfig, preset="tiny", assignments=DEMO_SETTINGS, environment={}
+            PretrainConfig, preset=read_preset("tiny"), assignments=DEMO_SETTINGS, environment={}
         )
         start_pretraining(settings, out / "data/librispeech", out / "runs/pretrain")
     with step("downstream: speakers, with three upstreams"):

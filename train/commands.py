@@ -40,10 +40,11 @@ def pretrain(
 
     Example: aalbert pretrain --preset tiny --data data/librispeech --out runs/pretrain
     """
+    from aalbert.configuration import load_config
     from aalbert.train.configs import PretrainConfig
+    from aalbert.train.presets import read_preset
     from aalbert.train.pretrain import resume_pretraining, start_pretraining
     from aalbert.train.run_folder import RunFolder
-    from aalbert.train.settings import load_config
 
     if resume:
         refuse_with_resume(data=data, preset=preset, config=config, set=assignments, seed=seed)
@@ -51,7 +52,7 @@ def pretrain(
     else:
         settings = load_config(
             PretrainConfig,
-            preset=preset,
+            preset=read_preset(preset) if preset else None,
             file=config,
             assignments=[*(assignments or ()), *flags(seed=seed)],
         )
@@ -88,10 +89,10 @@ def downstream_voxceleb1(
     Example: aalbert downstream voxceleb1 --data data/voxceleb1 --upstream runs/pretrain
     --out runs/speaker
     """
+    from aalbert.configuration import load_config
     from aalbert.train.configs import DownstreamConfig
     from aalbert.train.downstream import resume_downstream, start_downstream
     from aalbert.train.run_folder import RunFolder
-    from aalbert.train.settings import load_config
 
     if resume:
         refuse_with_resume(

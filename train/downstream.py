@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule
 from torch import Tensor
 
+from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.checkpoint import find_checkpoint
 from aalbert.models.classifier import SpeakerClassifier
@@ -24,7 +25,6 @@ from aalbert.train.identification import Speakers, evaluation_loader, find_speak
 from aalbert.train.metrics import MetricsWriter
 from aalbert.train.run_folder import RunFolder, open_data
 from aalbert.train.seeds import seed_of
-from aalbert.train.settings import load_config, to_yaml
 from aalbert.train.trainer import fit, make_trainer
 from aalbert.train.upstreams import open_upstream
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aalbert.configuration import load_config
 from aalbert.errors import ConfigError
 from aalbert.files import write_json
 from aalbert.models.checkpoint import EXPORT_FOLDER
@@ -26,7 +27,6 @@ from aalbert.train.identification import (
     score,
 )
 from aalbert.train.run_folder import RunFolder, open_data
-from aalbert.train.settings import load_config
 
 TOP = 5
 

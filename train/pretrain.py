@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.upstream import PretrainedModel, UpstreamConfig
@@ -27,7 +28,6 @@ from aalbert.train.metrics import MetricsWriter
 from aalbert.train.reconstruction import VALIDATION_SEED, Pretraining, validation_loss
 from aalbert.train.run_folder import RunFolder, open_data
 from aalbert.train.seeds import seed_of
-from aalbert.train.settings import load_config, to_yaml
 from aalbert.train.trainer import fit, make_trainer
 
 TASK = "pretrain"

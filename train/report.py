@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from aalbert.configuration import load_config
 from aalbert.files import write_text
 from aalbert.models.upstream import PretrainedModel
 from aalbert.shards.settings import SETTINGS_BY_KIND
@@ -17,7 +18,6 @@ from aalbert.train.figures import (
     to_data_uri,
 )
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.settings import load_config
 
 PAGE = """\
 <!doctype html>

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from aalbert.configuration import load_config
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.prepare import PrepareLimits, prepare
@@ -10,8 +11,8 @@ from aalbert.pipeline.voxceleb1 import read_voxceleb1
 from aalbert.shards.settings import LogMelSettings
 from aalbert.train.configs import DownstreamConfig, PretrainConfig
 from aalbert.train.downstream import start_downstream
+from aalbert.train.presets import read_preset
 from aalbert.train.pretrain import start_pretraining
-from aalbert.train.settings import load_config
 
 CONFIG = PrepareConfig(features=(LogMelSettings(mels=20),))
 LIMITS = PrepareLimits(workers=1)
@@ -49,7 +50,7 @@ def pretrain_config() -> PretrainConfig:
     """A model that takes seconds."""
     return load_config(
         PretrainConfig,
-        preset="tiny",
+        preset=read_preset("tiny"),
         assignments=(
             "encoder.width=32",
             "encoder.feed_forward_width=64",

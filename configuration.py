@@ -6,9 +6,8 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +16,6 @@ from yaml.constructor import ConstructorError
 from aalbert.errors import ConfigError, InputError
 
 ENVIRONMENT_PREFIX = "AALBERT_"
-PRESETS = resources.files("aalbert.train") / "presets" / "pretrain"
 
 Document = dict[str, Any]
 Config = TypeVar("Config")
@@ -26,21 +24,21 @@ Config = TypeVar("Config")
 def load_config(
     kind: type[Config],
     *,
-    preset: str | None = None,
+    preset: tuple[str, Document] | None = None,
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
 ) -> Config:
     """Merge the sources of settings, later ones winning, and validate the result.
 
-    The order is default, preset, file, environment (`AALBERT_OPTIMISER__LEARNING_RATE`),
+    The order is default, preset (its name and what it says), file, environment (`AALBERT_OPTIMISER__LEARNING_RATE`),
     and then assignments (`optimiser.learning_rate=5e-4`). Raises `ConfigError` that
     names the setting when one is unknown or has no valid value.
     """
     defaults = kind()
     document: Document = asdict(defaults)  # type: ignore[call-overload]
     for source, layer in (
-        (f"preset '{preset}'", read_preset(preset) if preset else {}),
+        preset or ("preset", {}),
         (str(file), read_yaml_file(file) if file else {}),
         (
             "the environment",
@@ -61,19 +59,6 @@ def validate(kind: type[Config], document: Document) -> Config:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{place} = {first['input']!r}: {first['msg']}") from error
-
-
-def read_preset(name: str) -> Document:
-    """Read a preset for pretraining that ships with the package."""
-    path = PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"unknown preset '{name}': use one of {', '.join(preset_names())}")
-    return parse_yaml(path.read_text("utf-8"), f"preset '{name}'")
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets."""
-    return sorted(path.name.removesuffix(".yaml") for path in PRESETS.iterdir())
 
 
 def read_yaml_file(path: Path) -> Document:
@@ -143,9 +128,15 @@ def check_known(kind: type, document: Mapping[str, Any], source: str, prefix: st
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {prefix}{close[0]}?" if close else f"it has {', '.join(known)}"
             raise ConfigError(f"{source}: there is no setting '{prefix}{name}': {hint}")
-        inner = known[name]
-        if isinstance(inner, type) and is_dataclass(inner):
+        inner = group_type(known[name])
+        if inner is not None and value is not None:
             check_known(inner, value, source, f"{prefix}{name}.")
+
+
+def group_type(annotation: Any) -> type | None:
+    """Return the dataclass that an annotation means, alone or in `Settings | None`."""
+    choices = get_args(annotation) or (annotation,)
+    return next((kind for kind in choices if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
 class StrictLoader(yaml.SafeLoader):

@@ -2,12 +2,15 @@ from pathlib import Path
 
 import pytest
 
+from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.train.configs import DownstreamConfig, PretrainConfig
-from aalbert.train.settings import load_config, preset_names, to_yaml
+from aalbert.train.presets import preset_names, read_preset
 
 
 def load(**sources: object) -> PretrainConfig:
+    if "preset" in sources:
+        sources["preset"] = read_preset(str(sources["preset"]))
     return load_config(PretrainConfig, **{"environment": {}, **sources})  # type: ignore[arg-type]
 
 
