@@ -31,9 +31,10 @@ def load_config(
 ) -> Config:
     """Merge the sources of settings, later ones winning, and validate the result.
 
-    The order is default, preset (its name and what it says), file, environment (`AALBERT_OPTIMISER__LEARNING_RATE`),
-    and then assignments (`optimiser.learning_rate=5e-4`). Raises `ConfigError` that
-    names the setting when one is unknown or has no valid value.
+    The order is default, preset (what messages call it, and its settings), file,
+    environment (`AALBERT_OPTIMISER__LEARNING_RATE`), and then assignments
+    (`optimiser.learning_rate=5e-4`). Raises `ConfigError` that names the setting when one
+    is unknown or has no valid value.
     """
     defaults = kind()
     document: Document = asdict(defaults)  # type: ignore[call-overload]

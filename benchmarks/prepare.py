@@ -27,6 +27,7 @@ import webdataset
 from aalbert.pipeline.corpus import Corpus
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.shards.settings import LogMelSettings
 
@@ -36,7 +37,7 @@ PACKAGES = ("aalbert", "torch", "torchaudio", "webdataset", "soundfile", "numpy"
 def run_aalbert(corpus: Corpus, out: Path, workers: int) -> None:
     """Prepare the corpus with this package."""
     config = PrepareConfig(features=(LogMelSettings(),))
-    prepare(corpus, out, config, PrepareLimits(workers=workers))
+    prepare(corpus, out, config, PrepareLimits(engine=LocalEngine(workers=workers)))
 
 
 def run_plain(corpus: Corpus, out: Path, workers: int) -> None:

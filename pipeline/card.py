@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import asdict
 
-from aalbert.pipeline.corpus import Corpus, Skip
+from aalbert.pipeline.corpus import Skip
 from aalbert.shards.manifest import Manifest
 
 TEMPLATE = """\
@@ -34,14 +34,14 @@ The shards are plain WebDataset tars (`KEY.FEATURE.npy` and `KEY.json` per utter
 """
 
 
-def dataset_card(manifest: Manifest, corpus: Corpus, skipped: list[Skip]) -> str:
+def dataset_card(manifest: Manifest, licence: str, skipped: list[Skip]) -> str:
     """Describe a dataset in Markdown: what it holds, how it was made, how to read it."""
     return TEMPLATE.format(
-        corpus=corpus.name,
+        corpus=manifest.corpus,
         utterances=manifest.utterances,
         hours=manifest.hours,
         fingerprint=manifest.fingerprint,
-        licence=corpus.licence,
+        licence=licence,
         splits="\n".join(
             f"| {name} | {split.utterances:,} | {split.hours:.2f} | {split.speakers} "
             f"| {len(split.shards)} |"

@@ -1,7 +1,7 @@
 """The end of a `prepare`: indexes, list of skipped inputs, dataset card, and then the manifest."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from itertools import groupby
@@ -9,102 +9,117 @@ from pathlib import Path
 
 import pyarrow as pa
 import soundfile
+from pyarrow import compute
 
-from aalbert.errors import InputError
+from aalbert.errors import InputError, OutputInUseError
 from aalbert.files import file_digest, write_text
 from aalbert.pipeline.card import dataset_card
 from aalbert.pipeline.corpus import Corpus, Skip
-from aalbert.pipeline.plan import PrepareConfig, ShardTask
-from aalbert.pipeline.task import read_fragment
+from aalbert.pipeline.job import Job
+from aalbert.pipeline.output import Output
+from aalbert.pipeline.task import Fragment, fragment_name, read_fragment
 from aalbert.shards.index import write_index
-from aalbert.shards.manifest import (
-    FileRecord,
-    Manifest,
-    ShardRecord,
-    SplitRecord,
-)
+from aalbert.shards.manifest import MANIFEST_NAME, FileRecord, Manifest, SplitRecord
 from aalbert.shards.statistics import pool_statistics
 
 SKIPPED_NAME = "skipped.jsonl"
-SOFTWARE = ("aalbert", "torch", "torchaudio", "numpy", "soundfile")
+CARD_NAME = "README.md"
+SOFTWARE = ("aalbert", "numpy", "scipy", "soundfile", "miniaudio", "soxr")
 
 
-def finalise(
-    corpus: Corpus, config: PrepareConfig, tasks: list[ShardTask], out: Path, plan: str
-) -> Manifest:
+def finalise(output: Output, job: Job) -> Manifest:
     """Turn finished shards into a finished dataset and return its manifest."""
-    fragments = {task.name: read_fragment(out, task) for task in tasks}
-    tables = {name: table for name, (table, _) in fragments.items()}
-    skipped = [*corpus.skipped, *(skip for _, skips in fragments.values() for skip in skips)]
-    if not any(table.num_rows for table in tables.values()):
+    require_all_shards(output, job)
+    fragments = {shard: read_fragment(output, shard) for shard in job.shards}
+    skipped = [*job.skipped, *(skip for each in fragments.values() for skip in each.skipped)]
+    if not any(fragment.table.num_rows for fragment in fragments.values()):
         raise InputError(
             f"none of the {len(skipped)} audio files can be used; "
             f"for example {skipped[0].source}: {skipped[0].reason}"
         )
-    write_skipped(out / SKIPPED_NAME, skipped)
+    publish_text(output, SKIPPED_NAME, skip_lines(skipped))
+    sample_rate = job.features[0].sample_rate
     splits = {
-        split: finalise_split(out, split, list(group), tables)
-        for split, group in groupby(tasks, key=lambda task: task.split)
+        split: finalise_split(output, split, [fragments[shard] for shard in shards], sample_rate)
+        for split, shards in groupby(job.shards, key=lambda shard: shard.rpartition("/")[0])
     }
-    everything = pa.concat_tables(list(tables.values()))
+    everything = pa.concat_tables([fragment.table for fragment in fragments.values()])
     manifest = Manifest(
-        corpus=corpus.name,
-        features={settings.kind: settings for settings in config.features},
+        corpus=job.corpus,
+        features={settings.kind: settings for settings in job.features},
         statistics={
-            settings.kind: pool_statistics(everything, settings.kind)
-            for settings in config.features
+            settings.kind: pool_statistics(everything, settings.kind) for settings in job.features
         },
         splits=splits,
         skipped=len(skipped),
-        plan_fingerprint=plan,
-        attachments=carry_along(corpus.attachments, out),
+        plan_fingerprint=job.plan_fingerprint,
+        attachments=tuple(record_file(output, name) for name in job.attachments),
         software=software_versions(),
     )
-    write_text(out / "README.md", dataset_card(manifest, corpus, skipped))
-    manifest.write(out)
+    publish_text(output, CARD_NAME, dataset_card(manifest, job.licence, skipped))
+    with output.build(MANIFEST_NAME) as path:
+        manifest.write(path.parent)
     return manifest
 
 
+def require_all_shards(output: Output, job: Job) -> None:
+    """Raise `OutputInUseError` when some shards are not done yet."""
+    present = output.sizes().keys()
+    missing = [shard for shard in job.shards if fragment_name(shard) not in present]
+    if missing:
+        how = (
+            f"run the parts that are left (--part I/{job.parts})"
+            if job.parts > 1
+            else "run the same 'prepare' again to finish it"
+        )
+        raise OutputInUseError(
+            f"{output.name} is not finished: {len(missing)} of {len(job.shards)} shards are "
+            f"missing, for example {missing[0]}; {how}"
+        )
+
+
 def finalise_split(
-    out: Path, split: str, tasks: list[ShardTask], tables: Mapping[str, pa.Table]
+    output: Output, split: str, fragments: Sequence[Fragment], sample_rate: int
 ) -> SplitRecord:
     """Write the index of a split and record it and its shards."""
-    table = pa.concat_tables([tables[task.name] for task in tasks]).combine_chunks()
-    index = Path("index") / f"{split}.arrow"
-    write_index(out / index, table)
-    sample_rate = tasks[0].config.features[0].sample_rate
+    table = pa.concat_tables([fragment.table for fragment in fragments]).combine_chunks()
+    with output.build(f"index/{split}.arrow") as path:
+        write_index(path, table)
+        index = record_local(path, f"index/{split}.arrow")
     return SplitRecord(
-        index=record_file(out, index),
-        shards=tuple(
-            ShardRecord(
-                **asdict(record_file(out, Path(f"{task.name}.tar"))),
-                utterances=tables[task.name].num_rows,
-            )
-            for task in tasks
-        ),
+        index=index,
+        shards=tuple(fragment.record for fragment in fragments),
         utterances=table.num_rows,
-        hours=sum(table.column("samples").to_pylist()) / sample_rate / 3600,
-        speakers=len(set(table.column("speaker").to_pylist()) - {None}),
+        hours=(compute.sum(table.column("samples")).as_py() or 0) / sample_rate / 3600,
+        speakers=len(table.column("speaker").drop_null().unique()),
     )
 
 
-def record_file(out: Path, path: Path) -> FileRecord:
+def record_local(path: Path, name: str) -> FileRecord:
+    """Record the size and hash of a file that was just written."""
+    return FileRecord(path=name, size=path.stat().st_size, xxh3=file_digest(path))
+
+
+def record_file(output: Output, name: str) -> FileRecord:
     """Record the size and hash of a file of the dataset."""
-    full = out / path
-    return FileRecord(path=path.as_posix(), size=full.stat().st_size, xxh3=file_digest(full))
+    return record_local(output.fetch(name), name)
 
 
-def write_skipped(path: Path, skipped: list[Skip]) -> None:
-    """Write the list of inputs that were not taken, one JSON document a line."""
-    lines = sorted(json.dumps(asdict(skip)) + "\n" for skip in skipped)
-    write_text(path, "".join(lines))
+def publish_text(output: Output, name: str, text: str) -> None:
+    """Write a text into the dataset."""
+    with output.build(name) as path:
+        write_text(path, text)
 
 
-def carry_along(attachments: Mapping[str, Path], out: Path) -> tuple[FileRecord, ...]:
+def skip_lines(skipped: list[Skip]) -> str:
+    """Return the list of inputs that were not taken, one JSON document a line."""
+    return "".join(sorted(json.dumps(asdict(skip)) + "\n" for skip in skipped))
+
+
+def carry_along(corpus: Corpus, output: Output) -> None:
     """Copy the corpus's own files, such as trial lists, into the dataset."""
-    for name, source in attachments.items():
-        write_text(out / name, source.read_text("utf-8"))
-    return tuple(record_file(out, Path(name)) for name in attachments)
+    for name, source in corpus.attachments.items():
+        publish_text(output, name, source.read_text("utf-8"))
 
 
 def software_versions() -> dict[str, str]:

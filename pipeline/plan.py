@@ -50,6 +50,12 @@ class ShardTask:
         """The path of the shard inside the dataset, without suffix."""
         return f"{self.split}/{self.shard:06d}"
 
+    @property
+    def stored_bytes(self) -> int:
+        """About how large the shard will be."""
+        features = self.config.features
+        return round(sum(stored_bytes(utterance, features) for utterance in self.utterances))
+
 
 def make_plan(corpus: Corpus, config: PrepareConfig) -> list[ShardTask]:
     """Distribute the utterances of every split over shards.

@@ -1,4 +1,4 @@
-"""The local engine of `prepare`: tasks over a pool of processes."""
+"""The local engine of `prepare`: tasks over processes, each of which may die without harm."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -6,75 +6,146 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from pathlib import Path
-
-import torch
+from dataclasses import dataclass, replace
 
 from aalbert.errors import WorkersDiedError
+from aalbert.pipeline.board import Board
+from aalbert.pipeline.engine import Show
+from aalbert.pipeline.output import Output
 from aalbert.pipeline.plan import ShardTask
-from aalbert.pipeline.task import TaskReport, run_task
+from aalbert.pipeline.task import Amount, run_task
 
 ATTEMPTS = 3
+REFRESH_S = 0.2
+# Spawned, not forked: a fork would inherit the locks of other threads.
+CONTEXT = multiprocessing.get_context("spawn")
 
 
-def run_tasks(tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[TaskReport]:
-    """Run every task and yield the reports as they come; one worker runs in this process.
+@dataclass(frozen=True, kw_only=True)
+class LocalEngine:
+    """Runs tasks in `workers` processes of this machine; a single one is this process."""
 
-    A worker that dies takes the pool with it, so what is left goes to a new pool: tasks
-    are idempotent. Raises `WorkersDiedError` when several pools die without one task done.
-    """
-    if min(workers, len(tasks)) <= 1:
-        with one_thread():
-            yield from (run_task(task, out) for task in tasks)
-        return
-    left = list(tasks)
-    deaths_in_a_row = 0
-    while left:
-        before = len(left)
-        try:
-            for task, report in run_pool(left, out, workers):
-                left.remove(task)
-                yield report
-        except BrokenProcessPool:
-            deaths_in_a_row = 1 if len(left) < before else deaths_in_a_row + 1
-            print("a worker died; its shard is done again", file=sys.stderr)
-            if deaths_in_a_row == ATTEMPTS:
-                raise WorkersDiedError(died_message(left)) from None
+    workers: int
+
+    def run(self, tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
+        """Run every task.
+
+        A process that dies costs its shard's repetition, since tasks are idempotent. Raises
+        `WorkersDiedError` when the same shard has ended its process several times.
+        """
+        if min(self.workers, len(tasks)) <= 1:
+            run_here(tasks, output, show)
+        else:
+            run_in_processes(tasks, output, min(self.workers, len(tasks)), show)
 
 
-def run_pool(
-    tasks: Sequence[ShardTask], out: Path, workers: int
-) -> Iterator[tuple[ShardTask, TaskReport]]:
-    """Run tasks in one pool; `BrokenProcessPool` when one of its processes dies."""
-    # Spawned, not forked: a fork would inherit the locks of torch's and Arrow's threads.
-    context = multiprocessing.get_context("spawn")
-    count = min(workers, len(tasks))
-    with ProcessPoolExecutor(count, mp_context=context, initializer=start_worker) as executor:
-        futures = {executor.submit(run_task, task, out): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            executor.shutdown(cancel_futures=True)
+def run_here(tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
+    """Run tasks one after another in this process."""
+    total = Amount()
+
+    def report(amount: Amount) -> None:
+        nonlocal total
+        total += amount
+        show(total)
+
+    for task in tasks:
+        run_task(task, output, report)
 
 
-def died_message(left: Sequence[ShardTask]) -> str:
-    """Say which shards could not be done, and what may be the matter."""
-    return (
-        f"workers died {ATTEMPTS} times in a row, {len(left)} shards are left, for example "
-        f"{left[0].name}: is there enough memory? Fewer --workers need less"
-    )
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A task at work: in which slot, in which process, for the how-manieth time."""
+
+    task: ShardTask
+    slot: int
+    executor: ProcessPoolExecutor
+    number: int = 1
 
 
-def start_worker() -> None:
-    """Compute on one thread, leave Ctrl-C to the parent, and end when the parent does."""
+def run_in_processes(tasks: Sequence[ShardTask], output: Output, workers: int, show: Show) -> None:
+    """Run tasks in processes, each in a pool of its own, so that a death breaks no other."""
+    board = Board(CONTEXT, workers)
+    waiting = deque(tasks)
+    running: dict[Future[Amount], Attempt] = {}
+    finished = Amount()
+    try:
+        for slot in range(workers):
+            attempt = Attempt(task=waiting.popleft(), slot=slot, executor=start(board, slot))
+            running[submit(attempt, output)] = attempt
+        while running:
+            done, _ = wait(running, timeout=REFRESH_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                attempt = running[future]
+                following = settle(future, attempt, board)
+                board.clear(attempt.slot)
+                if following is None:
+                    finished += future.result()
+                    following = take_next(attempt, waiting)
+                if following is not None:
+                    running[submit(following, output)] = following
+                del running[future]
+            show(finished + board.total())
+    finally:
+        board.interrupt()
+        for attempt in running.values():
+            attempt.executor.shutdown(cancel_futures=True)
+
+
+def start(board: Board, slot: int) -> ProcessPoolExecutor:
+    """Return a pool of one process."""
+    return ProcessPoolExecutor(1, CONTEXT, initializer=start_worker, initargs=(board, slot))
+
+
+def submit(attempt: Attempt, output: Output) -> "Future[Amount]":
+    """Hand a task to its process."""
+    return attempt.executor.submit(run_reporting, attempt.task, output)
+
+
+def settle(future: "Future[Amount]", attempt: Attempt, board: Board) -> Attempt | None:
+    """Return the repetition of an attempt whose process died, or None when it went well."""
+    error = future.exception()
+    if error is None:
+        return None
+    if not isinstance(error, BrokenProcessPool):
+        raise error
+    attempt.executor.shutdown()
+    if attempt.number == ATTEMPTS:
+        raise WorkersDiedError(
+            f"the process that computed shard {attempt.task.name} died {ATTEMPTS} times: "
+            "is there enough memory? Fewer --workers need less"
+        )
+    print(f"a worker died; shard {attempt.task.name} is done again", file=sys.stderr)
+    return replace(attempt, number=attempt.number + 1, executor=start(board, attempt.slot))
+
+
+def take_next(attempt: Attempt, waiting: deque[ShardTask]) -> Attempt | None:
+    """Return the next task for the process of a finished one; the process ends without."""
+    if waiting:
+        return replace(attempt, task=waiting.popleft(), number=1)
+    attempt.executor.shutdown()
+    return None
+
+
+# Of a worker process: where it reports, and as whom.
+worker_board: Board
+worker_slot: int
+
+
+def start_worker(board: Board, slot: int) -> None:
+    """Leave Ctrl-C to the parent, end when it ends, and remember where to report."""
+    global worker_board, worker_slot
+    worker_board, worker_slot = board, slot
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def run_reporting(task: ShardTask, output: Output) -> Amount:
+    """Run a task in a worker, reporting every file."""
+    return run_task(task, output, lambda amount: worker_board.add(worker_slot, amount))
 
 
 def end_with_parent() -> None:
@@ -83,14 +154,3 @@ def end_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, as the workers do, so that sums are added in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

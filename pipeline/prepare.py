@@ -1,133 +1,201 @@
 """`prepare`: plan the shards of a corpus, compute them, and finish the dataset."""
 
+import errno
 import json
-import os
-import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
-from tqdm import tqdm
-
-from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
-from aalbert.files import require_empty, write_json
+from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
 from aalbert.pipeline.corpus import Corpus, Skip
-from aalbert.pipeline.finalise import SKIPPED_NAME, finalise
-from aalbert.pipeline.lock import hold
+from aalbert.pipeline.engine import Engine, available_cores
+from aalbert.pipeline.finalise import SKIPPED_NAME, carry_along, finalise
+from aalbert.pipeline.job import Job, Part, claim, find_job, make_job
+from aalbert.pipeline.output import Output, open_output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
-from aalbert.pipeline.pool import run_tasks
-from aalbert.pipeline.task import WORK_FOLDER, TaskReport
-from aalbert.progress import progress_bar
-from aalbert.shards.dataset import Dataset
+from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.space import human_bytes, require_space
+from aalbert.pipeline.task import WORK_FOLDER, Amount, fragment_name
+from aalbert.progress import WorkBar, progress_bar
 from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 
-PLAN_NAME = "plan.json"
-LOCK_NAME = "lock"
-
-
-def available_cores() -> int:
-    """Return the cores this process may use, which under a scheduler are not all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+LOCK = f"{WORK_FOLDER}/lock"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareLimits:
     """How a `prepare` runs, none of which changes a byte of what it makes."""
 
-    workers: int = field(default_factory=available_cores)
+    engine: Engine = field(default_factory=lambda: LocalEngine(workers=available_cores()))
     max_skipped: float = 0.001
 
 
-def prepare(corpus: Corpus, out: Path, config: PrepareConfig, limits: PrepareLimits) -> Manifest:
-    """Compute the features of a corpus into shards below `out` and return the manifest.
+def prepare(
+    corpus: Corpus, out: Path | str, config: PrepareConfig, limits: PrepareLimits | None = None
+) -> Manifest:
+    """Compute the features of a corpus into shards at `out` and return the manifest.
 
-    What was done before an interruption is kept, and a finished dataset is left as it
-    is. Raises `OutputInUseError` when `out` holds something else, and
-    `TooManySkippedError` when more inputs were unusable than `limits` allows.
+    `out` is a folder or any URL that fsspec reaches. What was done before an interruption
+    is kept, and a finished dataset is left as it is. Raises `OutputInUseError` when `out`
+    holds something else, `StorageError` when it has no room, and `TooManySkippedError`
+    when more inputs were unusable than `limits` allows.
     """
-    if not corpus.utterances:
-        raise InputError(f"no audio files below {corpus.root}")
-    plan = plan_fingerprint(corpus, config)
+    limits = limits or PrepareLimits()
+    output = open_output(str(out))
+    plan = planned(corpus, config)
     # A run that was stopped right after its manifest leaves its work folder behind.
-    if not is_finished(out, plan) or (out / WORK_FOLDER).is_dir():
-        refuse_foreign_files(out)
-        with hold(out / WORK_FOLDER / LOCK_NAME):
+    if not is_finished(output, plan) or output.has(WORK_FOLDER):
+        with output.hold(LOCK):
             # Whoever held the lock before may have done it all.
-            if not is_finished(out, plan):
-                tasks = make_plan(corpus, config)
-                claim(out, plan)
-                compute(tasks, out, limits.workers, total_files=len(corpus.utterances))
-                finalise(corpus, config, tasks, out, plan)
-            shutil.rmtree(out / WORK_FOLDER)
-    manifest = read_manifest(out)
-    check_skipped(out, manifest, limits.max_skipped)
+            if not is_finished(output, plan):
+                job = compute(corpus, output, config, limits.engine, plan, Part())
+                finalise(output, job)
+            output.remove(WORK_FOLDER)
+    manifest = finished_manifest(output)
+    check_skipped(output, manifest, limits.max_skipped)
     return manifest
 
 
-def is_finished(out: Path, plan: str) -> bool:
-    """Say whether `out` already holds this very dataset, whole; raise when it does not."""
-    if not (out / MANIFEST_NAME).is_file():
+def prepare_part(
+    corpus: Corpus, out: Path | str, config: PrepareConfig, engine: Engine, part: Part
+) -> bool:
+    """Compute one part of the shards, beside other parts; `finalize` ends the work.
+
+    Returns False when the dataset was finished already. Raises what `prepare` does.
+    """
+    output = open_output(str(out))
+    plan = planned(corpus, config)
+    if is_finished(output, plan):
         return False
-    if Dataset(out).manifest.plan_fingerprint != plan:
-        raise OutputInUseError(
-            f"{out} holds a dataset made from other files or settings: "
-            "choose another --out, or delete it first"
-        )
+    with (
+        output.hold(LOCK, shared=True),
+        output.hold(f"{LOCK}-{part.number}-of-{part.count}"),
+    ):
+        compute(corpus, output, config, engine, plan, part)
     return True
 
 
-def refuse_foreign_files(out: Path) -> None:
-    """Raise when `out` has files that no `prepare` left there."""
-    if not (out / WORK_FOLDER).is_dir() and not (out / MANIFEST_NAME).is_file():
-        require_empty(out)
+def finalize(out: Path | str, max_skipped: float) -> Manifest:
+    """Finish a dataset whose parts are all computed and return its manifest.
+
+    Raises `InputError` when nothing was prepared there, and `OutputInUseError` when
+    shards are missing or a part is still at work.
+    """
+    output = open_output(str(out))
+    if output.has(WORK_FOLDER):
+        with output.hold(LOCK):
+            job = find_job(output)
+            if job and not output.has(MANIFEST_NAME):
+                finalise(output, job)
+            output.remove(WORK_FOLDER)
+    if not output.has(MANIFEST_NAME):
+        raise InputError(
+            f"there is no unfinished dataset in {output.name}: compute its parts first with "
+            "'aalbert prepare CORPUS DIR --part I/N'"
+        )
+    manifest = finished_manifest(output)
+    check_skipped(output, manifest, max_skipped)
+    return manifest
 
 
-def claim(out: Path, plan: str) -> None:
-    """Record in `out` which plan is being carried out; raise when it is another one."""
-    record = out / WORK_FOLDER / PLAN_NAME
-    if not record.is_file():
-        write_json(record, {"plan_fingerprint": plan})
-    elif json.loads(record.read_text("utf-8"))["plan_fingerprint"] != plan:
+def planned(corpus: Corpus, config: PrepareConfig) -> str:
+    """Return the fingerprint of the plan of a corpus that is not empty."""
+    if not corpus.utterances:
+        raise InputError(f"no audio files below {corpus.root}")
+    return plan_fingerprint(corpus, config)
+
+
+def is_finished(output: Output, plan: str) -> bool:
+    """Say whether the output holds this very dataset, whole; raise when it holds another thing."""
+    present = output.sizes()
+    if MANIFEST_NAME not in present:
+        strangers = sorted(name for name in present if not name.startswith(WORK_FOLDER))
+        if strangers and not any(name.startswith(WORK_FOLDER) for name in present):
+            raise OutputInUseError(f"{output.name} is not empty: choose another --out")
+        return False
+    manifest = finished_manifest(output)
+    if manifest.plan_fingerprint != plan:
         raise OutputInUseError(
-            f"{out} holds an unfinished 'prepare' of other files or settings: "
+            f"{output.name} holds a dataset made from other files or settings: "
             "choose another --out, or delete it first"
         )
+    manifest.check_sizes(output.name, present)
+    return True
 
 
-def compute(tasks: list[ShardTask], out: Path, workers: int, total_files: int) -> None:
-    """Run the tasks with a progress bar on stderr."""
-    seconds = 0.0
-    skipped = 0
-    with progress_bar("prepare", total=total_files, unit="file") as bar:
-        for report in run_tasks(tasks, out, workers):
-            seconds += report.seconds
-            skipped += report.skipped
-            advance(bar, report, seconds, skipped)
+def finished_manifest(output: Output) -> Manifest:
+    """Read the manifest of an output."""
+    return read_manifest(output.fetch(MANIFEST_NAME).parent)
 
 
-def advance(bar: "tqdm[NoReturn]", report: TaskReport, seconds: float, skipped: int) -> None:
+def compute(
+    corpus: Corpus,
+    output: Output,
+    config: PrepareConfig,
+    engine: Engine,
+    plan: str,
+    part: Part,
+) -> Job:
+    """Compute the shards of a part that are not there yet, and say what the whole job is."""
+    tasks = make_plan(corpus, config)
+    job = make_job(corpus, config, tasks, plan, part.count)
+    claim(output, job, part)
+    carry_along(corpus, output)
+    mine = part.choose(tasks)
+    present = output.sizes().keys()
+    left = [task for task in mine if fragment_name(task.name) not in present]
+    require_space(sum(task.stored_bytes for task in left), output.free_bytes(), output.name)
+    files = sum(len(task.utterances) for task in mine)
+    done = files - sum(len(task.utterances) for task in left)
+    with (
+        explain_full_disk(output, left),
+        progress_bar("prepare", total=files, unit="file", done=done) as bar,
+    ):
+        engine.run(left, output, lambda amount: advance(bar, done, amount))
+    return job
+
+
+@contextmanager
+def explain_full_disk(output: Output, tasks: list[ShardTask]) -> Iterator[None]:
+    """Turn the end of the space into an error that says how much more is needed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        present = output.sizes().keys()
+        left = [task for task in tasks if fragment_name(task.name) not in present]
+        needed = sum(task.stored_bytes for task in left)
+        raise StorageError(
+            f"no space left in {output.name}: {len(left)} of {len(tasks)} shards, about "
+            f"{human_bytes(needed)}, are still to be written. Make room and run the same command "
+            "again: what is done is kept"
+        ) from error
+
+
+def advance(bar: WorkBar, done: int, amount: Amount) -> None:
     """Show files, hours of audio, speed in times real time, and files skipped."""
     elapsed = max(1e-9, bar.format_dict["elapsed"])
     bar.set_postfix_str(
-        f"{seconds / 3600:.2f} h, {seconds / elapsed:,.0f} x real time, {skipped} skipped",
+        f"{amount.seconds / 3600:.2f} h, {amount.seconds / elapsed:,.0f} x real time, "
+        f"{amount.skipped} skipped",
         refresh=False,
     )
-    bar.update(report.taken + report.skipped)
+    # A shard that is done again counts from its beginning, so the bar may step back.
+    bar.update(done + amount.taken + amount.skipped - bar.n)
 
 
-def check_skipped(out: Path, manifest: Manifest, max_skipped: float) -> None:
+def check_skipped(output: Output, manifest: Manifest, max_skipped: float) -> None:
     """Raise when more inputs were skipped than that share of them; unless 0, one always may be."""
     inputs = manifest.utterances + manifest.skipped
     if manifest.skipped > max(1 if max_skipped else 0, max_skipped * inputs):
-        path = out / SKIPPED_NAME
-        lines = path.read_text("utf-8").splitlines()
+        lines = output.fetch(SKIPPED_NAME).read_text("utf-8").splitlines()
         skipped = [Skip(**json.loads(line)) for line in lines]
         reason, count = Counter(skip.kind for skip in skipped).most_common(1)[0]
         raise TooManySkippedError(
             f"{manifest.skipped} of {inputs} inputs were skipped, more than --max-skipped "
             f"{max_skipped:g} allows; most often ({count}): {reason}. The dataset is complete "
-            f"without them; see {path}"
+            f"without them; see {output.name.rstrip('/')}/{SKIPPED_NAME}"
         )

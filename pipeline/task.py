@@ -1,84 +1,131 @@
 """One shard of a `prepare`: audio files in, a tar and its index fragment out. Idempotent."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from pyarrow import compute
 
+from aalbert.files import file_digest
 from aalbert.pipeline.audio import Audio, UnusableAudioError, read_audio
 from aalbert.pipeline.corpus import Skip, Utterance
 from aalbert.pipeline.features import extract, minimum_samples
+from aalbert.pipeline.output import Output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask
 from aalbert.shards.index import read_index, write_index
+from aalbert.shards.manifest import ShardRecord
 from aalbert.shards.writer import Sample, write_shard
 
 # Index fragments wait here until all shards are done; the folder is gone when they are.
 WORK_FOLDER = ".prepare"
-SKIPPED_KEY = b"aalbert_skipped"
+NOTES_KEY = b"aalbert_fragment"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskReport:
-    """What became of a task: audio taken, in seconds, and files taken and skipped."""
+class Amount:
+    """How much was done: files taken, files skipped, and seconds of audio."""
 
-    seconds: float
-    taken: int
-    skipped: int
+    taken: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(
+            taken=self.taken + other.taken,
+            skipped=self.skipped + other.skipped,
+            seconds=self.seconds + other.seconds,
+        )
 
 
-def fragment_path(out: Path, task: ShardTask) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Fragment:
+    """A finished shard: its index rows, its record for the manifest, and what it skipped."""
+
+    table: pa.Table
+    record: ShardRecord
+    skipped: tuple[Skip, ...]
+
+    def amount(self, sample_rate: int) -> Amount:
+        """Return how much work the shard was."""
+        samples = compute.sum(self.table.column("samples")).as_py() or 0
+        return Amount(
+            taken=self.table.num_rows,
+            skipped=len(self.skipped),
+            seconds=samples / sample_rate,
+        )
+
+
+# Called with what was done since the last call, after every file.
+Report = Callable[[Amount], None]
+
+
+def fragment_name(shard: str) -> str:
     """Return where the index rows of a finished shard wait for the end."""
-    return out / WORK_FOLDER / f"{task.name}.arrow"
+    return f"{WORK_FOLDER}/{shard}.arrow"
 
 
-def run_task(task: ShardTask, out: Path) -> TaskReport:
+def run_task(task: ShardTask, output: Output, report: Report = lambda _: None) -> Amount:
     """Write the shard and then its fragment, whose presence means that both are complete."""
-    if fragment_path(out, task).is_file():
-        return report(*read_fragment(out, task), task.config)
+    sample_rate = task.config.features[0].sample_rate
+    if output.has(fragment_name(task.name)):
+        done = read_fragment(output, task.name).amount(sample_rate)
+        report(done)
+        return done
     skipped: list[Skip] = []
-    features = task.config.features
-    table = write_shard(
-        out / f"{task.name}.tar",
-        read_samples(task, skipped),
-        shard=task.shard,
-        feature_dims={settings.kind: settings.dims for settings in features},
-        fields=task.fields,
-    )
-    write_fragment(out, task, table, skipped)
-    return report(table, skipped, task.config)
+    name = f"{task.name}.tar"
+    with output.build(name) as path:
+        table = write_shard(
+            path,
+            read_samples(task, skipped, report),
+            shard=task.shard,
+            feature_dims={settings.kind: settings.dims for settings in task.config.features},
+            fields=task.fields,
+        )
+        record = ShardRecord(
+            path=name,
+            size=path.stat().st_size,
+            xxh3=file_digest(path),
+            utterances=table.num_rows,
+        )
+    fragment = Fragment(table=table, record=record, skipped=tuple(skipped))
+    with output.build(fragment_name(task.name)) as path:
+        write_fragment(path, fragment)
+    return fragment.amount(sample_rate)
 
 
-def report(table: pa.Table, skipped: list[Skip], config: PrepareConfig) -> TaskReport:
-    """Sum up a finished shard."""
-    samples = sum(table.column("samples").to_pylist())
-    seconds = samples / config.features[0].sample_rate
-    return TaskReport(seconds=seconds, taken=table.num_rows, skipped=len(skipped))
+def write_fragment(path: Path, fragment: Fragment) -> None:
+    """Write the index rows of a shard with its record and the list of what it skipped."""
+    notes = {"record": asdict(fragment.record), "skipped": [asdict(s) for s in fragment.skipped]}
+    metadata = {**(fragment.table.schema.metadata or {}), NOTES_KEY: json.dumps(notes).encode()}
+    write_index(path, fragment.table.replace_schema_metadata(metadata))
 
 
-def write_fragment(out: Path, task: ShardTask, table: pa.Table, skipped: list[Skip]) -> None:
-    """Write the index rows of a shard with the list of what it skipped."""
-    notes = json.dumps([asdict(skip) for skip in skipped]).encode()
-    metadata = {**(table.schema.metadata or {}), SKIPPED_KEY: notes}
-    write_index(fragment_path(out, task), table.replace_schema_metadata(metadata))
-
-
-def read_fragment(out: Path, task: ShardTask) -> tuple[pa.Table, list[Skip]]:
-    """Read the index rows of a finished shard and the list of what it skipped."""
-    table = read_index(fragment_path(out, task))
+def read_fragment(output: Output, shard: str) -> Fragment:
+    """Read what a finished shard left."""
+    table = read_index(output.fetch(fragment_name(shard)))
     metadata = dict(table.schema.metadata)
-    skipped = [Skip(**skip) for skip in json.loads(metadata.pop(SKIPPED_KEY))]
-    return table.replace_schema_metadata(metadata), skipped
+    notes = json.loads(metadata.pop(NOTES_KEY))
+    return Fragment(
+        table=table.replace_schema_metadata(metadata),
+        record=ShardRecord(**notes["record"]),
+        skipped=tuple(Skip(**skip) for skip in notes["skipped"]),
+    )
 
 
-def read_samples(task: ShardTask, skipped: list[Skip]) -> Iterator[Sample]:
+def read_samples(task: ShardTask, skipped: list[Skip], report: Report) -> Iterator[Sample]:
     """Yield the samples of a task; what cannot be used goes to `skipped`."""
     for utterance in task.utterances:
         try:
-            yield make_sample(utterance, task.config)
+            sample = make_sample(utterance, task.config)
         except UnusableAudioError as error:
             skipped.append(Skip(source=utterance.source, reason=str(error)))
+            report(Amount(skipped=1))
+        else:
+            yield sample
+            sample_rate = task.config.features[0].sample_rate
+            report(Amount(taken=1, seconds=sample.samples / sample_rate))
 
 
 def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:

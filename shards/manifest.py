@@ -81,6 +81,23 @@ class Manifest:
         del document["plan_fingerprint"], document["software"]
         return fingerprint(document)
 
+    @property
+    def files(self) -> list[FileRecord]:
+        """Every file of the dataset but the manifest itself."""
+        splits = [record for each in self.splits.values() for record in (each.index, *each.shards)]
+        return [*splits, *self.attachments]
+
+    def check_sizes(self, place: str, present: Mapping[str, int]) -> None:
+        """Raise `IntegrityError` unless every file is present with its size in bytes."""
+        for record in self.files:
+            size = present.get(record.path)
+            if size != record.size:
+                found = "is missing" if size is None else f"has {size} bytes"
+                raise IntegrityError(
+                    f"{place.rstrip('/')}/{record.path} {found}, the manifest says {record.size} "
+                    f"bytes; restore it, or delete {place} and prepare the data again"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as a JSON document, without its own fingerprint."""
         return {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **asdict(self)}

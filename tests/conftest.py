@@ -5,6 +5,7 @@ import pytest
 
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech
 from aalbert.shards.settings import FbankSettings, LogMelSettings
@@ -48,7 +49,12 @@ def prepared(
 ) -> Path:
     """The dataset of `librispeech_folder`; read only."""
     out = tmp_path_factory.mktemp("prepared") / "data"
-    prepare(read_librispeech(librispeech_folder), out, small_config, PrepareLimits(workers=1))
+    prepare(
+        read_librispeech(librispeech_folder),
+        out,
+        small_config,
+        PrepareLimits(engine=LocalEngine(workers=1)),
+    )
     return out
 
 

@@ -18,6 +18,7 @@ from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 COMMANDS = [
     ["prepare", "librispeech"],
     ["prepare", "voxceleb1"],
+    ["prepare", "finalize"],
     ["pretrain"],
     ["downstream", "voxceleb1"],
     ["evaluate"],

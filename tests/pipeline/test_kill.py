@@ -11,12 +11,14 @@ import pytest
 
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 
 # Prepares, and kills itself some milliseconds after the n-th operation on a file of the output.
 VICTIM = """
 import os, pickle, signal, sys, threading
 from pathlib import Path
+from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 
 request, out, kill_at, delay = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
@@ -35,7 +37,7 @@ def watch(event, arguments):
                 threading.Timer(delay, die).start() if delay else die()
 
 sys.addaudithook(watch)
-prepare(corpus, Path(out), config, PrepareLimits(workers=1))
+prepare(corpus, Path(out), config, PrepareLimits(engine=LocalEngine(workers=1)))
 print(operations)
 """
 
@@ -80,7 +82,7 @@ def check_recovery(
     killed = run_victim(request_file, out, kill_at, delay)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     corpus, config = pickle.loads(request_file.read_bytes())
-    prepare(corpus, out, config, PrepareLimits(workers=1))
+    prepare(corpus, out, config, PrepareLimits(engine=LocalEngine(workers=1)))
     assert tree(out) == tree(prepared)
     assert not (out / ".prepare").exists()
 

@@ -12,6 +12,7 @@ from aalbert.errors import OutputInUseError
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.lock import hold
 from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 
 HOLD = """
@@ -32,7 +33,10 @@ def test_a_second_prepare_is_refused_at_once_and_a_dead_holder_stops_nobody(
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
-    corpus, limits = read_librispeech(librispeech_folder), PrepareLimits(workers=1)
+    corpus, limits = (
+        read_librispeech(librispeech_folder),
+        PrepareLimits(engine=LocalEngine(workers=1)),
+    )
     started = time.monotonic()
     with pytest.raises(OutputInUseError) as caught:
         prepare(corpus, out, small_config, limits)

@@ -1,14 +1,18 @@
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from aalbert.errors import WorkersDiedError
-from aalbert.pipeline import pool
 from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.output import LocalOutput
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan
-from aalbert.pipeline.task import TaskReport, fragment_path, run_task
+from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.task import Amount, fragment_name
 
 
 @pytest.fixture
@@ -16,33 +20,82 @@ def tasks(librispeech_folder: Path, small_config: PrepareConfig) -> list[ShardTa
     return make_plan(read_librispeech(librispeech_folder), small_config)
 
 
-def die_once(task: ShardTask, out: Path) -> TaskReport:
-    """Run a task, but let the first process that comes here be killed."""
-    marker = out / "died"
-    if not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return run_task(task, out)
+@dataclass(frozen=True, kw_only=True)
+class DeadlyOutput(LocalOutput):
+    """Kills who writes this file, the first time or every time."""
+
+    path: str
+    always: bool = False
+
+    @contextmanager
+    def build(self, path: str) -> Iterator[Path]:
+        marker = self.folder / "died"
+        if path == self.path and (self.always or not marker.exists()):
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield self.folder / path
 
 
-def die(task: ShardTask, out: Path) -> TaskReport:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return run_task(task, out)
+@dataclass(frozen=True, kw_only=True)
+class FullOutput(LocalOutput):
+    """Has no space for this file."""
+
+    path: str
+
+    @contextmanager
+    def build(self, path: str) -> Iterator[Path]:
+        if path == self.path:
+            raise OSError(28, "No space left on device", path)
+        yield self.folder / path
 
 
-def test_the_shard_of_a_killed_worker_is_done_by_another(
-    tasks: list[ShardTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def run(tasks: list[ShardTask], output: LocalOutput, workers: int = 2) -> list[Amount]:
+    shown: list[Amount] = []
+    LocalEngine(workers=workers).run(tasks, output, shown.append)
+    return shown
+
+
+def test_the_shard_of_a_killed_worker_is_done_again_and_no_other(
+    tasks: list[ShardTask], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pool, "run_task", die_once)
-    reports = list(pool.run_tasks(tasks, tmp_path, workers=2))
-    assert len(reports) == len(tasks)
-    assert all(fragment_path(tmp_path, task).is_file() for task in tasks)
+    output = DeadlyOutput(folder=tmp_path, path=f"{tasks[2].name}.tar")
+    shown = run(tasks, output)
     assert (tmp_path / "died").exists()
+    assert all(output.has(fragment_name(task.name)) for task in tasks)
+    assert shown[-1].taken == sum(len(task.utterances) for task in tasks)
+    assert capsys.readouterr().err == f"a worker died; shard {tasks[2].name} is done again\n"
 
 
-def test_workers_that_die_again_and_again_end_the_run(
-    tasks: list[ShardTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_shard_that_kills_its_worker_again_and_again_ends_the_run(
+    tasks: list[ShardTask], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pool, "run_task", die)
-    with pytest.raises(WorkersDiedError, match=r"workers died 3 times in a row, \d+ shards are le"):
-        list(pool.run_tasks(tasks, tmp_path, workers=2))
+    output = DeadlyOutput(folder=tmp_path, path=f"{tasks[1].name}.tar", always=True)
+    with pytest.raises(WorkersDiedError) as caught:
+        run(tasks, output)
+    assert str(caught.value) == (
+        f"the process that computed shard {tasks[1].name} died 3 times: is there enough memory? "
+        "Fewer --workers need less"
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_one_shard_ends_the_run_and_leaves_no_half_shard(
+    tasks: list[ShardTask], tmp_path: Path, workers: int
+) -> None:
+    output = FullOutput(folder=tmp_path, path=f"{tasks[0].name}.tar")
+    with pytest.raises(OSError, match="No space left"):
+        run(tasks, output, workers)
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not output.has(fragment_name(tasks[0].name))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_counts_every_file_and_never_passes_their_number(
+    tasks: list[ShardTask], tmp_path: Path, workers: int
+) -> None:
+    shown = run(tasks, LocalOutput(folder=tmp_path), workers)
+    files = sum(len(task.utterances) for task in tasks)
+    counts = [amount.taken + amount.skipped for amount in shown]
+    assert counts == sorted(counts)
+    assert counts[-1] == files
+    assert 0.3 * files < shown[-1].seconds < 0.8 * files

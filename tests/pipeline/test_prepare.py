@@ -18,16 +18,18 @@ from aalbert.errors import (
     TooManySkippedError,
 )
 from aalbert.files import file_digest
+from aalbert.pipeline.job import Part, claim, make_job
 from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.output import LocalOutput
 from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint
-from aalbert.pipeline.pool import one_thread
-from aalbert.pipeline.prepare import PrepareLimits, claim, prepare
+from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_voxceleb1
 from aalbert.pipeline.task import run_task
 from aalbert.pipeline.voxceleb1 import read_voxceleb1
 from aalbert.shards import Dataset
 
-ONE = PrepareLimits(workers=1)
+ONE = PrepareLimits(engine=LocalEngine(workers=1))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -83,7 +85,7 @@ def test_two_workers_write_the_bytes_of_one(
     prepared: Path, librispeech_folder: Path, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     corpus = read_librispeech(librispeech_folder)
-    prepare(corpus, tmp_path / "b", small_config, PrepareLimits(workers=2))
+    prepare(corpus, tmp_path / "b", small_config, PrepareLimits(engine=LocalEngine(workers=2)))
     assert tree(tmp_path / "b") == tree(prepared)
 
 
@@ -101,10 +103,10 @@ def test_a_run_that_was_interrupted_is_finished_with_the_same_bytes(
     out = tmp_path / "b"
     corpus = read_librispeech(librispeech_folder)
     tasks = make_plan(corpus, small_config)
-    claim(out, plan_fingerprint(corpus, small_config))
-    with one_thread():
-        for task in tasks[:3]:
-            run_task(task, out)
+    output, plan = LocalOutput(folder=out), plan_fingerprint(corpus, small_config)
+    claim(output, make_job(corpus, small_config, tasks, plan, 1), Part())
+    for task in tasks[:3]:
+        run_task(task, output)
     finished = [out / f"{task.name}.tar" for task in tasks[:2]]
     (out / ".prepare" / f"{tasks[2].name}.arrow").unlink()  # killed before its index rows
     (out / f"{tasks[2].name}.tar").write_bytes(b"older")
@@ -121,7 +123,8 @@ def test_a_run_killed_while_it_claimed_the_folder_can_be_repeated(
 ) -> None:
     out = tmp_path / "b"
     (out / ".prepare").mkdir(parents=True)
-    (out / ".prepare" / "plan.json.partial").write_bytes(b"{")
+    (out / ".prepare" / "jobs").mkdir()
+    (out / ".prepare" / "jobs" / "1-of-1.json.partial").write_bytes(b"{")
     prepare(read_librispeech(librispeech_folder), out, small_config, ONE)
     assert tree(out) == tree(prepared)
 
@@ -162,7 +165,9 @@ def test_an_unfinished_dataset_of_other_settings_is_not_touched(
     librispeech_folder: Path, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "b"
-    claim(out, "another plan")
+    corpus = read_librispeech(librispeech_folder)
+    job = make_job(corpus, small_config, make_plan(corpus, small_config), "another plan", 1)
+    claim(LocalOutput(folder=out), job, Part())
     before = tree(out)
     with pytest.raises(OutputInUseError) as caught:
         prepare(read_librispeech(librispeech_folder), out, small_config, ONE)
@@ -233,7 +238,7 @@ def test_broken_files_are_listed_with_their_reasons(
     damaged_corpus: Path, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "b"
-    limits = PrepareLimits(workers=1, max_skipped=0.2)
+    limits = PrepareLimits(engine=LocalEngine(workers=1), max_skipped=0.2)
     manifest = prepare(read_librispeech(damaged_corpus), out, small_config, limits)
     listed = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     paths = sorted(damaged_corpus.rglob("*.flac"))
@@ -369,6 +374,6 @@ def test_a_finished_dataset_that_lost_a_shard_is_not_called_finished(
 def test_without_any_allowance_one_skipped_file_is_too_many(
     damaged_corpus: Path, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
-    limits = PrepareLimits(workers=1, max_skipped=0.0)
+    limits = PrepareLimits(engine=LocalEngine(workers=1), max_skipped=0.0)
     with pytest.raises(TooManySkippedError, match="more than --max-skipped 0 allows"):
         prepare(read_librispeech(damaged_corpus), tmp_path / "b", small_config, limits)

@@ -5,6 +5,7 @@ import pytest
 from aalbert.configuration import load_config
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 from aalbert.pipeline.voxceleb1 import read_voxceleb1
@@ -15,7 +16,7 @@ from aalbert.train.presets import read_preset
 from aalbert.train.pretrain import start_pretraining
 
 CONFIG = PrepareConfig(features=(LogMelSettings(mels=20),))
-LIMITS = PrepareLimits(workers=1)
+LIMITS = PrepareLimits(engine=LocalEngine(workers=1))
 
 
 @pytest.fixture(scope="session")

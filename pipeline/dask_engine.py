@@ -1,0 +1,68 @@
+"""The Dask engine of `prepare`: tasks on a cluster that shares the output and the corpus."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aalbert.errors import ConfigError, InputError, WorkersDiedError
+from aalbert.pipeline.engine import Show
+from aalbert.pipeline.output import Output
+from aalbert.pipeline.plan import ShardTask
+from aalbert.pipeline.task import Amount, run_task
+
+ATTEMPTS = 3
+CONNECT_S = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaskEngine:
+    """Runs tasks on the workers of the Dask scheduler at `address`.
+
+    Every worker must see the corpus under the same paths, reach the output, and have this
+    package. A worker that dies costs its shards' repetition on another.
+    """
+
+    address: str
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at once, now: a cluster may grow."""
+        with connect(self.address) as client:
+            return max(1, sum(map(int, client.nthreads().values())))
+
+    def run(self, tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
+        """Run every task; progress comes shard by shard."""
+        from distributed.scheduler import KilledWorker
+
+        total = Amount()
+        with connect(self.address) as client:
+            executor = client.get_executor(pure=False, retries=ATTEMPTS - 1)
+            try:
+                futures = [executor.submit(run_task, task, output) for task in tasks]
+                for future in as_completed(futures):
+                    total += future.result()
+                    show(total)
+            except KilledWorker as error:
+                raise WorkersDiedError(
+                    f"the workers of {self.address} that computed one shard kept dying: is there "
+                    f"enough memory? {error}"
+                ) from error
+            finally:
+                executor.shutdown(wait=False)
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Any]:
+    """Connect to a scheduler; `InputError` when none answers."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError("--engine dask needs Dask: pip install 'aalbert[dask]'") from error
+    try:
+        client = Client(address, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        yield client

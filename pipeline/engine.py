@@ -1,0 +1,55 @@
+"""Who computes the shards of a `prepare`: one process, several, or a Dask cluster."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from aalbert.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aalbert.pipeline.output import Output
+    from aalbert.pipeline.plan import ShardTask
+    from aalbert.pipeline.task import Amount
+
+EngineName = Literal["local", "dask"]
+
+# Called now and then with what is done so far, in all.
+Show = Callable[["Amount"], None]
+
+
+class Engine(Protocol):
+    """Runs tasks in any order and any place; the bytes of a shard do not depend on it."""
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at once."""
+
+    def run(self, tasks: "Sequence[ShardTask]", output: "Output", show: Show) -> None:
+        """Run every task, or raise what stopped one."""
+
+
+def available_cores() -> int:
+    """Return the cores this process may use, which under a scheduler are not all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_engine(
+    name: EngineName = "local", workers: int | None = None, dask_address: str | None = None
+) -> Engine:
+    """Return the engine that the options ask for; `ConfigError` when they contradict each other."""
+    if name == "dask":
+        from aalbert.pipeline.dask_engine import DaskEngine
+
+        if dask_address is None or workers is not None:
+            raise ConfigError(
+                "--engine dask needs --dask-address tcp://HOST:PORT of a scheduler, and the "
+                "cluster decides about its workers: leave out --workers"
+            )
+        return DaskEngine(address=dask_address)
+    if dask_address is not None:
+        raise ConfigError(f"--dask-address {dask_address} needs --engine dask")
+    from aalbert.pipeline.pool import LocalEngine
+
+    return LocalEngine(workers=workers or available_cores())

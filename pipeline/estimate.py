@@ -1,0 +1,102 @@
+"""What a `prepare` would do, from the sizes of the files and a few of them tried out."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aalbert.pipeline.audio import UnusableAudioError
+from aalbert.pipeline.corpus import Corpus, Utterance
+from aalbert.pipeline.engine import Engine
+from aalbert.pipeline.output import Output
+from aalbert.pipeline.plan import PrepareConfig, make_plan, stored_bytes
+from aalbert.pipeline.space import human_bytes
+from aalbert.pipeline.task import make_sample
+
+# Files tried out to learn how long and how costly such files are, and for how long at most.
+SAMPLED_FILES = 64
+SAMPLING_S = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Files and shards are counted; hours, bytes and seconds of work are estimated from samples."""
+
+    files: int
+    shards: int
+    hours: float
+    bytes: int
+    free_bytes: int | None
+    seconds: float
+    workers: int
+    sampled_files: int
+    unusable_files: int
+
+    def describe(self) -> str:
+        """Return the estimate in words."""
+        free = "unknown" if self.free_bytes is None else human_bytes(self.free_bytes)
+        return (
+            f"{self.files:,} files, about {self.hours:,.2f} hours, into {self.shards:,} shards of "
+            f"{human_bytes(self.bytes)} in all; {free} free\n"
+            f"about {duration(self.seconds)} with {self.workers} workers, judging by "
+            f"{self.sampled_files} files tried out ({self.unusable_files} of them unusable); "
+            "nothing was written"
+        )
+
+
+def estimate(corpus: Corpus, output: Output, config: PrepareConfig, engine: Engine) -> Estimate:
+    """Estimate a `prepare` without writing anything."""
+    tasks = make_plan(corpus, config)
+    files = len(corpus.utterances)
+    sample = corpus.utterances[:: max(1, files // SAMPLED_FILES)]
+    audio_s, work_s, weight, unusable, tried = try_out(sample, config)
+    # A file's stored size follows from its own size, so the ratio of both is what is learnt.
+    scale = sum(task.stored_bytes for task in tasks) / weight if weight else 0.0
+    frames_bytes = sum(
+        settings.dims * 2 * 1000 / settings.frame_shift_ms for settings in config.features
+    )
+    workers = engine.workers
+    return Estimate(
+        files=files,
+        shards=len(tasks),
+        hours=audio_s * scale / 3600,
+        bytes=round(audio_s * scale * frames_bytes),
+        free_bytes=output.free_bytes(),
+        seconds=work_s * scale / workers,
+        workers=workers,
+        sampled_files=tried,
+        unusable_files=unusable,
+    )
+
+
+def try_out(
+    sample: Sequence[Utterance], config: PrepareConfig
+) -> tuple[float, float, float, int, int]:
+    """Compute some utterances and drop the result.
+
+    Returns the seconds of audio, the seconds it took, the bytes the plan expects of these
+    files, how many were unusable, and how many were tried.
+    """
+    audio_s = weight = 0.0
+    unusable = tried = 0
+    started = time.perf_counter()
+    for utterance in sample:
+        tried += 1
+        weight += stored_bytes(utterance, config.features)
+        try:
+            made = make_sample(utterance, config)
+        except UnusableAudioError:
+            unusable += 1
+        else:
+            audio_s += made.samples / config.features[0].sample_rate
+        if time.perf_counter() - started > SAMPLING_S:
+            break
+    return audio_s, time.perf_counter() - started, weight, unusable, tried
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in hours, minutes and seconds, as far as it has them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

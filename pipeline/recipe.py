@@ -1,0 +1,81 @@
+"""What to prepare, from the command line and files: features and their settings, wave, shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aalbert.configuration import load_config
+from aalbert.errors import require
+from aalbert.pipeline.plan import PrepareConfig
+from aalbert.shards.settings import (
+    SETTINGS_BY_KIND,
+    FbankSettings,
+    FeatureSettings,
+    LinearSettings,
+    LogMelSettings,
+    MfccSettings,
+    WaveSettings,
+    default_settings,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides the bytes of a dataset beside its corpus.
+
+    `features` names what is stored; the groups of that name say how it is computed, and
+    `wave` what is done to every wave before.
+    """
+
+    features: tuple[str, ...] = ("logmel",)
+    wave: WaveSettings = WaveSettings()
+    logmel: LogMelSettings = field(default_factory=LogMelSettings)
+    fbank: FbankSettings = field(default_factory=FbankSettings)
+    mfcc: MfccSettings = field(default_factory=MfccSettings)
+    linear: LinearSettings = field(default_factory=LinearSettings)
+    shard_bytes: int = 256 * 2**20
+    strict_audio: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.features), "features is empty: name at least one, such as logmel")
+        require(self.shard_bytes > 0, f"shard_bytes {self.shard_bytes} must be above 0")
+        for kind in SETTINGS_BY_KIND:
+            own: WaveSettings = getattr(self, kind).wave
+            require(
+                own == WaveSettings(),
+                f"{kind}.wave cannot be set alone: the wave is the same for all features, set wave",
+            )
+
+    def config(self) -> PrepareConfig:
+        """Return the configuration of a `prepare`."""
+        kinds = tuple(dict.fromkeys(self.features))
+        return PrepareConfig(
+            features=tuple(replace(self.settings(kind), wave=self.wave) for kind in kinds),
+            shard_bytes=self.shard_bytes,
+            strict_audio=self.strict_audio,
+        )
+
+    def settings(self, kind: str) -> FeatureSettings:
+        """Return the settings of a feature; `ConfigError` when there is no such feature."""
+        default_settings(kind)
+        settings: FeatureSettings = getattr(self, kind)
+        return settings
+
+
+def load_recipe(
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    *,
+    features: Sequence[str] | None = None,
+    strict_audio: bool | None = None,
+) -> PrepareConfig:
+    """Read a recipe from a file, assignments such as `logmel.mels=40`, and flags if given.
+
+    Raises `ConfigError` that names the setting when one is unknown or has no valid value.
+    """
+    recipe = load_config(Recipe, file=file, environment={}, assignments=assignments)
+    if features:
+        recipe = replace(recipe, features=tuple(features))
+    if strict_audio is not None:
+        recipe = replace(recipe, strict_audio=strict_audio)
+    return recipe.config()

@@ -1,0 +1,145 @@
+import shutil
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from aalbert.errors import ConfigError, InputError, OutputInUseError
+from aalbert.pipeline.corpus import Corpus
+from aalbert.pipeline.job import Part, parse_part
+from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.plan import PrepareConfig, make_plan
+from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare import PrepareLimits, finalize, prepare, prepare_part
+from tests.trees import tree
+
+ENGINE = LocalEngine(workers=1)
+
+
+@pytest.fixture
+def corpus(librispeech_folder: Path) -> Corpus:
+    return read_librispeech(librispeech_folder)
+
+
+def run_part(corpus: Corpus, out: Path, config: PrepareConfig, number: int, count: int) -> bool:
+    return prepare_part(corpus, out, config, ENGINE, Part(number=number, count=count))
+
+
+def test_three_parts_and_finalize_write_the_bytes_of_one_run(
+    prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    for number in (3, 1, 2):
+        assert run_part(corpus, out, small_config, number, 3)
+    manifest = finalize(out, max_skipped=0.001)
+    assert manifest.utterances == len(corpus.utterances)
+    assert tree(out) == tree(prepared)
+
+
+def test_parts_may_run_at_the_same_time(
+    prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    context = get_context("spawn")
+    processes = [
+        context.Process(target=run_part, args=(corpus, out, small_config, number, 2))
+        for number in (1, 2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    finalize(out, max_skipped=0.001)
+    assert tree(out) == tree(prepared)
+
+
+def test_the_parts_are_disjoint_and_cover_the_plan(
+    corpus: Corpus, small_config: PrepareConfig
+) -> None:
+    tasks = make_plan(corpus, small_config)
+    chosen = [Part(number=number, count=4).choose(tasks) for number in (1, 2, 3, 4)]
+    names = [task.name for part in chosen for task in part]
+    assert sorted(names) == sorted(task.name for task in tasks)
+
+
+def test_finalize_before_all_parts_are_done_says_what_is_missing(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    run_part(corpus, out, small_config, 2, 3)
+    tasks = make_plan(corpus, small_config)
+    with pytest.raises(OutputInUseError) as caught:
+        finalize(out, max_skipped=0.001)
+    missing = len(tasks) - len(tasks[1::3])
+    assert str(caught.value) == (
+        f"{out} is not finished: {missing} of {len(tasks)} shards are missing, for example "
+        f"{tasks[0].name}; run the parts that are left (--part I/3)"
+    )
+
+
+def test_finalize_of_nothing_says_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        finalize(tmp_path / "data", max_skipped=0.001)
+    assert str(caught.value) == (
+        f"there is no unfinished dataset in {tmp_path / 'data'}: compute its parts first with "
+        "'aalbert prepare CORPUS DIR --part I/N'"
+    )
+
+
+def test_finalize_of_a_finished_dataset_changes_nothing(dataset_copy: Path) -> None:
+    before = tree(dataset_copy)
+    finalize(dataset_copy, max_skipped=0.001)
+    assert tree(dataset_copy) == before
+
+
+def test_parts_of_another_count_are_refused(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    run_part(corpus, out, small_config, 1, 3)
+    with pytest.raises(OutputInUseError) as caught:
+        run_part(corpus, out, small_config, 1, 2)
+    assert str(caught.value) == (
+        f"{out} is being prepared in 3 parts: use --part I/3, or leave out --part to do all that "
+        "is left"
+    )
+
+
+def test_a_part_of_another_corpus_is_refused(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    run_part(corpus, out, small_config, 1, 2)
+    with pytest.raises(OutputInUseError, match="unfinished 'prepare' of other files or settings"):
+        run_part(corpus, out, replace(small_config, strict_audio=True), 2, 2)
+
+
+def test_a_whole_run_finishes_what_parts_began(
+    prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    run_part(corpus, out, small_config, 1, 2)
+    done = {path: path.stat().st_mtime_ns for path in out.glob("*/*.tar")}
+    assert done
+    prepare(corpus, out, small_config, PrepareLimits(engine=ENGINE))
+    assert tree(out) == tree(prepared)
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+
+
+def test_a_part_of_a_finished_dataset_has_nothing_to_do(
+    dataset_copy: Path, corpus: Corpus, small_config: PrepareConfig
+) -> None:
+    before = tree(dataset_copy)
+    assert not run_part(corpus, dataset_copy, small_config, 1, 2)
+    assert tree(dataset_copy) == before
+    shutil.rmtree(dataset_copy)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/", "/2", "a/b", "1/2/3", "-1/2", "1/0", ""])
+def test_a_part_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_part(text)
+    assert str(caught.value) == (f"--part {text}: expected I/N with I from 1 to N, such as 1/4")
+    assert parse_part("2/3") == Part(number=2, count=3)
