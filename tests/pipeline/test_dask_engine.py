@@ -1,0 +1,90 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aalbert.errors import ConfigError, InputError, WorkersDiedError
+from aalbert.pipeline.corpus import Corpus
+from aalbert.pipeline.dask_engine import DaskEngine
+from aalbert.pipeline.engine import make_engine
+from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.plan import PrepareConfig, make_plan
+from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.task import Amount
+from tests.pipeline.test_pool import DeadlyOutput
+from tests.trees import tree
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        host="127.0.0.1",
+        silence_logs="CRITICAL",
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def corpus(librispeech_folder: Path) -> Corpus:
+    return read_librispeech(librispeech_folder)
+
+
+def test_a_cluster_of_two_workers_writes_the_bytes_of_one_process(
+    cluster: Any, prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    engine = DaskEngine(address=cluster.scheduler_address)
+    assert engine.workers == 2
+    prepare(corpus, tmp_path / "data", small_config, PrepareLimits(engine=engine))
+    assert tree(tmp_path / "data") == tree(prepared)
+
+
+def test_the_shard_of_a_worker_killed_in_the_middle_is_done_by_another(
+    cluster: Any, prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    out.mkdir()
+    tasks = make_plan(corpus, small_config)
+    shown: list[Amount] = []
+    output = DeadlyOutput(folder=out, path=f"{tasks[2].name}.tar")
+    DaskEngine(address=cluster.scheduler_address).run(tasks, output, shown.append)
+    assert (out / "died").exists()
+    assert shown[-1].taken == len(corpus.utterances)
+    written = {path: data for path, data in tree(out).items() if path.endswith(".tar")}
+    assert written == {p: data for p, data in tree(prepared).items() if p.endswith(".tar")}
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_every_worker_ends_the_run(
+    cluster: Any, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    tasks = make_plan(corpus, small_config)
+    output = DeadlyOutput(folder=tmp_path, path=f"{tasks[0].name}.tar", always=True)
+    with pytest.raises(WorkersDiedError, match="kept dying"):
+        DaskEngine(address=cluster.scheduler_address).run(tasks, output, lambda _: None)
+
+
+def test_a_scheduler_that_is_not_there_is_named(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aalbert.pipeline.dask_engine.CONNECT_S", 0.5)
+    engine = DaskEngine(address="tcp://127.0.0.1:9")
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9: "):
+        prepare(corpus, tmp_path / "data", small_config, PrepareLimits(engine=engine))
+
+
+def test_an_engine_needs_its_own_options_and_no_others() -> None:
+    with pytest.raises(ConfigError, match="--engine dask needs --dask-address"):
+        make_engine("dask")
+    with pytest.raises(ConfigError, match="leave out --workers"):
+        make_engine("dask", workers=2, dask_address="tcp://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="--dask-address tcp://x:1 needs --engine dask"):
+        make_engine("local", dask_address="tcp://x:1")
+    assert make_engine("local", workers=3).workers == 3
+    assert make_engine().workers >= 1

@@ -1,0 +1,60 @@
+"""The bytes of a dataset depend on its inputs and settings alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare import PrepareLimits, prepare
+from tests.trees import tree
+
+SETTINGS = ["--set", "shard_bytes=60000", "--feature", "logmel", "--feature", "fbank"]
+MACHINES = {
+    "other locale, time zone and umask": (
+        {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7"},
+        0o077,
+    ),
+    "other user and home, more threads": (
+        {"HOME": "/nonexistent", "USER": "somebody", "OMP_NUM_THREADS": "2"}
+        | {"OPENBLAS_NUM_THREADS": "2", "PYTHONHASHSEED": "8", "LC_ALL": "C.UTF-8"},
+        0o002,
+    ),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_settings_of_the_machine_change_nothing(
+    librispeech_folder: Path, prepared: Path, tmp_path: Path, machine: str
+) -> None:
+    environment, umask = MACHINES[machine]
+    out = tmp_path / "data"
+    subprocess.run(
+        [sys.executable, "-m", "aalbert.cli", "prepare", "librispeech", str(librispeech_folder)]
+        + ["--out", str(out), "--workers", "2", *SETTINGS],
+        env={**os.environ, **environment},
+        umask=umask,
+        check=True,
+        capture_output=True,
+    )
+    assert tree(out) == tree(prepared)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+def test_any_number_of_workers_writes_the_same_bytes(
+    shared: Path, small_config: PrepareConfig, tmp_path: Path, workers: int
+) -> None:
+    """On real speech, in shards of about 20 s."""
+    corpus = read_librispeech(shared / "data" / "LibriSpeech", ["test-clean", "train-clean-100"])
+    some = [item for item in corpus.utterances if item.split == "test-clean"]
+    some += [item for item in corpus.utterances if item.split != "test-clean"][:60]
+    corpus = type(corpus)(**{**vars(corpus), "utterances": tuple(some)})
+    config = PrepareConfig(features=small_config.features, shard_bytes=640_000)
+    for name, count in (("a", 1), ("b", workers)):
+        prepare(corpus, tmp_path / name, config, PrepareLimits(engine=LocalEngine(workers=count)))
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
