@@ -84,6 +84,77 @@ def prepare_voxceleb1(
     run_prepare(corpus, out, feature, workers, max_skipped, strict_audio, as_json)
 
 
+@prepare_app.command("folder")
+def prepare_folder(
+    directory: Annotated[Path, typer.Argument(help="The folder with audio files at any depth.")],
+    out: Out,
+    speaker_level: Annotated[
+        int | None,
+        typer.Option(
+            help="The folder that names the speaker: 1 is the first below DIRECTORY, "
+            "-1 the one that holds the file."
+        ),
+    ] = None,
+    speaker_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Regular expression searched for in the path below DIRECTORY; its groups speaker "
+            "and split mean these, other named groups become columns.",
+        ),
+    ] = None,
+    split_level: Annotated[
+        int | None, typer.Option(help="The folder that names the split; by default all are one.")
+    ] = None,
+    feature: Features = ["logmel"],  # noqa: B006 - Typer reads the default, nobody changes it
+    workers: Workers = None,
+    max_skipped: MaxSkipped = 0.001,
+    strict_audio: StrictAudio = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute the features of any folder of audio files.
+
+    Example: aalbert prepare folder /corpora/mine --speaker-level 1 --out data/mine
+    """
+    from aalbert.pipeline.folder import FolderOptions, read_folder
+
+    options = FolderOptions(
+        speaker_level=speaker_level, speaker_pattern=speaker_pattern, split_level=split_level
+    )
+    corpus = read_folder(directory, options)
+    run_prepare(corpus, out, feature, workers, max_skipped, strict_audio, as_json)
+
+
+@prepare_app.command("manifest")
+def prepare_manifest(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, TSV, JSON lines or Parquet with the column path, and optionally key, "
+            "speaker, split, start, end; other columns are kept."
+        ),
+    ],
+    out: Out,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder from which relative paths count; that of FILE by default."),
+    ] = None,
+    feature: Features = ["logmel"],  # noqa: B006 - Typer reads the default, nobody changes it
+    workers: Workers = None,
+    max_skipped: MaxSkipped = 0.001,
+    strict_audio: StrictAudio = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute the features of the recordings that a table lists.
+
+    Example: aalbert prepare manifest corpus.csv --root /corpora/mine --out data/mine
+    """
+    from aalbert.pipeline.manifest_file import read_manifest_file
+
+    corpus = read_manifest_file(file, root)
+    run_prepare(corpus, out, feature, workers, max_skipped, strict_audio, as_json)
+
+
 def run_prepare(
     corpus: "Corpus",
     out: Path,
