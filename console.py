@@ -46,8 +46,19 @@ def exit_code_of(command: Callable[[], Any]) -> int:
 
 def complain(message: str, exit_code: int) -> int:
     """Print an error on one line of stderr and return the exit code."""
-    print(f"aalbert: {message}", file=sys.stderr)
+    print(f"aalbert: {one_line(message)}", file=sys.stderr)
     return exit_code
+
+
+def one_line(message: str) -> str:
+    """Return a text with escapes for what is no visible character.
+
+    Names of files may hold line breaks, and codes that move the cursor of a terminal.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in message
+    )
 
 
 def usage_message(error: typer.TyperException) -> str:

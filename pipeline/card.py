@@ -1,5 +1,6 @@
 """The dataset card: a README for people who find the folder later."""
 
+import re
 from collections import Counter
 from dataclasses import asdict
 
@@ -43,7 +44,7 @@ def dataset_card(manifest: Manifest, licence: str, skipped: list[Skip]) -> str:
         fingerprint=manifest.fingerprint,
         licence=licence,
         splits="\n".join(
-            f"| {name} | {split.utterances:,} | {split.hours:.2f} | {split.speakers} "
+            f"| {cell(name)} | {split.utterances:,} | {split.hours:.2f} | {split.speakers} "
             f"| {len(split.shards)} |"
             for name, split in manifest.splits.items()
         ),
@@ -60,6 +61,11 @@ def skip_table(skipped: list[Skip]) -> str:
     if not skipped:
         return "None."
     counts = Counter(skip.kind for skip in skipped).most_common(20)
-    rows = "\n".join(f"| {count} | {reason} |" for reason, count in counts)
+    rows = "\n".join(f"| {count} | {cell(reason)} |" for reason, count in counts)
     header = f"{len(skipped)} in all, each listed in `skipped.jsonl`."
     return f"{header}\n\n| files | reason |\n|---|---|\n{rows}"
+
+
+def cell(text: str) -> str:
+    """Return a text that stays in its cell of a Markdown table and means no markup."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))

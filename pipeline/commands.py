@@ -51,6 +51,65 @@ def prepare_voxceleb1(
     return read_voxceleb1(directory, split_file)
 
 
+@prepare_app.command("folder")
+@prepare_command
+def prepare_folder(
+    directory: Annotated[Path, typer.Argument(help="The folder with audio files at any depth.")],
+    speaker_level: Annotated[
+        int | None,
+        typer.Option(
+            help="The folder that names the speaker: 1 is the first below DIRECTORY, "
+            "-1 the one that holds the file."
+        ),
+    ] = None,
+    speaker_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Regular expression searched for in the path below DIRECTORY; its groups speaker "
+            "and split mean these, other named groups become columns.",
+        ),
+    ] = None,
+    split_level: Annotated[
+        int | None, typer.Option(help="The folder that names the split; by default all are one.")
+    ] = None,
+) -> "Corpus":
+    """Compute the features of any folder of audio files.
+
+    Example: aalbert prepare folder /corpora/mine --speaker-level 1 --out data/mine
+    """
+    from aalbert.pipeline.folder import FolderOptions, read_folder
+
+    options = FolderOptions(
+        speaker_level=speaker_level, speaker_pattern=speaker_pattern, split_level=split_level
+    )
+    return read_folder(directory, options)
+
+
+@prepare_app.command("manifest")
+@prepare_command
+def prepare_manifest(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, TSV, JSON lines or Parquet with the column path, and optionally key, "
+            "speaker, split, start, end; other columns are kept."
+        ),
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder from which relative paths count; that of FILE by default."),
+    ] = None,
+) -> "Corpus":
+    """Compute the features of the recordings that a table lists.
+
+    Example: aalbert prepare manifest corpus.csv --root /corpora/mine --out data/mine
+    """
+    from aalbert.pipeline.manifest_file import read_manifest_file
+
+    return read_manifest_file(file, root)
+
+
 @prepare_app.command("finalize")
 def prepare_finalize(
     out: Annotated[str, typer.Argument(metavar="DIR", help="Where --part I/N wrote: the --out.")],

@@ -1,6 +1,7 @@
 """What a corpus gives to `prepare`: its utterances, and what else travels with them."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,12 +69,65 @@ class Corpus:
 
 def find_audio(folder: Path) -> Iterator[Path]:
     """Yield the audio files below a folder in a fixed order, without macOS side files."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX):
-                yield Path(parent, name)
+    return map(Path, scan_audio(folder))
+
+
+def scan_audio(folder: Path) -> Iterator[str]:
+    """Yield the paths of the audio files below a folder in a fixed order.
+
+    Links to folders are followed unless they lead to a folder that the path went through:
+    all that lies there is found without them. Raises `InputError` for a folder that
+    cannot be read.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(os.fspath(folder), frozenset())]
+    while waiting:
+        path, above = waiting.pop()
+        try:
+            status = os.stat(path)
+            with os.scandir(path) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            raise InputError(
+                f"the folder {path} cannot be read ({error.strerror}): "
+                "change its permissions, or move it elsewhere"
+            ) from error
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            continue
+        folders = []
+        for entry in entries:
+            if leads_to_folder(entry):
+                folders.append(entry.path)
+            elif is_audio(entry.name):
+                yield entry.path
+        waiting += [(inner, above | {identity}) for inner in reversed(folders)]
+
+
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder or a link to one; a link to itself is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_audio(name: str) -> bool:
+    """Say whether a file's name is that of an audio file."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX)
+
+
+def measure(source: str, path: str | Path) -> int | Skip:
+    """Return the bytes of a file, or why it cannot be a recording."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if os.path.islink(path):
+            return Skip(source=source, reason="is a link to a file that is not there")
+        return Skip(source=source, reason=f"cannot be read: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):
+        return Skip(source=source, reason="is not a file but a folder or a device")
+    return status.st_size
 
 
 def require_folder(folder: Path, expected: str) -> None:

@@ -143,9 +143,15 @@ def cut_split(
 
 
 def stored_bytes(utterance: Utterance, features: Sequence[FeatureSettings]) -> float:
-    """Estimate the bytes of an utterance's features from the size of its file."""
-    rate = BYTES_PER_SECOND.get(utterance.path.suffix.lower(), COMPRESSED_BYTES_PER_SECOND)
+    """Estimate the bytes of an utterance's features."""
     numbers_per_second = sum(
         settings.dims * 1000 / settings.frame_shift_ms for settings in features
     )
-    return max(1, utterance.size) / rate * numbers_per_second * STORED_BYTES_PER_NUMBER
+    return estimated_seconds(utterance) * numbers_per_second * STORED_BYTES_PER_NUMBER
+
+
+def estimated_seconds(utterance: Utterance) -> float:
+    """Return how long an utterance is: as it says, or as the size of its file suggests."""
+    rate = BYTES_PER_SECOND.get(utterance.path.suffix.lower(), COMPRESSED_BYTES_PER_SECOND)
+    end = max(1, utterance.size) / rate if utterance.end is None else utterance.end
+    return max(1 / rate, end - utterance.start)

@@ -12,6 +12,8 @@ AUDIO_FOLDERS = ("wav", "dev/wav", "test/wav", "vox1_dev_wav/wav", "vox1_test_wa
 SUFFIXES = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3")
 SPLITS = {"1": "train", "2": "dev", "3": "test"}
 LINE_PATTERN = re.compile(r"(?P<split>[123])\s+(?P<path>\S+/\S+/\S+)")
+# The first release named speakers by celebrity and counted utterances with seven digits.
+FIRST_RELEASE_PATTERN = re.compile(r"(?!id\d)[^/]+/[^/]+/\d{7}\.wav")
 METADATA_COLUMNS = 4
 METADATA_FIELDS = ("name", "gender", "nationality")
 SPLIT_FILE = "iden_split.txt"
@@ -90,6 +92,8 @@ def read_split_file(path: Path) -> dict[str, str]:
                 f"{path}:{number} is '{line.strip()[:80]}': expected "
                 "'SPLIT SPEAKER/VIDEO/FILE.wav' with SPLIT 1 (train), 2 (dev) or 3 (test)"
             )
+        if FIRST_RELEASE_PATTERN.fullmatch(match["path"]):
+            raise InputError(first_release_message(path, number, match["path"]))
         if ".." in Path(match["path"]).parts:
             raise InputError(f"{path}:{number} names {match['path']}, which leaves the corpus")
         if listed.setdefault(match["path"], SPLITS[match["split"]]) != SPLITS[match["split"]]:
@@ -97,6 +101,16 @@ def read_split_file(path: Path) -> dict[str, str]:
     if not listed:
         raise InputError(f"{path} lists no files: expected lines '1 id10001/VIDEO/00001.wav'")
     return listed
+
+
+def first_release_message(path: Path, number: int, listed: str) -> str:
+    """Say why the lists of the first release cannot be used, and what can."""
+    return (
+        f"{path}:{number} lists {listed}: this list is of VoxCeleb1's first release, which named "
+        f"speakers by celebrity, not id10001; get the {SPLIT_FILE} that lists "
+        "id10001/VIDEO/00001.wav from the VoxCeleb site, or, when your recordings have the old "
+        "names too, use 'aalbert prepare manifest'"
+    )
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:

@@ -12,12 +12,14 @@ import pytest
 
 from aalbert import __version__
 from aalbert.cli import app, main
-from aalbert.console import storage_message
+from aalbert.console import one_line, storage_message
 from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 
 COMMANDS = [
     ["prepare", "librispeech"],
     ["prepare", "voxceleb1"],
+    ["prepare", "folder"],
+    ["prepare", "manifest"],
     ["prepare", "finalize"],
     ["pretrain"],
     ["downstream", "voxceleb1"],
@@ -135,6 +137,18 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         ("prepare librispeech {libri} --out data --workers 0", 2, "--workers"),
         ("prepare voxceleb1 {libri} --out data", 3, "Did you mean aalbert prepare librispeech"),
         ("prepare voxceleb1 {vox} --split-file no.txt --out data", 3, "no split file no.txt"),
+        (
+            "prepare folder {libri} --speaker-level 0 --out data",
+            2,
+            "--speaker-level 0 is no folder",
+        ),
+        ("prepare folder {libri} --speaker-level -9 --out data", 3, "lies less deep than"),
+        ("prepare manifest {libri}/SPEAKERS.TXT --out data", 3, "is of no known kind"),
+        ("prepare manifest no.csv --out data", 3, "there is no file no.csv: expected a table"),
+        ("prepare librispeech {libri} --out data --part 3/2", 2, "--part 3/2: expected I/N"),
+        ("prepare librispeech {libri} --out data --engine dask", 2, "needs --dask-address"),
+        ("prepare librispeech {libri} --out data --set logmel.mel=4", 2, "mean logmel.mels?"),
+        ("prepare finalize nowhere", 3, "there is no unfinished dataset in nowhere"),
         ("prepare flac {libri} --out data", 2, "No such command 'flac'"),
         ("pretrain --out runs", 2, "missing option --data (or --resume"),
         ("pretrain --data nowhere --out runs", 3, "there is no folder nowhere: make it with"),
@@ -223,6 +237,12 @@ def test_a_folder_that_cannot_be_written_ends_with_its_code(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"aalbert: {os.strerror(number)}: data")
+
+
+def test_an_error_shows_what_is_not_visible_and_keeps_other_scripts() -> None:
+    assert one_line("a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום") == (
+        r"a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום"
+    )
 
 
 def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aalbert.errors import InputError
 from aalbert.pipeline.corpus import Corpus, Utterance
-from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint
+from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint, stored_bytes
 from aalbert.shards.settings import FbankSettings, LogMelSettings
 
 CONFIG = PrepareConfig(features=(LogMelSettings(),), shard_bytes=2**20)
@@ -85,6 +85,16 @@ def test_every_shard_is_a_sample_of_the_whole_split() -> None:
 def test_a_small_split_is_cut_so_that_several_workers_have_work() -> None:
     corpus = make_corpus([("train", 1_000_000)] * 40)
     assert 4 <= len(make_plan(corpus, PrepareConfig(features=CONFIG.features))) <= 16
+
+
+def test_a_part_that_only_starts_later_is_weighed_by_what_is_left_of_its_file() -> None:
+    (whole,) = make_corpus([("train", 320_000)]).utterances
+    numbers_per_second = 100 * 80
+    parts = {None: 6.0, 5.0: 1.0}
+    for end, seconds in parts.items():
+        part = replace(whole, start=4.0, end=end)
+        assert stored_bytes(part, CONFIG.features) == seconds * numbers_per_second * 2
+    assert stored_bytes(replace(whole, start=1e6), CONFIG.features) > 0
 
 
 def test_two_files_with_one_key_are_both_named() -> None:

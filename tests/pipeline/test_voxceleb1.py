@@ -143,6 +143,22 @@ def test_a_malformed_line_of_the_split_file_is_shown_with_its_number(
     )
 
 
+@pytest.mark.parametrize(
+    "listed", ["A.J._Buckley/1zcIwhmdeo4/0000001.wav", "Zoë_Saldana/J9lHsKG98U8/0000015.wav"]
+)
+def test_a_list_of_the_first_release_is_refused_with_the_way_out(folder: Path, listed: str) -> None:
+    path = folder / "iden_split.txt"
+    path.write_text(f"3 id10001/a/00001.wav\n1 {listed}\n", "utf-8")
+    with pytest.raises(InputError) as caught:
+        read_voxceleb1(folder)
+    assert str(caught.value) == (
+        f"{path}:2 lists {listed}: this list is of VoxCeleb1's first release, which named speakers "
+        "by celebrity, not id10001; get the iden_split.txt that lists id10001/VIDEO/00001.wav from "
+        "the VoxCeleb site, or, when your recordings have the old names too, use "
+        "'aalbert prepare manifest'"
+    )
+
+
 def test_a_split_file_with_windows_line_ends_is_read(folder: Path) -> None:
     path = folder / "iden_split.txt"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

@@ -1,0 +1,150 @@
+"""A list of recordings, or of parts of them, in a table: one row an utterance."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+from aalbert.errors import InputError
+from aalbert.pipeline.corpus import Corpus, Skip, Utterance, measure
+from aalbert.pipeline.keys import key_of
+from aalbert.pipeline.names import check_splits, taken_fields
+from aalbert.pipeline.plan import KEY_PATTERN, LONGEST_KEY
+from aalbert.pipeline.table_file import Row, Table, read_table
+
+OWN_COLUMNS = ("path", "key", "speaker", "split", "start", "end")
+DEFAULT_SPLIT = "all"
+
+
+def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
+    """Read the utterances that a table lists.
+
+    The column `path` names the recording, absolute or below `root` (the folder of the
+    table by default); `key`, `speaker`, `split`, and `start` and `end` in seconds are
+    optional; every other column becomes a text column of the index. Recordings that are
+    not there are skipped with that reason. Raises `InputError` that names file, line and
+    value when the table says something that cannot be.
+    """
+    root = path.parent if root is None else root
+    table = read_table(path)
+    fields = check_names(path, table)
+    listed = [read_row(row, root, fields) for row in table.rows]
+    places = [row.place for row in table.rows]
+    check_unique(listed, places)
+    check_splits(
+        {item.split: place for item, place in reversed(list(zip(listed, places, strict=True)))}
+    )
+    found = list(measure_all(listed))
+    utterances = tuple(item for item in found if isinstance(item, Utterance))
+    skipped = tuple(item for item in found if isinstance(item, Skip))
+    if not utterances:
+        raise InputError(
+            f"none of the {len(skipped)} recordings that {path} lists can be read; for example "
+            f"{skipped[0].source}: {skipped[0].reason} (paths count from {root}; see --root)"
+        )
+    return Corpus(
+        name="manifest",
+        root=root,
+        fields=fields,
+        utterances=utterances,
+        skipped=skipped,
+        notes=()
+        if "speaker" in table.columns
+        else (f"{path} has no column 'speaker': the speakers are unknown",),
+    )
+
+
+def check_names(path: Path, table: Table) -> tuple[str, ...]:
+    """Return the columns that become fields; refuse a table without `path`."""
+    if "path" not in table.columns:
+        raise InputError(f"{path} has no column 'path': it has {', '.join(table.columns)}")
+    fields = tuple(name for name in table.columns if name not in OWN_COLUMNS)
+    if taken := taken_fields(fields):
+        raise InputError(
+            f"{path} has the column '{taken[0]}', a name that the index of a dataset needs for "
+            f"itself: rename it, for example to 'corpus_{taken[0]}'"
+        )
+    return fields
+
+
+def read_row(row: Row, root: Path, fields: tuple[str, ...]) -> Utterance:
+    """Return the utterance of a row, not yet measured."""
+    values = row.values
+    path = values["path"]
+    if not path or "\0" in path:
+        raise InputError(f"{row.place}: path is '{path or ''}': name a file in every row")
+    start, end = read_span(row)
+    source = source_of(path, root)
+    key = values.get("key") or key_of(source, start, end)
+    if not KEY_PATTERN.fullmatch(key):
+        raise InputError(
+            f"{row.place}: key is '{key}': a key has up to {LONGEST_KEY} letters (a-z, A-Z), "
+            "digits, '-' and '_'; without a column 'key' it is made from the path"
+        )
+    return Utterance(
+        key=key,
+        split=values.get("split") or DEFAULT_SPLIT,
+        source=source,
+        path=root / path,
+        size=0,
+        start=start,
+        end=end,
+        speaker=values.get("speaker") or None,
+        fields={name: values[name] for name in fields},
+    )
+
+
+def source_of(path: str, root: Path) -> str:
+    """Return the path below the root where a file lies there, else the path as given."""
+    given = PurePath(path)
+    if not given.is_absolute():
+        return given.as_posix()
+    below = root.absolute()
+    return given.relative_to(below).as_posix() if given.is_relative_to(below) else path
+
+
+def read_span(row: Row) -> tuple[float, float | None]:
+    """Return which part of the recording is meant, in seconds."""
+    start = read_seconds(row, "start")
+    end = read_seconds(row, "end")
+    if end is not None and end <= (start or 0.0):
+        raise InputError(
+            f"{row.place}: end is {row.values['end']}, start is {row.values.get('start') or 0}: "
+            "a part ends after it starts (seconds)"
+        )
+    return start or 0.0, end
+
+
+def read_seconds(row: Row, name: str) -> float | None:
+    """Return the time in a column, if there is one."""
+    text = row.values.get(name)
+    if not text:
+        return None
+    try:
+        seconds = math.nan if "_" in text else float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(
+            f"{row.place}: {name} is '{text}': expected seconds from 0 on, such as 12.5"
+        )
+    return seconds
+
+
+def check_unique(utterances: list[Utterance], places: list[str]) -> None:
+    """Refuse two rows with one key."""
+    first: dict[str, int] = {}
+    for number, utterance in enumerate(utterances):
+        other = first.setdefault(utterance.key, number)
+        if other != number:
+            raise InputError(
+                f"{places[other]} and {places[number]} have the same key '{utterance.key}': "
+                "remove one of them, or give them keys in a column 'key'"
+            )
+
+
+def measure_all(utterances: list[Utterance]) -> Iterator[Utterance | Skip]:
+    """Yield the utterances with the sizes of their files, or why they cannot be used."""
+    for utterance in utterances:
+        size = measure(utterance.source, utterance.path)
+        yield size if isinstance(size, Skip) else replace(utterance, size=size)
