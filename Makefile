@@ -30,13 +30,14 @@ fix: .venv/.dev ## put format and lint right
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/.dev ## measure `prepare` beside a plain script (prints JSON lines)
+bench: .venv/.bench ## measure `prepare` beside other ways to do its work (prints JSON lines)
 	$(BIN)/python -m benchmarks.prepare
 
 lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra dev -c lock/pins.in -o lock/dev.txt
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/dev.txt -o lock/runtime.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra bench -c lock/dev.txt -o lock/bench.txt
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -54,4 +55,8 @@ LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 
 .venv/.dev: .venv/.runtime lock/dev.txt
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/dev.txt
+	@touch $@
+
+.venv/.bench: .venv/.dev lock/bench.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/bench.txt
 	@touch $@

@@ -1,103 +1,259 @@
-"""Measure `aalbert prepare` beside the script that people write instead, on the same real FLAC.
+"""Measure `aalbert prepare` beside what people use instead, on the same real FLAC.
 
-The plain script decodes with soundfile, computes torchaudio's mel spectrogram, and writes with
-`webdataset.ShardWriter`, in as many processes. Every run starts its processes anew and writes
-to a fresh folder. Prints one JSON line per measurement and one with the ratio of the medians.
+The peers are lhotse (`compute_and_store_features` into NumPy files) and the script that one
+writes by hand: soundfile, torchaudio, `webdataset.ShardWriter`. Every run is a process of its
+own that starts its workers anew and writes to a fresh folder, so what a user waits for is what
+is timed. The corpus is taken once and several times over (under new keys): the difference of
+both is the rate once everything has started, from which whole corpora are extrapolated.
 
     python -m benchmarks.prepare --corpus ../shared/data/LibriSpeech
 """
 
 import argparse
+import dataclasses
 import json
-import multiprocessing
+import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import soundfile
-import torch
-import torchaudio
-import webdataset
-
-from aalbert.pipeline.corpus import Corpus
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
-from aalbert.shards.settings import LogMelSettings
-
-PACKAGES = ("aalbert", "torch", "torchaudio", "webdataset", "soundfile", "numpy")
+PACKAGES = (
+    *("aalbert", "lhotse", "torch", "torchaudio", "webdataset"),
+    *("soundfile", "miniaudio", "scipy", "numpy"),
+)
+# Hours of speech of the whole corpora, from their papers.
+CORPORA = {"LibriSpeech-960": 960.9, "VoxCeleb1": 352.0}
+SYSTEMS = ("aalbert logmel", "script logmel", "aalbert fbank", "script fbank", "lhotse fbank")
 
 
-def run_aalbert(corpus: Corpus, out: Path, workers: int) -> None:
+def audio_paths(corpus: Path, times: int) -> list[tuple[str, Path]]:
+    """Return key and path of every file of a corpus, taken so many times over."""
+    paths = sorted(corpus.rglob("*.flac"))
+    return [(f"{path.stem}-{number}", path) for number in range(times) for path in paths]
+
+
+def run_aalbert(corpus: Path, times: int, out: Path, workers: int, feature: str) -> None:
     """Prepare the corpus with this package."""
-    config = PrepareConfig(features=(LogMelSettings(),))
-    prepare(corpus, out, config, PrepareLimits(engine=LocalEngine(workers=workers)))
+    from aalbert.pipeline.librispeech import read_librispeech
+    from aalbert.pipeline.pool import LocalEngine
+    from aalbert.pipeline.prepare import PrepareLimits, prepare
+    from aalbert.pipeline.recipe import load_recipe
+
+    found = read_librispeech(corpus)
+    utterances = tuple(
+        dataclasses.replace(utterance, key=f"{utterance.key}-{number}")
+        for number in range(times)
+        for utterance in found.utterances
+    )
+    prepare(
+        dataclasses.replace(found, utterances=utterances),
+        out,
+        load_recipe(features=(feature,)),
+        PrepareLimits(engine=LocalEngine(workers=workers)),
+    )
 
 
-def run_plain(corpus: Corpus, out: Path, workers: int) -> None:
+def run_script(corpus: Path, times: int, out: Path, workers: int, feature: str) -> None:
     """Prepare the corpus with a plain script of torchaudio and webdataset."""
-    paths = [utterance.path for utterance in corpus.utterances]
-    tasks = [(paths[worker::workers], out / str(worker)) for worker in range(workers)]
+    import multiprocessing
+
+    files = audio_paths(corpus, times)
+    tasks = [(files[worker::workers], out / str(worker), feature) for worker in range(workers)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         pool.starmap(write_plainly, tasks)
 
 
-def write_plainly(paths: list[Path], folder: Path) -> None:
+def write_plainly(files: list[tuple[str, Path]], folder: Path, feature: str) -> None:
     """Write the features of some files into shards."""
+    import numpy as np
+    import soundfile
+    import torch
+    import torchaudio
+    import webdataset
+
     torch.set_num_threads(1)
     folder.mkdir(parents=True)
     mel = torchaudio.transforms.MelSpectrogram(16_000, n_fft=400, hop_length=160, n_mels=80)
+    kaldi = torchaudio.compliance.kaldi.fbank
     with webdataset.ShardWriter(str(folder / "%06d.tar"), verbose=0) as writer:
-        for path in paths:
+        for key, path in files:
             samples, _ = soundfile.read(path, dtype="float32")
-            features = torch.log(mel(torch.from_numpy(samples)) + 1e-10).T.numpy()
-            about = {"key": path.stem, "samples": len(samples)}
+            wave = torch.from_numpy(samples)
+            if feature == "logmel":
+                features = torch.log(mel(wave) + 1e-10).T
+            else:
+                features = kaldi(wave[None], num_mel_bins=80, sample_frequency=16_000)
             writer.write(
-                {"__key__": path.stem, "logmel.npy": features.astype(np.float16), "json": about}
+                {
+                    "__key__": key,
+                    f"{feature}.npy": features.numpy().astype(np.float16),
+                    "json": {"key": key, "samples": len(samples)},
+                }
             )
 
 
-def measure(run: Callable[[Corpus, Path, int], None], corpus: Corpus, workers: int) -> float:
-    """Return the seconds that one run takes, its processes' start included."""
+def run_lhotse(corpus: Path, times: int, out: Path, workers: int, feature: str) -> None:
+    """Prepare the corpus with lhotse, in the fastest of its formats that stores plain arrays."""
+    from lhotse import CutSet, Fbank, FbankConfig, NumpyFilesWriter, Recording, RecordingSet
+
+    recordings = [
+        Recording.from_file(path, recording_id=key) for key, path in audio_paths(corpus, times)
+    ]
+    cuts = CutSet.from_manifests(recordings=RecordingSet.from_recordings(recordings))
+    cuts.compute_and_store_features(
+        extractor=Fbank(FbankConfig(num_mel_bins=80)),
+        storage_path=str(out),
+        num_jobs=workers,
+        storage_type=NumpyFilesWriter,
+        progress_bar=False,
+    )
+
+
+RUNS: dict[str, Callable[[Path, int, Path, int, str], None]] = {
+    "aalbert": run_aalbert,
+    "script": run_script,
+    "lhotse": run_lhotse,
+}
+
+
+def measure(system: str, corpus: Path, times: int, workers: int) -> tuple[float, float]:
+    """Return the seconds of one run in a process of its own, and the MiB its largest part held."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.prepare", "--run", system, "--out"]
+        command += [f"{folder}/out", "--corpus", str(corpus), "--times", str(times)]
+        command += ["--workers", str(workers)]
         started = time.perf_counter()
-        run(corpus, Path(folder) / "out", workers)
-        return time.perf_counter() - started
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{system} ended with {done.returncode}: {done.stderr}")
+    return seconds, float(done.stdout.splitlines()[-1])
 
 
-def audio_seconds(corpus: Corpus) -> float:
-    """Return the length of a corpus."""
-    return float(sum(soundfile.info(item.path).duration for item in corpus.utterances))
+def run_here(arguments: argparse.Namespace) -> None:
+    """Run one system and print the memory of its largest process in MiB."""
+    name, feature = arguments.run.split()
+    RUNS[name](arguments.corpus, arguments.times, arguments.out, arguments.workers, feature)
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(max(usage.ru_maxrss for usage in usages) / 1024)
+
+
+def shares(corpus: Path, feature: str) -> dict[str, float]:
+    """Return how the time of one worker divides into decoding, computing, and writing."""
+    from aalbert.pipeline.audio import read_audio
+    from aalbert.pipeline.features import extract
+    from aalbert.pipeline.librispeech import read_librispeech
+    from aalbert.pipeline.output import LocalOutput
+    from aalbert.pipeline.plan import make_plan
+    from aalbert.pipeline.recipe import load_recipe
+    from aalbert.pipeline.task import run_task
+
+    found, config = read_librispeech(corpus), load_recipe(features=(feature,))
+    started = time.perf_counter()
+    waves = [read_audio(item.path, 16_000).wave for item in found.utterances]
+    decoded = time.perf_counter()
+    for wave in waves:
+        extract(wave, config.features[0])
+    computed = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = make_plan(found, config)
+        begun = time.perf_counter()
+        for task in tasks:
+            run_task(task, LocalOutput(folder=Path(folder)))
+        total = time.perf_counter() - begun
+    decoding, computing = decoded - started, computed - decoded
+    return {
+        "decoding": round(decoding / total, 3),
+        "computing": round(computing / total, 3),
+        "writing": round(1 - (decoding + computing) / total, 3),
+        "x_real_time_of_one_worker": round(sum(map(len, waves)) / 16_000 / total),
+    }
+
+
+def measure_all(
+    corpus: Path, times: int, workers: int, repeats: int
+) -> dict[str, dict[int, list[tuple[float, float]]]]:
+    """Measure every system in turn, on the corpus once and several times over."""
+    taken: dict[str, dict[int, list[tuple[float, float]]]] = {
+        system: {1: [], times: []} for system in SYSTEMS
+    }
+    for _ in range(repeats):
+        for system in SYSTEMS:
+            for each in (1, times):
+                taken[system][each].append(measure(system, corpus, each, workers))
+    return taken
+
+
+def summarise(taken: dict[int, list[tuple[float, float]]], seconds: float) -> dict[str, Any]:
+    """Return the medians of a system's runs: speed in times real time, and memory."""
+    once, often = min(taken), max(taken)
+    median = {each: statistics.median(run[0] for run in runs) for each, runs in taken.items()}
+    return {
+        "x_real_time": {
+            f"{each} x corpus": round(each * seconds / median[each]) for each in (once, often)
+        },
+        "started_x_real_time": round((often - once) * seconds / (median[often] - median[once])),
+        "start_s": round(median[once] - (median[often] - median[once]) / (often - once), 2),
+        "seconds": {
+            f"{each} x corpus": [round(run[0], 2) for run in runs] for each, runs in taken.items()
+        },
+        "largest_process_mib": round(max(run[1] for runs in taken.values() for run in runs)),
+    }
+
+
+def speeds(result: dict[str, Any]) -> dict[str, float]:
+    """Return the three speeds of a system by name."""
+    return {**result["x_real_time"], "started": result["started_x_real_time"]}
+
+
+def ratios(results: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return how many times the faster peer's speed this package has, for each feature."""
+    found = {}
+    for feature in ("logmel", "fbank"):
+        peers = [f"{name} {feature}" for name in ("script", "lhotse")]
+        for label, own in speeds(results[f"aalbert {feature}"]).items():
+            fastest = max(speeds(results[peer])[label] for peer in peers if peer in results)
+            found[f"{feature}, {label}"] = round(own / fastest, 2)
+    return found
 
 
 def main() -> None:
-    """Measure both in turn, several times, and print the medians."""
+    """Measure all systems in turn, several times, and print the medians."""
+    import soundfile
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--corpus", type=Path, default=Path("../shared/data/LibriSpeech"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--times", type=int, default=6)
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    corpus = read_librispeech(arguments.corpus)
-    seconds = audio_seconds(corpus)
-    runs = {"aalbert": run_aalbert, "plain": run_plain}
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(arguments.repeats):
-        for name, run in runs.items():
-            taken[name].append(measure(run, corpus, arguments.workers))
-    for name, times in taken.items():
-        rates = sorted(round(seconds / value) for value in times)
-        print(json.dumps({"system": name, "x_real_time": statistics.median(rates), "runs": rates}))
-    medians = {name: statistics.median(times) for name, times in taken.items()}
+    if arguments.run:
+        run_here(arguments)
+        return
+    seconds = sum(soundfile.info(path).duration for _, path in audio_paths(arguments.corpus, 1))
+    taken = measure_all(arguments.corpus, arguments.times, arguments.workers, arguments.repeats)
+    results = {system: summarise(runs, seconds) for system, runs in taken.items()}
+    for system, result in results.items():
+        print(json.dumps({"system": system, **result}))
+    print(json.dumps({"shares_of_time": {f: shares(arguments.corpus, f) for f in ("logmel",)}}))
+    print(json.dumps({"times_the_faster_peer": ratios(results)}))
+    rate = results["aalbert logmel"]["started_x_real_time"]
+    extrapolated = {name: round(hours * 60 / rate, 1) for name, hours in CORPORA.items()}
+    print(json.dumps({"extrapolated_minutes_not_measured": extrapolated}))
     print(
         json.dumps(
             {
-                "speed_over_plain": round(medians["plain"] / medians["aalbert"], 2),
                 "audio_seconds": round(seconds),
                 "workers": arguments.workers,
                 "python": platform.python_version(),
