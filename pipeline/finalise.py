@@ -26,7 +26,7 @@ from aalbert.shards.manifest import (
 from aalbert.shards.statistics import pool_statistics
 
 SKIPPED_NAME = "skipped.jsonl"
-SOFTWARE = ("aalbert", "torch", "torchaudio", "numpy", "soundfile")
+SOFTWARE = ("aalbert", "numpy", "scipy", "soundfile", "miniaudio", "soxr")
 
 
 def finalise(

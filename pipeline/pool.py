@@ -9,10 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 from aalbert.errors import WorkersDiedError
 from aalbert.pipeline.plan import ShardTask
@@ -28,8 +25,7 @@ def run_tasks(tasks: Sequence[ShardTask], out: Path, workers: int) -> Iterator[T
     are idempotent. Raises `WorkersDiedError` when several pools die without one task done.
     """
     if min(workers, len(tasks)) <= 1:
-        with one_thread():
-            yield from (run_task(task, out) for task in tasks)
+        yield from (run_task(task, out) for task in tasks)
         return
     left = list(tasks)
     deaths_in_a_row = 0
@@ -50,7 +46,7 @@ def run_pool(
     tasks: Sequence[ShardTask], out: Path, workers: int
 ) -> Iterator[tuple[ShardTask, TaskReport]]:
     """Run tasks in one pool; `BrokenProcessPool` when one of its processes dies."""
-    # Spawned, not forked: a fork would inherit the locks of torch's and Arrow's threads.
+    # Spawned, not forked: a fork would inherit the locks of Arrow's and other threads.
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(tasks))
     with ProcessPoolExecutor(count, mp_context=context, initializer=start_worker) as executor:
@@ -71,9 +67,8 @@ def died_message(left: Sequence[ShardTask]) -> str:
 
 
 def start_worker() -> None:
-    """Compute on one thread, leave Ctrl-C to the parent, and end when the parent does."""
+    """Leave Ctrl-C to the parent, and end when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
@@ -83,14 +78,3 @@ def end_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, as the workers do, so that sums are added in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
