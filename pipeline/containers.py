@@ -1,19 +1,81 @@
-"""How long an audio file says it is: libsndfile reads what is left of a cut one without error."""
+"""What an audio file's header says: how long it is, and where its samples lie.
+
+libsndfile reads what is left of a cut file without error, so the announced size is checked.
+"""
 
 import re
 import struct
-from pathlib import Path
+from dataclasses import dataclass
 
 HEADER_BYTES = 1024
+# Chunks of text that may stand before a WAV's samples.
+PLAIN_CHUNKS = (b"LIST", b"fact", b"PEAK", b"bext", b"JUNK", b"id3 ")
 # Writers that stream do not know the size yet and leave about the largest one that fits into
 # 32 bits, with or without sign.
 UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000000), range(0xFFFFF000, 0x100000000))
 
 
-def announced_bytes(path: Path) -> int | None:
-    """Return the size that a file's header announces, if its format announces one."""
-    with path.open("rb") as stream:
-        header = stream.read(HEADER_BYTES)
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a FLAC file says of its samples; `samples` per channel, 0 when not known."""
+
+    sample_rate: int
+    channels: int
+    bits: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class PcmLayout:
+    """Where the samples of an uncompressed file lie, in bytes from its beginning."""
+
+    sample_rate: int
+    channels: int
+    bits: int
+    start: int
+    stop: int
+
+    @property
+    def samples(self) -> int:
+        """Samples per channel."""
+        return (self.stop - self.start) * 8 // (self.bits * self.channels)
+
+
+def flac_stream_info(header: bytes) -> StreamInfo | None:
+    """Read the STREAMINFO block with which every FLAC file begins (RFC 9639, section 8.2)."""
+    if header[:4] != b"fLaC" or len(header) < 26 or header[4] & 0x7F:
+        return None
+    packed = int.from_bytes(header[18:26], "big")
+    return StreamInfo(
+        sample_rate=packed >> 44,
+        channels=(packed >> 41 & 0b111) + 1,
+        bits=(packed >> 36 & 0b11111) + 1,
+        samples=packed & (1 << 36) - 1,
+    )
+
+
+def pcm_layout(header: bytes) -> PcmLayout | None:
+    """Find the samples of a plain PCM WAV: a `fmt ` chunk and, within the header, `data`.
+
+    Returns None for anything unusual, such as samples that are cut in the middle.
+    """
+    if header[:4] != b"RIFF" or header[8:16] != b"WAVEfmt " or len(header) < 44:
+        return None
+    length, coding, channels, rate, _, block, bits = struct.unpack("<IHHIIHH", header[16:36])
+    if coding != 1 or length != 16 or not channels or block * 8 != channels * bits:
+        return None
+    position = 36
+    while header[position : position + 4] in PLAIN_CHUNKS and position + 8 <= len(header):
+        length = int.from_bytes(header[position + 4 : position + 8], "little")
+        position += 8 + length + length % 2
+    size = int.from_bytes(header[position + 4 : position + 8], "little")
+    if header[position : position + 4] != b"data" or size % block or position + 8 > len(header):
+        return None
+    return PcmLayout(rate, channels, bits, position + 8, position + 8 + size)
+
+
+def announced_bytes(header: bytes) -> int | None:
+    """Return the size of a file that its first 1024 bytes announce, if its format does so."""
     kind, form = header[:4], header[8:12]
     if kind == b"RIFF" and form == b"WAVE":
         return riff_bytes("<I", header)

@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from aalbert.errors import InputError
+from aalbert.errors import InputError, require
 from aalbert.files import file_digest
 from aalbert.pipeline.corpus import Corpus, Utterance
 from aalbert.shards.settings import FeatureSettings, fingerprint
@@ -33,6 +33,21 @@ class PrepareConfig:
     features: tuple[FeatureSettings, ...]
     shard_bytes: int = 256 * 2**20
     strict_audio: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse features that cannot be computed from one and the same wave."""
+        require(bool(self.features), "no feature is asked for: name at least one")
+        kinds = [settings.kind for settings in self.features]
+        require(
+            len(set(kinds)) == len(kinds), f"a feature is named twice: {', '.join(sorted(kinds))}"
+        )
+        for name in ("sample_rate", "wave"):
+            values = {settings.kind: getattr(settings, name) for settings in self.features}
+            require(
+                len(set(values.values())) == 1,
+                f"the features of a dataset share one {name}, these do not: "
+                + ", ".join(f"{kind} has {value}" for kind, value in values.items()),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import compute
 
 from aalbert.files import file_digest
-from aalbert.pipeline.audio import Audio, UnusableAudioError, read_audio
+from aalbert.pipeline.audio import UnusableAudioError, read_audio
+from aalbert.pipeline.conditioning import condition
 from aalbert.pipeline.corpus import Skip, Utterance
 from aalbert.pipeline.features import extract, minimum_samples
 from aalbert.pipeline.output import Output
@@ -129,30 +132,36 @@ def read_samples(task: ShardTask, skipped: list[Skip], report: Report) -> Iterat
 
 
 def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
-    """Decode one utterance and compute its features."""
-    sample_rate = config.features[0].sample_rate
-    audio = read_audio(utterance.path, sample_rate, strict=config.strict_audio)
-    check_long_enough(audio, config)
+    """Decode one utterance, condition its wave and compute its features."""
+    sample_rate, wave_settings = config.features[0].sample_rate, config.features[0].wave
+    audio = read_audio(
+        utterance.path,
+        sample_rate,
+        strict=config.strict_audio,
+        span=(utterance.start, utterance.end),
+    )
+    wave = condition(audio.wave, sample_rate, wave_settings)
+    check_long_enough(wave, config)
     return Sample(
         key=utterance.key,
         split=utterance.split,
         speaker=utterance.speaker,
-        samples=len(audio.wave),
+        samples=len(wave),
         source=utterance.source,
         source_sample_rate=audio.source_sample_rate,
         source_channels=audio.source_channels,
-        features={settings.kind: extract(audio.wave, settings) for settings in config.features},
+        features={settings.kind: extract(wave, settings) for settings in config.features},
         fields=utterance.fields,
-        flags=audio.flags,
+        flags=audio.flags + (("trimmed",) if len(wave) < len(audio.wave) else ()),
     )
 
 
-def check_long_enough(audio: Audio, config: PrepareConfig) -> None:
-    """Refuse audio that is shorter than one analysis window."""
+def check_long_enough(wave: NDArray[np.float32], config: PrepareConfig) -> None:
+    """Refuse a wave that is shorter than one analysis window."""
     needed = max(minimum_samples(settings) for settings in config.features)
-    if len(audio.wave) < needed:
+    if len(wave) < needed:
         sample_rate = config.features[0].sample_rate
         raise UnusableAudioError(
-            f"too short: {1000 * len(audio.wave) / sample_rate:.1f} ms, one analysis window "
+            f"too short: {1000 * len(wave) / sample_rate:.1f} ms, one analysis window "
             f"is {1000 * needed / sample_rate:.1f} ms"
         )

@@ -1,24 +1,30 @@
 """Feature settings: what the numbers in a shard are. Two features are equal when these are."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import xxhash
 
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+SLOWEST_SAMPLE_RATE, FASTEST_SAMPLE_RATE = 1_000, 768_000
+# Kaldi's filters begin here; those of HTK and torchaudio begin at 0 Hz.
+KALDI_LOWEST_HERTZ = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SilenceSettings:
     """Which silence is cut out of a wave before its features are computed.
 
-    A window of `window_ms` is silent when its RMS lies `threshold_db` or more below that of
-    the loudest window. Silence at both ends is cut to `edge_ms`, inner silence that lasts
-    longer than `inner_ms` to that.
+    The wave is cut into windows of `window_ms` that do not overlap; the last one may be
+    shorter. A window is silent when its RMS lies `threshold_db` or more below that of the
+    loudest one. Of the silence at either end the `edge_ms` next to the sound stay; of inner
+    silence that lasts longer than `inner_ms` so much stays, half of it at each side.
     """
 
     threshold_db: float = 40.0
@@ -26,18 +32,37 @@ class SilenceSettings:
     edge_ms: float = 100.0
     inner_ms: float = 300.0
 
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        for name in ("threshold_db", "window_ms"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"silence.{name} is {value}: it must be above 0")
+        for name in ("edge_ms", "inner_ms"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"silence.{name} is {value}: it must not be negative")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WaveSettings:
     """What is done to a wave before its features are computed, in this order.
 
-    Silence is cut, the amplitude is multiplied by `gain_db`, and the whole is scaled to an
-    RMS of `loudness_db` below full scale (s3prl scales to -25 dB). By default nothing is.
+    Silence is cut; the wave is multiplied by `10 ** (gain_db / 20)`; and it is multiplied by
+    `10 ** (loudness_db / 20) / (rms + 1e-10)`, so that its RMS lies `loudness_db` (negative)
+    below full scale, as s3prl does with -25. Values beyond full scale stay as they are: floats
+    need no clipping. By default nothing is done.
     """
 
     silence: SilenceSettings | None = None
     gain_db: float = 0.0
     loudness_db: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        require(abs(self.gain_db) <= 100, f"wave.gain_db is {self.gain_db}: it must be -100 to 100")
+        require(
+            self.loudness_db is None or -100 <= self.loudness_db <= 0,
+            f"wave.loudness_db is {self.loudness_db}: it must be -100 to 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +70,8 @@ class LogMelSettings:
     """Natural logarithm of a power mel spectrogram, as s3prl and torchaudio define it.
 
     Frames are centred on multiples of the shift with reflected edges, so that
-    `samples` give `1 + samples // shift` frames; the mel filters are HTK's, not
-    normalised by area; the logarithm is taken of `power + log_offset`.
+    `samples` give `1 + samples // shift` frames; the window is a periodic Hann; the mel
+    filters are HTK's, not normalised by area; the logarithm is taken of `power + log_offset`.
     """
 
     kind: Literal["logmel"] = "logmel"
@@ -57,6 +82,12 @@ class LogMelSettings:
     mels: int = 80
     log_offset: float = 1e-10
     wave: WaveSettings = WaveSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse what has no frames, or a filter without an FFT bin."""
+        check_frames(self)
+        check_spectrum(self)
+        check_filters(self, 0.0, self.fft_size)
 
     @property
     def dims(self) -> int:
@@ -79,6 +110,11 @@ class FbankSettings:
     mels: int = 80
     amplitude: Literal["unit", "int16"] = "unit"
     wave: WaveSettings = WaveSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse what has no frames, or a filter without an FFT bin."""
+        check_frames(self)
+        check_filters(self, KALDI_LOWEST_HERTZ, kaldi_fft_size(self))
 
     @property
     def dims(self) -> int:
@@ -103,6 +139,18 @@ class MfccSettings:
     amplitude: Literal["unit", "int16"] = "unit"
     wave: WaveSettings = WaveSettings()
 
+    def __post_init__(self) -> None:
+        """Refuse what has no frames, a filter without an FFT bin, or no such cepstra."""
+        check_frames(self)
+        check_filters(self, KALDI_LOWEST_HERTZ, kaldi_fft_size(self))
+        require(
+            1 <= self.cepstra <= self.mels,
+            f"mfcc: cepstra is {self.cepstra}: it must be 1 to mels, {self.mels}",
+        )
+        require(
+            0 <= self.lifter < math.inf, f"mfcc: lifter is {self.lifter}: it must not be negative"
+        )
+
     @property
     def dims(self) -> int:
         """Numbers per frame."""
@@ -121,6 +169,11 @@ class LinearSettings:
     log_offset: float = 1e-10
     wave: WaveSettings = WaveSettings()
 
+    def __post_init__(self) -> None:
+        """Refuse what has no frames."""
+        check_frames(self)
+        check_spectrum(self)
+
     @property
     def dims(self) -> int:
         """Numbers per frame."""
@@ -128,6 +181,91 @@ class LinearSettings:
 
 
 FeatureSettings = LogMelSettings | FbankSettings | MfccSettings | LinearSettings
+
+
+def window_samples(settings: FeatureSettings) -> int:
+    """Return the length of the analysis window in whole samples, rounded down as Kaldi does."""
+    return whole_samples(settings.sample_rate, settings.window_length_ms)
+
+
+def shift_samples(settings: FeatureSettings) -> int:
+    """Return the distance of two frames in whole samples, rounded down as Kaldi does."""
+    return whole_samples(settings.sample_rate, settings.frame_shift_ms)
+
+
+def whole_samples(sample_rate: int, milliseconds: float) -> int:
+    """Return the samples that fit into a time; a product that is only just below one counts."""
+    return int(sample_rate * milliseconds / 1000 + 1e-6)
+
+
+def kaldi_fft_size(settings: FbankSettings | MfccSettings) -> int:
+    """Return the power of two to which Kaldi pads the window with zeros."""
+    return 1 << (window_samples(settings) - 1).bit_length()
+
+
+def mel_edges(lowest_hertz: float, highest_hertz: float, mels: int) -> list[float]:
+    """Return the `mels + 2` edges of overlapping filters in Hz, equally spaced in mel.
+
+    `mel = ln(1 + hertz / 700)` up to a factor (2595 / ln 10 for HTK, 1127 for Kaldi), which
+    does not move the edges: filter `i` rises from edge `i` to `i + 1` and falls to `i + 2`.
+    """
+    lowest, highest = (math.log1p(hertz / 700) for hertz in (lowest_hertz, highest_hertz))
+    step = (highest - lowest) / (mels + 1)
+    return [700 * math.expm1(lowest + number * step) for number in range(mels + 2)]
+
+
+def check_frames(settings: FeatureSettings) -> None:
+    """Refuse a sample rate, window or shift from which no frames can be made."""
+    kind, rate = settings.kind, settings.sample_rate
+    require(
+        SLOWEST_SAMPLE_RATE <= rate <= FASTEST_SAMPLE_RATE,
+        f"{kind}: sample_rate is {rate}: it must be {SLOWEST_SAMPLE_RATE} to "
+        f"{FASTEST_SAMPLE_RATE} Hz",
+    )
+    for name, smallest in (("window_length_ms", 2), ("frame_shift_ms", 1)):
+        value = getattr(settings, name)
+        require(
+            math.isfinite(value) and whole_samples(rate, value) >= smallest,
+            f"{kind}: {name} is {value}: it must be at least {1000 * smallest / rate:g}, "
+            f"{smallest} samples at {rate} Hz",
+        )
+
+
+def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
+    """Refuse a window that is longer than the FFT, an odd FFT, and a logarithm of zero."""
+    kind, window = settings.kind, window_samples(settings)
+    require(
+        settings.fft_size >= window,
+        f"{kind}: fft_size is {settings.fft_size}, shorter than the window of {window} samples "
+        f"({settings.window_length_ms:g} ms at {settings.sample_rate} Hz): use at least {window}",
+    )
+    require(settings.fft_size % 2 == 0, f"{kind}: fft_size is {settings.fft_size}: it must be even")
+    require(
+        0 < settings.log_offset < math.inf,
+        f"{kind}: log_offset is {settings.log_offset}: it must be above 0",
+    )
+
+
+def check_filters(
+    settings: LogMelSettings | FbankSettings | MfccSettings, lowest_hertz: float, fft_size: int
+) -> None:
+    """Refuse mel filters so narrow that one lies between two FFT bins and is always empty."""
+    kind, mels = settings.kind, settings.mels
+    require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
+    bin_hertz = settings.sample_rate / fft_size
+    edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
+    empty = [
+        number
+        for number, (left, right) in enumerate(zip(edges, edges[2:], strict=False))
+        if (math.floor(left / bin_hertz) + 1) * bin_hertz >= right
+    ]
+    require(
+        not empty,
+        f"{kind}: with {mels} mels, {len(empty)} filters fall between the FFT's bins, which lie "
+        f"{bin_hertz:.4g} Hz apart, and would be empty: use fewer mels or a longer "
+        + ("window" if kind != "logmel" else "FFT (fft_size)"),
+    )
+
 
 SETTINGS_BY_KIND: dict[str, type[FeatureSettings]] = {
     "logmel": LogMelSettings,

@@ -1,6 +1,5 @@
 """Writing one shard: utterances in, a WebDataset tar and its index rows out."""
 
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +11,15 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from aalbert.errors import InputError
 from aalbert.files import atomic_write
+from aalbert.shards.half import to_half
 from aalbert.shards.index import index_schema, rows_to_table
 from aalbert.shards.tar import TarWriter
+
+NPY_HEADER_BYTES = 128
+# What `.npy` begins with: a name, version 1.0, and the bytes of the rest of the header.
+NPY_MAGIC = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,27 +83,36 @@ def write_samples(stream: BinaryIO, samples: Iterable[Sample], shard: int) -> li
 def add_feature(
     writer: TarWriter, key: str, name: str, features: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """Store one feature as float16 and return the columns that describe it."""
-    stored = np.ascontiguousarray(features, dtype="<f2")
-    payload = encode_npy(stored)
-    array_bytes = stored.tobytes()
-    offset = writer.add(f"{key}.{name}.npy", payload)
-    values = stored.astype(np.float64)
+    """Store one feature as float16 and return the columns that describe it.
+
+    Raises `InputError` for a number that float16 cannot hold; logarithms never are.
+    """
+    try:
+        half = to_half(features)
+    except OverflowError as error:
+        raise InputError(
+            f"feature '{name}' of {key} cannot be stored: {error}; change its settings"
+        ) from error
+    array = half.values.reshape(-1).view(np.uint8).data
+    header = npy_header(half.values.shape)
+    offset = writer.add(f"{key}.{name}.npy", header, array)
     return {
-        f"{name}_offset": offset + len(payload) - len(array_bytes),
-        f"{name}_bytes": len(array_bytes),
-        f"{name}_frames": len(stored),
-        f"{name}_xxh3": xxhash.xxh3_64_intdigest(array_bytes),
-        f"{name}_mean": values.mean(axis=0).astype(np.float32),
-        f"{name}_std": values.std(axis=0).astype(np.float32),
+        f"{name}_offset": offset + len(header),
+        f"{name}_bytes": len(array),
+        f"{name}_frames": len(half.values),
+        f"{name}_xxh3": xxhash.xxh3_64_intdigest(array),
+        f"{name}_mean": half.mean,
+        f"{name}_std": half.std,
     }
 
 
-def encode_npy(array: NDArray[np.float16]) -> bytes:
-    """Return an array as a `.npy` file without pickles."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """Return the header of a `.npy` file, version 1.0, of float16 numbers in C order.
+
+    128 bytes for every array `(frames, dims)`: NumPy leaves room for the frames to grow.
+    """
+    description = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}"
+    return NPY_MAGIC + description.ljust(NPY_HEADER_BYTES - len(NPY_MAGIC) - 1).encode() + b"\n"
 
 
 def encode_json(document: dict[str, Any]) -> bytes:
