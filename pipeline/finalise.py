@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -16,16 +16,17 @@ from aalbert.pipeline.card import dataset_card
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.plan import PrepareConfig, ShardTask
 from aalbert.pipeline.task import read_fragment
-from aalbert.shards.index import write_index
+from aalbert.shards.index import statistics_schema, write_index
 from aalbert.shards.manifest import (
+    SKIPPED_NAME,
     FileRecord,
     Manifest,
     ShardRecord,
     SplitRecord,
 )
-from aalbert.shards.statistics import pool_statistics
+from aalbert.shards.statistics import frame_counts, pool_statistics
 
-SKIPPED_NAME = "skipped.jsonl"
+CARD_NAME = "README.md"
 SOFTWARE = ("aalbert", "torch", "torchaudio", "numpy", "soundfile")
 
 
@@ -51,7 +52,9 @@ def finalise(
         corpus=corpus.name,
         features={settings.kind: settings for settings in config.features},
         statistics={
-            settings.kind: pool_statistics(everything, settings.kind)
+            settings.kind: pool_statistics(
+                everything, settings.kind, frame_counts(everything, settings.kind)
+            )
             for settings in config.features
         },
         splits=splits,
@@ -60,7 +63,9 @@ def finalise(
         attachments=carry_along(corpus.attachments, out),
         software=software_versions(),
     )
-    write_text(out / "README.md", dataset_card(manifest, corpus, skipped))
+    write_text(out / CARD_NAME, dataset_card(manifest, corpus, skipped))
+    documents = tuple(record_file(out, Path(name)) for name in (CARD_NAME, SKIPPED_NAME))
+    manifest = replace(manifest, documents=documents)
     manifest.write(out)
     return manifest
 
@@ -68,13 +73,20 @@ def finalise(
 def finalise_split(
     out: Path, split: str, tasks: list[ShardTask], tables: Mapping[str, pa.Table]
 ) -> SplitRecord:
-    """Write the index of a split and record it and its shards."""
-    table = pa.concat_tables([tables[task.name] for task in tasks]).combine_chunks()
-    index = Path("index") / f"{split}.arrow"
+    """Write index and statistics of a split and record them and its shards."""
+    rows = pa.concat_tables([tables[task.name] for task in tasks])
+    feature_dims: dict[str, int] = {
+        settings.kind: settings.dims for settings in tasks[0].config.features
+    }
+    statistics_columns = statistics_schema(feature_dims).names
+    table = rows.drop_columns(statistics_columns).combine_chunks()
+    index, statistics = (Path(kind, f"{split}.arrow") for kind in ("index", "statistics"))
     write_index(out / index, table)
+    write_index(out / statistics, rows.select(statistics_columns))
     sample_rate = tasks[0].config.features[0].sample_rate
     return SplitRecord(
         index=record_file(out, index),
+        statistics=record_file(out, statistics),
         shards=tuple(
             ShardRecord(
                 **asdict(record_file(out, Path(f"{task.name}.tar"))),

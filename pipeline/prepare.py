@@ -13,14 +13,14 @@ from tqdm import tqdm
 from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
 from aalbert.files import require_empty, write_json
 from aalbert.pipeline.corpus import Corpus, Skip
-from aalbert.pipeline.finalise import SKIPPED_NAME, finalise
+from aalbert.pipeline.finalise import finalise
 from aalbert.pipeline.lock import hold
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
 from aalbert.pipeline.pool import run_tasks
 from aalbert.pipeline.task import WORK_FOLDER, TaskReport
 from aalbert.progress import progress_bar
 from aalbert.shards.dataset import Dataset
-from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
+from aalbert.shards.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
 PLAN_NAME = "plan.json"
 LOCK_NAME = "lock"
