@@ -126,9 +126,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises `InputError` when the folder is no finished dataset, and `IntegrityError`
     when the manifest is not what was written.
     """
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise InputError(missing_manifest_message(folder))
+    path = manifest_path(folder)
     try:
         text = path.read_bytes().decode("utf-8")
         document = json.loads(text)
@@ -145,6 +143,14 @@ def read_manifest(folder: Path) -> Manifest:
         )
     check_paths(path, manifest)
     return manifest
+
+
+def manifest_path(folder: Path) -> Path:
+    """Return where a dataset's manifest lies; `InputError` when the folder is no dataset."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise InputError(missing_manifest_message(folder))
+    return path
 
 
 def missing_manifest_message(folder: Path) -> str:

@@ -20,6 +20,7 @@ from aalbert.shards.manifest import (
     Manifest,
     ShardRecord,
     SplitRecord,
+    manifest_path,
     read_manifest,
 )
 from aalbert.shards.problem import Problem
@@ -35,13 +36,20 @@ def verify(folder: Path, advance: Callable[[int], object] = lambda _: None) -> l
     files hold is unpickled or unpacked. Raises `InputError` when the folder is no
     finished dataset.
     """
+    path = manifest_path(folder)
     try:
         manifest = read_manifest(folder)
+        advance(path.stat().st_size)
     except IntegrityError as error:
-        path = folder / MANIFEST_NAME
         what = str(error).removeprefix(f"{path} ")
         return [Problem(path, None, f"{what} (without it no other file can be checked)")]
     return Verification(folder, manifest, advance).run()
+
+
+def dataset_files(folder: Path) -> list[Path]:
+    """Return every file below a dataset's folder; `InputError` when it is no dataset."""
+    manifest_path(folder)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @dataclass(frozen=True)

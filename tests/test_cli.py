@@ -18,6 +18,10 @@ from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 COMMANDS = [
     ["prepare", "librispeech"],
     ["prepare", "voxceleb1"],
+    ["shards", "info"],
+    ["shards", "verify"],
+    ["shards", "show"],
+    ["shards", "stats"],
     ["pretrain"],
     ["downstream", "voxceleb1"],
     ["evaluate"],
@@ -106,7 +110,7 @@ def test_every_command_shows_an_example_of_itself(
 def test_the_list_of_commands_is_known() -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
     names = [[command.name] for command in app.registered_commands]
-    assert groups.keys() == {"prepare", "downstream"}
+    assert groups.keys() == {"prepare", "shards", "downstream"}
     for name, group in groups.items():
         assert group is not None
         names += [[name, command.name] for command in group.registered_commands]
