@@ -73,6 +73,8 @@ def utterance_figure(
 
 def duration_figure(durations: NDArray[np.float64]) -> "Figure":
     """Draw how many utterances are how long (s), with median and mean."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(7.5, 3.6)
     axes = figure.add_subplot()
     bins = min(HISTOGRAM_BINS, max(5, 2 * math.isqrt(len(durations))))
@@ -81,7 +83,7 @@ def duration_figure(durations: NDArray[np.float64]) -> "Figure":
     axes.axvline(median, color=INK, label=f"median {median:.2f} s")
     axes.axvline(mean, color=MARK, linestyle="--", label=f"mean {mean:.2f} s")
     axes.set(xlabel="duration (s)", ylabel="utterances", xlim=(0, None))
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     tidy(axes, f"Durations of {len(durations):,} utterances")
     return figure
@@ -109,12 +111,8 @@ def speaker_figure(speakers: SpeakerTotals) -> "Figure":
         places = np.arange(count) + 0.5
         panels[-1].set_xticks(places, speakers.names, rotation=rotation, fontsize=9)
     panels[-1].set_xlabel("speaker" if count <= NAMED_SPEAKERS else "speakers")
-    panels[0].set_title(
-        f"{count:,} speakers, those with the most utterances first",
-        loc="left",
-        color=INK,
-        fontsize=11,
-    )
+    title = f"{count:,} speakers, those with the most utterances first"
+    panels[0].set_title(title, loc="left", color=INK, fontsize=11)
     return figure
 
 

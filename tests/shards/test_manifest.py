@@ -320,3 +320,21 @@ def test_a_feature_that_is_not_stored_is_refused_with_those_that_are(prepared: P
     assert str(caught.value) == (
         f"{prepared} has no feature 'mfcc': it has logmel, fbank; prepare it with --feature mfcc"
     )
+
+
+@pytest.mark.parametrize("rows", [[0], [3, 1, 7], list(range(30))], ids=str)
+def test_statistics_of_some_rows_are_those_of_their_frames(prepared: Path, rows: list[int]) -> None:
+    dataset = Dataset(prepared)
+    frames = np.concatenate([dataset.features(row, "fbank") for row in rows]).astype(np.float64)
+    statistics = dataset.statistics(np.array(rows), "fbank")
+    assert statistics.frames == len(frames)
+    np.testing.assert_allclose(statistics.mean, frames.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(statistics.std, frames.std(axis=0), rtol=1e-4)
+
+
+def test_damaged_statistics_are_named_when_they_are_read(dataset_copy: Path) -> None:
+    path = dataset_copy / "statistics" / "dev-clean.arrow"
+    flip(path, path.stat().st_size // 2)
+    dataset = Dataset(dataset_copy)
+    with pytest.raises(IntegrityError, match=f"{path} is not what was written"):
+        dataset.statistics(np.array([0]), "logmel")
