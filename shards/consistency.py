@@ -49,7 +49,8 @@ def statistics_problems(
 def table_problem(path: Path, table: pa.Table, schema: pa.Schema) -> Problem | None:
     """Say whether a table has other columns than it should, or values that are none."""
     if not table.schema.equals(schema):
-        return Problem(path, None, f"has columns that are not those of an index: {table.schema}")
+        names = ", ".join(table.column_names)
+        return Problem(path, None, f"has other columns, or other types, than it should: {names}")
     try:
         table.validate(full=True)
     except pa.ArrowInvalid as error:

@@ -83,14 +83,14 @@ def duration_figure(durations: NDArray[np.float64]) -> "Figure":
     axes.axvline(median, color=INK, label=f"median {median:.2f} s")
     axes.axvline(mean, color=MARK, linestyle="--", label=f"mean {mean:.2f} s")
     axes.set(xlabel="duration (s)", ylabel="utterances", xlim=(0, None))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.legend(frameon=False)
     tidy(axes, f"Durations of {len(durations):,} utterances")
     return figure
 
 
 def speaker_figure(speakers: SpeakerTotals) -> "Figure":
-    """Draw utterances and minutes of every speaker, those with the most utterances first."""
+    """Draw utterances and minutes of every speaker, those with the most first."""
     count = len(speakers.names)
     figure = new_figure(9.0, 5.4)
     panels = figure.subplots(2, 1, sharex=True)
@@ -99,9 +99,9 @@ def speaker_figure(speakers: SpeakerTotals) -> "Figure":
         (speakers.hours * 60, MARK, "minutes"),
     ]
     for axes, (values, colour, label) in zip(panels, series, strict=True):
-        # Thousands of bars side by side are one area, which takes no time to draw.
+        # Thousands of bars side by side are one area, each panel in its own order.
         if count > NAMED_SPEAKERS:
-            axes.stairs(values, fill=True, color=colour)
+            axes.stairs(np.sort(values)[::-1], fill=True, color=colour)
         else:
             axes.bar(np.arange(count) + 0.5, values, color=colour, width=0.8)
         axes.set(ylabel=label, xlim=(0, count), ylim=(0, None))
@@ -111,7 +111,7 @@ def speaker_figure(speakers: SpeakerTotals) -> "Figure":
         places = np.arange(count) + 0.5
         panels[-1].set_xticks(places, speakers.names, rotation=rotation, fontsize=9)
     panels[-1].set_xlabel("speaker" if count <= NAMED_SPEAKERS else "speakers")
-    title = f"{count:,} speakers, those with the most utterances first"
+    title = f"{count:,} speakers, those with the most first"
     panels[0].set_title(title, loc="left", color=INK, fontsize=11)
     return figure
 
