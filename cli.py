@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from aalbert import __version__
 from aalbert.console import exit_code_of
 from aalbert.pipeline.commands import prepare_app
+from aalbert.shards.commands import shards_app
 from aalbert.train.commands import downstream_app, evaluate, pretrain
 
 
@@ -22,7 +23,7 @@ class InOrderOfWork(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Return the names of the commands."""
-        order = ["prepare", "pretrain", "downstream", "evaluate"]
+        order = ["prepare", "shards", "pretrain", "downstream", "evaluate"]
         return sorted(self.commands, key=lambda name: [*order, name].index(name))
 
 
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(shards_app, name="shards")
 app.command("pretrain")(pretrain)
 app.add_typer(downstream_app, name="downstream")
 app.command("evaluate")(evaluate)

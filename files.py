@@ -58,9 +58,14 @@ def write_text(path: Path, text: str) -> None:
         stream.write(text.encode("utf-8"))
 
 
+def json_text(document: Any) -> str:
+    """Return `document` as indented JSON, always in the same spelling."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write `document` as indented JSON, finished or absent."""
-    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(document))
 
 
 def file_digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -18,11 +18,17 @@ from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.job import Job
 from aalbert.pipeline.output import Output
 from aalbert.pipeline.task import Fragment, fragment_name, read_fragment
-from aalbert.shards.index import write_index
-from aalbert.shards.manifest import MANIFEST_NAME, FileRecord, Manifest, SplitRecord
-from aalbert.shards.statistics import pool_statistics
+from aalbert.shards.index import statistics_schema, write_index
+from aalbert.shards.manifest import (
+    MANIFEST_NAME,
+    SKIPPED_NAME,
+    FileRecord,
+    Manifest,
+    SplitRecord,
+)
+from aalbert.shards.settings import FeatureSettings
+from aalbert.shards.statistics import frame_counts, pool_statistics
 
-SKIPPED_NAME = "skipped.jsonl"
 CARD_NAME = "README.md"
 SOFTWARE = ("aalbert", "numpy", "scipy", "soundfile", "miniaudio", "soxr")
 
@@ -38,9 +44,8 @@ def finalise(output: Output, job: Job) -> Manifest:
             f"for example {skipped[0].source}: {skipped[0].reason}"
         )
     publish_text(output, SKIPPED_NAME, skip_lines(skipped))
-    sample_rate = job.features[0].sample_rate
     splits = {
-        split: finalise_split(output, split, [fragments[shard] for shard in shards], sample_rate)
+        split: finalise_split(output, split, [fragments[shard] for shard in shards], job.features)
         for split, shards in groupby(job.shards, key=lambda shard: shard.rpartition("/")[0])
     }
     everything = pa.concat_tables([fragment.table for fragment in fragments.values()])
@@ -48,7 +53,10 @@ def finalise(output: Output, job: Job) -> Manifest:
         corpus=job.corpus,
         features={settings.kind: settings for settings in job.features},
         statistics={
-            settings.kind: pool_statistics(everything, settings.kind) for settings in job.features
+            settings.kind: pool_statistics(
+                everything, settings.kind, frame_counts(everything, settings.kind)
+            )
+            for settings in job.features
         },
         splits=splits,
         skipped=len(skipped),
@@ -57,6 +65,8 @@ def finalise(output: Output, job: Job) -> Manifest:
         software=software_versions(),
     )
     publish_text(output, CARD_NAME, dataset_card(manifest, job.licence, skipped))
+    documents = tuple(record_file(output, name) for name in (CARD_NAME, SKIPPED_NAME))
+    manifest = replace(manifest, documents=documents)
     with output.build(MANIFEST_NAME) as path:
         manifest.write(path.parent)
     return manifest
@@ -79,20 +89,31 @@ def require_all_shards(output: Output, job: Job) -> None:
 
 
 def finalise_split(
-    output: Output, split: str, fragments: Sequence[Fragment], sample_rate: int
+    output: Output,
+    split: str,
+    fragments: Sequence[Fragment],
+    features: Sequence[FeatureSettings],
 ) -> SplitRecord:
-    """Write the index of a split and record it and its shards."""
-    table = pa.concat_tables([fragment.table for fragment in fragments]).combine_chunks()
-    with output.build(f"index/{split}.arrow") as path:
-        write_index(path, table)
-        index = record_local(path, f"index/{split}.arrow")
+    """Write index and statistics of a split and record them and its shards."""
+    rows = pa.concat_tables([fragment.table for fragment in fragments])
+    columns = statistics_schema({each.kind: each.dims for each in features}).names
+    table = rows.drop_columns(columns).combine_chunks()
+    sample_rate = features[0].sample_rate
     return SplitRecord(
-        index=index,
+        index=publish_table(output, f"index/{split}.arrow", table),
+        statistics=publish_table(output, f"statistics/{split}.arrow", rows.select(columns)),
         shards=tuple(fragment.record for fragment in fragments),
         utterances=table.num_rows,
         hours=(compute.sum(table.column("samples")).as_py() or 0) / sample_rate / 3600,
         speakers=len(table.column("speaker").drop_null().unique()),
     )
+
+
+def publish_table(output: Output, name: str, table: pa.Table) -> FileRecord:
+    """Write an Arrow file into the dataset and record it."""
+    with output.build(name) as path:
+        write_index(path, table)
+        return record_local(path, name)
 
 
 def record_local(path: Path, name: str) -> FileRecord:

@@ -9,7 +9,7 @@ from aalbert.shards.settings import SETTINGS_BY_KIND
 
 SPLIT_PATTERN = re.compile(r"\w[\w-]{0,79}", re.ASCII)
 # Folders that a dataset has beside those of its splits.
-TAKEN_SPLITS = frozenset({"index", "trials"})
+TAKEN_SPLITS = frozenset({"index", "statistics", "trials"})
 TAKEN_FIELDS = frozenset(index_schema(dict.fromkeys(SETTINGS_BY_KIND, 1), ()).names)
 
 

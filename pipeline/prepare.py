@@ -11,7 +11,7 @@ from pathlib import Path
 from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.engine import Engine, available_cores
-from aalbert.pipeline.finalise import SKIPPED_NAME, carry_along, finalise
+from aalbert.pipeline.finalise import carry_along, finalise
 from aalbert.pipeline.job import Job, Part, claim, find_job, make_job
 from aalbert.pipeline.output import Output, open_output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
@@ -19,7 +19,7 @@ from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.space import human_bytes, require_space
 from aalbert.pipeline.task import WORK_FOLDER, Amount, fragment_name
 from aalbert.progress import WorkBar, progress_bar
-from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
+from aalbert.shards.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
 LOCK = f"{WORK_FOLDER}/lock"
 

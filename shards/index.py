@@ -1,4 +1,9 @@
-"""The index: one Arrow row per utterance, with the place of its features in the shards."""
+"""The index: one Arrow row per utterance, with the place of its features in the shards.
+
+Beside the index of a split lies a second file with the same rows, the statistics: mean and
+deviation of every feature. They are most of the bytes and are read by training alone, so
+opening a dataset does not have to read them.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,10 +16,11 @@ from aalbert.files import atomic_write
 
 FORMAT_VERSION = 1
 VERSION_KEY = b"aalbert_format_version"
+VERSION_METADATA = {VERSION_KEY: str(FORMAT_VERSION).encode()}
 
 
-def index_schema(feature_dims: Mapping[str, int], fields: Iterable[str]) -> pa.Schema:
-    """Return the schema of an index with these features (name -> dims) and corpus fields."""
+def index_schema(features: Iterable[str], fields: Iterable[str]) -> pa.Schema:
+    """Return the schema of an index with these features and corpus fields."""
     columns = [
         pa.field("key", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
@@ -27,29 +33,46 @@ def index_schema(feature_dims: Mapping[str, int], fields: Iterable[str]) -> pa.S
         pa.field("flags", pa.list_(pa.string()), nullable=False),
     ]
     columns += [pa.field(name, pa.string()) for name in fields]
-    for name, dims in feature_dims.items():
-        columns += feature_columns(name, dims)
-    return pa.schema(columns, metadata={VERSION_KEY: str(FORMAT_VERSION).encode()})
+    for name in features:
+        columns += place_columns(name)
+    return pa.schema(columns, metadata=VERSION_METADATA)
 
 
-def feature_columns(name: str, dims: int) -> list[pa.Field]:
-    """Return the columns that locate and describe one stored feature.
+def statistics_schema(feature_dims: Mapping[str, int]) -> pa.Schema:
+    """Return the schema of the statistics of these features (name -> dims).
+
+    `mean` and `std` are per dimension over the utterance's frames.
+    """
+    columns = [
+        pa.field(f"{name}_{statistic}", pa.list_(pa.float32(), dims), nullable=False)
+        for name, dims in feature_dims.items()
+        for statistic in ("mean", "std")
+    ]
+    return pa.schema(columns, metadata=VERSION_METADATA)
+
+
+def row_schema(feature_dims: Mapping[str, int], fields: Iterable[str]) -> pa.Schema:
+    """Return the schema of rows as a shard's writer makes them: index and statistics."""
+    index, statistics = index_schema(feature_dims, fields), statistics_schema(feature_dims)
+    return pa.schema([*index, *statistics], metadata=VERSION_METADATA)
+
+
+def place_columns(name: str) -> list[pa.Field]:
+    """Return the columns that locate one stored feature.
 
     `offset` and `bytes` give the array itself, past its `.npy` header; `xxh3` is over
-    those bytes; `mean` and `std` are per dimension over the utterance's frames.
+    those bytes.
     """
     return [
         pa.field(f"{name}_offset", pa.int64(), nullable=False),
         pa.field(f"{name}_bytes", pa.int64(), nullable=False),
         pa.field(f"{name}_frames", pa.int32(), nullable=False),
         pa.field(f"{name}_xxh3", pa.uint64(), nullable=False),
-        pa.field(f"{name}_mean", pa.list_(pa.float32(), dims), nullable=False),
-        pa.field(f"{name}_std", pa.list_(pa.float32(), dims), nullable=False),
     ]
 
 
 def write_index(path: Path, table: pa.Table) -> None:
-    """Write an index as an Arrow IPC file, finished or absent."""
+    """Write an index, or statistics, as an Arrow IPC file, finished or absent."""
     with (
         atomic_write(path) as stream,
         pa.ipc.new_file(stream, table.schema) as writer,
@@ -58,7 +81,10 @@ def write_index(path: Path, table: pa.Table) -> None:
 
 
 def read_index(path: Path) -> pa.Table:
-    """Map an index into memory; `IntegrityError` when it is not one this version reads."""
+    """Map an index, or statistics, into memory.
+
+    Raises `IntegrityError` when it is not one that this version reads.
+    """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowInvalid, FileNotFoundError) as error:

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import xxhash
+
 from aalbert.errors import InputError, IntegrityError
-from aalbert.files import write_json
+from aalbert.files import json_text, write_text
 from aalbert.shards.index import FORMAT_VERSION
 from aalbert.shards.settings import FeatureSettings, fingerprint, settings_from_dict
 
 MANIFEST_NAME = "manifest.json"
+SKIPPED_NAME = "skipped.jsonl"
 FORMAT_NAME = "aalbert-shards"
 
 
@@ -33,9 +36,10 @@ class ShardRecord(FileRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """One split: its index, its shards in order, and how much speech it holds."""
+    """One split: its index and statistics, its shards in order, and how much speech it holds."""
 
     index: FileRecord
+    statistics: FileRecord
     shards: tuple[ShardRecord, ...]
     utterances: int
     hours: float
@@ -53,7 +57,11 @@ class FeatureStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything about a dataset that is not per utterance."""
+    """Everything about a dataset that is not per utterance.
+
+    `attachments` are files that the corpus brought along, `documents` those that were
+    written for people.
+    """
 
     corpus: str
     features: Mapping[str, FeatureSettings]
@@ -62,6 +70,7 @@ class Manifest:
     skipped: int
     plan_fingerprint: str
     attachments: tuple[FileRecord, ...] = ()
+    documents: tuple[FileRecord, ...] = ()
     software: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -75,17 +84,25 @@ class Manifest:
         return sum(split.hours for split in self.splits.values())
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of what the dataset holds, not of the inputs and the software that made it."""
-        document = self.to_dict()
-        del document["plan_fingerprint"], document["software"]
-        return fingerprint(document)
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file of the dataset but the manifest itself."""
+        of_splits = (
+            record
+            for split in self.splits.values()
+            for record in (split.index, split.statistics, *split.shards)
+        )
+        return (*of_splits, *self.attachments, *self.documents)
 
     @property
-    def files(self) -> list[FileRecord]:
-        """Every file of the dataset but the manifest itself."""
-        splits = [record for each in self.splits.values() for record in (each.index, *each.shards)]
-        return [*splits, *self.attachments]
+    def fingerprint(self) -> str:
+        """Hash of what the dataset holds, not of the inputs and the software that made it.
+
+        The documents are left out too: the card names the fingerprint.
+        """
+        document = self.to_dict()
+        for name in ("plan_fingerprint", "software", "documents"):
+            del document[name]
+        return fingerprint(document)
 
     def check_sizes(self, place: str, present: Mapping[str, int]) -> None:
         """Raise `IntegrityError` unless every file is present with its size in bytes."""
@@ -104,8 +121,14 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the dataset folder."""
-        document = self.to_dict()
-        write_json(folder / MANIFEST_NAME, {**document, "fingerprint": self.fingerprint})
+        document = {**self.to_dict(), "fingerprint": self.fingerprint}
+        write_text(folder / MANIFEST_NAME, sealed(document))
+
+
+def sealed(document: Mapping[str, Any]) -> str:
+    """Return the text of a manifest: the document and, last, a checksum over all of it."""
+    checksum = xxhash.xxh3_128_hexdigest(json_text(document).encode("utf-8"))
+    return json_text({**document, "checksum": checksum})
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -114,19 +137,31 @@ def read_manifest(folder: Path) -> Manifest:
     Raises `InputError` when the folder is no finished dataset, and `IntegrityError`
     when the manifest is not what was written.
     """
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise InputError(missing_manifest_message(folder))
+    path = manifest_path(folder)
     try:
-        document = json.loads(path.read_text("utf-8"))
+        text = path.read_bytes().decode("utf-8")
+        document = json.loads(text)
         check_format(path, document)
+        check_seal(path, text, document)
         recorded = document["fingerprint"]
         manifest = manifest_from_dict(document)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); prepare the data again") from error
     if manifest.fingerprint != recorded:
-        raise IntegrityError(f"{path} was changed after it was written; prepare the data again")
+        raise IntegrityError(
+            f"{path} has fingerprint {recorded}, this aalbert computes {manifest.fingerprint}; "
+            "prepare the data again or use the version that wrote it"
+        )
+    check_paths(path, manifest)
     return manifest
+
+
+def manifest_path(folder: Path) -> Path:
+    """Return where a dataset's manifest lies; `InputError` when the folder is no dataset."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise InputError(missing_manifest_message(folder))
+    return path
 
 
 def missing_manifest_message(folder: Path) -> str:
@@ -154,6 +189,28 @@ def check_format(path: Path, document: dict[str, Any]) -> None:
         )
 
 
+def check_seal(path: Path, text: str, document: dict[str, Any]) -> None:
+    """Refuse a manifest of which a single character is not what was written.
+
+    The checksum covers what the document says; comparing with its one spelling covers
+    what a parser passes over, such as white space and names that occur twice.
+    """
+    content = {name: value for name, value in document.items() if name != "checksum"}
+    if sealed(content) != text:
+        raise IntegrityError(f"{path} was changed after it was written; prepare the data again")
+
+
+def check_paths(path: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that names a file outside of its folder."""
+    for record in manifest.files:
+        inside = PurePosixPath(record.path)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise IntegrityError(
+                f"{path} names a file outside of its folder, {record.path!r}: "
+                "do not use this dataset"
+            )
+
+
 def manifest_from_dict(document: dict[str, Any]) -> Manifest:
     """Build a manifest from its JSON document."""
     return Manifest(
@@ -173,6 +230,7 @@ def manifest_from_dict(document: dict[str, Any]) -> Manifest:
         skipped=document["skipped"],
         plan_fingerprint=document["plan_fingerprint"],
         attachments=tuple(FileRecord(**record) for record in document["attachments"]),
+        documents=tuple(FileRecord(**record) for record in document["documents"]),
         software=document["software"],
     )
 
@@ -181,6 +239,7 @@ def split_from_dict(document: dict[str, Any]) -> SplitRecord:
     """Build the record of a split from its JSON document."""
     return SplitRecord(
         index=FileRecord(**document["index"]),
+        statistics=FileRecord(**document["statistics"]),
         shards=tuple(ShardRecord(**record) for record in document["shards"]),
         utterances=document["utterances"],
         hours=document["hours"],

@@ -1,4 +1,4 @@
-"""Mean and deviation of features over many utterances, from what the index says of each."""
+"""Mean and deviation of features over many utterances, from those of every utterance."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,25 +6,41 @@ from numpy.typing import NDArray
 
 from aalbert.shards.manifest import FeatureStatistics
 
+# Rows pooled at a time: 10 MB of numbers with 80 dimensions, however large the dataset is.
+POOLED_ROWS = 2**14
 
-def pool_statistics(table: pa.Table, feature: str) -> FeatureStatistics:
+
+def pool_statistics(
+    statistics: pa.Table, feature: str, frames: NDArray[np.int64]
+) -> FeatureStatistics:
     """Pool the utterances' means and deviations into those of all their frames together.
 
-    Pooling is over frames: `E[x^2] = sum n (std^2 + mean^2) / sum n`.
+    `frames` counts those of every row; a row with 0 is left out. Pooling is over frames:
+    `E[x^2] = sum n (std^2 + mean^2) / sum n`.
     """
-    frames = table.column(f"{feature}_frames").to_numpy().astype(np.float64)[:, None]
-    means = vectors(table, f"{feature}_mean")
-    deviations = vectors(table, f"{feature}_std")
-    mean = (frames * means).sum(axis=0) / frames.sum()
-    square = (frames * (deviations**2 + means**2)).sum(axis=0) / frames.sum()
-    std = np.sqrt(np.maximum(0, square - mean**2))
-    return FeatureStatistics(
-        frames=int(frames.sum()), mean=tuple(mean.tolist()), std=tuple(std.tolist())
-    )
+    sums, squares = 0.0, 0.0
+    start = 0
+    columns = statistics.select([f"{feature}_mean", f"{feature}_std"])
+    for batch in columns.to_batches(max_chunksize=POOLED_ROWS):
+        weights = frames[start : start + batch.num_rows, None].astype(np.float64)
+        start += batch.num_rows
+        if weights.any():
+            means, deviations = vectors(batch.column(0)), vectors(batch.column(1))
+            sums += (weights * means).sum(axis=0)
+            squares += (weights * (deviations**2 + means**2)).sum(axis=0)
+    total = int(frames.sum())
+    mean = np.divide(sums, total)
+    std = np.sqrt(np.maximum(0, np.divide(squares, total) - mean**2))
+    return FeatureStatistics(frames=total, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def vectors(table: pa.Table, column: str) -> NDArray[np.float64]:
-    """Return a column of fixed-size lists as `(rows, dims)`."""
-    values = table.column(column).combine_chunks()
+def frame_counts(table: pa.Table, feature: str) -> NDArray[np.int64]:
+    """Return the number of frames of every row of an index."""
+    counts: NDArray[np.int64] = table.column(f"{feature}_frames").to_numpy().astype(np.int64)
+    return counts
+
+
+def vectors(values: pa.FixedSizeListArray) -> NDArray[np.float64]:
+    """Return fixed-size lists as `(rows, dims)`."""
     numbers: NDArray[np.float64] = values.flatten().to_numpy().astype(np.float64)
     return numbers.reshape(len(values), -1)

@@ -1,7 +1,7 @@
 """Writing one shard: utterances in, a WebDataset tar and its index rows out."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aalbert.errors import InputError
 from aalbert.files import atomic_write
 from aalbert.shards.half import to_half
-from aalbert.shards.index import index_schema, rows_to_table
+from aalbert.shards.index import row_schema, rows_to_table
 from aalbert.shards.tar import TarWriter
 
 NPY_HEADER_BYTES = 128
@@ -37,8 +37,11 @@ class Sample:
     fields: Mapping[str, str | None] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
-    def describe(self) -> dict[str, Any]:
-        """Return what goes both into the index and into the sample's JSON member."""
+    def describe(self, fields: Sequence[str]) -> dict[str, Any]:
+        """Return what goes both into the index and into the sample's JSON member.
+
+        The two say the same: a field of the corpus that the sample lacks is null in both.
+        """
         return {
             "key": self.key,
             "split": self.split,
@@ -48,7 +51,7 @@ class Sample:
             "source_sample_rate": self.source_sample_rate,
             "source_channels": self.source_channels,
             "flags": list(self.flags),
-            **self.fields,
+            **{name: self.fields.get(name) for name in fields},
         }
 
 
@@ -58,23 +61,26 @@ def write_shard(
     *,
     shard: int,
     feature_dims: Mapping[str, int],
-    fields: Iterable[str],
+    fields: Sequence[str],
 ) -> pa.Table:
-    """Write a shard, finished or absent, and return its index rows in the order of the samples."""
+    """Write a shard, finished or absent, and return its rows in the order of the samples."""
     with atomic_write(path) as stream:
-        rows = write_samples(stream, samples, shard)
-    return rows_to_table(rows, index_schema(feature_dims, fields))
+        rows = write_samples(stream, samples, shard, fields)
+    return rows_to_table(rows, row_schema(feature_dims, fields))
 
 
-def write_samples(stream: BinaryIO, samples: Iterable[Sample], shard: int) -> list[dict[str, Any]]:
-    """Write the members of every sample, sorted by name within it, and return index rows."""
+def write_samples(
+    stream: BinaryIO, samples: Iterable[Sample], shard: int, fields: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Write the members of every sample, sorted by name within it, and return their rows."""
     writer = TarWriter(stream)
     rows = []
     for sample in samples:
-        row = {**sample.describe(), "shard": shard}
+        about = sample.describe(fields)
+        row = {**about, "shard": shard}
         for name in sorted(sample.features):
             row |= add_feature(writer, sample.key, name, sample.features[name])
-        writer.add(f"{sample.key}.json", encode_json(sample.describe()))
+        writer.add(f"{sample.key}.json", encode_json(about))
         rows.append(row)
     writer.finish()
     return rows

@@ -21,6 +21,10 @@ COMMANDS = [
     ["prepare", "folder"],
     ["prepare", "manifest"],
     ["prepare", "finalize"],
+    ["shards", "info"],
+    ["shards", "verify"],
+    ["shards", "show"],
+    ["shards", "stats"],
     ["pretrain"],
     ["downstream", "voxceleb1"],
     ["evaluate"],
@@ -109,7 +113,7 @@ def test_every_command_shows_an_example_of_itself(
 def test_the_list_of_commands_is_known() -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
     names = [[command.name] for command in app.registered_commands]
-    assert groups.keys() == {"prepare", "downstream"}
+    assert groups.keys() == {"prepare", "shards", "downstream"}
     for name, group in groups.items():
         assert group is not None
         names += [[name, command.name] for command in group.registered_commands]

@@ -65,12 +65,15 @@ def test_a_dataset_holds_these_files_and_no_others(prepared: Path) -> None:
         "skipped.jsonl",
         "index/dev-clean.arrow",
         "index/train-clean-100.arrow",
+        "statistics/dev-clean.arrow",
+        "statistics/train-clean-100.arrow",
     }
     assert len([name for name in names if name.endswith(".tar")]) >= 6
     assert {path.name for path in prepared.iterdir() if path.is_dir()} == {
         "dev-clean",
         "train-clean-100",
         "index",
+        "statistics",
     }
 
 
@@ -305,11 +308,12 @@ def test_corpus_statistics_are_those_of_all_frames_together(prepared: Path, feat
 
 def test_the_manifest_records_every_file_with_its_size_and_hash(prepared: Path) -> None:
     manifest = Dataset(prepared).manifest
+    for record in manifest.files:
+        path = prepared / record.path
+        assert record.size == path.stat().st_size
+        assert record.xxh3 == file_digest(path)
+    assert {record.path for record in manifest.files} == tree(prepared).keys() - {"manifest.json"}
     for split in manifest.splits.values():
-        for record in (split.index, *split.shards):
-            path = prepared / record.path
-            assert record.size == path.stat().st_size
-            assert record.xxh3 == file_digest(path)
         assert split.utterances == sum(shard.utterances for shard in split.shards)
     assert {record.path for split in manifest.splits.values() for record in split.shards} == {
         path.relative_to(prepared).as_posix() for path in prepared.glob("*/*.tar")

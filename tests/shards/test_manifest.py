@@ -10,7 +10,7 @@ import pytest
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.index import read_index
-from aalbert.shards.manifest import read_manifest
+from aalbert.shards.manifest import read_manifest, sealed
 
 SHARD = Path("train-clean-100/000001.tar")
 INDEX = Path("index/dev-clean.arrow")
@@ -21,6 +21,15 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     document = json.loads(path.read_text("utf-8"))
     edit(document)
     path.write_text(json.dumps(document), "utf-8")
+
+
+def rewrite(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest as one who knows how to seal it."""
+    path = folder / "manifest.json"
+    document = json.loads(path.read_text("utf-8"))
+    edit(document)
+    del document["checksum"]
+    path.write_text(sealed(document), "utf-8")
 
 
 def flip(path: Path, position: int) -> None:
@@ -76,7 +85,7 @@ def test_a_damaged_manifest_is_named(dataset_copy: Path, text: str) -> None:
     "name", ["corpus", "features", "statistics", "splits", "attachments", "fingerprint"]
 )
 def test_a_manifest_without_one_of_its_parts_is_damaged(dataset_copy: Path, name: str) -> None:
-    change(dataset_copy, lambda document: document.pop(name))
+    rewrite(dataset_copy, lambda document: document.pop(name))
     with pytest.raises(IntegrityError, match=r"manifest\.json is damaged .*prepare the data again"):
         read_manifest(dataset_copy)
 
@@ -112,6 +121,57 @@ def test_a_manifest_changed_by_hand_is_refused(
 def test_a_dataset_may_be_moved(dataset_copy: Path, tmp_path: Path, prepared: Path) -> None:
     moved = dataset_copy.rename(tmp_path / "elsewhere")
     assert features_of_all_rows(Dataset(moved)) == features_of_all_rows(Dataset(prepared))
+
+
+def test_every_flipped_bit_of_a_manifest_is_found(dataset_copy: Path) -> None:
+    path = dataset_copy / "manifest.json"
+    raw = path.read_bytes()
+    for position in range(0, len(raw), max(1, len(raw) // 400)):
+        changed = bytearray(raw)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        with pytest.raises(IntegrityError):
+            read_manifest(dataset_copy)
+
+
+@pytest.mark.parametrize("text", ["{}\n", " {}", "{}\r\n"], ids=["line", "blank", "return"])
+def test_white_space_added_to_a_manifest_is_found(dataset_copy: Path, text: str) -> None:
+    path = dataset_copy / "manifest.json"
+    path.write_bytes(text.replace("{}", path.read_bytes().decode()).encode())
+    with pytest.raises(IntegrityError, match="was changed after it was written"):
+        read_manifest(dataset_copy)
+
+
+@pytest.mark.parametrize("outside", ["/etc/passwd", "../secret", "index/../../secret"])
+def test_a_manifest_that_names_a_file_outside_of_its_folder_is_refused(
+    dataset_copy: Path, outside: str
+) -> None:
+    record = {"path": outside, "size": 0, "xxh3": "0" * 32}
+    rewrite(dataset_copy, lambda document: document["documents"].append(record))
+    with pytest.raises(IntegrityError) as caught:
+        read_manifest(dataset_copy)
+    assert str(caught.value) == (
+        f"{dataset_copy / 'manifest.json'} names a file outside of its folder, '{outside}': "
+        "do not use this dataset"
+    )
+
+
+def test_a_manifest_whose_fingerprint_means_something_else_here_is_refused(
+    dataset_copy: Path,
+) -> None:
+    rewrite(dataset_copy, lambda document: document.update(corpus="other"))
+    with pytest.raises(IntegrityError, match="has fingerprint [0-9a-f]{16}, this aalbert computes"):
+        read_manifest(dataset_copy)
+
+
+def test_a_shard_that_is_not_recorded_is_named_on_opening(dataset_copy: Path) -> None:
+    extra = dataset_copy / "train-clean-100" / "000099.tar"
+    extra.write_bytes(bytes(1024))
+    with pytest.raises(IntegrityError) as caught:
+        Dataset(dataset_copy)
+    assert str(caught.value) == (
+        f"{extra} is no part of the dataset: the manifest does not record it; move it elsewhere"
+    )
 
 
 @pytest.mark.parametrize("file", [SHARD, INDEX], ids=["shard", "index"])
@@ -260,3 +320,21 @@ def test_a_feature_that_is_not_stored_is_refused_with_those_that_are(prepared: P
     assert str(caught.value) == (
         f"{prepared} has no feature 'mfcc': it has logmel, fbank; prepare it with --feature mfcc"
     )
+
+
+@pytest.mark.parametrize("rows", [[0], [3, 1, 7], list(range(30))], ids=str)
+def test_statistics_of_some_rows_are_those_of_their_frames(prepared: Path, rows: list[int]) -> None:
+    dataset = Dataset(prepared)
+    frames = np.concatenate([dataset.features(row, "fbank") for row in rows]).astype(np.float64)
+    statistics = dataset.statistics(np.array(rows), "fbank")
+    assert statistics.frames == len(frames)
+    np.testing.assert_allclose(statistics.mean, frames.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(statistics.std, frames.std(axis=0), rtol=1e-4)
+
+
+def test_damaged_statistics_are_named_when_they_are_read(dataset_copy: Path) -> None:
+    path = dataset_copy / "statistics" / "dev-clean.arrow"
+    flip(path, path.stat().st_size // 2)
+    dataset = Dataset(dataset_copy)
+    with pytest.raises(IntegrityError, match=f"{path} is not what was written"):
+        dataset.statistics(np.array([0]), "logmel")

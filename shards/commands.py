@@ -1,0 +1,164 @@
+"""The commands of this room: looking inside a dataset, `aalbert shards ...`."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aalbert.console import AsJson, show
+
+if TYPE_CHECKING:
+    from aalbert.shards.dataset import Dataset
+    from aalbert.shards.survey import Survey
+
+shards_app = typer.Typer(
+    help="Look inside a dataset: what it holds, whether it is whole.", no_args_is_help=True
+)
+
+Directory = Annotated[Path, typer.Argument(help="The folder that 'aalbert prepare' made.")]
+
+
+@shards_app.command("info")
+def info(directory: Directory, as_json: AsJson = False) -> None:
+    """Show what a dataset holds: splits, hours, features with all settings, skipped inputs.
+
+    Example: aalbert shards info data/librispeech
+    """
+    from aalbert.shards.describe import describe, description_text
+
+    document = describe(directory)
+    show(document, as_json, "" if as_json else description_text(document))
+
+
+@shards_app.command("verify")
+def verify(directory: Directory, as_json: AsJson = False) -> None:
+    """Check every byte of a dataset; name each file and utterance that is not as written.
+
+    Example: aalbert shards verify data/librispeech
+    """
+    from aalbert.errors import IntegrityError
+
+    document = verification(directory)
+    problems = document["problems"]
+    places = [f"{problem['path']}: {problem['what']}" for problem in problems]
+    speed = f"{document['gigabytes_per_second']:.2f} GB/s"
+    whole = f"{document['files']:,} files, {document['bytes']:,} bytes: all as written ({speed})"
+    show(document, as_json, "\n".join(places) or whole)
+    if problems:
+        raise IntegrityError(
+            f"{directory} has {len(problems):,} problems, the first: {places[0]}; "
+            "restore the files, or prepare the data again"
+        )
+
+
+def verification(directory: Path) -> dict[str, Any]:
+    """Verify a dataset with a progress bar on stderr and return what was found."""
+    from aalbert.progress import progress_bar
+    from aalbert.shards.verify import dataset_files, verify
+
+    files = dataset_files(directory)
+    size = sum(path.stat().st_size for path in files)
+    started = time.perf_counter()
+    with progress_bar("verify", total=size, unit="B") as bar:
+        bar.unit_scale = True
+        problems = verify(directory, bar.update)
+    seconds = time.perf_counter() - started
+    return {
+        "data": str(directory),
+        "files": len(files),
+        "bytes": size,
+        "seconds": seconds,
+        "gigabytes_per_second": size / 1e9 / seconds,
+        "problems": [
+            {"path": str(problem.path), "where": problem.where, "what": problem.what}
+            for problem in problems
+        ],
+    }
+
+
+@shards_app.command("show")
+def show_utterance(
+    directory: Directory,
+    key: Annotated[str, typer.Argument(help="The key of the utterance.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Picture to write; KEY.png by default.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is known of one utterance, and draw its features.
+
+    Example: aalbert shards show data/librispeech 84-121123-0000
+    """
+    from aalbert.shards.dataset import Dataset
+    from aalbert.shards.lookup import about_row, row_of
+
+    dataset = Dataset(directory)
+    row = row_of(dataset, key)
+    about = about_row(dataset, row)
+    path = out or Path(f"{key}.png")
+    draw_utterance(dataset, row, about, path)
+    show({**about, "picture": str(path)}, as_json, about_text({**about, "picture": str(path)}))
+
+
+def draw_utterance(dataset: "Dataset", row: int, about: dict[str, Any], path: Path) -> None:
+    """Write the picture of an utterance's features."""
+    from aalbert.shards.pictures import save, utterance_figure
+
+    settings = dataset.manifest.features
+    arrays = {name: dataset.features(row, name) for name in settings}
+    speaker = f"speaker {about['speaker']}, " if about["speaker"] is not None else ""
+    title = f"{about['key']}: {speaker}{about['split']}, {about['duration_s']:.2f} s"
+    save(utterance_figure(arrays, settings, title), path)
+
+
+def about_text(about: dict[str, Any]) -> str:
+    """Return what is known of an utterance for people, one fact a line."""
+    lines = {**about, "flags": ", ".join(about["flags"]) or "none"}
+    for name, place in lines.pop("features").items():
+        lines[name] = ", ".join(f"{what} {value}" for what, value in place.items())
+    width = max(map(len, lines))
+    return "\n".join(
+        f"{name.ljust(width)}  {'unknown' if value is None else value}"
+        for name, value in lines.items()
+    )
+
+
+@shards_app.command("stats")
+def stats(
+    directory: Directory,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for pictures.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how long the utterances are, who speaks them and how they are flagged.
+
+    Example: aalbert shards stats data/librispeech --out pictures
+    """
+    from aalbert.shards.dataset import Dataset
+    from aalbert.shards.survey import survey, survey_text
+
+    dataset = Dataset(directory)
+    found = survey(dataset)
+    written = draw_survey(dataset, found, out) if out else []
+    document = {"data": str(directory), **found.to_dict(), "pictures": [str(p) for p in written]}
+    pictures = [f"written: {', '.join(document['pictures'])}"] if written else []
+    show(document, as_json, "\n".join([survey_text(document), *pictures]))
+
+
+def draw_survey(dataset: "Dataset", found: "Survey", out: Path) -> list[Path]:
+    """Write the pictures of a dataset's utterances and return their paths."""
+    from aalbert.shards.pictures import duration_figure, save, speaker_figure, spectrum_figure
+
+    figures = {"durations": duration_figure(found.durations)}
+    if found.speakers.names:
+        figures["speakers"] = speaker_figure(found.speakers)
+    for name, statistics in dataset.manifest.statistics.items():
+        settings = dataset.manifest.features[name]
+        figures[f"spectrum-{name}"] = spectrum_figure(name, statistics, settings)
+    paths = [out / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        save(figure, path)
+    return paths

@@ -1,0 +1,145 @@
+"""What a dataset is, from its manifest alone: splits, hours, features, what was skipped."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from aalbert.errors import IntegrityError
+from aalbert.shards.manifest import SKIPPED_NAME, Manifest, SplitRecord, read_manifest
+from aalbert.shards.settings import FeatureSettings, default_settings
+
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return what there is to say of a dataset as a JSON document.
+
+    Raises `InputError` and `IntegrityError` as `read_manifest` does.
+    """
+    manifest = read_manifest(folder)
+    return {
+        "data": str(folder),
+        "corpus": manifest.corpus,
+        "utterances": manifest.utterances,
+        "hours": manifest.hours,
+        "speakers_in_splits": sum(split.speakers for split in manifest.splits.values()),
+        "bytes": sum(record.size for record in manifest.files),
+        "fingerprint": manifest.fingerprint,
+        "splits": {name: describe_split(split) for name, split in manifest.splits.items()},
+        "features": {
+            name: describe_feature(settings) for name, settings in manifest.features.items()
+        },
+        "skipped": manifest.skipped,
+        "skipped_by_reason": skipped_by_reason(folder, manifest),
+        "software": dict(manifest.software),
+    }
+
+
+def describe_split(split: SplitRecord) -> dict[str, Any]:
+    """Count what a split holds."""
+    return {
+        "utterances": split.utterances,
+        "hours": split.hours,
+        "speakers": split.speakers,
+        "shards": len(split.shards),
+        "bytes": sum(shard.size for shard in split.shards),
+    }
+
+
+def describe_feature(settings: FeatureSettings) -> dict[str, Any]:
+    """Return all settings of a feature, and the names of those that are not the defaults."""
+    chosen, usual = flat(asdict(settings)), flat(asdict(default_settings(settings.kind)))
+    changed = [name for name, value in chosen.items() if value != usual.get(name)]
+    return {"dims": settings.dims, "settings": chosen, "changed": changed}
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings side by side: `{"wave": {"gain_db": 0}}` as `{"wave.gain_db": 0}`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= (
+            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return found
+
+
+def skipped_by_reason(folder: Path, manifest: Manifest) -> dict[str, int]:
+    """Count the reasons for which inputs were not taken, the most frequent first.
+
+    A reason's figures of a single file, which follow a colon, are left out.
+    """
+    if not manifest.skipped:
+        return {}
+    path = folder / SKIPPED_NAME
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        counts = Counter(line["reason"].partition(":")[0] for line in lines)
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} is missing or damaged ({error}); restore it") from error
+    return dict(counts.most_common())
+
+
+def description_text(document: dict[str, Any]) -> str:
+    """Return the description for people."""
+    splits = [
+        [
+            name,
+            f"{split['utterances']:,}",
+            f"{split['hours']:,.2f}",
+            f"{split['speakers']:,}",
+            f"{split['shards']:,}",
+            readable_bytes(split["bytes"]),
+        ]
+        for name, split in document["splits"].items()
+    ]
+    titles = ["split", "utterances", "hours", "speakers", "shards", "size"]
+    software = ", ".join(f"{name} {version}" for name, version in document["software"].items())
+    skipped = [f"  {count:,}  {reason}" for reason, count in document["skipped_by_reason"].items()]
+    return "\n".join(
+        [
+            f"{document['data']}: {document['corpus']}, {document['utterances']:,} utterances, "
+            f"{document['hours']:,.2f} hours, {readable_bytes(document['bytes'])}",
+            f"fingerprint {document['fingerprint']}",
+            "",
+            *text_table([titles, *splits]),
+            "",
+            *(line for item in document["features"].items() for line in feature_lines(*item)),
+            "",
+            f"{document['skipped']:,} inputs skipped",
+            *skipped,
+            f"made with {software}",
+        ]
+    )
+
+
+def feature_lines(name: str, feature: dict[str, Any]) -> list[str]:
+    """Return the settings of a feature: first what was chosen, then the defaults."""
+    settings, changed = feature["settings"], feature["changed"]
+    usual = [key for key in settings if key not in changed and key != "kind"]
+    shown = {key: "none" if value is None else value for key, value in settings.items()}
+    chosen = ", ".join(f"{key} {shown[key]}" for key in changed)
+    return [
+        f"{name}: {feature['dims']} numbers per frame",
+        f"  chosen    {chosen or 'nothing: all settings are the defaults'}",
+        f"  default   {', '.join(f'{key} {shown[key]}' for key in usual)}",
+    ]
+
+
+def text_table(rows: list[list[str]]) -> list[str]:
+    """Return rows in columns: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    ]
+
+
+def readable_bytes(size: int) -> str:
+    """Return a size with the unit that keeps it short."""
+    power = min(len(UNITS) - 1, max(0, size.bit_length() - 1) // 10)
+    return f"{size / 1024**power:,.{1 if power else 0}f} {UNITS[power]}"

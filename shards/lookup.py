@@ -1,0 +1,56 @@
+"""Finding one utterance by its key, and everything that is known of it."""
+
+import difflib
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from aalbert.errors import InputError
+from aalbert.shards.dataset import Dataset
+from aalbert.shards.index import place_columns
+
+SUGGESTIONS = 3
+# Comparing two keys letter by letter takes 50 us, so only the most similar ones are.
+COMPARED_KEYS = 2000
+PAIR_LETTERS = 2
+
+
+def row_of(dataset: Dataset, key: str) -> int:
+    """Return the row of an utterance; `InputError` with the closest keys when there is none."""
+    row = int(pc.index(dataset.table.column("key"), key).as_py())
+    if row < 0:
+        close = closest_keys(dataset, key)
+        meant = f": did you mean {' or '.join(close)}?" if close else ""
+        raise InputError(f"{dataset.folder} has no utterance '{key}'{meant}")
+    return row
+
+
+def closest_keys(dataset: Dataset, key: str) -> list[str]:
+    """Return up to three keys that are spelled like this one, the closest first."""
+    keys = dataset.table.column("key")
+    shared = np.zeros(len(keys), np.int16)
+    for start in range(len(key) - PAIR_LETTERS + 1):
+        pair = key[start : start + PAIR_LETTERS]
+        shared += pc.match_substring(keys, pair, ignore_case=True).to_numpy()
+    likely = np.argsort(-shared, kind="stable")[:COMPARED_KEYS]
+    candidates: list[str] = keys.take(np.sort(likely)).to_pylist()
+    return difflib.get_close_matches(key, candidates, n=SUGGESTIONS)
+
+
+def about_row(dataset: Dataset, row: int) -> dict[str, Any]:
+    """Return what the index says of an utterance, and where its features lie."""
+    values: dict[str, Any] = dataset.table.slice(row, 1).to_pylist()[0]
+    features = dataset.manifest.features
+    places = {name: [field.name for field in place_columns(name)] for name in features}
+    hidden = {"shard", *(column for columns in places.values() for column in columns)}
+    rate = next(iter(features.values())).sample_rate
+    return {
+        **{name: value for name, value in values.items() if name not in hidden},
+        "duration_s": values["samples"] / rate,
+        "shard": str(dataset.shard_paths[dataset.shards()[row]].relative_to(dataset.folder)),
+        "features": {
+            name: {column.removeprefix(f"{name}_"): values[column] for column in columns}
+            for name, columns in places.items()
+        },
+    }

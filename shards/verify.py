@@ -1,0 +1,185 @@
+"""Checking a dataset to the last byte: every file of it, and nothing besides."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from aalbert.errors import IntegrityError
+from aalbert.files import TEMPORARY_SUFFIX, file_digest
+from aalbert.shards.comparison import NAMED_PLACES, ShardComparison
+from aalbert.shards.consistency import index_problems, repeated_keys, statistics_problems
+from aalbert.shards.index import read_index
+from aalbert.shards.layout import layout_of
+from aalbert.shards.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    ShardRecord,
+    SplitRecord,
+    manifest_path,
+    read_manifest,
+)
+from aalbert.shards.problem import Problem
+
+ROWS_AT_A_TIME = 256
+CHANGED = "is not what was written (checksum)"
+
+
+def verify(folder: Path, advance: Callable[[int], object] = lambda _: None) -> list[Problem]:
+    """Compare every byte of a dataset with what was written and return what is wrong.
+
+    `advance` is called with the bytes that were read, now and then. Nothing that the
+    files hold is unpickled or unpacked. Raises `InputError` when the folder is no
+    finished dataset.
+    """
+    path = manifest_path(folder)
+    try:
+        manifest = read_manifest(folder)
+        advance(path.stat().st_size)
+    except IntegrityError as error:
+        what = str(error).removeprefix(f"{path} ")
+        return [Problem(path, None, f"{what} (without it no other file can be checked)")]
+    return Verification(folder, manifest, advance).run()
+
+
+def dataset_files(folder: Path) -> list[Path]:
+    """Return every file below a dataset's folder; `InputError` when it is no dataset."""
+    manifest_path(folder)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The checks of one dataset. `indexes` holds those that were found whole, by split."""
+
+    folder: Path
+    manifest: Manifest
+    advance: Callable[[int], object]
+    indexes: dict[str, pa.Table] = field(default_factory=dict)
+
+    def run(self) -> list[Problem]:
+        """Return what is wrong: small files, indexes, shards, and files that do not belong."""
+        problems: list[Problem] = []
+        for record in (*self.manifest.attachments, *self.manifest.documents):
+            problems += self.check_file(record)
+        for name, split in self.manifest.splits.items():
+            problems += self.check_index(name, split)
+        problems += self.check_keys()
+        for name, split in self.manifest.splits.items():
+            counts = (shard.utterances for shard in split.shards)
+            for first, shard in zip(accumulate(counts, initial=0), split.shards, strict=False):
+                problems += self.check_shard(name, first, shard)
+        return [*problems, *unrecorded(self.folder, self.manifest)]
+
+    def check_file(self, record: FileRecord) -> list[Problem]:
+        """Check size and hash of a file."""
+        path = self.folder / record.path
+        if problems := size_problems(path, record):
+            return problems
+        try:
+            digest = file_digest(path)
+        except OSError as error:
+            return [unreadable(path, error)]
+        self.advance(record.size)
+        return [] if digest == record.xxh3 else [Problem(path, None, self.changed(record, digest))]
+
+    def check_index(self, name: str, split: SplitRecord) -> list[Problem]:
+        """Check index and statistics of a split: their bytes, then whether they make sense."""
+        dims = {feature: settings.dims for feature, settings in self.manifest.features.items()}
+        path, beside = (self.folder / record.path for record in (split.index, split.statistics))
+        problems = self.check_file(split.index)
+        damaged = self.check_file(split.statistics)
+        try:
+            if not problems:
+                table = read_index(path)
+                problems = index_problems(path, table, name, split, dims)
+                if not problems:
+                    self.indexes[name] = table
+            if not damaged:
+                damaged = statistics_problems(beside, read_index(beside), split, dims)
+        except IntegrityError as error:
+            problems.append(Problem(path.parent, None, f"holds what cannot be read: {error}"))
+        return problems + damaged
+
+    def check_keys(self) -> list[Problem]:
+        """Check that no key occurs twice in the dataset."""
+        splits = self.manifest.splits
+        return repeated_keys(
+            {self.folder / splits[name].index.path: table for name, table in self.indexes.items()}
+        )
+
+    def check_shard(self, split: str, first: int, record: ShardRecord) -> list[Problem]:
+        """Check a shard whose utterances begin at row `first` of the index of its split."""
+        path = self.folder / record.path
+        size = size_problems(path, record)
+        try:
+            with path.open("rb") as stream:
+                comparison = ShardComparison(path, stream, self.advance)
+                if split in self.indexes:
+                    table = self.indexes[split].slice(first, record.utterances)
+                    dims = {name: each.dims for name, each in self.manifest.features.items()}
+                    comparison.compare(layout_of(dims, table.column_names), rows_of(table))
+                digest = comparison.finish()
+        except OSError as error:
+            return size or [unreadable(path, error)]
+        if digest != record.xxh3 and (other := self.owner_of(digest)):
+            return [Problem(path, None, f"holds what was written as {other.path}")]
+        places = [*size, *few(path, comparison.problems)]
+        if digest != record.xxh3 and not places:
+            return [Problem(path, None, CHANGED)]
+        return places
+
+    def changed(self, record: FileRecord, digest: str) -> str:
+        """Say of a file with another hash what it is: another one of the dataset, or changed."""
+        other = self.owner_of(digest)
+        return f"holds what was written as {other.path}" if other else CHANGED
+
+    def owner_of(self, digest: str) -> FileRecord | None:
+        """Return the file that was written with this hash."""
+        return next((record for record in self.manifest.files if record.xxh3 == digest), None)
+
+
+def size_problems(path: Path, record: FileRecord) -> list[Problem]:
+    """Return whether a file is missing or has another size."""
+    if not path.is_file():
+        return [Problem(path, None, "is missing")]
+    size = path.stat().st_size
+    if size == record.size:
+        return []
+    what = f"has {size:,} bytes, {record.size:,} were written"
+    return [Problem(path, min(size, record.size), what)]
+
+
+def unreadable(path: Path, error: OSError) -> Problem:
+    """Return the problem of a file that the system does not read."""
+    return Problem(path, None, f"cannot be read ({error.strerror})")
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, a few at a time in memory."""
+    for batch in table.to_batches(max_chunksize=ROWS_AT_A_TIME):
+        yield from batch.to_pylist()
+
+
+def few(path: Path, problems: list[Problem]) -> list[Problem]:
+    """Return the first of many problems of a file, and how many more there are."""
+    more = len(problems) - NAMED_PLACES
+    if more <= 0:
+        return problems
+    return [*problems[:NAMED_PLACES], Problem(path, None, f"and {more:,} more places in it")]
+
+
+def unrecorded(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Yield the files in the folder that the manifest does not record."""
+    recorded = {folder / record.path for record in manifest.files} | {folder / MANIFEST_NAME}
+    parents = {parent for path in recorded for parent in path.parents}
+    for path in sorted(folder.rglob("*")):
+        is_folder = path.is_dir() and not path.is_symlink()
+        if path in recorded or path in parents or is_folder:
+            continue
+        unfinished = " (a file that was never finished)" if path.suffix == TEMPORARY_SUFFIX else ""
+        yield Problem(path, None, f"does not belong to the dataset{unfinished}: delete or move it")

@@ -1,0 +1,442 @@
+import io
+import json
+import os
+import pickle
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from aalbert.errors import InputError
+from aalbert.files import file_digest
+from aalbert.shards import Dataset
+from aalbert.shards.comparison import ShardComparison
+from aalbert.shards.index import read_index, write_index
+from aalbert.shards.manifest import FileRecord, Manifest, ShardRecord, read_manifest
+from aalbert.shards.tar import TarWriter, member_header
+from aalbert.shards.verify import verify
+
+SHARD = Path("train-clean-100/000000.tar")
+
+
+def messages(folder: Path) -> list[str]:
+    return [str(problem) for problem in verify(folder)]
+
+
+def flip(path: Path, position: int, bit: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(position)
+        byte = stream.read(1)[0]
+        stream.seek(position)
+        stream.write(bytes([byte ^ 1 << bit]))
+
+
+def owner_of_byte(shard: Path, position: int) -> str | None:
+    """The key of the utterance to which a byte belongs, as the standard library sees it."""
+    with tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            size = -(-member.size // 512) * 512
+            if member.offset <= position < member.offset_data + size:
+                return member.name.partition(".")[0]
+    return None
+
+
+def test_a_whole_dataset_has_no_problems_and_every_byte_of_it_is_read(prepared: Path) -> None:
+    read: list[int] = []
+    assert verify(prepared, read.append) == []
+    files = [path for path in prepared.rglob("*") if path.is_file()]
+    assert sum(read) == sum(path.stat().st_size for path in files)
+
+
+@pytest.mark.parametrize(
+    "kind", ["*/*.tar", "index/*.arrow", "statistics/*.arrow", "manifest.json", "README.md"]
+)
+def test_every_flipped_bit_is_found_with_its_file_and_key(dataset_copy: Path, kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
+    paths = sorted(dataset_copy.glob(kind))
+    for _ in range(20):
+        path = paths[rng.integers(len(paths))]
+        position, bit = int(rng.integers(path.stat().st_size)), int(rng.integers(8))
+        key = owner_of_byte(path, position) if path.suffix == ".tar" else None
+        flip(path, position, bit)
+        (problem,) = verify(dataset_copy)
+        assert problem.path == path
+        if key:
+            assert problem.where == key
+            assert f"'{key}" in problem.what
+        flip(path, position, bit)
+    assert verify(dataset_copy) == []
+
+
+def test_a_hundred_random_bits_of_a_dataset_with_skipped_inputs_are_all_found(
+    dataset_copy: Path,
+) -> None:
+    line = json.dumps({"source": "a.flac", "reason": "it is empty"}) + "\n"
+    (dataset_copy / "skipped.jsonl").write_text(line)
+    seal(dataset_copy)
+    rng = np.random.default_rng(7)
+    paths = [path for path in sorted(dataset_copy.rglob("*")) if path.is_file()]
+    for _ in range(100):
+        path = paths[rng.integers(len(paths))]
+        position, bit = int(rng.integers(path.stat().st_size)), int(rng.integers(8))
+        flip(path, position, bit)
+        assert {problem.path for problem in verify(dataset_copy)} == {path}
+        flip(path, position, bit)
+
+
+def test_a_damage_is_named_by_what_it_hit(dataset_copy: Path) -> None:
+    dataset = Dataset(dataset_copy)
+    row = 8
+    key = dataset.column("key")[row]
+    path = dataset.shard_paths[dataset.shards()[row]]
+    with tarfile.open(path, "r:") as tar:
+        fbank, logmel, about = (m for m in tar if m.name.startswith(f"{key}."))
+    cases = {
+        fbank.offset + 10: f"tar header of '{key}.fbank.npy' is not what was written",
+        fbank.offset_data + 20: f"npy header of '{key}.fbank.npy' is not what was written",
+        logmel.offset_data + 128: f"payload of '{key}' (logmel) is not what was written",
+        logmel.offset_data + logmel.size: f"padding after '{key}.logmel.npy' is not what",
+        about.offset + 200: f"tar header of '{key}.json' is not what was written",
+        about.offset_data + 3: f"content of '{key}.json' is not what was written",
+        path.stat().st_size - 1: "end of the archive is not what was written",
+    }
+    for position, expected in cases.items():
+        flip(path, position, 1)
+        (message,) = messages(dataset_copy)
+        assert message.startswith(f"{path}: {expected}")
+        flip(path, position, 1)
+
+
+def test_the_bytes_of_a_damaged_payload_are_named(dataset_copy: Path) -> None:
+    dataset = Dataset(dataset_copy)
+    start = dataset.table.column("logmel_offset")[0].as_py()
+    size = dataset.table.column("logmel_bytes")[0].as_py()
+    flip(dataset.shard_paths[0], start + size // 2, 0)
+    (message,) = messages(dataset_copy)
+    assert message.endswith(f"is not what was written, bytes {start:,} to {start + size:,}")
+
+
+@pytest.mark.parametrize("name", ["README.md", "skipped.jsonl", "index/dev-clean.arrow", SHARD])
+def test_a_missing_file_is_named(dataset_copy: Path, name: str | Path) -> None:
+    (dataset_copy / name).unlink()
+    assert messages(dataset_copy) == [f"{dataset_copy / name}: is missing"]
+
+
+def test_a_cut_shard_is_named_with_the_utterance_in_which_it_ends(dataset_copy: Path) -> None:
+    path = dataset_copy / SHARD
+    size = path.stat().st_size
+    key = owner_of_byte(path, size // 2)
+    os.truncate(path, size // 2)
+    first, second = messages(dataset_copy)
+    assert first == f"{path}: has {size // 2:,} bytes, {size:,} were written"
+    assert "the file ends in the " in second
+    assert f"'{key}" in second
+    assert second.endswith(f"at byte {size // 2:,}")
+
+
+def test_a_shard_with_something_behind_its_end_is_named(dataset_copy: Path) -> None:
+    path = dataset_copy / SHARD
+    size = path.stat().st_size
+    with path.open("ab") as stream:
+        stream.write(b"x")
+    assert messages(dataset_copy) == [f"{path}: has {size + 1:,} bytes, {size:,} were written"]
+
+
+def test_swapped_shards_are_named_with_what_they_hold(dataset_copy: Path) -> None:
+    first, second = sorted((dataset_copy / "train-clean-100").glob("*.tar"))[:2]
+    first.rename(dataset_copy / "x")
+    second.rename(first)
+    (dataset_copy / "x").rename(second)
+    assert messages(dataset_copy) == [
+        f"{first}: holds what was written as train-clean-100/000001.tar",
+        f"{second}: holds what was written as train-clean-100/000000.tar",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("train-clean-100/000099.tar", ""),
+        ("dev-clean/000000.tar.partial", " (a file that was never finished)"),
+        (".prepare/plan.json", ""),
+        ("notes.txt", ""),
+    ],
+)
+def test_a_file_that_does_not_belong_is_named(dataset_copy: Path, name: str, note: str) -> None:
+    path = dataset_copy / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    assert messages(dataset_copy) == [
+        f"{path}: does not belong to the dataset{note}: delete or move it"
+    ]
+
+
+def test_a_link_that_does_not_belong_is_named(dataset_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (dataset_copy / "more").symlink_to(tmp_path / "elsewhere")
+    assert len(messages(dataset_copy)) == 1
+
+
+def test_a_shard_that_is_altogether_different_is_not_listed_to_its_end(dataset_copy: Path) -> None:
+    path = dataset_copy / SHARD
+    noise = np.random.default_rng(1).bytes(path.stat().st_size)
+    path.write_bytes(noise)
+    found = messages(dataset_copy)
+    assert len(found) == 11
+    assert found[-1].endswith("more places in it")
+
+
+def test_a_damaged_index_leaves_the_hashes_of_its_shards_to_be_checked(dataset_copy: Path) -> None:
+    index = dataset_copy / "index/train-clean-100.arrow"
+    flip(index, 4000, 3)
+    flip(dataset_copy / SHARD, 4000, 3)
+    assert messages(dataset_copy) == [
+        f"{index}: is not what was written (checksum)",
+        f"{dataset_copy / SHARD}: is not what was written (checksum)",
+    ]
+
+
+def test_a_file_that_the_system_cannot_read_is_a_problem(
+    dataset_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(comparison: ShardComparison) -> str:
+        if comparison.path == dataset_copy / SHARD:
+            raise OSError(5, "Input/output error")
+        return real(comparison)
+
+    real = ShardComparison.finish
+    monkeypatch.setattr(ShardComparison, "finish", failing)
+    assert messages(dataset_copy) == [
+        f"{dataset_copy / SHARD}: cannot be read (Input/output error)"
+    ]
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no manifest\.json"):
+        verify(tmp_path)
+
+
+# From here on the manifest fits what is in the folder: someone wants these bytes to be read.
+
+
+def seal(folder: Path) -> None:
+    """Write a manifest that records the files as they are now."""
+    manifest = read_manifest(folder)
+
+    def renewed(record: FileRecord) -> dict[str, object]:
+        path = folder / record.path
+        return {
+            **asdict(record),
+            "size": path.stat().st_size,
+            "xxh3": file_digest(path),
+        }
+
+    splits = {
+        name: replace(
+            split,
+            index=FileRecord(**renewed(split.index)),  # type: ignore[arg-type]
+            statistics=FileRecord(**renewed(split.statistics)),  # type: ignore[arg-type]
+            shards=tuple(ShardRecord(**renewed(shard)) for shard in split.shards),  # type: ignore[arg-type]
+        )
+        for name, split in manifest.splits.items()
+    }
+    documents = tuple(FileRecord(**renewed(record)) for record in manifest.documents)  # type: ignore[arg-type]
+    sealed: Manifest = replace(manifest, splits=splits, documents=documents)
+    sealed.write(folder)
+
+
+def rewrite_shard(folder: Path, edit: Callable[[list[tuple[bytes, bytes]]], None]) -> None:
+    """Change the members of a shard, as (header, payload), and make the manifest fit."""
+    path = folder / SHARD
+    raw = path.read_bytes()
+    with tarfile.open(path, "r:") as tar:
+        members = [
+            (raw[m.offset : m.offset + 512], raw[m.offset_data : m.offset_data + m.size])
+            for m in tar
+        ]
+    edit(members)
+    with path.open("wb") as stream:
+        for header, payload in members:
+            stream.write(header + payload + bytes(-len(payload) % 512))
+        stream.write(bytes(1024))
+    seal(folder)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
+        return (os._exit, (99,))
+
+
+def stranger(kind: str) -> tuple[bytes, bytes]:
+    payload = b"" if "link" in kind else pickle.dumps(Evil())
+    names = {"pickle": "1-2-3.pyd", "absolute": "/etc/cron.d/x", "outside": "../../x"}
+    member = tarfile.TarInfo(names.get(kind, "1-2-3.json"))
+    member.size = len(payload)
+    if "link" in kind:
+        member.type = tarfile.SYMTYPE if kind == "symlink" else tarfile.LNKTYPE
+        member.linkname = "/etc/passwd"
+    return member.tobuf(format=tarfile.USTAR_FORMAT), payload
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("pickle", "a file '1-2-3.pyd' does not belong"),
+        ("absolute", "a file '/etc/cron.d/x' does not belong"),
+        ("outside", "a file '../../x' does not belong"),
+        ("symlink", "a link '1-2-3.json' to '/etc/passwd' does not belong"),
+        ("hard link", "a link '1-2-3.json' to '/etc/passwd' does not belong"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 2, 3, None], ids=["first", "json", "utterance", "last"])
+def test_a_member_that_the_format_does_not_know_is_named_and_never_opened(
+    dataset_copy: Path, kind: str, what: str, place: int | None
+) -> None:
+    rewrite_shard(
+        dataset_copy,
+        lambda members: members.insert(len(members) if place is None else place, stranger(kind)),
+    )
+    found = messages(dataset_copy)
+    assert found[0].startswith(f"{dataset_copy / SHARD}: {what}, at byte ")
+
+
+def test_an_array_of_python_objects_is_named_and_never_opened(dataset_copy: Path) -> None:
+    def edit(members: list[tuple[bytes, bytes]]) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.array([Evil()], dtype=object), allow_pickle=True)
+        name = tarfile.TarInfo.frombuf(members[0][0], "utf-8", "strict").name
+        payload = buffer.getvalue().ljust(len(members[0][1]), b"\0")
+        members[0] = (member_header(name, len(payload)), payload)
+
+    rewrite_shard(dataset_copy, edit)
+    first, second = messages(dataset_copy)
+    assert first.endswith("there is an array of object (1,), a pickle, which is not opened")
+    assert "payload of" in second
+
+
+def test_two_utterances_in_each_others_place_are_named(dataset_copy: Path) -> None:
+    def edit(members: list[tuple[bytes, bytes]]) -> None:
+        members[:6] = [*members[3:6], *members[:3]]
+
+    rewrite_shard(dataset_copy, edit)
+    assert any("tar header of" in message for message in messages(dataset_copy))
+
+
+def edit_index(folder: Path, column: str, edit: Callable[[list[object]], None]) -> None:
+    """Change a column of the larger index and make the manifest fit."""
+    path = folder / "index/train-clean-100.arrow"
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    values = table.column(column).to_pylist()
+    edit(values)
+    place = table.schema.get_field_index(column)
+    changed = table.set_column(
+        place, table.schema.field(column), pa.array(values, table.schema.field(column).type)
+    )
+    write_index(path, changed)
+    seal(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "what"),
+    [
+        ("logmel_offset", 3, 10**9, "gives the logmel of 'KEY' a place outside of its shard"),
+        ("logmel_offset", 3, -8, "gives the logmel of 'KEY' a place outside of its shard"),
+        ("logmel_bytes", 3, 160, "gives the logmel of 'KEY' bytes that its frames do not take"),
+        ("logmel_frames", 3, 1, "gives the logmel of 'KEY' bytes that its frames do not take"),
+        ("shard", 0, 1, "does not give every shard the utterances that the manifest says"),
+        ("split", 0, "dev", "does not give every shard the utterances that the manifest says"),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_named_with_the_key(
+    dataset_copy: Path, column: str, row: int, value: object, what: str
+) -> None:
+    key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[row].as_py()
+    edit_index(dataset_copy, column, lambda values: values.__setitem__(row, value))
+    index = dataset_copy / "index/train-clean-100.arrow"
+    assert messages(dataset_copy)[0] == f"{index}: {what.replace('KEY', key)}"
+
+
+def test_two_rows_of_an_index_that_share_bytes_are_named(dataset_copy: Path) -> None:
+    key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[1].as_py()
+
+    def overlap(values: list[object]) -> None:
+        values[1] = values[0]
+
+    edit_index(dataset_copy, "logmel_offset", overlap)
+    assert f"the logmel of '{key}' a place where another array lies" in messages(dataset_copy)[0]
+
+
+def test_a_row_with_another_hash_is_named(dataset_copy: Path) -> None:
+    key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[5].as_py()
+    edit_index(dataset_copy, "fbank_xxh3", lambda values: values.__setitem__(5, 1))
+    (message,) = messages(dataset_copy)
+    assert f"payload of '{key}' (fbank) is not what was written" in message
+
+
+def test_a_row_whose_place_is_a_little_off_is_named(dataset_copy: Path) -> None:
+    def shift(values: list[object]) -> None:
+        values[5] = int(str(values[5])) - 64
+
+    key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[5].as_py()
+    edit_index(dataset_copy, "fbank_offset", shift)
+    (message,) = messages(dataset_copy)
+    assert f"the index places the payload of '{key}' (fbank) at byte" in message
+
+
+def test_a_key_that_occurs_twice_is_named(dataset_copy: Path) -> None:
+    def repeat(values: list[object]) -> None:
+        values[4] = values[3]
+
+    key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[3].as_py()
+    edit_index(dataset_copy, "key", repeat)
+    assert f"the key '{key}' occurs more than once" in messages(dataset_copy)[0]
+
+
+def test_an_index_with_other_columns_is_named(dataset_copy: Path) -> None:
+    path = dataset_copy / "index/train-clean-100.arrow"
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    write_index(path, table.drop_columns(["samples"]))
+    seal(dataset_copy)
+    assert (
+        "has other columns, or other types, than it should: key, split, shard, "
+        in messages(dataset_copy)[0]
+    )
+
+
+def test_statistics_of_other_rows_are_named(dataset_copy: Path) -> None:
+    shutil.copy(
+        dataset_copy / "statistics/dev-clean.arrow",
+        dataset_copy / "statistics/train-clean-100.arrow",
+    )
+    seal(dataset_copy)
+    assert messages(dataset_copy) == [
+        f"{dataset_copy / 'statistics/train-clean-100.arrow'}: has 6 rows, the manifest says 24"
+    ]
+
+
+def test_a_tar_of_this_writer_is_what_the_standard_library_writes(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    writer = TarWriter(stream)
+    names = ["a.json", "ünï-1.logmel.npy", "x" * 100]
+    for size, name in zip((0, 511, 1025), names, strict=True):
+        writer.add(name, bytes(size))
+    writer.finish()
+    expected = io.BytesIO()
+    with tarfile.open(fileobj=expected, mode="w:", format=tarfile.USTAR_FORMAT) as tar:
+        for size, name in zip((0, 511, 1025), names, strict=True):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = size, 0o644
+            tar.addfile(member, io.BytesIO(bytes(size)))
+    written = stream.getvalue()
+    assert expected.getvalue()[: len(written)] == written
+
+
+@pytest.mark.parametrize(("name", "size"), [("x" * 101, 1), ("a", 8**11), ("a", -1)])
+def test_a_header_that_cannot_hold_its_member_is_refused(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match="a tar header cannot hold"):
+        member_header(name, size)
