@@ -19,6 +19,7 @@ from aalbert.pipeline.containers import (
     HEADER_BYTES,
     announced_bytes,
     flac_stream_info,
+    mp3_counts_samples,
     pcm_layout,
 )
 from aalbert.shards.settings import FASTEST_SAMPLE_RATE, SLOWEST_SAMPLE_RATE
@@ -31,7 +32,7 @@ SILENT_LEVEL = 1e-4
 # header that claims more asks for memory that there is not.
 FLAC_SAMPLES_PER_BYTE = 8 * 65_535 // 11
 INT16_UNIT = np.float32(1 / 32_768)
-# An MP3's header counts the encoder's delay, which decoders drop: up to two frames of 1152.
+# Without a header that counts them, the samples of an MP3 are estimated to within two frames.
 MP3_SLACK_SAMPLES = 2 * 1152
 
 # Seconds from where to where; no end means to the end.
@@ -163,11 +164,11 @@ def decode_any(source: Path | bytes, span: Span) -> tuple[Samples, int]:
             start, stop = span_samples(span, file.frames, source_rate)
             if start:
                 file.seek(start)
-            slack = MP3_SLACK_SAMPLES if file.format == "MP3" else 0
+            estimated = file.format == "MP3" and not mp3_counts_samples(read_all(source))
             samples = file.read(stop - start, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise UnusableAudioError(f"cannot be decoded: {str(error).split(': ')[-1]}") from error
-    if abs(stop - start - len(samples)) > slack:
+    if abs(stop - start - len(samples)) > (MP3_SLACK_SAMPLES if estimated else 0):
         raise UnusableAudioError(f"cut off: {len(samples)} of {stop - start} samples decode")
     if not np.isfinite(samples).all():
         raise UnusableAudioError("holds samples that are not finite (NaN or infinity)")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 HEADER_BYTES = 1024
 # Chunks of text that may stand before a WAV's samples.
 PLAIN_CHUNKS = (b"LIST", b"fact", b"PEAK", b"bext", b"JUNK", b"id3 ")
+# These write how many samples the encoder put before and after those of the recording.
+MP3_ENCODERS = (b"LAME", b"Lavf", b"Lavc")
 # Writers that stream do not know the size yet and leave about the largest one that fits into
 # 32 bits, with or without sign.
 UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000000), range(0xFFFFF000, 0x100000000))
@@ -72,6 +74,22 @@ def pcm_layout(header: bytes) -> PcmLayout | None:
     if header[position : position + 4] != b"data" or size % block or position + 8 > len(header):
         return None
     return PcmLayout(rate, channels, bits, position + 8, position + 8 + size)
+
+
+def mp3_counts_samples(content: bytes) -> bool:
+    """Say whether an MP3 begins with LAME's header, by which libsndfile knows its exact length.
+
+    The first frame then holds `Xing` or `Info`, the number of frames (with all optional
+    fields, 120 bytes in all), and an encoder's name before the samples to drop at both ends.
+    """
+    start = 0
+    if content[:3] == b"ID3":  # its size has 28 bits, seven in each of four bytes
+        highest, high, low, lowest = content[6:10]
+        start = 10 + (highest << 21 | high << 14 | low << 7 | lowest)
+    frame = content[start : start + 256]
+    position = max(frame.find(b"Xing"), frame.find(b"Info"))
+    all_fields = frame[position + 7 : position + 8] == b"\x0f"
+    return position >= 0 and all_fields and frame[position + 120 :][:4] in MP3_ENCODERS
 
 
 def announced_bytes(header: bytes) -> int | None:

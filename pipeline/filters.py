@@ -35,8 +35,7 @@ def povey_window(samples: int) -> NDArray[np.float32]:
     Its first value is 0, so what pre-emphasis makes of a frame's first sample never counts.
     """
     hann = (1 - np.cos(2 * np.pi * np.arange(samples) / (samples - 1))) / 2
-    povey: NDArray[np.float64] = np.power(hann, 0.85)
-    return povey.astype(np.float32)
+    return np.power(hann, 0.85).astype(np.float32)
 
 
 def htk_filters(sample_rate: int, fft_size: int, mels: int) -> NDArray[np.float32]:

@@ -87,8 +87,8 @@ class KaldiFraming:
         """Return the frames of a wave of at least one window."""
         length = len(self.window)
         centred = wave - wave.mean()
-        # The first sample has none before it; the window is 0 there.
-        emphasised = np.zeros_like(centred)
+        emphasised = np.empty_like(centred)
+        emphasised[0] = 0  # has no sample before it; the window is 0 there
         np.multiply(centred[:-1], -PRE_EMPHASIS, out=emphasised[1:])
         emphasised[1:] += centred[1:]
         count = 1 + (len(wave) - length) // self.shift

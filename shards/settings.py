@@ -261,7 +261,7 @@ def check_filters(
     ]
     require(
         not empty,
-        f"{kind}: with {mels} mels, {len(empty)} filters fall between the FFT's bins, which lie "
+        f"{kind}: {len(empty)} of {mels} mel filters fall between the FFT's bins, which lie "
         f"{bin_hertz:.4g} Hz apart, and would be empty: use fewer mels or a longer "
         + ("window" if kind != "logmel" else "FFT (fft_size)"),
     )

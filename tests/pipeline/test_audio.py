@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -5,12 +6,17 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from aalbert.pipeline.audio import UnusableAudioError, read_audio
+from aalbert.pipeline.audio import UnusableAudioError, decode_fast, read_audio, read_header
 from aalbert.pipeline.corpus import Utterance
 from aalbert.pipeline.features import extract
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.task import make_sample
-from aalbert.shards.settings import FbankSettings, LogMelSettings
+from aalbert.shards.settings import (
+    FbankSettings,
+    LogMelSettings,
+    SilenceSettings,
+    WaveSettings,
+)
 
 RATE = 16_000
 BOTH = PrepareConfig(features=(LogMelSettings(), FbankSettings()))
@@ -295,3 +301,221 @@ def test_odd_waves_are_flagged_and_their_features_finite(
     for settings in (*BOTH.features, FbankSettings(amplitude="int16")):
         features = extract(audio.wave, settings)
         assert np.isfinite(features.astype(np.float16)).all()
+
+
+def library_flacs(shared: Path) -> list[Path]:
+    return sorted((shared / "data/LibriSpeech").rglob("*.flac"))[:20]
+
+
+def by_soundfile(path: Path) -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = soundfile.read(path, dtype="float32", always_2d=True)[0]
+    return samples
+
+
+def by_fast_path(source: Path) -> NDArray[np.float32]:
+    decoded = decode_fast(source, read_header(source))
+    assert decoded is not None
+    return decoded[0]
+
+
+def test_librispeech_is_decoded_as_soundfile_does(shared: Path) -> None:
+    for path in library_flacs(shared):
+        np.testing.assert_array_equal(by_fast_path(path), by_soundfile(path), strict=True)
+        np.testing.assert_array_equal(read_audio(path, RATE).wave, by_soundfile(path)[:, 0])
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.5, 0.7, 1.0])  # of compression, with it blocks
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("samples", [1, 15, 4_096, 4_097, 50_001])
+def test_any_flac_of_16_bits_is_decoded_as_soundfile_does(
+    tmp_path: Path, samples: int, channels: int, level: float
+) -> None:
+    path = tmp_path / "a.flac"
+    rng = np.random.default_rng(samples + channels)
+    numbers = rng.integers(-32_768, 32_768, (samples, channels), dtype=np.int16)
+    numbers[samples // 2 :] //= 512
+    soundfile.write(path, numbers, 44_100, compression_level=level)
+    np.testing.assert_array_equal(by_fast_path(path), by_soundfile(path), strict=True)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("samples", [1, 15, 50_001])
+def test_any_wav_of_16_bits_is_decoded_as_soundfile_does(
+    tmp_path: Path, samples: int, channels: int
+) -> None:
+    path = tmp_path / "a.wav"
+    rng = np.random.default_rng(samples + channels)
+    numbers = rng.integers(-32_768, 32_768, (samples, channels), dtype=np.int16)
+    soundfile.write(path, numbers, RATE, format="WAV")
+    np.testing.assert_array_equal(by_fast_path(path), by_soundfile(path), strict=True)
+
+
+def test_a_wav_with_text_before_its_samples_is_decoded_as_soundfile_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(0.1), RATE, subtype="PCM_16")
+    raw = path.read_bytes()
+    text = b"LIST" + struct.pack("<I", 7) + b"INFOabc" + b"\0"  # chunks are padded to be even
+    larger = struct.unpack("<I", raw[4:8])[0] + len(text)
+    path.write_bytes(raw[:4] + struct.pack("<I", larger) + raw[8:36] + text + raw[36:])
+    np.testing.assert_array_equal(by_fast_path(path), by_soundfile(path), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [("FLAC", "PCM_24"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("AIFF", "PCM_16")],
+)
+def test_what_has_no_fast_path_is_left_to_soundfile(
+    tmp_path: Path, container: str, subtype: str
+) -> None:
+    path = tmp_path / "a"
+    soundfile.write(path, noise(0.1), RATE, format=container, subtype=subtype)
+    assert decode_fast(path, read_header(path)) is None
+    np.testing.assert_array_equal(read_audio(path, RATE).wave, by_soundfile(path)[:, 0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("fault", ["half", "seven bytes", "2 kB"])
+def test_a_flac_is_refused_or_wholly_right(tmp_path: Path, fault: str, seed: int) -> None:
+    path = tmp_path / "a.flac"
+    rng = np.random.default_rng(seed)
+    soundfile.write(path, noise(1 + seed / 7), RATE)
+    whole, raw = by_soundfile(path), bytearray(path.read_bytes())
+    if fault == "half":
+        raw = raw[: len(raw) // 2]
+    elif fault == "seven bytes":
+        raw = raw[:-7]
+    else:
+        start = int(rng.integers(42, len(raw) - 2_000))
+        raw[start : start + 2_000] = rng.bytes(2_000)
+    path.write_bytes(raw)
+    assert decode_fast(path, read_header(path)) is None
+    for source in (path, bytes(raw)):
+        with pytest.raises(UnusableAudioError, match="cut off|cannot be decoded"):
+            read_audio(source, RATE)
+    assert len(whole) > RATE - 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flipped_bit_in_a_flac_never_changes_a_sample(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "a.flac"
+    rng = np.random.default_rng(seed)
+    soundfile.write(path, noise(0.7), RATE)
+    whole, raw = by_soundfile(path), bytearray(path.read_bytes())
+    raw[int(rng.integers(200, len(raw)))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(raw)
+    try:
+        wave = read_audio(path, RATE).wave
+    except UnusableAudioError:
+        return
+    np.testing.assert_array_equal(wave, whole[:, 0])
+
+
+def test_a_flac_with_fewer_samples_than_it_announces_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(1), RATE)
+    raw = bytearray(path.read_bytes())
+    raw[22:26] = (RATE + 5).to_bytes(4, "big")
+    path.write_bytes(raw)
+    with pytest.raises(UnusableAudioError):
+        read_audio(path, RATE)
+
+
+def test_a_header_that_announces_too_much_for_its_file_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(1), RATE)
+    raw = bytearray(path.read_bytes())
+    raw[21] |= 0x0F
+    raw[22:26] = b"\xff" * 4
+    path.write_bytes(raw)
+    with pytest.raises(UnusableAudioError) as caught:
+        read_audio(path, RATE)
+    assert str(caught.value) == (
+        f"cannot hold what it announces: {2**36 - 1} samples in {len(raw)} bytes"
+    )
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
+def test_bytes_are_read_as_the_file_that_holds_them(tmp_path: Path, container: str) -> None:
+    path = tmp_path / "a"
+    soundfile.write(path, noise(0.5), 22_050, format=container)
+    there, here = read_audio(path, RATE), read_audio(path.read_bytes(), RATE)
+    np.testing.assert_array_equal(there.wave, here.wave)
+    assert (here.source_sample_rate, here.flags) == (22_050, ("resampled",))
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"fLaC", b"RIFF", bytes(5_000)])
+def test_bytes_that_are_no_audio_are_refused(content: bytes) -> None:
+    with pytest.raises(UnusableAudioError, match="is empty|cannot be decoded"):
+        read_audio(content, RATE)
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "AIFF"])
+@pytest.mark.parametrize("span", [(0.25, 0.75), (0.0, 0.5), (0.5, None), (0.0, 1.0)])
+def test_a_span_is_the_part_between_two_times(
+    tmp_path: Path, container: str, span: tuple[float, float | None]
+) -> None:
+    path = tmp_path / "a"
+    soundfile.write(path, noise(1), RATE, format=container)
+    stop = None if span[1] is None else round(span[1] * RATE)
+    expected = by_soundfile(path)[round(span[0] * RATE) : stop, 0]
+    for source in (path, path.read_bytes()):
+        np.testing.assert_array_equal(read_audio(source, RATE, span=span).wave, expected)
+
+
+@pytest.mark.parametrize(
+    ("span", "asked"),
+    [
+        ((0.5, 1.5), "0.500 s to 1.500 s"),
+        ((1.0, None), "1.000 s to the end"),
+        ((0.5, 0.5), "0.500 s to 0.500 s"),
+        ((-0.5, 0.5), "-0.500 s to 0.500 s"),
+    ],
+)
+def test_a_span_outside_the_recording_is_refused_with_figures(
+    tmp_path: Path, span: tuple[float, float | None], asked: str
+) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(1), RATE)
+    with pytest.raises(UnusableAudioError) as caught:
+        read_audio(path, RATE, span=span)
+    assert str(caught.value) == (f"does not reach the part that is asked for: {asked} of 1.000 s")
+
+
+def test_a_sample_counts_what_its_features_were_made_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    wave = np.concatenate((np.zeros(RATE), noise(1), np.zeros(RATE))).astype(np.float32)
+    soundfile.write(path, wave, RATE)
+    settings = LogMelSettings(wave=WaveSettings(silence=SilenceSettings(edge_ms=0.0)))
+    cut = make_sample(utterance(path), PrepareConfig(features=(settings,)))
+    assert (cut.samples, cut.flags) == (RATE, ("trimmed",))
+    assert len(cut.features["logmel"]) == 101
+    whole = make_sample(utterance(path), PrepareConfig(features=(LogMelSettings(),)))
+    assert (whole.samples, whole.flags) == (3 * RATE, ())
+
+
+def test_an_utterance_that_is_a_part_of_a_file_has_its_samples_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(2), RATE)
+    part = Utterance(
+        key="a", split="s", source="a", path=path, size=path.stat().st_size, start=0.5, end=1.25
+    )
+    sample = make_sample(part, BOTH)
+    assert sample.samples == round(0.75 * RATE)
+    np.testing.assert_array_equal(
+        sample.features["fbank"],
+        extract(by_soundfile(path)[RATE // 2 : RATE * 5 // 4, 0], FbankSettings()),
+    )
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("missing", [100, 400, 1_000])
+def test_an_mp3_that_lacks_only_its_last_frame_is_refused(
+    tmp_path: Path, mode: str, missing: int
+) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(2), RATE, bitrate_mode=mode)
+    assert len(read_audio(path, RATE).wave) == 2 * RATE
+    for tag in (b"", b"ID3\x04\0\0\0\0\x0f\x50" + bytes(2_000)):
+        path.write_bytes(tag + path.read_bytes()[:-missing])
+        with pytest.raises(UnusableAudioError, match="cut off: .* of 32000 samples decode"):
+            read_audio(path, RATE)

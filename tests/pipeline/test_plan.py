@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aalbert.errors import InputError
+from aalbert.errors import ConfigError, InputError
 from aalbert.pipeline.corpus import Corpus, Utterance
 from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint, stored_bytes
-from aalbert.shards.settings import FbankSettings, LogMelSettings
+from aalbert.shards.settings import FbankSettings, FeatureSettings, LogMelSettings, WaveSettings
 
 CONFIG = PrepareConfig(features=(LogMelSettings(),), shard_bytes=2**20)
 # A feature of 80 numbers, 100 times a second, in 2 bytes each; WAV has 32,000 bytes a second.
@@ -143,3 +143,32 @@ def test_whatever_decides_the_bytes_changes_the_fingerprint_of_the_plan() -> Non
     prints = [plan_fingerprint(each, CONFIG) for each in corpora]
     prints += [plan_fingerprint(corpus, config) for config in configs]
     assert len(set(prints)) == len(corpora) + len(configs)
+
+
+@pytest.mark.parametrize(
+    ("features", "text"),
+    [
+        ((), "no feature is asked for: name at least one"),
+        (
+            (LogMelSettings(), LogMelSettings(mels=40)),
+            "a feature is named twice: logmel, logmel",
+        ),
+        (
+            (LogMelSettings(), FbankSettings(sample_rate=8_000)),
+            "the features of a dataset share one sample_rate, these do not: "
+            "logmel has 16000, fbank has 8000",
+        ),
+        (
+            (LogMelSettings(wave=WaveSettings(gain_db=3.0)), FbankSettings()),
+            "the features of a dataset share one wave, these do not: "
+            "logmel has WaveSettings(silence=None, gain_db=3.0, loudness_db=None), "
+            "fbank has WaveSettings(silence=None, gain_db=0.0, loudness_db=None)",
+        ),
+    ],
+)
+def test_features_of_different_waves_are_refused(
+    features: tuple[FeatureSettings, ...], text: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PrepareConfig(features=features)
+    assert str(caught.value) == text

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
+from aalbert.errors import InputError
 from aalbert.files import TEMPORARY_SUFFIX
-from aalbert.shards.tar import TarWriter
+from aalbert.shards.tar import TarWriter, member_header
 from aalbert.shards.writer import Sample, npy_header, write_shard
 
 
@@ -170,3 +171,37 @@ def test_numpy_decodes_what_was_encoded(array: NDArray[np.float16]) -> None:
     assert decoded.dtype == array.dtype
     assert decoded.shape == array.shape
     assert decoded.tobytes() == array.tobytes()
+
+
+@given(st.text("abcXYZ019-_", min_size=1, max_size=85), st.integers(0, 2**33 - 1))
+@settings(max_examples=200, deadline=None)
+def test_a_member_has_the_header_that_tarfile_gives(key: str, size: int) -> None:
+    member = tarfile.TarInfo(f"{key}.logmel.npy")
+    member.size, member.mode = size, 0o644
+    assert member_header(member.name, size) == member.tobuf(tarfile.USTAR_FORMAT, "utf-8")
+
+
+@pytest.mark.parametrize("shape", [(0, 80), (1, 80), (1_234, 80), (999_999_999, 4_096), (7, 1)])
+def test_an_array_has_the_header_that_numpy_gives(shape: tuple[int, int]) -> None:
+    stream = io.BytesIO()
+    described = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
+    assert npy_header(shape) == stream.getvalue()
+
+
+def test_a_number_that_cannot_be_stored_is_refused_by_name(tmp_path: Path) -> None:
+    sample = make_sample("a-1", 5, 1)
+    sample.features["fbank"][3, 1] = 1e9
+    with pytest.raises(InputError) as caught:
+        write_shard(
+            tmp_path / "a.tar",
+            [sample],
+            shard=0,
+            feature_dims={"logmel": 80, "fbank": 40},
+            fields=["text"],
+        )
+    assert str(caught.value) == (
+        "feature 'fbank' of a-1 cannot be stored: float16 holds up to 65504, not 1000000000.0; "
+        "change its settings"
+    )
+    assert list(tmp_path.iterdir()) == []
