@@ -1,5 +1,6 @@
 """Audio files to float32 waves: decoded with libsndfile, checked, mixed down, resampled."""
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,8 +39,8 @@ class Audio:
     flags: tuple[str, ...]
 
 
-def read_audio(path: Path, sample_rate: int, *, strict: bool = False) -> Audio:
-    """Decode a file to one channel at `sample_rate` Hz.
+def read_audio(path: Path | bytes, sample_rate: int, *, strict: bool = False) -> Audio:
+    """Decode a file, or the bytes of one, to one channel at `sample_rate` Hz.
 
     With `strict`, audio of another rate or with several channels is refused instead
     of converted. Raises `UnusableAudioError` for a file that is empty, broken, cut
@@ -65,10 +66,10 @@ def read_audio(path: Path, sample_rate: int, *, strict: bool = False) -> Audio:
     return Audio(np.ascontiguousarray(wave), source_rate, channels, flags)
 
 
-def decode(path: Path) -> tuple[NDArray[np.float32], int]:
+def decode(path: Path | bytes) -> tuple[NDArray[np.float32], int]:
     """Return the samples `(samples, channels)` of a file and its sample rate in Hz."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(io.BytesIO(path) if isinstance(path, bytes) else path) as file:
             announced = file.frames
             slack = MP3_SLACK_SAMPLES if file.format == "MP3" else 0
             samples = file.read(dtype="float32", always_2d=True)
@@ -86,9 +87,9 @@ def decode(path: Path) -> tuple[NDArray[np.float32], int]:
     return samples, source_rate
 
 
-def check_complete(path: Path) -> None:
+def check_complete(path: Path | bytes) -> None:
     """Refuse an empty file, and one that is shorter than its header says."""
-    size = path.stat().st_size
+    size = len(path) if isinstance(path, bytes) else path.stat().st_size
     if size == 0:
         raise UnusableAudioError("is empty (0 bytes)")
     announced = announced_bytes(path)

@@ -37,11 +37,22 @@ StrictAudio = Annotated[
 
 @prepare_app.command("librispeech")
 def prepare_librispeech(
-    directory: Annotated[Path, typer.Argument(help="The folder with train-clean-100/ and so on.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder with train-clean-100/ or train-clean-100.tar.gz and so on."
+        ),
+    ],
     out: Out,
     subset: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this subset; give it again for more."),
+    ] = None,
+    download: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="First fetch this subset's archive; give it again for more."
+        ),
     ] = None,
     feature: Features = ["logmel"],  # noqa: B006 - Typer reads the default, nobody changes it
     workers: Workers = None,
@@ -51,11 +62,18 @@ def prepare_librispeech(
 ) -> None:
     """Compute the features of LibriSpeech.
 
+    Audio in .tar.gz archives is read where it lies, nothing is unpacked. --download fetches
+    archives into the folder and, like --subset, says what is prepared.
+
     Example: aalbert prepare librispeech /corpora/LibriSpeech --out data/librispeech
     """
+    from aalbert.pipeline.download import download_subsets
     from aalbert.pipeline.librispeech import read_librispeech
+    from aalbert.pipeline.prepare import archive_cache
 
-    corpus = read_librispeech(directory, subset or ())
+    cache = archive_cache(out)
+    download_subsets(download or (), directory)
+    corpus = read_librispeech(directory, [*(subset or ()), *(download or ())], cache)
     run_prepare(corpus, out, feature, workers, max_skipped, strict_audio, as_json)
 
 

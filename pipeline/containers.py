@@ -1,5 +1,6 @@
 """How long an audio file says it is: libsndfile reads what is left of a cut one without error."""
 
+import io
 import re
 import struct
 from pathlib import Path
@@ -10,9 +11,9 @@ HEADER_BYTES = 1024
 UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000000), range(0xFFFFF000, 0x100000000))
 
 
-def announced_bytes(path: Path) -> int | None:
+def announced_bytes(path: Path | bytes) -> int | None:
     """Return the size that a file's header announces, if its format announces one."""
-    with path.open("rb") as stream:
+    with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as stream:
         header = stream.read(HEADER_BYTES)
     kind, form = header[:4], header[8:12]
     if kind == b"RIFF" and form == b"WAVE":

@@ -24,6 +24,7 @@ from aalbert.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 PLAN_NAME = "plan.json"
 LOCK_NAME = "lock"
+ARCHIVES_FOLDER = "archives"
 
 
 def available_cores() -> int:
@@ -83,6 +84,15 @@ def refuse_foreign_files(out: Path) -> None:
     """Raise when `out` has files that no `prepare` left there."""
     if not (out / WORK_FOLDER).is_dir() and not (out / MANIFEST_NAME).is_file():
         require_empty(out)
+
+
+def archive_cache(out: Path) -> Path:
+    """Return the folder inside `out` for indexes of archives, gone when the dataset is finished.
+
+    Raises `OutputInUseError` when `out` holds something that no `prepare` left there.
+    """
+    refuse_foreign_files(out)
+    return out / WORK_FOLDER / ARCHIVES_FOLDER
 
 
 def claim(out: Path, plan: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from aalbert.pipeline.archive import read_member
 from aalbert.pipeline.audio import Audio, UnusableAudioError, read_audio
 from aalbert.pipeline.corpus import Skip, Utterance
 from aalbert.pipeline.features import extract, minimum_samples
@@ -84,7 +85,7 @@ def read_samples(task: ShardTask, skipped: list[Skip]) -> Iterator[Sample]:
 def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
     """Decode one utterance and compute its features."""
     sample_rate = config.features[0].sample_rate
-    audio = read_audio(utterance.path, sample_rate, strict=config.strict_audio)
+    audio = read_audio(open_recording(utterance), sample_rate, strict=config.strict_audio)
     check_long_enough(audio, config)
     return Sample(
         key=utterance.key,
@@ -98,6 +99,13 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
         fields=utterance.fields,
         flags=audio.flags,
     )
+
+
+def open_recording(utterance: Utterance) -> Path | bytes:
+    """Return the file of a recording, or its bytes when it lies in an archive."""
+    if utterance.offset is None or utterance.index is None:
+        return utterance.path
+    return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)
 
 
 def check_long_enough(audio: Audio, config: PrepareConfig) -> None:
