@@ -1,4 +1,4 @@
-"""Random access to the members of a `.tar.gz`; nothing of it is ever written to disk."""
+"""Random access to the members of a `.tar.gz`; no member is ever written to disk."""
 
 import fcntl
 import gzip
