@@ -35,6 +35,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: `aalbert` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "aalbert"
+
+
 def require_empty(folder: Path) -> None:
     """Raise `OutputInUseError` when a folder to be written is a file or holds something."""
     if folder.is_file():

@@ -17,19 +17,35 @@ prepare_app = typer.Typer(help="Turn a corpus into shards of features.", no_args
 @prepare_app.command("librispeech")
 @prepare_command
 def prepare_librispeech(
-    directory: Annotated[Path, typer.Argument(help="The folder with train-clean-100/ and so on.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder with train-clean-100/ or train-clean-100.tar.gz and so on."
+        ),
+    ],
     subset: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this subset; give it again for more."),
     ] = None,
+    download: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="First fetch this subset's archive; give it again for more."
+        ),
+    ] = None,
 ) -> "Corpus":
     """Compute the features of LibriSpeech.
 
+    Audio in .tar.gz archives is read where it lies, nothing is unpacked. --download fetches
+    archives into the folder and, like --subset, says what is prepared.
+
     Example: aalbert prepare librispeech /corpora/LibriSpeech --out data/librispeech
     """
+    from aalbert.pipeline.download import download_subsets
     from aalbert.pipeline.librispeech import read_librispeech
 
-    return read_librispeech(directory, subset or ())
+    download_subsets(download or (), directory)
+    return read_librispeech(directory, [*(subset or ()), *(download or ())])
 
 
 @prepare_app.command("voxceleb1")

@@ -20,8 +20,8 @@ class Utterance:
     The key is unique and has no dots. `source` is the name under which the recording is
     remembered: its path below the corpus's root, wherever that lies. `path` is the file
     to open and `size` the bytes of the recording; with an `offset` the recording lies
-    there in the unpacked bytes of the archive `path`. `start` and `end`, in seconds, say
-    which part of the recording is meant.
+    there in the unpacked bytes of the archive `path`, whose seek index is the file `index`.
+    `start` and `end`, in seconds, say which part of the recording is meant.
     """
 
     key: str
@@ -30,10 +30,16 @@ class Utterance:
     path: Path
     size: int
     offset: int | None = None
+    index: Path | None = None
     start: float = 0.0
     end: float | None = None
     speaker: str | None = None
     fields: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """Where the recording lies, in words for the user."""
+        return str(self.path) if self.offset is None else f"{self.source} in {self.path}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Mapping
 
 from aalbert.errors import InputError
-from aalbert.shards.index import index_schema
+from aalbert.shards.index import row_schema
 from aalbert.shards.settings import SETTINGS_BY_KIND
 
 SPLIT_PATTERN = re.compile(r"\w[\w-]{0,79}", re.ASCII)
 # Folders that a dataset has beside those of its splits.
 TAKEN_SPLITS = frozenset({"index", "statistics", "trials"})
-TAKEN_FIELDS = frozenset(index_schema(dict.fromkeys(SETTINGS_BY_KIND, 1), ()).names)
+TAKEN_FIELDS = frozenset(row_schema(dict.fromkeys(SETTINGS_BY_KIND, 1), ()).names)
 
 
 def taken_fields(names: Iterable[str]) -> list[str]:

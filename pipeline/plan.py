@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any
 
 import xxhash
@@ -123,12 +124,12 @@ def check_keys(corpus: Corpus) -> None:
     for utterance in corpus.utterances:
         if not KEY_PATTERN.fullmatch(utterance.key):
             raise InputError(
-                f"{utterance.path} would have the key '{utterance.key}': a key has up to "
+                f"{utterance.place} would have the key '{utterance.key}': a key has up to "
                 f"{LONGEST_KEY} letters, digits, '-' and '_'; rename the file"
             )
         if other := paths.get(utterance.key):
             raise InputError(
-                f"two files have the key '{utterance.key}': {other.path} and {utterance.path}; "
+                f"two files have the key '{utterance.key}': {other.place} and {utterance.place}; "
                 "remove one of them"
             )
         paths[utterance.key] = utterance
@@ -167,6 +168,8 @@ def stored_bytes(utterance: Utterance, features: Sequence[FeatureSettings]) -> f
 
 def estimated_seconds(utterance: Utterance) -> float:
     """Return how long an utterance is: as it says, or as the size of its file suggests."""
-    rate = BYTES_PER_SECOND.get(utterance.path.suffix.lower(), COMPRESSED_BYTES_PER_SECOND)
+    # The suffix of the source: `path` may be an archive.
+    suffix = PurePosixPath(utterance.source).suffix.lower()
+    rate = BYTES_PER_SECOND.get(suffix, COMPRESSED_BYTES_PER_SECOND)
     end = max(1, utterance.size) / rate if utterance.end is None else utterance.end
     return max(1 / rate, end - utterance.start)

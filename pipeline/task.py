@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from aalbert.files import file_digest
+from aalbert.pipeline.archive import read_member
 from aalbert.pipeline.audio import UnusableAudioError, read_audio
 from aalbert.pipeline.conditioning import condition
 from aalbert.pipeline.corpus import Skip, Utterance
@@ -135,7 +136,7 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
     """Decode one utterance, condition its wave and compute its features."""
     sample_rate, wave_settings = config.features[0].sample_rate, config.features[0].wave
     audio = read_audio(
-        utterance.path,
+        open_recording(utterance),
         sample_rate,
         strict=config.strict_audio,
         span=(utterance.start, utterance.end),
@@ -154,6 +155,13 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
         fields=utterance.fields,
         flags=audio.flags + (("trimmed",) if len(wave) < len(audio.wave) else ()),
     )
+
+
+def open_recording(utterance: Utterance) -> Path | bytes:
+    """Return the file of a recording, or its bytes when it lies in an archive."""
+    if utterance.offset is None or utterance.index is None:
+        return utterance.path
+    return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)
 
 
 def check_long_enough(wave: NDArray[np.float32], config: PrepareConfig) -> None:

@@ -20,6 +20,12 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what tests cache out of the user's folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+
+
 @pytest.fixture(scope="session")
 def librispeech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic LibriSpeech, 24 + 6 utterances of half a second; read only."""

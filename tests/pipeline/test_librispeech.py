@@ -8,7 +8,10 @@ from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig, plan_fingerprint
 from aalbert.shards.settings import LogMelSettings
 
-EXPECTED = "the folder LibriSpeech that holds subsets such as train-clean-100/ and SPEAKERS.TXT"
+EXPECTED = (
+    "the folder LibriSpeech that holds subsets such as train-clean-100/ and SPEAKERS.TXT, "
+    "or archives such as train-clean-100.tar.gz"
+)
 
 
 @pytest.fixture
@@ -159,9 +162,10 @@ def test_voxceleb1_given_as_librispeech_is_answered_with_the_other_command(tmp_p
     )
 
 
-def test_archives_not_yet_unpacked_are_recognised(tmp_path: Path) -> None:
-    (tmp_path / "dev-clean.tar.gz").touch()
-    with pytest.raises(InputError, match="Did you mean to unpack dev-clean.tar.gz first"):
+def test_a_folder_above_that_of_the_archives_is_answered_with_theirs(tmp_path: Path) -> None:
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives/dev-clean.tar.gz").touch()
+    with pytest.raises(InputError, match=f"Did you mean {tmp_path}/archives"):
         read_librispeech(tmp_path)
 
 

@@ -18,14 +18,14 @@ def test_a_name_of_plain_letters_is_a_split(split: str) -> None:
     check_splits({split: "a.wav"})
 
 
-@pytest.mark.parametrize("split", [*SPLITS, "index", "Index", "trials"])
+@pytest.mark.parametrize("split", [*SPLITS, "index", "Index", "statistics", "trials"])
 def test_a_name_that_is_no_safe_folder_is_refused_with_where_it_is(split: str) -> None:
     with pytest.raises(InputError) as caught:
         check_splits({"train": "list.csv:2", split: "list.csv:7"})
     assert str(caught.value) == (
         f"list.csv:7 would be in the split '{split}': a split is the name of a folder of up to 80 "
         "letters (a-z, A-Z), digits, '_' and '-', does not begin with '-' and is none of index, "
-        "trials; rename it"
+        "statistics, trials; rename it"
     )
 
 

@@ -1,0 +1,201 @@
+"""Downloads the official archives of LibriSpeech: resumed, checked, finished or absent."""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+
+from aalbert.errors import InputError, IntegrityError, OutputInUseError, StorageError, require
+from aalbert.files import TEMPORARY_SUFFIX, sync_folder
+from aalbert.progress import progress_bar
+
+BASE_URL = "https://www.openslr.org/resources/12"
+# The SHA-256 digests of the archives, as torchaudio.datasets.LIBRISPEECH publishes them.
+SHA256 = {
+    "dev-clean": "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
+    "dev-other": "12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
+    "test-clean": "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
+    "test-other": "d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
+    "train-clean-100": "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
+    "train-clean-360": "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
+    "train-other-500": "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
+}
+CHUNK_BYTES = 2**20
+TIMEOUT_SECONDS = 60.0
+# The waits before another attempt; the count starts again whenever something has come.
+BACKOFF_SECONDS = (1.0, 4.0, 16.0, 60.0)
+CONNECTION_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+)
+# Answers that say "later", not "no".
+PASSING_STATUS = frozenset({408, 425, 429, *range(500, 600)})
+
+
+class CutOffError(ConnectionError):
+    """The connection ended before all bytes had come."""
+
+
+def download_subsets(subsets: Sequence[str], folder: Path) -> None:
+    """Fetch several archives; an unknown name is refused before the first one is fetched."""
+    for subset in subsets:
+        require_known(subset)
+    for subset in subsets:
+        download_subset(subset, folder)
+
+
+def require_known(subset: str) -> None:
+    """Raise `ConfigError` unless there is such a subset."""
+    require(
+        subset in SHA256,
+        f"LibriSpeech has no subset {subset}: choose from {', '.join(SHA256)}",
+    )
+
+
+def download_subset(subset: str, folder: Path, *, base_url: str = BASE_URL) -> Path:
+    """Fetch the archive of a subset into `folder` and return its path.
+
+    A partial download is continued, and an archive that is there already is kept. Raises
+    `ConfigError` for an unknown subset, `InputError` when the server cannot be reached or
+    refuses, `StorageError` when the archive would not fit, and `IntegrityError` when its
+    SHA-256 digest is not the published one.
+    """
+    require_known(subset)
+    require(not folder.is_file(), f"{folder} is a file: name the folder where archives are kept")
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{subset}.tar.gz"
+    if archive.is_file():
+        check_digest(archive, SHA256[subset], "delete it to download it again")
+        return archive
+    partial = archive.with_name(archive.name + TEMPORARY_SUFFIX)
+    with partial.open("ab") as stream:
+        lock(stream, partial)
+        fetch(f"{base_url}/{archive.name}", stream, partial)
+        stream.flush()
+        os.fsync(stream.fileno())
+        try:
+            check_digest(partial, SHA256[subset], "it was deleted, download it again")
+        except IntegrityError:
+            partial.unlink()
+            raise
+        partial.replace(archive)
+    sync_folder(folder)
+    return archive
+
+
+def lock(stream: BinaryIO, partial: Path) -> None:
+    """Keep others off a file for as long as it is open."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputInUseError(
+            f"{partial} is being downloaded by another process: wait for it"
+        ) from error
+
+
+def check_digest(path: Path, expected: str, way_out: str) -> None:
+    """Raise `IntegrityError` when the SHA-256 digest of a file is not the expected one."""
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        raise IntegrityError(
+            f"{path} is not the published archive: its SHA-256 digest is {found}, "
+            f"expected {expected}; {way_out}"
+        )
+
+
+def fetch(url: str, stream: BinaryIO, partial: Path) -> None:
+    """Download `url` to the end of `stream`, again and again while something comes."""
+    failures = 0
+    while True:
+        before = stream.tell()
+        try:
+            return fetch_rest(url, stream, partial)
+        except CONNECTION_ERRORS as error:
+            stream.flush()
+            failures = 1 if stream.tell() > before else failures + 1
+            if is_refusal(error) or failures > len(BACKOFF_SECONDS):
+                raise InputError(failed_message(url, error, stream.tell())) from error
+        time.sleep(BACKOFF_SECONDS[failures - 1])
+
+
+def is_refusal(error: Exception) -> bool:
+    """Say whether a server has said no, so that asking again would not help."""
+    return isinstance(error, urllib.error.HTTPError) and error.code not in PASSING_STATUS
+
+
+def failed_message(url: str, error: Exception, have: int) -> str:
+    """Say what could not be downloaded and why, and what another run will do."""
+    kept = f"; {have / 2**20:,.1f} MiB are kept, the same command goes on from there"
+    return f"{url} cannot be downloaded: {error}{kept if have else ''}"
+
+
+def fetch_rest(url: str, stream: BinaryIO, partial: Path) -> None:
+    """Append to `stream` what it lacks of `url`; `CutOffError` when not all of it came."""
+    headers = {"Range": f"bytes={stream.tell()}-"} if stream.tell() else {}
+    try:
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
+        )
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        # Nothing lies behind what is here: it is whole, or it is not this file at all.
+        if error.headers.get("Content-Range") != f"bytes */{stream.tell()}":
+            start_over(stream)
+            raise CutOffError("the partial file is not a part of it") from error
+        return
+    with response:
+        if not continues(response, stream.tell()):
+            start_over(stream)
+        total = stream.tell() + int(response.headers.get("Content-Length", 0))
+        require_space(partial, total - stream.tell())
+        copy(response, stream, total, partial.name)
+
+
+def start_over(stream: BinaryIO) -> None:
+    """Forget what has come so far."""
+    stream.seek(0)
+    stream.truncate()
+
+
+def continues(response: http.client.HTTPResponse, have: int) -> bool:
+    """Say whether a response begins where the partial file ends: not all servers know ranges."""
+    content_range = response.headers.get("Content-Range", "")
+    return response.status == HTTPStatus.PARTIAL_CONTENT and content_range.startswith(
+        f"bytes {have}-"
+    )
+
+
+def require_space(partial: Path, needed: int) -> None:
+    """Raise `StorageError` when what is still to come would not fit on the disk."""
+    free = shutil.disk_usage(partial.parent).free
+    if needed > free:
+        raise StorageError(
+            f"{partial} needs {needed / 2**20:,.0f} MiB more, {free / 2**20:,.0f} MiB are free: "
+            "make room, or choose another folder"
+        )
+
+
+def copy(response: http.client.HTTPResponse, stream: BinaryIO, total: int, name: str) -> None:
+    """Append a response to `stream`, which then has `total` bytes; else `CutOffError`."""
+    done = stream.tell() // 2**20
+    with progress_bar(f"download {name}", total=total // 2**20, unit="MiB", done=done) as bar:
+        while chunk := response.read(CHUNK_BYTES):
+            stream.write(chunk)
+            bar.update(stream.tell() // 2**20 - bar.n)
+    if stream.tell() < total:
+        raise CutOffError(f"the connection ended after {stream.tell()} of {total} bytes")
