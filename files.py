@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again: `aalbert` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "aalbert"
+    library = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or library) / "aalbert"
 
 
 def require_empty(folder: Path) -> None:

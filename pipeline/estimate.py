@@ -25,7 +25,7 @@ class Estimate:
     shards: int
     hours: float
     bytes: int
-    free_bytes: int | None
+    free_bytes: int
     seconds: float
     workers: int
     sampled_files: int
@@ -33,10 +33,9 @@ class Estimate:
 
     def describe(self) -> str:
         """Return the estimate in words."""
-        free = "unknown" if self.free_bytes is None else human_bytes(self.free_bytes)
         return (
             f"{self.files:,} files, about {self.hours:,.2f} hours, into {self.shards:,} shards of "
-            f"{human_bytes(self.bytes)} in all; {free} free\n"
+            f"{human_bytes(self.bytes)} in all; {human_bytes(self.free_bytes)} free\n"
             f"about {duration(self.seconds)} with {self.workers} workers, judging by "
             f"{self.sampled_files} files tried out ({self.unusable_files} of them unusable); "
             "nothing was written"

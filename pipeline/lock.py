@@ -1,4 +1,4 @@
-"""One `prepare` at a time in an output folder."""
+"""One `prepare` at a time in an output folder, or several that share it."""
 
 import fcntl
 import json
@@ -12,25 +12,27 @@ from aalbert.errors import OutputInUseError
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; `OutputInUseError` names the process that already does.
+def hold(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file at `path`, alone or with others that share it.
 
-    The system releases the lock when its holder ends, however it ends, so a stale file
-    stops nobody.
+    `OutputInUseError` names the process that is in the way. The system releases the lock
+    when its holder ends, however it ends, so a stale file stops nobody.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputInUseError(
-                f"{path.parent.parent} is being prepared by {holder(path)}: wait for it, "
-                "or choose another --out"
-            ) from error
+            raise OutputInUseError(in_use_message(path.parent.parent, holder(path))) from error
         stream.truncate(0)
         json.dump({"pid": os.getpid(), "host": platform.node()}, stream)
         stream.flush()
         yield
+
+
+def in_use_message(place: Path | str, process: str) -> str:
+    """Say who is at work in an output folder or URL."""
+    return f"{place} is being prepared by {process}: wait for it, or choose another --out"
 
 
 def holder(path: Path) -> str:

@@ -1,49 +1,71 @@
-"""Where `prepare` puts its files: a folder, or anything that fsspec reaches."""
+"""Where `prepare` puts its files: a local folder, or a folder at any fsspec URL.
 
+Paths are relative to it, with `/`. A file under its final name is whole.
+"""
+
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from aalbert.errors import OutputInUseError
-from aalbert.files import TEMPORARY_SUFFIX
+import fsspec
+import xxhash
+
+from aalbert.errors import ConfigError, OutputInUseError, require
+from aalbert.files import TEMPORARY_SUFFIX, cache_folder
 from aalbert.pipeline.lock import hold
+from aalbert.pipeline.store import Store, is_lasting, without_password
+from aalbert.pipeline.store_lock import hold_in_store
+
+LOCAL_PROTOCOLS = ("file", "local")
+# The extras of this package that bring the backend of a protocol.
+EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 
 class Output(Protocol):
-    """A place for the files of a dataset; it travels to workers, so it holds no open files."""
+    """A folder to be filled, by this process and by workers that get it pickled."""
 
     @property
     def name(self) -> str:
-        """What the user called it, for messages."""
+        """What the user typed, for messages; without a password."""
 
     def has(self, path: str) -> bool:
         """Say whether there is a finished file, or a folder, of that name."""
 
     def sizes(self) -> dict[str, int]:
-        """Return the size in bytes of every finished file, by its path below the output."""
+        """Return the bytes of every finished file, by path in order; the lock is among them."""
 
     def fetch(self, path: str) -> Path:
-        """Return a local file with the content of `path`, to be read."""
+        """Return a local file to read: the file itself, or a copy whose size was checked."""
 
     def build(self, path: str) -> AbstractContextManager[Path]:
-        """Give a local path to write; the file is published when the block ends."""
+        """Yield a local path to be written, finished or absent, and publish it afterwards.
+
+        Nothing is published when the block raises.
+        """
 
     def remove(self, path: str) -> None:
-        """Remove a file or a folder, if it is there."""
+        """Remove a file or a whole folder; one that is missing is fine."""
 
-    def free_bytes(self) -> int | None:
-        """Return the free space, if it is known."""
+    def free_bytes(self) -> int:
+        """Return the free space of the disk that files are built on."""
+
+    def needed_bytes(self, files: Sequence[int], at_once: int) -> int:
+        """Return how much of that space files of these sizes take, so many built at a time."""
 
     def hold(self, lock: str, shared: bool = False) -> AbstractContextManager[None]:
-        """Hold a lock; `OutputInUseError` names who else does."""
+        """Hold the lock of that name alone, or with others that share it.
+
+        Raises `OutputInUseError`, which names process and host, when somebody is in the way.
+        """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LocalOutput:
-    """A folder of this machine or of a shared file system."""
+    """A folder of this machine, in which files are built under temporary names."""
 
     folder: Path
 
@@ -57,11 +79,12 @@ class LocalOutput:
         return (self.folder / path).exists()
 
     def sizes(self) -> dict[str, int]:
-        """Return the size in bytes of every finished file."""
+        """Return the bytes of every finished file, by path in order."""
+        files = [path for path in sorted(self.folder.rglob("*")) if is_lasting(path.name)]
         return {
             path.relative_to(self.folder).as_posix(): path.stat().st_size
-            for path in self.folder.rglob("*")
-            if path.is_file() and path.suffix != TEMPORARY_SUFFIX
+            for path in files
+            if path.is_file()
         }
 
     def fetch(self, path: str) -> Path:
@@ -70,29 +93,149 @@ class LocalOutput:
 
     @contextmanager
     def build(self, path: str) -> Iterator[Path]:
-        """Give the final path: who writes there writes finished or absent."""
-        yield self.folder / path
+        """Yield the final path, in a folder that exists."""
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield target
 
     def remove(self, path: str) -> None:
-        """Remove a file or a folder, if it is there."""
-        if (self.folder / path).is_dir():
-            shutil.rmtree(self.folder / path)
-        else:
-            (self.folder / path).unlink(missing_ok=True)
+        """Remove a file or a whole folder; one that is missing is fine."""
+        remove_local(self.folder / path)
 
     def free_bytes(self) -> int:
-        """Return the free space of the file system."""
-        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        return shutil.disk_usage(existing).free
+        """Return the free space where the folder is, or will be."""
+        return free_bytes_at(self.folder)
+
+    def needed_bytes(self, files: Sequence[int], at_once: int) -> int:
+        """Return the size of all files: they stay."""
+        return sum(files)
 
     def hold(self, lock: str, shared: bool = False) -> AbstractContextManager[None]:
-        """Hold a lock file of the folder."""
-        return hold(self.folder / lock)
+        """Hold a lock file below the folder, alone or with others that share it."""
+        return hold(self.folder / lock, shared)
 
 
-def open_output(out: str) -> Output:
-    """Return the output that a path or URL means."""
-    folder = Path(out)
-    if folder.is_file():
-        raise OutputInUseError(f"{folder} is a file: choose another --out")
-    return LocalOutput(folder=folder)
+@dataclass(frozen=True)
+class RemoteOutput:
+    """A folder at an fsspec URL; files are built in a local staging folder and then put.
+
+    The staging folder holds what is being built, and copies of what was read. It serves
+    one output, and nothing in it is ever taken for finished.
+    """
+
+    url: str = field(repr=False)  # may hold a password
+    staging: Path
+
+    @property
+    def store(self) -> Store:
+        """The remote folder."""
+        return Store(self.url)
+
+    @property
+    def name(self) -> str:
+        """The URL without its password."""
+        return self.store.name
+
+    def has(self, path: str) -> bool:
+        """Say whether there is a finished file, or a folder, of that name."""
+        return self.store.has(path)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every finished file, by path in order."""
+        return self.store.sizes()
+
+    def fetch(self, path: str) -> Path:
+        """Return a fresh copy in the staging folder."""
+        local = self.staging / path
+        # Two processes may fetch the same file.
+        temporary = local.with_name(f"{local.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+        local.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.store.get(path, temporary)
+            temporary.replace(local)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return local
+
+    @contextmanager
+    def build(self, path: str) -> Iterator[Path]:
+        """Yield a path in the staging folder, and put what was written there into the store."""
+        local = self.staging / path
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.unlink(missing_ok=True)
+        try:
+            yield local
+            self.store.put(local, path)
+        finally:
+            local.unlink(missing_ok=True)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a whole folder, and its copies."""
+        self.store.remove(path)
+        remove_local(self.staging / path)
+
+    def free_bytes(self) -> int:
+        """Return the free space of the staging folder: nobody knows that of a store."""
+        return free_bytes_at(self.staging)
+
+    def needed_bytes(self, files: Sequence[int], at_once: int) -> int:
+        """Return the size of the largest files built at a time: each goes when it is put."""
+        return sum(sorted(files, reverse=True)[:at_once])
+
+    def hold(self, lock: str, shared: bool = False) -> AbstractContextManager[None]:
+        """Hold a lock in the store, alone or with others that share it."""
+        return hold_in_store(self.store, lock, shared)
+
+
+def open_output(out: str, staging: Path | None = None) -> Output:
+    """Return the output that a user named: a path, or an fsspec URL.
+
+    `staging` is where files of a remote output are built: by default a folder of its
+    own in the user's cache. Nothing is connected yet. Raises `ConfigError` when there
+    is no backend for the URL.
+    """
+    protocol, separator, rest = out.partition("://")
+    if not separator:
+        if Path(out).is_file():
+            raise OutputInUseError(f"{out} is a file: choose another --out")
+        return LocalOutput(Path(out))
+    if protocol in LOCAL_PROTOCOLS:
+        return LocalOutput(Path(fsspec.core.url_to_fs(out)[1]))
+    require_backend(out, protocol)
+    require(bool(rest.strip("/")) or protocol == "memory", f"{out} names no bucket or host")
+    url = out.rstrip("/") if rest.strip("/") else out
+    return RemoteOutput(url, staging or default_staging(url))
+
+
+def require_backend(out: str, protocol: str) -> None:
+    """Raise `ConfigError` when fsspec knows no such protocol, or needs a package for it."""
+    place = without_password(out)
+    require("::" not in out, f"{place} is a chain of URLs, which cannot be written: give one URL")
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ValueError as error:
+        raise ConfigError(f"{place}: fsspec knows no '{protocol}://', try s3://") from error
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        way_out = f"pip install 'aalbert[{extra}]'" if extra else str(error)
+        raise ConfigError(f"{place} needs a package that is not installed: {way_out}") from error
+
+
+def default_staging(url: str) -> Path:
+    """Return the folder in the user's cache where the files of a URL are built."""
+    return cache_folder() / "staging" / xxhash.xxh3_64_hexdigest(url.encode("utf-8"))
+
+
+def remove_local(path: Path) -> None:
+    """Remove a file or a whole folder; one that is missing is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def free_bytes_at(folder: Path) -> int:
+    """Return the free space of the disk a folder is on, or will be on."""
+    absolute = folder.absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if path.exists())
+    return shutil.disk_usage(existing).free

@@ -146,7 +146,8 @@ def compute(
     mine = part.choose(tasks)
     present = output.sizes().keys()
     left = [task for task in mine if fragment_name(task.name) not in present]
-    require_space(sum(task.stored_bytes for task in left), output.free_bytes(), output.name)
+    needed = output.needed_bytes([task.stored_bytes for task in left], engine.workers)
+    require_space(needed, output.free_bytes(), output.name)
     files = sum(len(task.utterances) for task in mine)
     done = files - sum(len(task.utterances) for task in left)
     with (

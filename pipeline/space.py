@@ -1,23 +1,25 @@
-"""Room for what is about to be written."""
+"""Room on a disk: enough or not, in words."""
 
 from aalbert.errors import StorageError
 
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def human_bytes(size: float) -> str:
-    """Return a size in the unit in which it has one to four digits before the point."""
-    for unit in UNITS[:-1]:
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} {UNITS[-1]}"
-
-
-def require_space(needed: int, free: int | None, place: str) -> None:
-    """Raise `StorageError` when less than the needed bytes are free; None means not known."""
-    if free is not None and needed > free:
+def require_space(needed: int, free: int, place: str) -> None:
+    """Raise `StorageError` when `needed` bytes do not fit into the `free` bytes of a place."""
+    if needed > free:
         raise StorageError(
-            f"{place} needs about {human_bytes(needed)}, {human_bytes(free)} are free there: "
-            "make room, choose another --out, or prepare fewer features"
+            f"needs about {human_bytes(needed)}, {human_bytes(free)} free in {place}: "
+            "make room there, or choose another --out"
         )
+
+
+def human_bytes(count: int) -> str:
+    """Return a number of bytes in the largest unit of which there is at least one."""
+    size = float(count)
+    for unit in UNITS[:-1]:
+        # What would be printed as 1024.0 is one of the next unit.
+        if size < 1023.95:
+            return f"{count:,} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} {UNITS[-1]}"

@@ -1,0 +1,263 @@
+"""A remote folder behind fsspec: every call is tried again, and told in one line if it fails."""
+
+import errno
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import xxhash
+
+from aalbert.errors import StorageError
+from aalbert.files import TEMPORARY_SUFFIX, file_digest
+
+T = TypeVar("T")
+
+# Seconds before the second, third and fourth try. A backend's own quick retries come on top.
+RETRY_WAITS_S = (1.0, 4.0, 16.0)
+# What these say will be the same a minute later.
+PERMANENT_ERRORS = (PermissionError, FileNotFoundError, NotImplementedError, ValueError)
+# Faults of the local disk that a download meets; the command line has words for them.
+LOCAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+# Stores where an object that is put appears complete or not at all. There a rename
+# would be a copy; elsewhere a file that is being written can be seen.
+ATOMIC_PROTOCOLS = {"s3", "s3a"}
+READ_BACK_BLOCK_BYTES = 2**23
+PASSWORD_PATTERN = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder at an fsspec URL; paths are relative to it.
+
+    It holds no connection, so it can be pickled. What a backend needs to connect
+    (credentials, an endpoint) comes from fsspec's configuration and the backend's own,
+    such as `FSSPEC_S3_ENDPOINT_URL` and `AWS_PROFILE`. All methods raise `StorageError`
+    when the store cannot be used, after several tries where another try may help.
+    """
+
+    url: str = field(repr=False)  # may hold a password
+
+    @property
+    def name(self) -> str:
+        """The URL without its password."""
+        return without_password(self.url)
+
+    def has(self, path: str) -> bool:
+        """Say whether there is a file, or a folder, of that name."""
+
+        def ask() -> bool:
+            filesystem, target = self.locate(path)
+            return filesystem.info(target) is not None
+
+        return bool(self.answer(ask, path))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file below, by relative path, without temporary ones."""
+
+        def ask() -> dict[str, int]:
+            filesystem, root = self.locate("")
+            found = filesystem.find(root, detail=True).items()
+            # On S3 somebody may have made empty objects `NAME/` that stand for folders.
+            return {
+                name.removeprefix(root): int(info["size"])
+                for name, info in found
+                if name.startswith(root) and not name.endswith("/")
+            }
+
+        sizes = self.answer(ask, "") or {}
+        return {path: sizes[path] for path in sorted(sizes) if is_lasting(path)}
+
+    def files_in(self, folder: str) -> list[str]:
+        """Return the paths of what lies right in a folder."""
+
+        def ask() -> list[str]:
+            filesystem, target = self.locate(folder)
+            return [name.rsplit("/", 1)[1] for name in filesystem.ls(target, detail=False)]
+
+        return [f"{folder}/{name}" for name in sorted(self.answer(ask, folder) or [])]
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a small file, None when it is missing."""
+
+        def ask() -> bytes | None:
+            filesystem, target = self.locate(path)
+            return bytes(filesystem.cat_file(target))
+
+        return self.answer(ask, path)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a small file, over another if there is one."""
+        self.call(lambda: self.pipe(path, content, "overwrite"), path)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a small file unless there is one: False.
+
+        On S3 this is one conditional request (`If-None-Match`), of which one wins.
+        """
+
+        def ask() -> bool:
+            try:
+                self.pipe(path, content, "create")
+            except OSError:
+                # Not every S3 store says that it was this condition which failed.
+                if self.has(path):
+                    return False
+                raise
+            return True
+
+        return self.call(ask, path)
+
+    def put(self, local: Path, path: str) -> None:
+        """Copy a local file into the store, whole or not at all under its final name.
+
+        It is read back from the store and hashed, which costs a download of its size:
+        no other proof is common to all stores, or to all settings of S3.
+        """
+        size, digest = local.stat().st_size, file_digest(local)
+        self.call(lambda: self.upload(local, path, size, digest), path)
+
+    def get(self, path: str, local: Path) -> None:
+        """Copy a file of the store to a local path and check its size."""
+
+        def ask() -> None:
+            filesystem, source = self.locate(path)
+            filesystem.get_file(source, str(local))
+            check_size(local.stat().st_size, filesystem.info(source)["size"])
+
+        self.call(ask, path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a whole folder; one that is missing is fine."""
+
+        def ask() -> None:
+            filesystem, target = self.locate(path)
+            filesystem.rm(target, recursive=True)
+
+        self.answer(ask, path)
+
+    def locate(self, path: str) -> tuple[Any, str]:
+        """Return the filesystem, which fsspec keeps for reuse, and the full path there."""
+        filesystem, root = fsspec.core.url_to_fs(self.url)
+        # Other processes write here too: listings of a moment ago say nothing.
+        filesystem.invalidate_cache()
+        return filesystem, f"{root}/{path}"
+
+    def pipe(self, path: str, content: bytes, mode: str) -> None:
+        """Write a small file once."""
+        filesystem, target = self.locate(path)
+        make_parent(filesystem, target)
+        filesystem.pipe_file(target, content, mode=mode)
+
+    def upload(self, local: Path, path: str, size: int, digest: str) -> None:
+        """Put a file once: under its name where that is atomic, else beside it and then moved."""
+        filesystem, target = self.locate(path)
+        place = target if is_atomic(filesystem) else target + TEMPORARY_SUFFIX
+        make_parent(filesystem, target)
+        filesystem.put_file(str(local), place)
+        try:
+            check_size(filesystem.info(place)["size"], size)
+            check_digest(filesystem, place, digest)
+        except Exception:
+            filesystem.rm_file(place)
+            raise
+        if place != target:
+            filesystem.mv(place, target)
+
+    def answer(self, action: Callable[[], T], path: str) -> T | None:
+        """Call the store about something that may be missing: None."""
+
+        def ask() -> T | None:
+            try:
+                return action()
+            except FileNotFoundError:
+                return None
+
+        return self.call(ask, path)
+
+    def call(self, action: Callable[[], T], path: str) -> T:
+        """Call the store, again after a while if need be, and turn what it raises into words."""
+        waits_s = iter(RETRY_WAITS_S)
+        while True:
+            try:
+                return action()
+            # Each backend has exceptions of its own, and no base is common to them.
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in LOCAL_ERRNOS:
+                    raise
+                wait_s = None if is_permanent(error) else next(waits_s, None)
+                if wait_s is None:
+                    url = f"{self.name}/{path}".rstrip("/")
+                    raise StorageError(f"{url}: {without_password(explain(error))}") from error
+            time.sleep(wait_s)
+
+
+def is_atomic(filesystem: Any) -> bool:
+    """Say whether a file that is put appears complete or not at all."""
+    protocols = filesystem.protocol
+    return not ATOMIC_PROTOCOLS.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
+
+
+def is_lasting(path: str) -> bool:
+    """Say whether a file is none that is still being written."""
+    return not path.endswith(TEMPORARY_SUFFIX)
+
+
+def make_parent(filesystem: Any, target: str) -> None:
+    """Make the folder of a file where folders exist; on S3 that would make a bucket."""
+    if not is_atomic(filesystem):
+        filesystem.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+
+
+def check_size(found: int, expected: int) -> None:
+    """Raise `OSError` when a copy has another size."""
+    if found != expected:
+        raise OSError(errno.EIO, f"the copy has {found:,} of {expected:,} bytes")
+
+
+def check_digest(filesystem: Any, place: str, digest: str) -> None:
+    """Raise `OSError` when a file of the store, read back, has another hash."""
+    with filesystem.open(place, "rb", block_size=READ_BACK_BLOCK_BYTES) as stream:
+        found = hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()
+    if found != digest:
+        raise OSError(errno.EIO, f"what arrived has the hash {found} instead of {digest}")
+
+
+def is_permanent(error: Exception) -> bool:
+    """Say whether another try would end the same way."""
+    return isinstance(error, PERMANENT_ERRORS) or lacks_credentials(error)
+
+
+def lacks_credentials(error: Exception) -> bool:
+    """Recognise `NoCredentialsError` and its like, which each backend defines for itself."""
+    return type(error).__name__.endswith("CredentialsError")
+
+
+def explain(error: Exception) -> str:
+    """Return the cause of a failure and the way out, on one line."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    cause = " ".join(words.split()).rstrip(".") or type(error).__name__
+    if lacks_credentials(error):
+        return (
+            f"{cause}: set those that its fsspec backend reads "
+            "(S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        )
+    if isinstance(error, PermissionError):
+        return f"{cause}: check the credentials and what they allow"
+    if isinstance(error, FileNotFoundError):
+        return f"{cause}: check the URL, and that its bucket exists"
+    if isinstance(error, PERMANENT_ERRORS):
+        return f"{cause}: choose another --out"
+    return (
+        f"{cause} (tried {len(RETRY_WAITS_S) + 1} times): run the same command again later, "
+        "what is finished is kept"
+    )
+
+
+def without_password(text: str) -> str:
+    """Hide the password of every URL in a text."""
+    return PASSWORD_PATTERN.sub(r"\1:***@", text)

@@ -1,0 +1,151 @@
+"""A lock in a remote store: an object that names its holder and is refreshed while it works.
+
+The lock `NAME` is the object `NAME.json`; whoever shares it has `NAME.TOKEN.json`
+instead. Each holds pid, host and the time (seconds since 1970, by the holder's clock)
+of the last heartbeat. A holder whose process is gone from this host, or whose heartbeat
+is old, is dead and its object is removed.
+
+On S3 one of two that want the lock in the same instant gets it, since its object is
+created by a conditional request; elsewhere, and when two take over from a dead holder
+in the same instant, both may go on. They write the same bytes.
+"""
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+
+from aalbert.errors import OutputInUseError, StorageError
+from aalbert.pipeline.lock import in_use_message
+from aalbert.pipeline.store import Store
+
+HEARTBEAT_S = 30.0
+DEAD_AFTER_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a lock; the token tells two holds of one process apart."""
+
+    pid: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=platform.node)
+    time: float = field(default_factory=time.time)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def encode(self) -> bytes:
+        """Return the content of the lock's object."""
+        return json.dumps(asdict(self)).encode()
+
+    def is_alive(self) -> bool:
+        """Say whether it may still be at work."""
+        if time.time() - self.time > DEAD_AFTER_S:
+            return False
+        return self.host != platform.node() or process_exists(self.pid)
+
+
+@contextmanager
+def hold_in_store(store: Store, lock: str, shared: bool) -> Iterator[None]:
+    """Hold a lock alone, or with others that share it.
+
+    Raises `OutputInUseError` that names the process in the way.
+    """
+    holder = Holder()
+    path = f"{lock}.{holder.token}.json" if shared else f"{lock}.json"
+    acquire(store, lock, path, holder)
+    try:
+        # Whoever came in the same instant under another name sees this holder, or is seen.
+        refuse_others(store, lock, path, holder)
+        with heartbeat(store, path, holder):
+            yield
+    finally:
+        release(store, path, holder)
+
+
+def acquire(store: Store, lock: str, path: str, holder: Holder) -> None:
+    """Create the object, unless somebody else is there."""
+    refuse_others(store, lock, path, holder)
+    # A request whose response was lost is sent again, and then meets its own object.
+    while not store.create(path, holder.encode()) and not is_held_by(store, path, holder):
+        refuse_others(store, lock, path, holder)
+
+
+def refuse_others(store: Store, lock: str, path: str, holder: Holder) -> None:
+    """Raise when somebody holds what this holder wants; remove what the dead left behind."""
+    exclusive = f"{lock}.json"
+    for other_path in store.files_in(lock.rpartition("/")[0]):
+        if not (other_path.startswith(f"{lock}.") and other_path.endswith(".json")):
+            continue
+        other = read_holder(store, other_path)
+        if other is None or other.token == holder.token:
+            continue
+        if not other.is_alive():
+            store.remove(other_path)
+        elif exclusive in (path, other_path):
+            process = f"process {other.pid} on {other.host}"
+            raise OutputInUseError(in_use_message(store.name, process))
+
+
+def read_holder(store: Store, path: str) -> Holder | None:
+    """Return who an object names, None when it has gone."""
+    content = store.read(path)
+    if content is None:
+        return None
+    try:
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise OutputInUseError(
+            f"{store.name}/{path} is not a lock of 'prepare': delete it, or choose another --out"
+        ) from error
+
+
+def is_held_by(store: Store, path: str, holder: Holder) -> bool:
+    """Say whether an object is there and names this holder."""
+    found = read_holder(store, path)
+    return found is not None and found.token == holder.token
+
+
+def release(store: Store, path: str, holder: Holder) -> None:
+    """Remove the object, unless it has gone or somebody took it over."""
+    if is_held_by(store, path, holder):
+        store.remove(path)
+
+
+@contextmanager
+def heartbeat(store: Store, path: str, holder: Holder) -> Iterator[None]:
+    """Refresh the object from a thread while the block runs."""
+    ended = threading.Event()
+    thread = threading.Thread(target=beat, args=(store, path, holder, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def beat(store: Store, path: str, holder: Holder, ended: threading.Event) -> None:
+    """Write the time into the object until the end, or until it is no longer this holder's."""
+    while not ended.wait(HEARTBEAT_S):
+        try:
+            if not is_held_by(store, path, holder):
+                return
+            store.write(path, replace(holder, time=time.time()).encode())
+        except StorageError:
+            # The next beat tries again; a lasting failure ends the uploads, which report it.
+            continue
+
+
+def process_exists(pid: int) -> bool:
+    """Say whether a process of this host exists, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
