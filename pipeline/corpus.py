@@ -8,7 +8,12 @@ from pathlib import Path
 
 from aalbert.errors import InputError
 
-AUDIO_SUFFIXES = frozenset({".flac", ".wav", ".ogg", ".opus", ".mp3", ".sph", ".m4a", ".aiff"})
+DECODED_SUFFIXES = frozenset(
+    {".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".au", ".caf", ".w64", ".rf64"}
+    | {".aiff", ".aif", ".aifc"}
+)
+# Files that cannot be decoded are found all the same, to be named and not overlooked.
+AUDIO_SUFFIXES = DECODED_SUFFIXES | {".m4a", ".aac", ".wma", ".amr", ".g722", ".webm"}
 # macOS writes one of these beside every file on a foreign disk; they are never audio.
 APPLE_DOUBLE_PREFIX = "._"
 

@@ -1,0 +1,103 @@
+"""`aalbert prepare --out s3://...` against a local S3 server."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aalbert.errors import OutputInUseError, StorageError
+from aalbert.pipeline.corpus import Corpus
+from aalbert.pipeline.job import Part
+from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.output import RemoteOutput
+from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare import PrepareLimits, finalize, prepare, prepare_part
+from aalbert.pipeline.store import Store
+from tests.trees import tree
+
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning")
+
+
+@pytest.fixture
+def corpus(librispeech_folder: Path) -> Corpus:
+    return read_librispeech(librispeech_folder)
+
+
+def objects(client: Any) -> dict[str, bytes]:
+    """Every object below `data/` of the bucket, read by another client than ours."""
+    listed = client.list_objects_v2(Bucket="bucket", Prefix="data/").get("Contents", [])
+    return {
+        item["Key"].removeprefix("data/"): client.get_object(Bucket="bucket", Key=item["Key"])[
+            "Body"
+        ].read()
+        for item in listed
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bucket_gets_the_bytes_of_a_folder(
+    s3: str,
+    s3_client: Any,
+    corpus: Corpus,
+    prepared: Path,
+    small_config: PrepareConfig,
+    workers: int,
+) -> None:
+    limits = PrepareLimits(engine=LocalEngine(workers=workers))
+    manifest = prepare(corpus, f"{s3}/data", small_config, limits)
+    assert manifest.utterances == len(corpus.utterances)
+    assert objects(s3_client) == tree(prepared)
+    before = s3_client.list_objects_v2(Bucket="bucket")["Contents"]
+    assert prepare(corpus, f"{s3}/data", small_config, limits) == manifest
+    assert s3_client.list_objects_v2(Bucket="bucket")["Contents"] == before
+
+
+def test_a_run_whose_uploads_failed_is_continued(
+    s3: str,
+    s3_client: Any,
+    corpus: Corpus,
+    prepared: Path,
+    small_config: PrepareConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upload, uploads = Store.upload, []
+
+    def failing(self: Store, local: Path, path: str, size: int, digest: str) -> None:
+        uploads.append(path)
+        if len(uploads) > 9:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        upload(self, local, path, size, digest)
+
+    monkeypatch.setattr("aalbert.pipeline.store.RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(Store, "upload", failing)
+    limits = PrepareLimits(engine=LocalEngine(workers=1))
+    with pytest.raises(StorageError, match="Connection reset by peer .tried 3 times"):
+        prepare(corpus, f"{s3}/data", small_config, limits)
+    left = objects(s3_client)
+    assert all(left[path] == data for path, data in tree(prepared).items() if path in left)
+    assert "manifest.json" not in left
+    monkeypatch.setattr(Store, "upload", upload)
+    prepare(corpus, f"{s3}/data", small_config, limits)
+    assert objects(s3_client) == tree(prepared)
+
+
+def test_parts_meet_in_a_bucket(
+    s3: str, s3_client: Any, corpus: Corpus, prepared: Path, small_config: PrepareConfig
+) -> None:
+    for number in (2, 1):
+        part = Part(number=number, count=2)
+        prepare_part(corpus, f"{s3}/data", small_config, LocalEngine(workers=1), part)
+    finalize(f"{s3}/data", max_skipped=0.001)
+    assert objects(s3_client) == tree(prepared)
+
+
+def test_a_second_prepare_of_a_bucket_is_refused(
+    s3: str, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    output = RemoteOutput(f"{s3}/data", tmp_path / "staging")
+    with (
+        output.hold(".prepare/lock"),
+        pytest.raises(OutputInUseError, match="is being prepared by process"),
+    ):
+        prepare(corpus, f"{s3}/data", small_config)
