@@ -4,8 +4,10 @@ import pickle
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -18,6 +20,7 @@ from aalbert.pipeline.output import LocalOutput, Output, RemoteOutput, open_outp
 from aalbert.shards.writer import Sample, write_shard
 
 Opener = Callable[[], Output]
+SHARD = "train/000000.tar"
 
 
 @pytest.fixture(params=["folder", "file", "memory", "s3"])
@@ -32,6 +35,11 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     yield lambda: open_output(place, tmp_path / "staging")
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def remote(s3: str, tmp_path: Path) -> Output:
+    return open_output(f"{s3}/out", tmp_path / "staging")
 
 
 def build(output: Output, path: str, text: str = "content\n") -> None:
@@ -88,6 +96,38 @@ def test_a_stale_file_in_staging_is_never_taken_for_what_was_built(tmp_path: Pat
     with pytest.raises(FileNotFoundError), output.build("manifest.json"):
         pass
     assert output.sizes() == {}
+
+
+def test_what_others_write_is_seen_after_a_listing(remote: Output, s3_client: Any) -> None:
+    build(remote, SHARD)
+    assert remote.sizes() == {SHARD: 8}
+    s3_client.put_object(Bucket="bucket", Key="out/train/000001.tar", Body=b"x")
+    assert remote.has("train/000001.tar")
+    s3_client.delete_object(Bucket="bucket", Key=f"out/{SHARD}")
+    assert not remote.has(SHARD)
+    assert remote.sizes() == {"train/000001.tar": 1}
+
+
+def test_empty_objects_that_stand_for_folders_are_no_files(remote: Output, s3_client: Any) -> None:
+    for key in ("out/", "out/train/", "out/train/000000.tar", "outside"):
+        s3_client.put_object(Bucket="bucket", Key=key, Body=b"" if key.endswith("/") else b"x")
+    assert remote.sizes() == {SHARD: 1}
+
+
+BUILD = """
+import pickle, sys
+with pickle.load(sys.stdin.buffer).build("train/000000.tar") as local:
+    local.write_bytes(b"shard")
+"""
+
+
+def test_a_new_process_finds_the_server_in_its_environment(remote: Output) -> None:
+    # fsspec reads such variables when it is imported.
+    environment = {**os.environ, "FSSPEC_S3_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL_S3"]}
+    del environment["AWS_ENDPOINT_URL_S3"]
+    command = [sys.executable, "-W", "error", "-c", BUILD]
+    subprocess.run(command, input=pickle.dumps(remote), env=environment, check=True)
+    assert remote.sizes() == {SHARD: 5}
 
 
 def test_files_and_whole_folders_are_removed(opener: Opener) -> None:
