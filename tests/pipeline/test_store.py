@@ -70,7 +70,8 @@ class Forward(BaseHTTPRequestHandler):
     def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response_only(status)
         kept = {name.lower(): value for name, value in headers}
-        kept.pop("connection", None)
+        # No connection, and no thread of this server, outlives its request.
+        kept["connection"] = "close"
         for name, value in {"content-length": str(len(content)), **kept}.items():
             self.send_header(name, value)
         self.end_headers()
