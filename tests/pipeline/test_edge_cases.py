@@ -11,8 +11,6 @@ from aalbert.shards import Dataset
 
 KINDS = ("logmel", "fbank", "mfcc", "linear")
 ALL_FEATURES = [word for kind in KINDS for word in ("--feature", kind)]
-    word for kind in ("logmel", "fbank", "mfcc", "linear") for word in ("--feature", kind)
-]
 # Source -> what its reason begins with.
 SKIPPED = {
     "riff_bad_header.wav": "cannot be decoded",
