@@ -15,10 +15,10 @@ demo: .venv/.runtime ## synthesise two corpora and run the whole path on them (u
 	$(BIN)/aalbert demo --out demo
 
 test: .venv/.dev ## run the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu"
 
 test-slow: .venv/.dev ## run all tests, the slow ones too
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n auto -m "not gpu"
 
 check: .venv/.dev ## check format, lint, types and imports
 	$(BIN)/ruff format --check .

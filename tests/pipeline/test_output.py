@@ -2,7 +2,6 @@ import errno
 import os
 import pickle
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -232,24 +231,6 @@ def test_a_missing_backend_is_named_with_the_extra_that_brings_it(
     )
     with pytest.raises(ConfigError, match="not installed: Install something to access sftp"):
         open_output("sftp://host/data")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB, where this user may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if os.geteuid() != 0 or mount is None:
-        pytest.skip("mounting a small disk needs root")
-    command = [mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    tried = subprocess.run(command, capture_output=True, text=True)
-    if tried.returncode != 0:
-        pytest.skip(f"mounting is not allowed here: {tried.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def write_features(path: Path, shard: int) -> None:
