@@ -32,6 +32,8 @@ SILENT_LEVEL = 1e-4
 # header that claims more asks for memory that there is not.
 FLAC_SAMPLES_PER_BYTE = 8 * 65_535 // 11
 INT16_UNIT = np.float32(1 / 32_768)
+# Tables of parts round their times: an end so little past the recording's means its end.
+SPAN_SLACK_S = 0.05
 # Without a header that counts them, the samples of an MP3 are estimated to within two frames.
 MP3_SLACK_SAMPLES = 2 * 1152
 
@@ -188,6 +190,8 @@ def span_samples(span: Span, samples: int, sample_rate: int) -> tuple[int, int]:
     """Return the first and the last but one sample of a span in seconds."""
     start = round(span[0] * sample_rate)
     stop = samples if span[1] is None else round(span[1] * sample_rate)
+    if samples < stop <= samples + SPAN_SLACK_S * sample_rate:
+        stop = samples
     if not 0 <= start < stop <= samples and span != WHOLE:
         end = "the end" if span[1] is None else f"{span[1]:.3f} s"
         raise UnusableAudioError(

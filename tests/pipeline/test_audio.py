@@ -466,6 +466,7 @@ def test_a_span_is_the_part_between_two_times(
     ("span", "asked"),
     [
         ((0.5, 1.5), "0.500 s to 1.500 s"),
+        ((0.5, 1.06), "0.500 s to 1.060 s"),
         ((1.0, None), "1.000 s to the end"),
         ((0.5, 0.5), "0.500 s to 0.500 s"),
         ((-0.5, 0.5), "-0.500 s to 0.500 s"),
@@ -519,3 +520,10 @@ def test_an_mp3_that_lacks_only_its_last_frame_is_refused(
         path.write_bytes(tag + path.read_bytes()[:-missing])
         with pytest.raises(UnusableAudioError, match="cut off: .* of 32000 samples decode"):
             read_audio(path, RATE)
+
+
+def test_an_end_rounded_past_the_recording_means_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(0.996), RATE)
+    wave = read_audio(path, RATE, span=(0.5, 1.0)).wave
+    np.testing.assert_array_equal(wave, by_soundfile(path)[8_000:, 0])
