@@ -12,8 +12,17 @@ if TYPE_CHECKING:
     from aalbert.shards.loader import Batch, Loader, LoaderConfig
     from aalbert.shards.manifest import Manifest
     from aalbert.shards.order import OrderConfig
+    from aalbert.shards.streaming import webdataset_pipeline
 
-__all__ = ["Batch", "Dataset", "Loader", "LoaderConfig", "Manifest", "OrderConfig"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Loader",
+    "LoaderConfig",
+    "Manifest",
+    "OrderConfig",
+    "webdataset_pipeline",
+]
 
 HOMES = {
     "Batch": "loader",
@@ -22,6 +31,7 @@ HOMES = {
     "LoaderConfig": "loader",
     "Manifest": "manifest",
     "OrderConfig": "order",
+    "webdataset_pipeline": "streaming",
 }
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.errors import InputError, IntegrityError
 from aalbert.files import file_digest
 from aalbert.shards.index import read_index
 from aalbert.shards.manifest import (
@@ -66,17 +65,9 @@ class Dataset:
 
         Raises `ConfigError` when a pattern matches no split.
         """
-        names = list(self.manifest.splits)
-        chosen: set[str] = set()
-        for pattern in splits:
-            matching = {name for name in names if fnmatchcase(name, pattern)}
-            if not matching:
-                raise ConfigError(
-                    f"{self.folder} has no split '{pattern}': it has {', '.join(names)}"
-                )
-            chosen |= matching
+        chosen = self.manifest.chosen_splits(splits, self.folder)
         sizes = [split.utterances for split in self.manifest.splits.values()]
-        return np.flatnonzero(np.repeat([name in chosen for name in names], sizes))
+        return np.flatnonzero(np.repeat([name in chosen for name in self.manifest.splits], sizes))
 
     def column(self, name: str) -> list[str | None]:
         """Return a text column of the index for every row."""
@@ -104,11 +95,7 @@ class Dataset:
 
     def require_feature(self, feature: str) -> None:
         """Raise `ConfigError` when the dataset does not store this feature."""
-        if feature not in self.manifest.features:
-            raise ConfigError(
-                f"{self.folder} has no feature '{feature}': it has "
-                f"{', '.join(self.manifest.features)}; prepare it with --feature {feature}"
-            )
+        self.manifest.require_feature(feature, self.folder)
 
     def features(self, row: int, feature: str) -> NDArray[np.float16]:
         """Return the features of a row as a view `(frames, dims)` into the mapped shard.

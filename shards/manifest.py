@@ -1,14 +1,15 @@
 """The manifest: what a dataset folder holds. It is written last, so its presence means complete."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import xxhash
 
-from aalbert.errors import InputError, IntegrityError
+from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.files import json_text, write_text
 from aalbert.shards.index import FORMAT_VERSION
 from aalbert.shards.settings import FeatureSettings, fingerprint, settings_from_dict
@@ -103,6 +104,29 @@ class Manifest:
         for name in ("plan_fingerprint", "software", "documents"):
             del document[name]
         return fingerprint(document)
+
+    def chosen_splits(self, patterns: Iterable[str], place: Path | str) -> list[str]:
+        """Return the splits that match one of the patterns (`train*`, `dev-clean`), in order.
+
+        Raises `ConfigError`, which names `place`, when a pattern matches no split.
+        """
+        chosen: set[str] = set()
+        for pattern in patterns:
+            matching = {name for name in self.splits if fnmatchcase(name, pattern)}
+            if not matching:
+                raise ConfigError(
+                    f"{place} has no split '{pattern}': it has {', '.join(self.splits)}"
+                )
+            chosen |= matching
+        return [name for name in self.splits if name in chosen]
+
+    def require_feature(self, feature: str, place: Path | str) -> None:
+        """Raise `ConfigError`, which names `place`, when the feature is not stored."""
+        if feature not in self.features:
+            raise ConfigError(
+                f"{place} has no feature '{feature}': it has "
+                f"{', '.join(self.features)}; prepare it with --feature {feature}"
+            )
 
     def check_sizes(self, place: str, present: Mapping[str, int]) -> None:
         """Raise `IntegrityError` unless every file is present with its size in bytes."""

@@ -1,0 +1,105 @@
+"""The shards as a plain WebDataset pipeline, for training loops that are built on one.
+
+It reads shards from end to end, without the index: the order is that of WebDataset's own
+shuffling, epochs do not resume, and payloads are not checked. `Loader` does all three.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import webdataset
+from webdataset.utils import pytorch_worker_info
+
+from aalbert.errors import ConfigError
+from aalbert.shards.manifest import read_manifest
+
+Sample = dict[str, Any]
+
+
+def webdataset_pipeline(
+    folder: Path | str,
+    splits: Sequence[str],
+    features: Sequence[str] = ("logmel",),
+    *,
+    shuffle_buffer: int = 2000,
+    resampled: bool = False,
+    seed: int = 0,
+) -> webdataset.DataPipeline:
+    """Return a pipeline of samples `{"__key__", "json", FEATURE...}` of some splits.
+
+    Every feature is an array `(frames, dims)` in float16, `json` a dictionary. Shards are
+    shuffled in every epoch and divided over the processes of `torch.distributed` and the
+    workers of a `DataLoader`; samples are shuffled in a buffer of `shuffle_buffer` (0 keeps
+    the order of the shards, and theirs). With `resampled`, shards are drawn with replacement
+    without end, and every process sees its own draw: give the pipeline a length with
+    `.with_epoch(samples)`. Nothing in a shard is ever unpickled.
+
+    Raises `ConfigError` when the dataset has no such split or feature, and, when iterated
+    without `resampled`, when there are fewer shards than readers.
+    """
+    manifest = read_manifest(Path(folder))
+    for feature in features:
+        manifest.require_feature(feature, folder)
+    shards = [
+        str(Path(folder) / shard.path)
+        for split in manifest.chosen_splits(splits, folder)
+        for shard in manifest.splits[split].shards
+    ]
+    return webdataset.DataPipeline(
+        *shard_stages(shards, shuffle_buffer > 0, resampled, seed),
+        webdataset.tarfile_to_samples(select_files=Wanted(features)),
+        webdataset.map(decode),
+        *([webdataset.detshuffle(shuffle_buffer, seed=seed)] if shuffle_buffer else []),
+    )
+
+
+def shard_stages(shards: list[str], shuffle: bool, resampled: bool, seed: int) -> list[Any]:
+    """Return the stages that give each reader its shards."""
+    if resampled:
+        return [webdataset.ResampledShards(shards, seed=seed, deterministic=True)]
+    # A buffer that holds every shard makes a whole permutation, anew in every epoch.
+    whole = webdataset.detshuffle(len(shards), initial=len(shards), seed=seed)
+    return [
+        webdataset.SimpleShardList(shards),
+        *([whole] if shuffle else []),
+        require_enough_shards,
+        webdataset.split_by_node,
+        webdataset.split_by_worker,
+    ]
+
+
+def require_enough_shards(shards: Iterable[Sample]) -> Iterator[Sample]:
+    """Pass the shards on; `ConfigError` when some reader would get none, and wait for ever."""
+    found = list(shards)
+    _, processes, _, workers = pytorch_worker_info()
+    if len(found) < processes * workers:
+        raise ConfigError(
+            f"{len(found)} shards cannot be divided over {processes} processes with {workers} "
+            "workers each: use fewer workers, or resampled=True"
+        )
+    yield from found
+
+
+class Wanted:
+    """Says of a member of a shard whether it is wanted; other members are not even read."""
+
+    def __init__(self, features: Sequence[str]) -> None:
+        self.suffixes = (".json", *(f".{feature}.npy" for feature in features))
+
+    def __call__(self, name: str) -> bool:
+        """Say whether a member of that name is wanted."""
+        return name.endswith(self.suffixes)
+
+
+def decode(sample: Sample) -> Sample:
+    """Turn the bytes of a sample's members into arrays and a dictionary."""
+    decoded: Sample = {"__key__": sample["__key__"], "json": json.loads(sample["json"])}
+    for name, payload in sample.items():
+        if name.endswith(".npy"):
+            array = np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
+            decoded[name.removesuffix(".npy")] = array
+    return decoded

@@ -1,0 +1,101 @@
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from aalbert.errors import ConfigError
+from aalbert.shards import Dataset, webdataset_pipeline
+
+# webdataset leaves closing its files to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+BOTH = ("logmel", "fbank")
+
+
+def test_samples_are_those_of_the_index(prepared: Path) -> None:
+    dataset = Dataset(prepared)
+    rows = {key: row for row, key in enumerate(dataset.column("key"))}
+    samples = list(webdataset_pipeline(prepared, ["*"], BOTH))
+    assert sorted(sample["__key__"] for sample in samples) == sorted(map(str, rows))
+    for sample in samples:
+        row = rows[sample["__key__"]]
+        for feature in BOTH:
+            np.testing.assert_array_equal(sample[feature], dataset.features(row, feature))
+        assert sample["json"]["speaker"] == dataset.column("speaker")[row]
+        assert sample.keys() == {"__key__", "json", *BOTH}
+
+
+def test_epochs_are_shuffled_anew_and_a_new_pipeline_repeats_them(prepared: Path) -> None:
+    def keys() -> list[list[str]]:
+        pipeline = webdataset_pipeline(prepared, ["train*"], seed=3)
+        return [[sample["__key__"] for sample in pipeline] for _ in range(2)]
+
+    first, second = keys()
+    assert sorted(first) == sorted(second) and first != second
+    assert keys() == [first, second]
+
+
+def test_without_a_buffer_the_order_is_that_of_the_shards(prepared: Path) -> None:
+    dataset = Dataset(prepared)
+    rows = dataset.rows(["train-clean-100"])
+    samples = webdataset_pipeline(prepared, ["train-clean-100"], shuffle_buffer=0)
+    keys = dataset.column("key")
+    assert [sample["__key__"] for sample in samples] == [keys[row] for row in rows]
+
+
+def test_workers_of_a_data_loader_share_the_shards(prepared: Path) -> None:
+    loader = DataLoader(
+        webdataset_pipeline(prepared, ["train*"]),
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context="spawn",
+    )
+    keys = [sample["__key__"] for sample in loader]
+    dataset = Dataset(prepared)
+    assert sorted(keys) == sorted(dataset.column("key")[row] for row in dataset.rows(["train*"]))
+
+
+def test_resampling_has_no_end_and_stops_where_it_is_told(prepared: Path) -> None:
+    pipeline = webdataset_pipeline(prepared, ["dev*"], resampled=True)
+    assert len(list(islice(pipeline, 100))) == 100
+    assert len(list(pipeline.with_epoch(40))) == 40
+
+
+def test_fewer_shards_than_readers_are_refused_and_not_waited_for(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "64")
+    with pytest.raises(ConfigError) as caught:
+        next(iter(webdataset_pipeline(prepared, ["dev-clean"])))
+    shards = len(Dataset(prepared).manifest.splits["dev-clean"].shards)
+    assert str(caught.value) == (
+        f"{shards} shards cannot be divided over 64 processes with 1 workers each: use fewer "
+        "workers, or resampled=True"
+    )
+
+
+def test_an_unknown_split_or_feature_is_refused(prepared: Path) -> None:
+    with pytest.raises(ConfigError, match="has no split 'test': it has dev-clean, train"):
+        webdataset_pipeline(prepared, ["test"])
+    with pytest.raises(ConfigError, match="has no feature 'mfcc': it has logmel, fbank; prepare"):
+        webdataset_pipeline(prepared, ["dev-clean"], ["mfcc"])
+
+
+def test_the_example_of_the_format_runs(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second example in shards/README.md, on the dataset under the name it has there."""
+    text = (Path(__file__).parents[2] / "shards" / "README.md").read_text("utf-8")
+    (example,) = (
+        block.split("```")[0] for block in text.split("```python\n")[1:] if "_pipeline" in block
+    )
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "librispeech").symlink_to(prepared)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(example, names)
+    batch = names["batch"]
+    assert isinstance(batch, torch.Tensor) and batch.shape[::2] == (8, 80)
