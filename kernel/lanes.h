@@ -5,6 +5,7 @@
 #undef EACH
 typedef float NAME(lanes) __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t NAME(bits) __attribute__((vector_size(4 * WIDTH)));
+typedef uint16_t NAME(shorts) __attribute__((vector_size(2 * WIDTH)));
 #define Lanes NAME(lanes)
 #define Bits NAME(bits)
 

@@ -1,44 +1,54 @@
 /* Numbers from one format to another, and the table of a variant. Included by variants.c only. */
 
-/* Rounds to float16 as IEEE 754 does, ties to even, and sums up what came of it.
+/* Rounds to float16 as IEEE 754 does, ties to even: returns the bits, and writes the rounded
+ * numbers as float32.
  *
  * float32 has 13 more bits of mantissa, and its exponent is biased by 112 more. Below 2^-14 a
  * float16 counts multiples of 2^-24, and so do the last bits of numbers from 0.5 to 1. */
-TARGET static bool NAME(round_row)(
-    const float *restrict values, size_t count, uint16_t *restrict halves,
-    double *restrict sums, double *restrict squares)
+TARGET INLINE Bits NAME(halve)(Lanes values, Lanes *rounded, Bits *largest)
 {
-    uint32_t largest = 0;
+    Bits magnitude = (Bits)values & 0x7fffffff, sign = (Bits)values ^ magnitude;
+    Bits is_small = magnitude < 0x38800000; /* 2^-14 */
+    Lanes small = (Lanes)magnitude + 0.5f;
+    Bits normal = (magnitude + 0xfff + ((magnitude >> 13) & 1)) & ~0x1fff;
+    Bits half = (is_small & ((Bits)small - 0x3f000000)) |
+                (~is_small & ((normal >> 13) - (112 << 10)));
+    Bits larger = half > *largest;
+    *largest = (larger & half) | (~larger & *largest);
+    *rounded = (Lanes)((Bits)NAME(choose)(is_small, small - 0.5f, (Lanes)normal) | sign);
+    return half | ((sign >> 16) & 0x8000);
+}
+
+/* Rounds up to WIDTH columns of a row and adds them to their sums. */
+TARGET INLINE void NAME(round_some)(
+    const float *restrict values, size_t count, uint16_t *restrict halves,
+    double *restrict sums, double *restrict squares, Bits *restrict largest)
+{
+    Lanes lanes = {0}, rounded;
+    memcpy(&lanes, values, count * sizeof *values);
+    NAME(shorts) bits = __builtin_convertvector(NAME(halve)(lanes, &rounded, largest), NAME(shorts));
+    memcpy(halves, &bits, count * sizeof *halves);
+    float numbers[WIDTH];
+    NAME(store)(numbers, rounded);
     for (size_t i = 0; i < count; i++) {
-        uint32_t bits, small_bits;
-        float rounded, small;
-        memcpy(&bits, values + i, 4);
-        uint32_t sign = bits & 0x80000000u, magnitude = bits ^ sign;
-        memcpy(&small, &magnitude, 4);
-        small += 0.5f;
-        memcpy(&small_bits, &small, 4);
-        small -= 0.5f;
-        uint32_t normal_bits = (magnitude + 0xfffu + ((magnitude >> 13) & 1)) & ~0x1fffu;
-        bool is_small = magnitude < 0x38800000u; /* 2^-14 */
-        uint32_t half = is_small ? small_bits - 0x3f000000u : (normal_bits >> 13) - (112u << 10);
-        largest = half > largest ? half : largest;
-        halves[i] = (uint16_t)(half | sign >> 16);
-        memcpy(&small_bits, &small, 4);
-        bits = (is_small ? small_bits : normal_bits) | sign;
-        memcpy(&rounded, &bits, 4);
-        sums[i] += (double)rounded;
-        squares[i] += (double)rounded * (double)rounded;
+        sums[i] += (double)numbers[i];
+        squares[i] += (double)numbers[i] * (double)numbers[i];
     }
-    return largest <= 0x7bffu;
 }
 
 TARGET static bool NAME(round_to_half)(const Rounding *work)
 {
-    bool fits = true;
     double *sums = work->mean, *squares = work->deviation;
+    const float *values = work->values;
+    uint16_t *halves = work->halves;
+    Bits largest = {0};
     for (size_t frame = 0; frame < work->frames; frame++) {
-        size_t start = frame * work->dims;
-        fits &= NAME(round_row)(work->values + start, work->dims, work->halves + start, sums, squares);
+        size_t i = 0;
+        for (; i + WIDTH <= work->dims; i += WIDTH)
+            NAME(round_some)(values + i, WIDTH, halves + i, sums + i, squares + i, &largest);
+        if (i < work->dims)
+            NAME(round_some)(values + i, work->dims - i, halves + i, sums + i, squares + i, &largest);
+        values += work->dims, halves += work->dims;
     }
     double frames = work->frames ? (double)work->frames : 1;
     for (size_t i = 0; i < work->dims; i++) {
@@ -46,6 +56,9 @@ TARGET static bool NAME(round_to_half)(const Rounding *work)
         work->mean[i] = mean;
         work->deviation[i] = square > 0 ? sqrt(square) : 0;
     }
+    bool fits = true;
+    for (int lane = 0; lane < WIDTH; lane++)
+        fits &= largest[lane] <= 0x7bff;
     return fits;
 }
 
