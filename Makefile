@@ -48,7 +48,7 @@ LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r lock/bootstrap.txt
 	@touch $@
 
-.venv/.runtime: .venv/.uv lock/runtime.txt pyproject.toml
+.venv/.runtime: .venv/.uv lock/runtime.txt pyproject.toml $(wildcard kernel/*.c kernel/*.h)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/runtime.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -27,7 +27,7 @@ from typing import Any
 
 PACKAGES = (
     *("aalbert", "lhotse", "torch", "torchaudio", "webdataset"),
-    *("soundfile", "miniaudio", "scipy", "numpy"),
+    *("soundfile", "miniaudio", "numpy"),
 )
 # Hours of speech of the whole corpora, from their papers.
 CORPORA = {"LibriSpeech-960": 960.9, "VoxCeleb1": 352.0}

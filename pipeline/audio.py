@@ -15,6 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from aalbert.kernel import native
 from aalbert.pipeline.containers import (
     HEADER_BYTES,
     announced_bytes,
@@ -31,7 +32,6 @@ SILENT_LEVEL = 1e-4
 # A frame of FLAC is at least 11 bytes long and has at most 65535 samples of 8 channels. A
 # header that claims more asks for memory that there is not.
 FLAC_SAMPLES_PER_BYTE = 8 * 65_535 // 11
-INT16_UNIT = np.float32(1 / 32_768)
 # Tables of parts round their times: an end so little past the recording's means its end.
 SPAN_SLACK_S = 0.05
 # Without a header that counts them, the samples of an MP3 are estimated to within two frames.
@@ -153,7 +153,9 @@ def read_all(source: Path | bytes) -> bytes:
 
 def to_float(numbers: NDArray[np.int16], channels: int) -> Samples:
     """Return 16-bit samples, channels interleaved, as `(samples, channels)` in [-1, 1)."""
-    return np.multiply(numbers, INT16_UNIT, dtype=np.float32).reshape(-1, channels)
+    samples = np.empty(len(numbers), np.float32)
+    native.scale_samples(numbers, samples)
+    return samples.reshape(-1, channels)
 
 
 def decode_any(source: Path | bytes, span: Span) -> tuple[Samples, int]:

@@ -10,18 +10,20 @@ from numpy.typing import NDArray
 
 from aalbert.shards.settings import KALDI_LOWEST_HERTZ, mel_edges
 
-# OpenBLAS starts threads for products of 2**18 multiplications and more. Below that the sums
-# are added in one order, whatever number of threads it has been given.
-LARGEST_PRODUCT = 2**18 - 1
-
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
-    """Neighbouring filters with the only bins that they weigh: `weights (bins, filters)`."""
+class SparseFilters:
+    """Filters by the only bins that they weigh; mel filters are 98 % zeros.
 
-    bins: slice
-    filters: slice
+    `spans (filters, 2)` say the first bin of each and how many follow on it, `weights` are
+    those of all filters one after another.
+    """
+
+    spans: NDArray[np.int32]
     weights: NDArray[np.float32]
+
+
+NO_FILTERS = SparseFilters(spans=np.empty((0, 2), np.int32), weights=np.empty(0, np.float32))
 
 
 def hann_window(samples: int) -> NDArray[np.float32]:
@@ -84,29 +86,19 @@ def cosine_transform(mels: int, cepstra: int, lifter: float) -> NDArray[np.float
     return transform.astype(np.float32)
 
 
-def cut_bands(filters: NDArray[np.float32], width: int, rows: int) -> tuple[Band, ...]:
-    """Cut filters `(bins, filters)` into bands of up to `width` without their empty corners.
-
-    Mel filters are 98 % zeros. Bands are narrower where `rows` times their weights would be
-    a larger product than `LARGEST_PRODUCT`.
-    """
-    bands = []
-    start, count = 0, filters.shape[1]
-    while start < count:
-        stop = min(start + width, count)
-        while stop > start + 1 and rows * band(filters, start, stop).weights.size > LARGEST_PRODUCT:
-            stop -= 1
-        bands.append(band(filters, start, stop))
-        start = stop
-    return tuple(bands)
+def roots_of_unity(size: int) -> NDArray[np.float32]:
+    """Return real and imaginary part of `exp(-2 pi i k / size)`, `(size, 2)`."""
+    angles = -2 * np.pi * np.arange(size) / size
+    return np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
 
 
-def band(filters: NDArray[np.float32], start: int, stop: int) -> Band:
-    """Return the filters from `start` to `stop` with the bins that they weigh."""
-    used = np.flatnonzero(filters[:, start:stop].any(axis=1))
-    bins = slice(int(used[0]), int(used[-1]) + 1)
-    return Band(
-        bins=bins,
-        filters=slice(start, stop),
-        weights=np.ascontiguousarray(filters[bins, start:stop]),
+def sparse(filters: NDArray[np.float32]) -> SparseFilters:
+    """Return filters `(bins, filters)` without the zeros before and after each."""
+    used = [np.flatnonzero(each) for each in filters.T]
+    first_and_last = [(int(bins[0]), int(bins[-1])) for bins in used]
+    return SparseFilters(
+        spans=np.array([(low, high + 1 - low) for low, high in first_and_last], np.int32),
+        weights=np.concatenate(
+            [filters[low : high + 1, each] for each, (low, high) in enumerate(first_and_last)]
+        ),
     )

@@ -30,7 +30,7 @@ from aalbert.shards.settings import FeatureSettings
 from aalbert.shards.statistics import frame_counts, pool_statistics
 
 CARD_NAME = "README.md"
-SOFTWARE = ("aalbert", "numpy", "scipy", "soundfile", "miniaudio", "soxr")
+SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")
 
 
 def finalise(output: Output, job: Job) -> Manifest:

@@ -1,0 +1,1 @@
+"""The arithmetic of `prepare` in C: spectra, float16, 16-bit samples. `native` is its module."""
