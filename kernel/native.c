@@ -9,6 +9,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 enum { MOST_SAMPLES = INT32_MAX, MOST_FFT = 1 << 24, ALIGNMENT = 64 };
 
@@ -74,7 +77,8 @@ static void release(Py_buffer *views, size_t count)
 }
 
 /* Checks that every span of a product lies within its inputs, and has its weights. */
-static bool check_product(const Py_buffer *spans, const Py_buffer *weights, size_t inputs, Product *product)
+static bool check_product(
+    const Py_buffer *spans, const Py_buffer *weights, size_t inputs, Product *product)
 {
     *product = (Product){(size_t)spans->shape[0], spans->buf, weights->buf};
     size_t total = 0;
@@ -246,11 +250,24 @@ static PyObject *list_variants(PyObject *module, PyObject *unused)
     return names;
 }
 
+/* By default glibc returns large blocks to the system when they are freed, and the next ones are
+ * mapped and cleared page by page. Other allocators are left as they are. */
+static PyObject *keep_freed_memory(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the highest there is */
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+#endif
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"spectra", (PyCFunction)(void (*)(void))spectra, METH_VARARGS | METH_KEYWORDS,
      "Write the features of a wave."},
     {"round_to_half", round_to_half, METH_VARARGS, "Round float32 to float16, with statistics."},
     {"scale_samples", scale_samples, METH_VARARGS, "Write 16-bit samples as float32."},
+    {"keep_freed_memory", keep_freed_memory, METH_NOARGS, "Let malloc use large blocks again."},
     {"select_variant", select_variant, METH_VARARGS, "Compute with another instruction set."},
     {"variants", list_variants, METH_NOARGS, "Return the instruction sets there are."},
     {NULL, NULL, 0, NULL},

@@ -49,6 +49,13 @@ def round_to_half(
 def scale_samples(numbers: NDArray[np.int16], out: NDArray[np.float32]) -> None:
     """Write 16-bit samples `(samples,)` divided by 32768."""
 
+def keep_freed_memory() -> None:
+    """Let this process use freed blocks of up to 32 MiB again, and keep up to 64 MiB of them.
+
+    A recording takes several arrays of about a megabyte. glibc would get each from the system
+    anew, which takes longer than to fill it.
+    """
+
 def variants() -> tuple[str, ...]:
     """Return the instruction sets that this processor can be used with, the fastest first."""
 

@@ -8,30 +8,28 @@
 #define Batch NAME(batch)
 typedef struct {
     Lanes *a, *b;
-    Lanes *power; /* fft_size / 2 + 1 */
     Lanes *butterfly; /* inputs and outputs of the largest */
+    Lanes *power;     /* fft_size / 2 + 1 */
     Lanes *mel, *cosine;
     float *edges; /* frames that reach beyond the wave, completed: (WIDTH, length) */
 } Batch;
 
-/* Lays the parts of a batch into memory and returns how many bytes they take. */
-static size_t NAME(lay_out)(const Spectra *work, Batch *batch, Lanes *memory)
-{
-    Lanes *next = memory;
-    batch->a = next, next += work->fft_size;
-    batch->b = next, next += work->fft_size;
-    batch->power = next, next += work->fft_size / 2 + 1;
-    batch->butterfly = next, next += 2 * work->fft_size;
-    batch->mel = next, next += work->mel.count;
-    batch->cosine = next, next += work->cosine.count;
-    batch->edges = (float *)next, next += work->length;
-    return (size_t)((char *)next - (char *)memory);
-}
-
 static size_t NAME(scratch_bytes)(const Spectra *work)
 {
-    Batch batch;
-    return NAME(lay_out)(work, &batch, NULL);
+    size_t numbers = 4 * work->fft_size + work->fft_size / 2 + 1;
+    return (numbers + work->mel.count + work->cosine.count + work->length) * sizeof(Lanes);
+}
+
+/* Lays the parts of a batch into memory of that many bytes. */
+static void NAME(lay_out)(const Spectra *work, Batch *batch, Lanes *memory)
+{
+    batch->a = memory;
+    batch->b = batch->a + work->fft_size;
+    batch->butterfly = batch->b + work->fft_size;
+    batch->power = batch->butterfly + 2 * work->fft_size;
+    batch->mel = batch->power + work->fft_size / 2 + 1;
+    batch->cosine = batch->mel + work->mel.count;
+    batch->edges = (float *)(batch->cosine + work->cosine.count);
 }
 
 /* The index of sample t of a wave that is reflected at its ends. */

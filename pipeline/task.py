@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from aalbert.files import file_digest
+from aalbert.kernel.native import keep_freed_memory
 from aalbert.pipeline.archive import read_member
 from aalbert.pipeline.audio import UnusableAudioError, read_audio
 from aalbert.pipeline.conditioning import condition
@@ -77,6 +78,7 @@ def run_task(task: ShardTask, output: Output, report: Report = lambda _: None) -
         done = read_fragment(output, task.name).amount(sample_rate)
         report(done)
         return done
+    keep_freed_memory()
     skipped: list[Skip] = []
     name = f"{task.name}.tar"
     with output.build(name) as path:

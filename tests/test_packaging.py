@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("pipeline", "shards", "models", "train")
+ROOMS = ("kernel", "pipeline", "shards", "models", "train")
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -15,6 +15,12 @@ def test_every_folder_with_code_is_in_the_wheel() -> None:
     folders = {path.parent for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}
     names = {".".join(("aalbert", *path.relative_to(ROOT).parts)) for path in folders}
     assert set(SETTINGS["tool"]["setuptools"]["packages"]) == {"aalbert", *names}
+
+
+def test_every_c_file_is_part_of_the_extension() -> None:
+    [module] = SETTINGS["tool"]["setuptools"]["ext-modules"]
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "kernel").glob("*.[ch]")}
+    assert {*module["sources"], *module["depends"]} == files
 
 
 def test_every_module_is_linked_for_type_checkers() -> None:
@@ -40,7 +46,9 @@ def test_the_lock_has_the_versions_that_were_tested() -> None:
 
 def test_no_file_is_over_its_size() -> None:
     """DESIGN: a file has at most 350 lines."""
-    files = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    endings = ("*.py", "*.pyi", "*.c", "*.h")
+    rooms = [path for room in ROOMS for end in endings for path in (ROOT / room).rglob(end)]
+    files = [*ROOT.glob("*.py"), *rooms]
     assert [path for path in files if len(path.read_text().splitlines()) > 350] == []
 
 
