@@ -62,6 +62,10 @@ class WorkersDiedError(AalbertError):
     """Worker processes keep being killed."""
 
 
+class ReaderDiedError(AalbertError):
+    """The process that reads batches ahead was killed."""
+
+
 class InterruptedRunError(AalbertError):
     """A signal ended the run after its state was saved."""
 

@@ -8,8 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aalbert.shards.dataset import Dataset
-    from aalbert.shards.loader import Batch, Loader, LoaderConfig
+    from aalbert.shards.assembly import LoaderConfig
+    from aalbert.shards.batch import Batch
+    from aalbert.shards.dataset import Dataset, Selection
+    from aalbert.shards.loader import Loader
     from aalbert.shards.manifest import Manifest
     from aalbert.shards.order import OrderConfig
     from aalbert.shards.streaming import webdataset_pipeline
@@ -21,16 +23,18 @@ __all__ = [
     "LoaderConfig",
     "Manifest",
     "OrderConfig",
+    "Selection",
     "webdataset_pipeline",
 ]
 
 HOMES = {
-    "Batch": "loader",
+    "Batch": "batch",
     "Dataset": "dataset",
     "Loader": "loader",
-    "LoaderConfig": "loader",
+    "LoaderConfig": "assembly",
     "Manifest": "manifest",
     "OrderConfig": "order",
+    "Selection": "dataset",
     "webdataset_pipeline": "streaming",
 }
 

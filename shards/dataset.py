@@ -1,16 +1,18 @@
 """Reading a dataset by index: shards mapped into memory, features as views into them."""
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from aalbert.errors import InputError, IntegrityError
+from aalbert.errors import InputError, IntegrityError, require
 from aalbert.files import file_digest
 from aalbert.shards.index import read_index
 from aalbert.shards.manifest import (
@@ -50,9 +52,8 @@ class Dataset:
         self.table: pa.Table = pa.concat_tables(
             [open_split(self.folder, split) for split in splits.values()]
         )
-        self.shard_paths = [
-            self.folder / shard.path for split in splits.values() for shard in split.shards
-        ]
+        self._shard_records = [shard for split in splits.values() for shard in split.shards]
+        self.shard_paths = [self.folder / shard.path for shard in self._shard_records]
         self._shard_of_row = self._column("shard") + self._first_shards()
         self._places = cache(self._feature_places)
         self._map_shard = cache(map_shard)
@@ -97,23 +98,50 @@ class Dataset:
         """Raise `ConfigError` when the dataset does not store this feature."""
         self.manifest.require_feature(feature, self.folder)
 
+    def key(self, row: int) -> str:
+        """Return the key of a row."""
+        return str(self.table.column("key")[row].as_py())
+
+    def select(self, splits: Iterable[str], weight: float = 1.0) -> "Selection":
+        """Return the rows of some splits as what a `Loader` takes; see `rows` and `Selection`."""
+        return Selection(self, self.rows(splits), weight)
+
+    def places(self, feature: str) -> FeaturePlaces:
+        """Return where the arrays of a feature lie in the shards; one entry a row."""
+        return self._places(feature)
+
+    def shard_path(self, row: int) -> Path:
+        """Return the file of the shard that holds a row."""
+        return self.shard_paths[int(self._shard_of_row[row])]
+
+    def map_shard(self, shard: int) -> NDArray[np.uint8]:
+        """Return all bytes of a shard, mapped into memory.
+
+        Raises `IntegrityError` when it is not there any more, or not whole.
+        """
+        return self._map_shard(self.folder, self._shard_records[shard])
+
     def features(self, row: int, feature: str) -> NDArray[np.float16]:
         """Return the features of a row as a view `(frames, dims)` into the mapped shard.
 
         Raises `IntegrityError`, naming shard and key, when the bytes are not those
         that were written.
         """
-        path = self.shard_paths[self._shard_of_row[row]]
         places = self._places(feature)
         start = int(places.offset[row])
-        payload = self._map_shard(path)[start : start + int(places.bytes[row])]
+        shard = self.map_shard(int(self._shard_of_row[row]))
+        payload = shard[start : start + int(places.bytes[row])]
         if xxhash.xxh3_64_intdigest(payload.data) != int(places.xxh3[row]):
-            raise IntegrityError(
-                f"{path}: the {feature} of '{self.table.column('key')[row]}' is not what was "
-                "written (checksum); restore the shard or prepare the data again"
-            )
+            self.refuse_row(row, feature)
         dims = self.manifest.features[feature].dims
         return payload.view(STORED_DTYPE).reshape(-1, dims)
+
+    def refuse_row(self, row: int, feature: str) -> NoReturn:
+        """Raise `IntegrityError` about a row whose bytes have another checksum."""
+        raise IntegrityError(
+            f"{self.shard_path(row)}: the {feature} of '{self.key(row)}' is "
+            "not what was written (checksum); restore the shard or prepare the data again"
+        )
 
     @cached_property
     def _statistics(self) -> pa.Table:
@@ -139,19 +167,49 @@ class Dataset:
         return np.repeat(first, [split.utterances for split in splits])
 
 
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a loader is to give of a dataset: rows, rising, and how often.
+
+    An epoch has each row `weight` times: with 2 twice, with 0.5 every other epoch.
+    """
+
+    dataset: Dataset
+    rows: NDArray[np.int64]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse rows that the dataset does not have, or that are not in its order."""
+        rows = self.rows
+        rising = bool((np.diff(rows) > 0).all())
+        inside = not len(rows) or (rows[0] >= 0 and rows[-1] < len(self.dataset))
+        require(
+            rising and bool(inside),
+            f"the selected rows of {self.dataset.folder} must rise and lie between 0 and "
+            f"{len(self.dataset) - 1}",
+        )
+        require(self.weight > 0, f"a dataset has the weight {self.weight}: give one above 0")
+
+
 def open_split(folder: Path, split: SplitRecord) -> pa.Table:
     """Map the index of a split after checking it and its shards against the manifest."""
     for record in (split.index, split.statistics, *split.shards):
-        path = folder / record.path
-        size = path.stat().st_size if path.is_file() else None
-        if size != record.size:
-            found = "is missing" if size is None else f"has {size} bytes"
-            raise IntegrityError(
-                f"{path} {found}, the manifest says {record.size} bytes; "
-                f"restore it, or delete {folder} and prepare the data again"
-            )
+        check_size(folder, record)
     refuse_extra_shards(folder, split)
     return open_index(folder, split.index)
+
+
+def check_size(folder: Path, record: FileRecord) -> Path:
+    """Return where a file lies; `IntegrityError` when it is missing or has another size."""
+    path = folder / record.path
+    size = path.stat().st_size if path.is_file() else None
+    if size != record.size:
+        found = "is missing" if size is None else f"has {size} bytes"
+        raise IntegrityError(
+            f"{path} {found}, the manifest says {record.size} bytes; "
+            f"restore it, or delete {folder} and prepare the data again"
+        )
+    return path
 
 
 def open_index(folder: Path, record: FileRecord) -> pa.Table:
@@ -177,6 +235,7 @@ def refuse_extra_shards(folder: Path, split: SplitRecord) -> None:
             )
 
 
-def map_shard(path: Path) -> NDArray[np.uint8]:
+def map_shard(folder: Path, record: FileRecord) -> NDArray[np.uint8]:
     """Map a shard into memory, read-only."""
-    return np.memmap(path, dtype=np.uint8, mode="r")
+    with check_size(folder, record).open("rb") as stream:
+        return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)

@@ -1,109 +1,168 @@
-"""The order of an epoch as pure functions of sizes, seed and epoch. No IO, nothing global."""
+"""The order of an epoch as pure functions of sizes, seeds and epoch. No IO, nothing global."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from aalbert.errors import require
+
 Rows = NDArray[np.int64]
+Word = int | str
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderConfig:
     """How utterances become batches.
 
-    A batch holds at most `frames_per_batch` frames, padding included (or one longer
-    utterance). Utterances are shuffled within windows of `window_shards` shards, and
-    pools of `pool_batches` batches are sorted by length before they are cut.
+    A batch holds at most `frames_per_batch` frames (or one longer utterance), padding included;
+    with `packed` nothing is padded. With `static_lengths` every utterance is padded to the
+    next of these lengths, and a batch to as many utterances as fit, so that there are only
+    `len(static_lengths)` shapes. Utterances are shuffled within windows of `window_shards`
+    shards; pools of `pool_batches` batches are sorted by length before they are cut. Where an
+    epoch ends with fewer utterances than there are ranks, they are dropped or repeated, as
+    `remainder` says.
     """
 
     frames_per_batch: int
+    packed: bool = False
+    static_lengths: tuple[int, ...] = ()
     window_shards: int = 16
     pool_batches: int = 50
+    remainder: Literal["drop", "repeat"] = "drop"
+
+    def __post_init__(self) -> None:
+        """Refuse what no batch could be made with."""
+        for name in ("frames_per_batch", "window_shards", "pool_batches"):
+            value = getattr(self, name)
+            require(value > 0, f"{name} is {value}: give a number above 0")
+        lengths = self.static_lengths
+        require(
+            all(left < right for left, right in zip((0, *lengths), lengths, strict=False)),
+            f"static_lengths are {lengths}: give rising numbers above 0",
+        )
+        require(
+            not (self.packed and lengths),
+            "packed batches have no padding: leave static_lengths away",
+        )
 
 
-def shuffled_batches(
-    rows: Rows, frames: Rows, shards: Rows, config: OrderConfig, *, seed: int, epoch: int
-) -> list[Rows]:
-    """Return the batches of one epoch: an exact cover of `rows`, shuffled.
+def permutation(size: int, *words: Word) -> Rows:
+    """Return a permutation that depends on the words alone.
 
-    `frames` and `shards` give the length and the shard of each entry of `rows`.
+    It sorts the raw numbers of PCG64, which NumPy promises never to change, unlike the
+    draws that are made of them.
     """
-    generator = np.random.default_rng([seed, epoch])
-    return [
-        rows[batch]
-        for window in shuffled_windows(shards, config.window_shards, generator)
-        for pool in np.split(window, pool_ends(frames[window], config))
-        for batch in shuffled_pool(pool, frames, config, generator)
+    seed = xxhash.xxh3_128_intdigest(repr(words).encode())
+    return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
+
+
+def shuffled_window(entries: Rows, frames: Rows, config: OrderConfig, *words: Word) -> list[Rows]:
+    """Return the batches of one window, an exact cover of `entries`, shuffled.
+
+    `frames` gives the length of each entry.
+    """
+    order = permutation(len(entries), *words)
+    if config.packed:
+        return [entries[batch] for batch in cut(order, frames, config)]
+    pools = np.split(order, pool_ends(frames[order], config))
+    ordered = [
+        batch
+        for number, pool in enumerate(pools)
+        for batch in shuffled_pool(pool, frames, config, *words, number)
     ]
+    return [entries[batch] for batch in ordered]
 
 
-def sorted_batches(rows: Rows, frames: Rows, frames_per_batch: int) -> list[Rows]:
-    """Return batches of utterances of like length, longest first: an exact cover of `rows`."""
+def sorted_window(entries: Rows, frames: Rows, config: OrderConfig) -> list[Rows]:
+    """Return batches of utterances of like length, longest first: an exact cover of `entries`."""
     order = np.argsort(-frames, kind="stable")
-    return [rows[batch] for batch in cut(order, frames, frames_per_batch)]
-
-
-def shuffled_windows(
-    shards: Rows, window_shards: int, generator: np.random.Generator
-) -> list[Rows]:
-    """Return a permutation of positions, cut into windows of `window_shards` shards each.
-
-    Shards are shuffled, then utterances within each window: reading stays local to a
-    window, which is what a cache of shards needs.
-    """
-    if len(shards) == 0:
-        return []
-    _, shard_of_position = np.unique(shards, return_inverse=True)
-    place_of_shard = generator.permutation(shard_of_position.max() + 1)
-    window = place_of_shard[shard_of_position] // window_shards
-    order = np.lexsort((generator.random(len(shards)), window)).astype(np.int64)
-    return np.split(order, np.flatnonzero(np.diff(window[order])) + 1)
+    return [entries[batch] for batch in cut(order, frames, config)]
 
 
 def pool_ends(frames: Rows, config: OrderConfig) -> Rows:
     """Return where to split a sequence into equal pools of about `pool_batches` batches."""
+    if len(frames) == 0:
+        return np.empty(0, np.int64)
     ends = np.cumsum(frames)
     pools = max(1, round(int(ends[-1]) / (config.frames_per_batch * config.pool_batches)))
-    pool = (ends - 1) * pools // ends[-1]
+    pool = (ends - 1) * pools // max(1, ends[-1])
     return np.flatnonzero(np.diff(pool)) + 1
 
 
-def shuffled_pool(
-    pool: Rows, frames: Rows, config: OrderConfig, generator: np.random.Generator
-) -> list[Rows]:
+def shuffled_pool(pool: Rows, frames: Rows, config: OrderConfig, *words: Word) -> list[Rows]:
     """Sort a pool by length, cut it into batches, and shuffle the batches."""
     by_length = pool[np.argsort(-frames[pool], kind="stable")]
-    batches = cut(by_length, frames, config.frames_per_batch)
-    return [batches[index] for index in generator.permutation(len(batches))]
+    batches = list(cut(by_length, frames, config))
+    return [batches[index] for index in permutation(len(batches), *words)]
 
 
-def cut(order: Rows, frames: Rows, frames_per_batch: int) -> list[Rows]:
-    """Cut a sequence sorted by falling length so that each padded batch keeps the budget."""
-    batches = []
-    start = 0
-    while start < len(order):
-        size = max(1, frames_per_batch // max(1, int(frames[order[start]])))
-        batches.append(order[start : start + size])
-        start += size
-    return batches
+def cut(order: Rows, frames: Rows, config: OrderConfig) -> Iterator[Rows]:
+    """Cut a sequence into batches that keep the frame budget.
 
-
-def deal(batches: list[Rows], rank: int, world_size: int) -> list[Rows]:
-    """Return the batches of one rank; every rank gets the same number.
-
-    At most `world_size - 1` batches at the end of the epoch are left out.
+    Unless they are packed, the sequence is sorted by falling length.
     """
-    count = len(batches) // world_size * world_size
-    return batches[rank:count:world_size]
+    lengths = frames[order]
+    start = 0
+    if config.packed:
+        ends = np.cumsum(lengths)
+        while start < len(order):
+            before = int(ends[start]) - int(lengths[start])
+            end = int(np.searchsorted(ends, before + config.frames_per_batch, side="right"))
+            yield order[start : max(start + 1, end)]
+            start = max(start + 1, end)
+        return
+    padded = padded_lengths(lengths, config)
+    while start < len(order):
+        end = start + utterances_of(int(padded[start]), config)
+        yield order[start:end]
+        start = end
 
 
-def crop_start(key: str, frames: int, crop_frames: int, *, seed: int, epoch: int) -> int:
-    """Return the first frame of a random crop, drawn from (seed, epoch, key) alone."""
+def padded_lengths(frames: Rows, config: OrderConfig) -> Rows:
+    """Return the length to which a batch is padded whose longest utterance has these frames."""
+    if not config.static_lengths:
+        return frames
+    lengths = np.array(config.static_lengths, np.int64)
+    return lengths[np.searchsorted(lengths, frames)]
+
+
+def utterances_of(length: int, config: OrderConfig) -> int:
+    """Return how many utterances of a padded length a batch holds."""
+    return max(1, config.frames_per_batch // max(1, length))
+
+
+def padded_shape(lengths: Rows, config: OrderConfig) -> tuple[int, int]:
+    """Return the utterances and frames that a padded batch of these lengths has."""
+    length = int(padded_lengths(lengths.max(keepdims=True), config)[0])
+    return (utterances_of(length, config) if config.static_lengths else len(lengths)), length
+
+
+def share_out(batches: list[Rows], world_size: int) -> list[Rows] | None:
+    """Halve the largest of fewer than `world_size` batches until every rank has one.
+
+    Returns None when there are fewer utterances than ranks.
+    """
+    shared = list(batches)
+    if sum(map(len, shared)) < world_size:
+        return None
+    while len(shared) < world_size:
+        largest = max(range(len(shared)), key=lambda index: len(shared[index]))
+        batch = shared[largest]
+        shared[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    return shared
+
+
+def crop_start(
+    key: str, frames: int, crop_frames: int, *, seed: int, epoch: int, copy: int = 0
+) -> int:
+    """Return the first frame of a random crop, drawn from (seed, epoch, key, copy) alone."""
     spare = max(0, frames - crop_frames)
-    digest = xxhash.xxh3_64_intdigest(f"{seed}/{epoch}/{key}".encode())
-    return digest % (spare + 1)
+    name = f"{seed}/{epoch}/{key}" + (f"/{copy}" if copy else "")
+    return xxhash.xxh3_64_intdigest(name.encode()) % (spare + 1)
 
 
 def held_out(keys: list[str], proportion: float, *, seed: int) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.errors import DivergedError, InterruptedRunError
 from aalbert.progress import progress_bar
-from aalbert.shards.loader import Batch
+from aalbert.shards.batch import Batch
 from aalbert.train.checkpoints import save_state
 from aalbert.train.metrics import MetricsWriter
 

@@ -14,10 +14,13 @@ from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.checkpoint import find_checkpoint
 from aalbert.models.classifier import SpeakerClassifier
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.loader import Batch, Loader, LoaderConfig, Stream
+from aalbert.shards.assembly import LoaderConfig
+from aalbert.shards.batch import Batch
+from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig
 from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.shards.stream import Stream
 from aalbert.train.callbacks import Measurement, Progress, SaveStates, StopOnSignal, Validation
 from aalbert.train.checkpoints import latest_state, step_of
 from aalbert.train.configs import DownstreamConfig
@@ -186,4 +189,4 @@ def training_loader(
         crop_frames=round(config.crop_seconds * 1000 / shift_ms),
         seed=config.seed,
     )
-    return Loader(dataset, speakers.rows(dataset, config.train_split), settings)
+    return Loader(Selection(dataset, speakers.rows(dataset, config.train_split)), settings)

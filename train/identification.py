@@ -15,8 +15,9 @@ from torchmetrics.functional.classification import (
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.classifier import SpeakerClassifier
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.loader import Loader, LoaderConfig
+from aalbert.shards.assembly import LoaderConfig
+from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig, Rows
 
 
@@ -65,7 +66,8 @@ def evaluation_loader(dataset: Dataset, rows: Rows, feature: str, batch_seconds:
     """Return a loader that gives every utterance whole and once, batched by length."""
     shift_ms = dataset.manifest.features[feature].frame_shift_ms
     order = OrderConfig(frames_per_batch=round(batch_seconds * 1000 / shift_ms))
-    return Loader(dataset, rows, LoaderConfig(order=order, feature=feature, shuffle=False))
+    settings = LoaderConfig(order=order, feature=feature, shuffle=False)
+    return Loader(Selection(dataset, rows), settings)
 
 
 @dataclass(frozen=True)

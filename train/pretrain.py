@@ -11,9 +11,11 @@ from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.upstream import PretrainedModel, UpstreamConfig
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.loader import Loader, LoaderConfig, Stream
+from aalbert.shards.assembly import LoaderConfig
+from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig, Rows, held_out
+from aalbert.shards.stream import Stream
 from aalbert.train.callbacks import (
     Measurement,
     Progress,
@@ -150,7 +152,7 @@ def make_loaders(config: PretrainConfig, dataset: Dataset) -> tuple[Loader, Load
             shuffle=shuffle,
             seed=config.seed if shuffle else VALIDATION_SEED,
         )
-        return Loader(dataset, rows, settings)
+        return Loader(Selection(dataset, rows), settings)
 
     return loader(training, shuffle=True), loader(validation, shuffle=False)
 

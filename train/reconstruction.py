@@ -10,7 +10,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.models.upstream import PretrainedModel
-from aalbert.shards.loader import Batch, Loader
+from aalbert.shards.batch import Batch
+from aalbert.shards.loader import Loader
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.masking import MaskingConfig, corrupt, draw_mask, masked_l1
 from aalbert.train.schedule import linear_warmup_and_decay

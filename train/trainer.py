@@ -11,7 +11,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.errors import IntegrityError
-from aalbert.shards.loader import Stream
+from aalbert.shards.stream import Stream
 from aalbert.train.checkpoints import AtomicCheckpoints
 
 # Lightning's advice that does not hold here, each with the reason.

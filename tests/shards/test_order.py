@@ -1,162 +1,119 @@
-from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aalbert.errors import ConfigError
 from aalbert.shards.order import (
     OrderConfig,
     Rows,
     crop_start,
-    deal,
     held_out,
-    shuffled_batches,
-    sorted_batches,
+    padded_shape,
+    permutation,
+    share_out,
+    shuffled_window,
+    sorted_window,
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    rows: Rows
-    frames: Rows
-    shards: Rows
-    config: OrderConfig
-
-    def batches(self, seed: int = 0, epoch: int = 0) -> list[list[int]]:
-        planned = shuffled_batches(
-            self.rows, self.frames, self.shards, self.config, seed=seed, epoch=epoch
-        )
-        return [batch.tolist() for batch in planned]
-
-    def frames_of(self) -> dict[int, int]:
-        return dict(zip(self.rows.tolist(), self.frames.tolist(), strict=True))
-
-    def shard_of(self) -> dict[int, int]:
-        return dict(zip(self.rows.tolist(), self.shards.tolist(), strict=True))
-
-
-@st.composite
-def cases(draw: Callable[[st.SearchStrategy[int]], int]) -> Case:
-    count = draw(st.integers(0, 80))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    return Case(
-        rows=rng.permutation(3 * count)[:count].astype(np.int64),
-        frames=rng.integers(1, draw(st.integers(2, 400)), count),
-        shards=np.sort(rng.integers(0, draw(st.integers(1, 12)), count)),
-        config=OrderConfig(
-            frames_per_batch=draw(st.integers(1, 1500)),
-            window_shards=draw(st.integers(1, 6)),
-            pool_batches=draw(st.integers(1, 6)),
-        ),
-    )
-
-
-def large_case() -> Case:
-    rng = np.random.default_rng(1)
-    return Case(
-        rows=np.arange(400),
-        frames=rng.integers(100, 1500, 400),
-        shards=np.arange(400) // 20,
-        config=OrderConfig(frames_per_batch=6000, window_shards=4, pool_batches=3),
-    )
-
 
 SEEDS = st.integers(0, 2**31)
 KEYS = st.lists(st.text("abc-0123", max_size=8), unique=True, max_size=60)
+FRAMES = st.lists(st.integers(1, 400), max_size=80).map(lambda numbers: np.array(numbers, np.int64))
+CONFIGS = st.builds(
+    OrderConfig,
+    frames_per_batch=st.integers(1, 1500),
+    packed=st.booleans(),
+    pool_batches=st.integers(1, 6),
+)
 
 
-@given(cases(), SEEDS, st.integers(0, 1000))
-def test_shuffled_batches_hold_every_row_once(case: Case, seed: int, epoch: int) -> None:
-    taken = [row for batch in case.batches(seed, epoch) for row in batch]
-    assert sorted(taken) == sorted(case.rows.tolist())
+@given(FRAMES, CONFIGS, SEEDS)
+def test_a_window_holds_every_entry_once(frames: Rows, config: OrderConfig, seed: int) -> None:
+    entries = np.arange(len(frames)) * 3 + 7
+    for batches in (
+        shuffled_window(entries, frames, config, seed),
+        sorted_window(entries, frames, config),
+    ):
+        taken = [entry for batch in batches for entry in batch.tolist()]
+        assert sorted(taken) == entries.tolist()
+        assert all(len(batch) for batch in batches)
 
 
-@given(cases())
-def test_sorted_batches_hold_every_row_once_and_never_grow(case: Case) -> None:
-    planned = sorted_batches(case.rows, case.frames, case.config.frames_per_batch)
-    taken = [row for batch in planned for row in batch.tolist()]
-    lengths = [case.frames_of()[row] for row in taken]
-    assert sorted(taken) == sorted(case.rows.tolist())
-    assert lengths == sorted(lengths, reverse=True)
+@given(FRAMES, CONFIGS, SEEDS)
+def test_a_batch_keeps_the_budget_of_frames(frames: Rows, config: OrderConfig, seed: int) -> None:
+    for batch in shuffled_window(np.arange(len(frames)), frames, config, seed):
+        lengths = frames[batch]
+        taken = lengths.sum() if config.packed else len(batch) * lengths.max()
+        assert len(batch) == 1 or taken <= config.frames_per_batch
 
 
-@given(cases(), SEEDS)
-def test_a_padded_batch_keeps_the_budget_of_frames(case: Case, seed: int) -> None:
-    for batch in case.batches(seed):
-        longest = max(case.frames_of()[row] for row in batch)
-        assert len(batch) == 1 or len(batch) * longest <= case.config.frames_per_batch
+@given(FRAMES, st.integers(1, 900), SEEDS)
+def test_static_lengths_give_no_other_shapes(frames: Rows, budget: int, seed: int) -> None:
+    lengths = (50, 130, 400)
+    config = OrderConfig(frames_per_batch=budget, static_lengths=lengths, pool_batches=2)
+    shapes = {(max(1, budget // length), length) for length in lengths}
+    for batch in shuffled_window(np.arange(len(frames)), frames, config, seed):
+        utterances, length = padded_shape(frames[batch], config)
+        assert (utterances, length) in shapes
+        assert len(batch) <= utterances
+        assert frames[batch].max() <= length
 
 
-@given(cases(), SEEDS, st.integers(0, 1000))
-def test_seed_and_epoch_decide_the_batches(case: Case, seed: int, epoch: int) -> None:
-    np.random.seed(seed)  # the global generator must not matter
-    first = case.batches(seed, epoch)
-    np.random.seed(seed + 1)
-    assert case.batches(seed, epoch) == first
+def test_a_permutation_is_the_same_for_ever() -> None:
+    """Written down once: runs would not resume if it changed."""
+    assert permutation(8, "fingerprint", 1, "window", 0, 2).tolist() == [6, 7, 2, 5, 1, 3, 4, 0]
+    assert permutation(5).tolist() == [4, 0, 1, 3, 2]
 
 
-def test_every_epoch_and_every_seed_has_its_own_order() -> None:
-    case = large_case()
-    orders = [case.batches(seed, epoch) for seed in range(3) for epoch in range(3)]
-    assert all(a != b for place, a in enumerate(orders) for b in orders[:place])
+def test_permutations_are_fair() -> None:
+    places = np.array([permutation(6, "fair", number) for number in range(6000)])
+    counts = np.array([[np.sum(places[:, at] == value) for value in range(6)] for at in range(6)])
+    assert np.abs(counts - 1000).max() < 130
 
 
-def test_epochs_do_not_repeat_the_same_batches_in_another_order() -> None:
-    case = large_case()
-    first = {frozenset(batch) for batch in case.batches(epoch=0)}
-    second = {frozenset(batch) for batch in case.batches(epoch=1)}
-    assert len(first & second) < len(first) / 10
+def padding(frames: Rows, config: OrderConfig) -> float:
+    """The share of frames that are padding."""
+    batches = shuffled_window(np.arange(len(frames)), frames, config, 1)
+    stored = sum(np.prod(padded_shape(frames[batch], config)) for batch in batches)
+    return 1 - float(frames.sum() / stored)
 
 
-@given(cases(), SEEDS)
-def test_a_batch_comes_from_at_most_one_window_of_shards(case: Case, seed: int) -> None:
-    for batch in case.batches(seed):
-        assert len({case.shard_of()[row] for row in batch}) <= case.config.window_shards
+def test_sorted_pools_hold_little_padding() -> None:
+    frames = np.random.default_rng(1).integers(200, 1700, 20_000)
+    pools = OrderConfig(frames_per_batch=12_000)
+    unsorted = OrderConfig(frames_per_batch=12_000, pool_batches=1)
+    assert padding(frames, pools) < 0.02 < 0.2 < padding(frames, unsorted)
 
 
-def padding(case: Case, batches: list[list[int]]) -> int:
-    """Count the frames of padding in batches of these rows."""
-    lengths = [[case.frames_of()[row] for row in batch] for batch in batches]
-    return sum(len(batch) * max(batch) - sum(batch) for batch in lengths)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 12))
+def test_what_is_left_is_shared_out_in_order(sizes: list[int], world_size: int) -> None:
+    ends = np.cumsum(sizes)
+    batches = np.split(np.arange(ends[-1]), ends[:-1])
+    shared = share_out(batches, world_size)
+    if ends[-1] < world_size:
+        assert shared is None
+    else:
+        assert shared is not None
+        assert len(shared) == max(world_size, len(sizes))
+        assert all(len(batch) for batch in shared)
+        assert np.concatenate(shared).tolist() == list(range(ends[-1]))
 
 
-def test_batches_hold_less_than_half_the_padding_of_unsorted_ones() -> None:
-    case = large_case()
-    unsorted: list[list[int]] = [[]]
-    for row in case.rows.tolist():
-        grown = [*unsorted[-1], row]
-        longest = max(case.frames_of()[member] for member in grown)
-        if len(grown) * longest <= case.config.frames_per_batch:
-            unsorted[-1] = grown
-        else:
-            unsorted.append([row])
-    assert padding(case, case.batches()) < padding(case, unsorted) / 2
-
-
-@given(cases(), st.integers(1, 7))
-def test_ranks_get_equal_counts_and_no_row_twice(case: Case, world_size: int) -> None:
-    planned = (
-        case.config,
-        shuffled_batches(case.rows, case.frames, case.shards, case.config, seed=0, epoch=0),
-    )
-    batches = planned[1]
-    dealt = [deal(batches, rank, world_size) for rank in range(world_size)]
-    taken = [row for part in dealt for batch in part for row in batch.tolist()]
-    assert {len(part) for part in dealt} == {len(batches) // world_size}
-    assert len(taken) == len(set(taken))
-
-
-@given(cases(), st.integers(1, 7))
-def test_ranks_together_do_the_batches_of_one_rank_step_by_step(
-    case: Case, world_size: int
-) -> None:
-    batches = [np.array(batch) for batch in case.batches()]
-    dealt = [deal(batches, rank, world_size) for rank in range(world_size)]
-    together = [batch.tolist() for step in zip(*dealt, strict=True) for batch in step]
-    assert together == [batch.tolist() for batch in batches[: len(together)]]
-    assert len(batches) - len(together) < world_size
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frames_per_batch": 0}, "frames_per_batch is 0: give a number above 0"),
+        ({"window_shards": -1}, "window_shards is -1"),
+        ({"static_lengths": (100, 50)}, r"static_lengths are \(100, 50\): give rising numbers"),
+        ({"static_lengths": (0,)}, r"static_lengths are \(0,\)"),
+        ({"static_lengths": (9,), "packed": True}, "packed batches have no padding"),
+    ],
+)
+def test_settings_without_meaning_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        OrderConfig(**{"frames_per_batch": 100, **settings})  # type: ignore[arg-type]
 
 
 @given(st.text(max_size=20), st.integers(1, 5000), st.integers(1, 3000), SEEDS, SEEDS)
@@ -175,14 +132,15 @@ def test_crops_reach_every_start_about_equally_often() -> None:
     assert counts.min() > 850
 
 
-def test_crops_differ_between_seeds_epochs_and_keys() -> None:
+def test_crops_differ_between_seeds_epochs_keys_and_copies() -> None:
     starts = {
-        crop_start(key, 10**9, 1, seed=seed, epoch=epoch)
+        crop_start(key, 10**9, 1, seed=seed, epoch=epoch, copy=copy)
         for key in ("a", "b")
         for seed in (1, 2)
         for epoch in (1, 2)
+        for copy in (0, 1)
     }
-    assert len(starts) == 8
+    assert len(starts) == 16
 
 
 @given(KEYS.filter(bool), st.floats(0, 0.99), SEEDS)

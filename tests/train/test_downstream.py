@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import torch
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import PretrainedModel, SpeakerClassifier
-from aalbert.shards.dataset import Dataset
+from aalbert.shards import Batch, Dataset, Loader
 from aalbert.train.configs import DownstreamConfig
 from aalbert.train.downstream import start_downstream
 from aalbert.train.identification import (
@@ -44,13 +45,14 @@ def test_training_never_reads_the_test_split(
 ) -> None:
     test_rows = set(Dataset(voxceleb1_data).rows(["test"]).tolist())
     read: set[int] = set()
-    original = Dataset.features
+    original = Loader.__iter__
 
-    def note(self: Dataset, row: int, feature: str) -> object:
-        read.add(row)
-        return original(self, row, feature)
+    def note(self: Loader) -> Iterator[Batch]:
+        for batch in original(self):
+            read.update(batch.rows.tolist())
+            yield batch
 
-    monkeypatch.setattr(Dataset, "features", note)
+    monkeypatch.setattr(Loader, "__iter__", note)
     start_downstream(QUICK, voxceleb1_data, str(pretrained), tmp_path / "run")
     assert read and not read & test_rows
 

@@ -21,8 +21,9 @@ from aalbert.errors import (
 )
 from aalbert.files import file_digest
 from aalbert.models import PretrainedModel
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.loader import Loader, LoaderConfig
+from aalbert.shards.assembly import LoaderConfig
+from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig
 from aalbert.train.callbacks import SaveStates
 from aalbert.train.checkpoints import is_intact
@@ -170,9 +171,13 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     process.wait()
     resume_pretraining(out)
     assert weights_of(out).keys() == weights_of(pretrained).keys()
-    assert [row for row in rows_of(out) if row["step"] == 12] == [
-        row for row in rows_of(pretrained) if row["step"] == 12
-    ]
+    # To the last bit within one process (above); between two, sums may be split otherwise.
+    for row, expected in zip(last_rows(out), last_rows(pretrained), strict=True):
+        assert row == pytest.approx(expected, rel=1e-6)
+
+
+def last_rows(run: Path) -> list[dict[str, float]]:
+    return [row for row in rows_of(run) if row["step"] == 12]
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(
@@ -270,10 +275,13 @@ def test_no_held_out_utterance_is_trained_on(
     librispeech_data: Path, pretrain_config: PretrainConfig
 ) -> None:
     dataset = Dataset(librispeech_data)
-    training, validation = make_loaders(pretrain_config, dataset)
-    assert not set(training.rows) & set(validation.rows)
-    assert len(training.rows) + len(validation.rows) == len(dataset)
-    assert len(validation.rows) > 0
+    training, validation = (
+        {int(row) for batch in loader for row in batch.rows}
+        for loader in make_loaders(pretrain_config, dataset)
+    )
+    assert not training & validation
+    assert training | validation == set(range(len(dataset)))
+    assert validation
 
 
 @pytest.mark.parametrize("share_layers", [True, False])
@@ -291,8 +299,7 @@ def test_overfitting_one_batch_reaches_a_small_part_of_the_first_loss(
     dataset = Dataset(librispeech_data)
     model = build_model(config, dataset)
     loader = Loader(
-        dataset,
-        dataset.rows(["train*"])[:2],
+        Selection(dataset, dataset.rows(["train*"])[:2]),
         LoaderConfig(order=OrderConfig(frames_per_batch=400), crop_frames=90),
     )
     batch = next(iter(loader))

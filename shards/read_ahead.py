@@ -1,0 +1,141 @@
+"""Reader processes as the training loop sees them: batches, in order, ready when it asks."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import weakref
+from dataclasses import replace
+from multiprocessing.connection import Connection
+
+import torch
+
+from aalbert.errors import AalbertError, ReaderDiedError
+from aalbert.shards.assembly import Assembler
+from aalbert.shards.batch import Batch, make_batch
+from aalbert.shards.reader import Job
+from aalbert.shards.ring import Failure, Filled, Lending, Slots, make_shared_memory
+
+GRACE_S = 2.0
+PROGRAM = "from aalbert.shards.reader import main; main()"
+HINTS = {
+    signal.SIGKILL: " (out of memory?)",
+    signal.SIGBUS: " (was the file cut off while it was read, or its disk taken away?)",
+}
+
+
+class ReadAhead:
+    """Reader processes from a position on, each with a ring of slots of its own."""
+
+    def __init__(self, assembler: Assembler, job: Job) -> None:
+        self._readers = [
+            Reader(assembler, replace(job, turn=turn)) for turn in range(job.config.readers)
+        ]
+        self._turn = 0
+
+    def next(self) -> tuple[Batch, Filled]:
+        """Return the next batch, and what its reader said of it."""
+        reader = self._readers[self._turn]
+        self._turn = (self._turn + 1) % len(self._readers)
+        return reader.next()
+
+    def close(self) -> None:
+        """End the processes. Batches that were given stay as they are."""
+        for reader in self._readers:
+            reader.close()
+
+
+class Reader:
+    """One reader process and its ring."""
+
+    def __init__(self, assembler: Assembler, job: Job) -> None:
+        self._assembler = assembler
+        memory = make_shared_memory(job.ring.bytes)
+        ours, theirs = socket.socketpair()
+        self._process = start_process(theirs.fileno(), memory)
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self.close = weakref.finalize(self, end_process, self._process, self._connection)
+        self._slots = Slots(memory, job.ring)
+        os.close(memory)
+        self._lending = Lending(self._slots)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            pin(self._slots)
+        self._send(job)
+
+    def next(self) -> tuple[Batch, Filled]:
+        """Return the next batch of this reader, and what it said of it.
+
+        Raises the error that ended the reader, or `ReaderDiedError` when it was killed.
+        """
+        if free := self._lending.take_back():
+            self._send(free)
+        try:
+            message = self._connection.recv()
+        except (EOFError, ConnectionError):
+            raise self._death() from None
+        if isinstance(message, Failure):
+            self.close()
+            raise message.kind(message.text)
+        return self._take(message), message
+
+    def _take(self, filled: Filled) -> Batch:
+        """Return a batch over the slot; over a copy of it when hardly a slot is left to fill."""
+        scarce = self._lending.lent >= self._slots.size.slots - 1
+        buffer, lease = self._lending.lend(filled.slot)
+        if scarce:
+            return make_batch(buffer[: filled.shape.bytes].copy(), filled.shape)
+        return make_batch(buffer, filled.shape, lease)
+
+    def _send(self, message: object) -> None:
+        try:
+            self._connection.send(message)
+        except ConnectionError:
+            raise self._death() from None
+
+    def _death(self) -> AalbertError:
+        """Return the error that says what the process died of, and where."""
+        code = self._process.wait(GRACE_S)
+        how = f"with exit code {code}"
+        if code < 0:
+            number = signal.Signals(-code)
+            how = f"by {number.name}{HINTS.get(number, '')}"
+        place = self._assembler.describe(int(self._slots.reading[0]))
+        return ReaderDiedError(
+            f"the process that reads ahead was ended {how} at {place}; start again with --resume"
+        )
+
+
+def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
+    """Start a reader that holds these descriptors.
+
+    It is a program of its own: spawned by `multiprocessing`, it would run the user's script
+    again, and forked, it would inherit locks of other threads and a GPU it cannot use.
+    """
+    # What this process can import, it can too.
+    path = os.pathsep.join(place or os.getcwd() for place in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
+        pass_fds=(connection, memory),
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+def end_process(process: "subprocess.Popen[bytes]", connection: Connection) -> None:
+    """End a reader: it does so itself when its connection is closed, unless it hangs."""
+    connection.close()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def pin(slots: Slots) -> None:
+    """Let the GPU copy from the slots by itself (page-locked memory)."""
+    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    address = slots.address
+    torch.cuda.check_error(int(runtime.cudaHostRegister(address, slots.size.bytes, 0)))
+    weakref.finalize(slots, runtime.cudaHostUnregister, address)

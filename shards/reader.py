@@ -1,0 +1,98 @@
+"""The process that reads ahead: fills the slots of a ring with batches until nobody takes them.
+
+It is a program of its own with two open descriptors, imports neither PyTorch nor the program of
+its parent, and ends when its parent does.
+"""
+
+import signal
+import sys
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from aalbert.errors import AalbertError, IntegrityError
+from aalbert.shards.assembly import Assembler, LoaderConfig
+from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.order import Rows
+from aalbert.shards.ring import Failure, Filled, RingSize, Slots
+
+
+@dataclass(frozen=True)
+class SelectionRecord:
+    """What another process needs to open a selection."""
+
+    folder: Path
+    fingerprint: str
+    rows: Rows
+    weight: float
+
+    @classmethod
+    def of(cls, some: Selection) -> "SelectionRecord":
+        """Describe a selection."""
+        dataset = some.dataset
+        return cls(dataset.folder, dataset.manifest.fingerprint, some.rows, some.weight)
+
+    def open(self) -> Selection:
+        """Open the selection; `IntegrityError` when the dataset was replaced meanwhile."""
+        dataset = Dataset(self.folder)
+        if dataset.manifest.fingerprint != self.fingerprint:
+            raise IntegrityError(f"{self.folder} was replaced while it was read: start again")
+        return Selection(dataset, self.rows, self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a reader reads: every `readers`-th step from the `turn`-th after `position` on."""
+
+    selections: tuple[SelectionRecord, ...]
+    config: LoaderConfig
+    position: int
+    rank: int
+    world_size: int
+    turn: int
+    ring: RingSize
+
+
+def run_job(job: Job, connection: Connection, memory: int) -> None:
+    """Fill slots in turn, and say so; free slots are numbers that come over the connection."""
+    slots = Slots(memory, job.ring)
+    assembler = Assembler([some.open() for some in job.selections], job.config)
+    assembler.reading = slots.reading
+    free = deque(range(job.ring.slots))
+    steps = assembler.plan().steps(job.position, job.world_size)
+    for step in islice(steps, job.turn, None, job.config.readers):
+        while not free or connection.poll():
+            free.extend(connection.recv())
+        slot, entries = free.popleft(), step.batches[job.rank]
+        shape = assembler.shape(entries)
+        buffer = np.frombuffer(slots.buffer(slot), np.uint8)
+        assembler.fill(entries, step.epoch, shape.arrays(buffer))
+        connection.send(Filled(slot, shape, step.position, step.dropped, step.repeated))
+
+
+def wait_for_end(connection: Connection) -> None:
+    """Wait until the parent has read everything and closed the connection."""
+    try:
+        while True:
+            connection.recv()
+    except (EOFError, ConnectionError):
+        return
+
+
+def main() -> None:
+    """Do the job that comes over the connection."""
+    # The parent decides what a signal to the whole group means; this ends when it does.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    connection = Connection(int(sys.argv[1]))
+    try:
+        run_job(connection.recv(), connection, int(sys.argv[2]))
+    except (EOFError, ConnectionError):
+        return  # the parent is gone
+    except AalbertError as error:
+        connection.send(Failure(type(error), str(error)))
+        wait_for_end(connection)

@@ -1,0 +1,135 @@
+"""Slots of memory that two processes share: one fills them, the other lends them out."""
+
+import ctypes
+import mmap
+import os
+import sys
+import tempfile
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aalbert.shards.assembly import BatchShape
+
+PAGE = mmap.PAGESIZE
+
+
+class Filled(NamedTuple):
+    """What the filling process says of a slot.
+
+    `position` is that of the loader after the batch; `dropped` and `repeated` count utterances
+    at the end of an epoch.
+    """
+
+    slot: int
+    shape: BatchShape
+    position: int
+    dropped: int
+    repeated: int
+
+
+class Failure(NamedTuple):
+    """The error that ended the filling process."""
+
+    kind: type[Exception]
+    text: str
+
+
+@dataclass(frozen=True)
+class RingSize:
+    """How many slots, and the bytes of each."""
+
+    slots: int
+    slot_bytes: int
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one slot to the next, in whole pages."""
+        return -(-self.slot_bytes // PAGE) * PAGE
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the ring: a page for the entry that is being read, and the slots."""
+        return PAGE + self.slots * self.stride
+
+
+def make_shared_memory(size: int) -> int:
+    """Return the descriptor of new memory that ends with the last process that holds it.
+
+    It has no name, so nothing is left behind when processes are killed, and it does not count
+    against the small `/dev/shm` of containers.
+    """
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("aalbert-batches", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as stream:
+            descriptor = os.dup(stream.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+class Slots:
+    """The memory of a ring, as either process sees it."""
+
+    def __init__(self, descriptor: int, size: RingSize) -> None:
+        self.size = size
+        self._memory = mmap.mmap(descriptor, size.bytes)
+
+    @property
+    def reading(self) -> NDArray[np.int64]:
+        """The entry that is being read, `(1,)`."""
+        return np.frombuffer(self._memory, np.int64, count=1)
+
+    @property
+    def address(self) -> int:
+        """Where the memory begins in this process."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+
+    def buffer(self, slot: int) -> Any:
+        """Return the bytes of a slot as an object that lives as long as any view of them."""
+        start = PAGE + slot * self.size.stride
+        return (ctypes.c_uint8 * self.size.stride).from_buffer(self._memory, start)
+
+
+@dataclass(eq=False)
+class Lease:
+    """A slot that is lent out; `copies` are copies from it to a device, which may be under way."""
+
+    slot: int
+    copies: list[Any] = field(default_factory=list)
+
+    def is_over(self) -> bool:
+        """Say whether nothing reads the slot any more."""
+        return all(copy.query() for copy in self.copies)
+
+
+class Lending:
+    """Which slots are lent out. A slot comes back when the last array over it is gone."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.lent = 0
+        self._returned: deque[Lease] = deque()
+
+    def lend(self, slot: int) -> tuple[NDArray[np.uint8], Lease]:
+        """Return the bytes of a slot, and the lease that ends with them."""
+        buffer, lease = self.slots.buffer(slot), Lease(slot)
+        weakref.finalize(buffer, self._returned.append, lease).atexit = False
+        self.lent += 1
+        return np.frombuffer(buffer, np.uint8), lease
+
+    def take_back(self) -> list[int]:
+        """Return the slots that can be filled again."""
+        free: list[int] = []
+        for _ in range(len(self._returned)):
+            lease = self._returned.popleft()
+            if lease.is_over():
+                free.append(lease.slot)
+            else:
+                self._returned.append(lease)
+        self.lent -= len(free)
+        return free
