@@ -3,8 +3,7 @@
 Each is a function that returns something to iterate over: every pass is one epoch. What was
 tried and is not here: iterating over a `StreamingDataset` of MosaicML is several times slower
 than reading it by number, LitData is slower by number than as a stream, lhotse's
-`DynamicBucketingSampler` is no faster than the pools used here, arrays in a library's own
-encoding are slower than bytes.
+`DynamicBucketingSampler` is no faster than the pools used here.
 """
 
 import json
