@@ -4,10 +4,10 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check fix bench lock
+.PHONY: help setup demo test test-slow check fix bench bench-loader lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.runtime ## create the environment in .venv from the lock
 
@@ -32,6 +32,9 @@ fix: .venv/.dev ## put format and lint right
 
 bench: .venv/.bench ## measure `prepare` beside other ways to do its work (prints JSON lines)
 	$(BIN)/python -m benchmarks.prepare
+
+bench-loader: .venv/.bench ## measure the loader beside five others (an hour; prints JSON lines)
+	$(BIN)/python -m benchmarks.loader
 
 lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt

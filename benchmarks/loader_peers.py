@@ -1,0 +1,189 @@
+"""The loaders that `benchmarks.loader` compares, each in the fastest way found to use it.
+
+Each is a function that returns something to iterate over: every pass is one epoch. What was
+tried and is not here: iterating over a `StreamingDataset` of MosaicML is several times slower
+than reading it by number, LitData is slower by number than as a stream, lhotse's
+`DynamicBucketingSampler` is no faster than the pools used here.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.loader_batches import (
+    FRAMES_PER_BATCH,
+    PREFETCH,
+    Batch,
+    Batches,
+    Features,
+    Picked,
+    Plan,
+    Pooled,
+    as_features,
+)
+from benchmarks.loader_data import FEATURE, shard_files
+
+# Utterances among which webdataset and lhotse shuffle, beside the order of the shards.
+SHUFFLE_BUFFER = 1000
+# Bytes before the numbers of a `.npy` member.
+NPY_HEADER = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is read and where, into which layout, and by how many processes beside this one."""
+
+    dataset: Path
+    work: Path
+    packed: bool
+    workers: int
+
+
+def open_aalbert(setting: Setting) -> Iterable[Any]:
+    """Our own loader: without workers in this process, else through one reader process."""
+    from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
+
+    loader: Iterable[Any] = Loader(
+        Dataset(setting.dataset).select(["*"]),
+        LoaderConfig(
+            order=OrderConfig(frames_per_batch=FRAMES_PER_BATCH, packed=setting.packed),
+            feature=FEATURE,
+            prefetch=PREFETCH if setting.workers else 0,
+            verify="always",
+        ),
+    )
+    return loader
+
+
+def open_webdataset(setting: Setting) -> Iterable[Batch]:
+    """Webdataset over our shards: only the features, viewed in their bytes."""
+    import webdataset
+
+    shards = shard_files(setting.dataset)
+    pipeline = webdataset.DataPipeline(
+        webdataset.SimpleShardList(shards),
+        webdataset.detshuffle(len(shards), initial=len(shards)),
+        webdataset.split_by_worker,
+        webdataset.tarfile_to_samples(select_files=is_feature),
+        webdataset.detshuffle(SHUFFLE_BUFFER, initial=SHUFFLE_BUFFER),
+        webdataset.map(from_member),
+    )
+    return Batches(Pooled(pipeline.__iter__, setting.packed), setting.workers)
+
+
+def open_webdataset_pipeline(setting: Setting) -> Iterable[Batch]:
+    """Webdataset as our `webdataset_pipeline` makes it: arrays read by NumPy, JSON decoded."""
+    from aalbert.shards import webdataset_pipeline
+
+    pipeline = webdataset_pipeline(
+        setting.dataset, ["*"], (FEATURE,), shuffle_buffer=SHUFFLE_BUFFER
+    )
+    return Batches(Pooled(Mapped(from_decoded, pipeline), setting.packed), setting.workers)
+
+
+def open_wids(setting: Setting) -> Iterable[Batch]:
+    """WIDS over our shards, mapped into memory, by number."""
+    import wids
+
+    shards = json.loads((setting.work / "wids.json").read_text())
+    dataset = wids.ShardListDataset(
+        shards, localname=str, keep=True, lru_size=len(shards), transformations=[from_indexed]
+    )
+    return by_number(dataset.__getitem__, setting)
+
+
+def open_streaming(setting: Setting) -> Iterable[Batch]:
+    """MosaicML Streaming, by number."""
+    from streaming import StreamingDataset
+
+    dataset = StreamingDataset(local=str(setting.work / "streaming"), batch_size=1)
+    return by_number(partial(from_record, dataset), setting)
+
+
+def open_litdata(setting: Setting) -> Iterable[Batch]:
+    """LitData as a stream, shuffled by itself."""
+    from litdata import StreamingDataset
+
+    dataset = StreamingDataset(str(setting.work / "litdata"), shuffle=True)
+    dataset.set_num_workers(setting.workers)
+    return Batches(Pooled(Mapped(as_features, dataset), setting.packed), setting.workers)
+
+
+def open_lhotse(setting: Setting) -> Iterable[Batch]:
+    """Lhotse's Shar as a stream of cuts."""
+    from lhotse import CutSet
+
+    cuts = CutSet.from_shar(
+        in_dir=str(setting.work / "lhotse"),
+        shuffle_shards=True,
+        stateful_shuffle=True,
+        split_for_dataloading=setting.workers > 0,
+    )
+    stream = Mapped(from_cut, cuts.shuffle(buffer_size=SHUFFLE_BUFFER))
+    return Batches(Pooled(stream, setting.packed), setting.workers)
+
+
+OPENERS: dict[str, Callable[[Setting], Iterable[Any]]] = {
+    "aalbert": open_aalbert,
+    "webdataset": open_webdataset,
+    "webdataset_pipeline": open_webdataset_pipeline,
+    "wids": open_wids,
+    "streaming": open_streaming,
+    "litdata": open_litdata,
+    "lhotse": open_lhotse,
+}
+
+
+class Mapped:
+    """The features of a stream of samples, for every epoch anew."""
+
+    def __init__(self, features_of: Callable[[Any], Features], samples: Iterable[Any]) -> None:
+        self.features_of = features_of
+        self.samples = samples
+
+    def __call__(self) -> Iterator[Features]:
+        """Begin the next epoch."""
+        return map(self.features_of, self.samples)
+
+
+def by_number(read: Callable[[int], Features], setting: Setting) -> Batches:
+    """Return the batches of a source that reads any utterance by its number."""
+    plan = Plan(np.load(setting.work / "frames.npy"), setting.packed)
+    return Batches(Picked(read, setting.packed), setting.workers, plan)
+
+
+def is_feature(name: str) -> bool:
+    """Say of a member of a shard whether it is a feature."""
+    return name.endswith(f".{FEATURE}.npy")
+
+
+def from_member(sample: dict[str, Any]) -> Features:
+    """Return the feature of a sample of webdataset."""
+    return as_features(sample[f"{FEATURE}.npy"], NPY_HEADER)
+
+
+def from_decoded(sample: dict[str, Any]) -> Features:
+    """Return the feature of a sample of our pipeline."""
+    features: Features = sample[FEATURE]
+    return features
+
+
+def from_indexed(sample: dict[str, Any]) -> Features:
+    """Return the feature of a sample of WIDS."""
+    return as_features(sample[f".{FEATURE}.npy"].getbuffer(), NPY_HEADER)
+
+
+def from_record(dataset: Any, row: int) -> Features:
+    """Return the feature of a sample of MosaicML Streaming."""
+    return as_features(dataset[row][FEATURE])
+
+
+def from_cut(cut: Any) -> Features:
+    """Return the features of a cut of lhotse."""
+    features: Features = cut.load_features()
+    return features
