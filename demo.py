@@ -43,7 +43,7 @@ def run_demo(out: Path) -> None:
         settings = load_config(
             PretrainConfig, preset=read_preset("tiny"), assignments=DEMO_SETTINGS, environment={}
         )
-        start_pretraining(settings, out / "data/librispeech", out / "runs/pretrain")
+        start_pretraining(settings, [out / "data/librispeech"], out / "runs/pretrain")
     with step("downstream: speakers, with three upstreams"):
         runs = train_heads(out)
     with step("evaluate"):

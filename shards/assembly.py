@@ -19,6 +19,8 @@ from aalbert.shards.mismatch import require_same_feature
 from aalbert.shards.order import OrderConfig, Rows, crop_start, padded_lengths, padded_shape
 from aalbert.shards.plan import Part, Plan
 
+Verification = Literal["always", "first-epoch", "never"]
+
 # Rows of a batch of static shape that hold no utterance.
 NO_ROW = -1
 ALIGNMENT = 64
@@ -40,7 +42,7 @@ class LoaderConfig:
     crop_frames: int | None = None
     shuffle: bool = True
     seed: int = 0
-    verify: Literal["always", "first-epoch", "never"] = "always"
+    verify: Verification = "first-epoch"
     prefetch: int = 4
     readers: int = 1
 

@@ -1,5 +1,7 @@
 """Mean and deviation of features over many utterances, from those of every utterance."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -31,6 +33,17 @@ def pool_statistics(
     total = int(frames.sum())
     mean = np.divide(sums, total)
     std = np.sqrt(np.maximum(0, np.divide(squares, total) - mean**2))
+    return FeatureStatistics(frames=total, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def combine_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
+    """Combine those of several sets of frames into those of all of them together."""
+    frames = np.array([part.frames for part in parts], np.float64)[:, None]
+    means = np.array([part.mean for part in parts])
+    squares = np.array([part.std for part in parts]) ** 2 + means**2
+    mean = (frames * means).sum(axis=0) / frames.sum()
+    std = np.sqrt(np.maximum(0, (frames * squares).sum(axis=0) / frames.sum() - mean**2))
+    total = sum(part.frames for part in parts)
     return FeatureStatistics(frames=total, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 

@@ -26,7 +26,14 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --ou
 
 def pretrain(
     out: Out,
-    data: Annotated[Path | None, typer.Option(help="A dataset made by 'aalbert prepare'.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="A dataset made by 'aalbert prepare'; give it again for several."),
+    ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="How often an epoch has each utterance of the dataset in that place."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A recipe: tiny, aalbert-3l, mockingjay-3l.")
     ] = None,
@@ -47,14 +54,16 @@ def pretrain(
     from aalbert.train.run_folder import RunFolder
 
     if resume:
-        refuse_with_resume(data=data, preset=preset, config=config, set=assignments, seed=seed)
+        refuse_with_resume(
+            data=data, weight=weight, preset=preset, config=config, set=assignments, seed=seed
+        )
         resume_pretraining(out)
     else:
         settings = load_config(
             PretrainConfig,
             preset=read_preset(preset) if preset else None,
             file=config,
-            assignments=[*(assignments or ()), *flags(seed=seed)],
+            assignments=[*(assignments or ()), *flags(seed=seed, **{"data.weights": weight})],
         )
         start_pretraining(settings, require(data, "--data"), out)
     losses = [row for row in RunFolder(out).read_metrics() if "validation_loss" in row]

@@ -8,6 +8,7 @@ from aalbert.errors import require
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.heads import LayerChoice
+from aalbert.shards.assembly import Verification
 from aalbert.train.masking import MaskingConfig
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -40,7 +41,10 @@ class PretrainDataConfig:
 
     `splits` are names or patterns. A batch holds at most `batch_seconds` of audio with
     its padding; utterances longer than `crop_seconds` are cropped at random. About
-    `validation_proportion` of the utterances are held out to measure the loss on.
+    `validation_proportion` of the utterances are held out to measure the loss on. Of several
+    datasets, an epoch has each utterance as many times as its weight among `weights` says, once
+    by default. Up to `prefetch` batches are read ahead of the training loop; checksums are
+    compared as `verify` says.
     """
 
     splits: tuple[str, ...] = ("train*",)
@@ -48,6 +52,9 @@ class PretrainDataConfig:
     batch_seconds: float = 480.0
     crop_seconds: float = 15.0
     validation_proportion: float = 0.02
+    weights: tuple[float, ...] = ()
+    prefetch: int = 4
+    verify: Verification = "first-epoch"
 
     def __post_init__(self) -> None:
         require_positive("data.", self, "batch_seconds", "crop_seconds")
@@ -60,6 +67,11 @@ class PretrainDataConfig:
             0 < self.validation_proportion < 1,
             f"data.validation_proportion {self.validation_proportion} must be between 0 and 1",
         )
+        require(
+            all(0 < weight < math.inf for weight in self.weights),
+            f"data.weights {self.weights} must be above 0",
+        )
+        require(self.prefetch >= 0, f"data.prefetch {self.prefetch} must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +112,11 @@ class DownstreamConfig:
     crop_seconds: float = 8.0
     epochs: int = 60
     learning_rate: float = 3e-2
+    prefetch: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require(self.prefetch >= 0, f"prefetch {self.prefetch} must not be negative")
         require_positive("", self, "epochs", "learning_rate", "batch_seconds", "crop_seconds")
 
 

@@ -32,7 +32,7 @@ from aalbert.train.trainer import fit, make_trainer
 from aalbert.train.upstreams import open_upstream
 
 TASK = "voxceleb1"
-COLUMNS = ("train_loss", "dev_loss", "dev_accuracy", "learning_rate", "x_real_time")
+COLUMNS = ("train_loss", "dev_loss", "dev_accuracy", "learning_rate", "x_real_time", "data_wait")
 KEEP_STATES = 2
 
 
@@ -155,14 +155,14 @@ def run_downstream(
     feature = str(model.upstream.config.features["kind"])
     training = training_loader(config, dataset, speakers, feature)
     dev_rows = speakers.rows(dataset, config.dev_split)
-    dev = evaluation_loader(dataset, dev_rows, feature, config.batch_seconds)
+    dev = evaluation_loader(dataset, dev_rows, feature, config.batch_seconds, config.prefetch)
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     best = BestHead(model, dev, speakers)
     stop = StopOnSignal(run.checkpoints, KEEP_STATES)
     shift_ms = dataset.manifest.features[feature].frame_shift_ms
     callbacks = [
-        Progress(metrics, TASK, ends[-1], ends[0], shift_ms),
+        Progress(metrics, TASK, ends[-1], ends[0], shift_ms, training),
         best,
         Validation(metrics, best.measure, frozenset(ends).__contains__),
         SaveStates(run.checkpoints, frozenset(ends).__contains__, KEEP_STATES),
@@ -187,6 +187,7 @@ def training_loader(
         order=OrderConfig(frames_per_batch=round(config.batch_seconds * 1000 / shift_ms)),
         feature=feature,
         crop_frames=round(config.crop_seconds * 1000 / shift_ms),
+        prefetch=config.prefetch,
         seed=config.seed,
     )
     return Loader(Selection(dataset, speakers.rows(dataset, config.train_split)), settings)

@@ -132,7 +132,7 @@ def score_split(
     speakers = name_classes(dataset, model.speakers)
     feature = str(model.upstream.config.features["kind"])
     rows = speakers.rows(dataset, split)
-    loader = evaluation_loader(dataset, rows, feature, config.batch_seconds)
+    loader = evaluation_loader(dataset, rows, feature, config.batch_seconds, config.prefetch)
     return score(model, loader, speakers)
 
 

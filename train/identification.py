@@ -62,11 +62,13 @@ def name_classes(dataset: Dataset, names: list[str]) -> Speakers:
     return Speakers(names, torch.tensor([number.get(name or "", -1) for name in column]))
 
 
-def evaluation_loader(dataset: Dataset, rows: Rows, feature: str, batch_seconds: float) -> Loader:
+def evaluation_loader(
+    dataset: Dataset, rows: Rows, feature: str, batch_seconds: float, prefetch: int
+) -> Loader:
     """Return a loader that gives every utterance whole and once, batched by length."""
     shift_ms = dataset.manifest.features[feature].frame_shift_ms
     order = OrderConfig(frames_per_batch=round(batch_seconds * 1000 / shift_ms))
-    settings = LoaderConfig(order=order, feature=feature, shuffle=False)
+    settings = LoaderConfig(order=order, feature=feature, shuffle=False, prefetch=prefetch)
     return Loader(Selection(dataset, rows), settings)
 
 

@@ -1,7 +1,8 @@
 """`pretrain`: from shards to an encoder, in a folder from which the run continues if it stops."""
 
 import shlex
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from aalbert.shards.assembly import LoaderConfig
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig, Rows, held_out
+from aalbert.shards.statistics import combine_statistics
 from aalbert.shards.stream import Stream
 from aalbert.train.callbacks import (
     Measurement,
@@ -28,26 +30,44 @@ from aalbert.train.checkpoints import latest_state, step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.metrics import MetricsWriter
 from aalbert.train.reconstruction import VALIDATION_SEED, Pretraining, validation_loss
-from aalbert.train.run_folder import RunFolder, open_data
+from aalbert.train.run_folder import RunFolder, open_datasets
 from aalbert.train.seeds import seed_of
 from aalbert.train.trainer import fit, make_trainer
 
 TASK = "pretrain"
-COLUMNS = ("train_loss", "validation_loss", "learning_rate", "x_real_time")
+COLUMNS = ("train_loss", "validation_loss", "learning_rate", "x_real_time", "data_wait")
 
 
-def start_pretraining(config: PretrainConfig, data: Path, out: Path) -> PretrainedModel:
-    """Pretrain a new model on a dataset and export it to `out/export`.
+@dataclass(frozen=True)
+class Parts:
+    """What is trained on, and what is held out, of every dataset."""
 
-    Raises `ConfigError` when dataset and settings do not fit, `OutputInUseError` when
+    training: list[Selection]
+    validation: list[Selection]
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """The datasets, in the order they were given."""
+        return [some.dataset for some in self.training]
+
+
+def start_pretraining(config: PretrainConfig, data: Sequence[Path], out: Path) -> PretrainedModel:
+    """Pretrain a new model on one or several datasets and export it to `out/export`.
+
+    Raises `ConfigError` when datasets and settings do not fit, `OutputInUseError` when
     `out` holds something, and `InterruptedRunError` when a signal stopped the run.
     """
-    dataset = Dataset(data)
-    check_features(config, dataset)
+    datasets = [Dataset(folder) for folder in data]
+    parts = select_parts(config, datasets)
     run = RunFolder(out)
-    record = {"task": TASK, "data": str(data.resolve()), "seed": config.seed}
-    run.create(to_yaml(config), {**record, "data_fingerprint": dataset.manifest.fingerprint})
-    return run_pretraining(config, dataset, run, state=None)
+    record = {
+        "task": TASK,
+        "data": [str(folder.resolve()) for folder in data],
+        "data_fingerprint": [dataset.manifest.fingerprint for dataset in datasets],
+        "seed": config.seed,
+    }
+    run.create(to_yaml(config), record)
+    return run_pretraining(config, parts, run, state=None)
 
 
 def resume_pretraining(out: Path) -> PretrainedModel:
@@ -56,23 +76,28 @@ def resume_pretraining(out: Path) -> PretrainedModel:
     record = run.read_record()
     if record["task"] != TASK:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{TASK}'")
-    dataset = open_data(record)
     config = load_config(PretrainConfig, file=run.config, environment={})
-    return run_pretraining(config, dataset, run, state=latest_state(run.checkpoints))
+    parts = select_parts(config, open_datasets(record))
+    return run_pretraining(config, parts, run, state=latest_state(run.checkpoints))
 
 
 def run_pretraining(
-    config: PretrainConfig, dataset: Dataset, run: RunFolder, state: Path | None
+    config: PretrainConfig, parts: Parts, run: RunFolder, state: Path | None
 ) -> PretrainedModel:
     """Train to the last step, from `state` on if there is one, and export the model."""
-    module = Pretraining(build_model(config, dataset), config)
-    training, validation = make_loaders(config, dataset)
+    module = Pretraining(build_model(config, parts), config)
+    training, validation = make_loaders(config, parts)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     due, keep = every(config.validate_every_steps, last=config.steps), config.keep_checkpoints
     stop = StopOnSignal(run.checkpoints, keep)
     callbacks = [
         Progress(
-            metrics, TASK, config.steps, config.log_every_steps, frame_shift_ms(config, dataset)
+            metrics,
+            TASK,
+            config.steps,
+            config.log_every_steps,
+            frame_shift_ms(config, parts),
+            training,
         ),
         Validation(metrics, partial(measure, module, validation), due),
         SaveStates(run.checkpoints, due, keep),
@@ -97,9 +122,9 @@ def measure(module: Pretraining, validation: Loader) -> Measurement:
     return {"validation_loss": loss}
 
 
-def frame_shift_ms(config: PretrainConfig, dataset: Dataset) -> float:
+def frame_shift_ms(config: PretrainConfig, parts: Parts) -> float:
     """Return the time from one stored frame to the next."""
-    return dataset.manifest.features[config.data.feature].frame_shift_ms
+    return parts.datasets[0].manifest.features[config.data.feature].frame_shift_ms
 
 
 def check_features(config: PretrainConfig, dataset: Dataset) -> None:
@@ -114,19 +139,21 @@ def check_features(config: PretrainConfig, dataset: Dataset) -> None:
         )
 
 
-def build_model(config: PretrainConfig, dataset: Dataset) -> PretrainedModel:
+def build_model(config: PretrainConfig, parts: Parts) -> PretrainedModel:
     """Return a model with fresh weights, the same for the same seed."""
     torch.manual_seed(seed_of(config.seed, "weights"))
-    settings = dataset.manifest.features[config.data.feature]
-    training, _ = split_rows(config, dataset)
-    statistics = dataset.statistics(training, config.data.feature)
+    feature = config.data.feature
+    manifests = [dataset.manifest for dataset in parts.datasets]
+    statistics = combine_statistics(
+        [some.dataset.statistics(some.rows, feature) for some in parts.training]
+    )
     description = UpstreamConfig(
-        features=asdict(settings),
+        features=asdict(manifests[0].features[feature]),
         front_end=config.front_end,
         encoder=config.encoder,
         training={
-            "corpus": dataset.manifest.corpus,
-            "data_fingerprint": dataset.manifest.fingerprint,
+            "corpus": " + ".join(manifest.corpus for manifest in manifests),
+            "data_fingerprint": " + ".join(manifest.fingerprint for manifest in manifests),
             "steps": config.steps,
             "seed": config.seed,
         },
@@ -137,24 +164,38 @@ def build_model(config: PretrainConfig, dataset: Dataset) -> PretrainedModel:
     return PretrainedModel(description, front_end)
 
 
-def make_loaders(config: PretrainConfig, dataset: Dataset) -> tuple[Loader, Loader]:
+def make_loaders(config: PretrainConfig, parts: Parts) -> tuple[Loader, Loader]:
     """Return the loaders of the training part and of the held-out part."""
-    training, validation = split_rows(config, dataset)
-    shift_ms = frame_shift_ms(config, dataset)
-    order = OrderConfig(frames_per_batch=round(config.data.batch_seconds * 1000 / shift_ms))
-    crop_frames = round(config.data.crop_seconds * 1000 / shift_ms)
+    shift_ms = frame_shift_ms(config, parts)
+    training = LoaderConfig(
+        order=OrderConfig(frames_per_batch=round(config.data.batch_seconds * 1000 / shift_ms)),
+        feature=config.data.feature,
+        crop_frames=round(config.data.crop_seconds * 1000 / shift_ms),
+        seed=config.seed,
+        prefetch=config.data.prefetch,
+        verify=config.data.verify,
+    )
+    held_out = replace(training, shuffle=False, seed=VALIDATION_SEED)
+    return Loader(parts.training, training), Loader(parts.validation, held_out)
 
-    def loader(rows: Rows, shuffle: bool) -> Loader:
-        settings = LoaderConfig(
-            order=order,
-            feature=config.data.feature,
-            crop_frames=crop_frames,
-            shuffle=shuffle,
-            seed=config.seed if shuffle else VALIDATION_SEED,
+
+def select_parts(config: PretrainConfig, datasets: Sequence[Dataset]) -> Parts:
+    """Return the utterances to train on and those held out.
+
+    Raises `ConfigError` when the settings do not fit the datasets.
+    """
+    weights = config.data.weights or (1.0,) * len(datasets)
+    if len(weights) != len(datasets):
+        raise ConfigError(
+            f"data.weights has {len(weights)} numbers for {len(datasets)} datasets: give one each"
         )
-        return Loader(Selection(dataset, rows), settings)
-
-    return loader(training, shuffle=True), loader(validation, shuffle=False)
+    training, validation = [], []
+    for dataset, weight in zip(datasets, weights, strict=True):
+        check_features(config, dataset)
+        kept, taken = split_rows(config, dataset)
+        training.append(Selection(dataset, kept, weight))
+        validation.append(Selection(dataset, taken))
+    return Parts(training, validation)
 
 
 def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:

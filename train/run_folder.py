@@ -96,6 +96,12 @@ def open_data(record: dict[str, Any], data: Path | None = None) -> Dataset:
     return dataset
 
 
+def open_datasets(record: dict[str, Any]) -> list[Dataset]:
+    """Open the datasets of a run that can have several, refusing any other ones."""
+    pairs = zip(record["data"], record["data_fingerprint"], strict=True)
+    return [open_data({"data": place, "data_fingerprint": made}) for place, made in pairs]
+
+
 def surroundings() -> dict[str, Any]:
     """Return what a run depends on besides its settings and data."""
     return {

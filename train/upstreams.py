@@ -9,8 +9,9 @@ from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd, FrontEndConfig
 from aalbert.models.upstream import PretrainedModel, Upstream, UpstreamConfig
 from aalbert.shards.dataset import Dataset
+from aalbert.shards.mismatch import require_equal_settings
 from aalbert.shards.order import Rows
-from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.shards.settings import SETTINGS_BY_KIND, settings_from_dict
 from aalbert.train.seeds import seed_of
 
 
@@ -60,16 +61,12 @@ def fresh_twin(upstream: Upstream, seed: int) -> Upstream:
 
 def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) -> None:
     """Raise `ConfigError` with the differences when dataset and model disagree on features."""
-    feature = str(config.features["kind"])
-    dataset.require_feature(feature)
-    stored = asdict(dataset.manifest.features[feature])
-    differences = [
-        f"{setting}: model {wanted}, data {stored.get(setting)}"
-        for setting, wanted in config.features.items()
-        if stored.get(setting) != wanted
-    ]
-    if differences:
-        raise ConfigError(
-            f"{name} reads other {feature} features than {dataset.folder} holds "
-            f"({'; '.join(differences)}): prepare the data with the model's settings"
-        )
+    expected = settings_from_dict(dict(config.features))
+    dataset.require_feature(expected.kind)
+    require_equal_settings(
+        expected,
+        dataset.manifest.features[expected.kind],
+        who=name,
+        where=str(dataset.folder),
+        way_out="prepare the data with the model's settings",
+    )

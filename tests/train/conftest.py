@@ -74,7 +74,7 @@ def pretrained(
 ) -> Path:
     """The folder of a finished pretraining run."""
     out = tmp_path_factory.mktemp("runs") / "pretrain"
-    start_pretraining(pretrain_config, librispeech_data, out)
+    start_pretraining(pretrain_config, [librispeech_data], out)
     return out
 
 

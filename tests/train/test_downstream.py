@@ -33,7 +33,7 @@ def test_the_head_that_is_kept_is_the_best_on_dev(speaker_run: Path, voxceleb1_d
     model = SpeakerClassifier.from_pretrained(speaker_run)
     dataset = Dataset(voxceleb1_data)
     speakers = name_classes(dataset, model.speakers)
-    loader = evaluation_loader(dataset, speakers.rows(dataset, "dev"), "logmel", 60)
+    loader = evaluation_loader(dataset, speakers.rows(dataset, "dev"), "logmel", 60, 0)
     scores = score(model, loader, speakers)
     measured = [row for row in RunFolder(speaker_run).read_metrics() if "dev_loss" in row]
     best = max((row["dev_accuracy"], -row["dev_loss"]) for row in measured)
@@ -63,7 +63,7 @@ def test_scores_of_a_batch_equal_scores_one_by_one(speaker_run: Path, voxceleb1_
     speakers = name_classes(dataset, model.speakers)
     rows = speakers.rows(dataset, "test")
     together, alone = (
-        score(model, evaluation_loader(dataset, rows, "logmel", seconds), speakers)
+        score(model, evaluation_loader(dataset, rows, "logmel", seconds, 0), speakers)
         for seconds in (60, 0.01)
     )
     assert together.rows.tolist() == alone.rows.tolist()

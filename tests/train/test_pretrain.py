@@ -29,7 +29,13 @@ from aalbert.train.callbacks import SaveStates
 from aalbert.train.checkpoints import is_intact
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.masking import MaskingConfig
-from aalbert.train.pretrain import build_model, make_loaders, resume_pretraining, start_pretraining
+from aalbert.train.pretrain import (
+    build_model,
+    make_loaders,
+    resume_pretraining,
+    select_parts,
+    start_pretraining,
+)
 from aalbert.train.reconstruction import reconstruction_loss
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.seeds import generator_of
@@ -38,9 +44,8 @@ from aalbert.train.seeds import generator_of
 def rows_of(run: Path) -> list[dict[str, float]]:
     """Return what a run measured, without the speed, which no two runs share."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {name: value for name, value in line.items() if name != "x_real_time"} for line in lines
-    ]
+    speed = {"x_real_time", "data_wait"}
+    return [{name: line[name] for name in line.keys() - speed} for line in lines]
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -63,7 +68,7 @@ def test_a_run_leaves_what_a_reader_needs(pretrained: Path) -> None:
     record = json.loads((pretrained / "run.json").read_text())
     assert record["data_fingerprint"] and record["software"]["torch"] and record["seed"] == 0
     header = (pretrained / "metrics.csv").read_text().splitlines()[0]
-    assert header == "step,train_loss,validation_loss,learning_rate,x_real_time"
+    assert header == "step,train_loss,validation_loss,learning_rate,x_real_time,data_wait"
 
 
 def test_validation_comes_at_its_steps_and_the_rate_is_that_of_the_step(pretrained: Path) -> None:
@@ -77,8 +82,8 @@ def test_validation_comes_at_its_steps_and_the_rate_is_that_of_the_step(pretrain
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     pretrained: Path, librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
 ) -> None:
-    start_pretraining(pretrain_config, librispeech_data, tmp_path / "same")
-    start_pretraining(replace(pretrain_config, seed=1), librispeech_data, tmp_path / "other")
+    start_pretraining(pretrain_config, [librispeech_data], tmp_path / "same")
+    start_pretraining(replace(pretrain_config, seed=1), [librispeech_data], tmp_path / "other")
     assert rows_of(tmp_path / "same") == rows_of(pretrained)
     assert rows_of(tmp_path / "other") != rows_of(pretrained)
 
@@ -95,7 +100,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     out = tmp_path / "run"
     raise_signal_after(monkeypatch, stop_after)
     with pytest.raises(InterruptedRunError, match="stopped by SIGTERM, saved at step") as caught:
-        start_pretraining(pretrain_config, librispeech_data, out)
+        start_pretraining(pretrain_config, [librispeech_data], out)
     assert caught.value.signal_number == signal.SIGTERM
     assert f"continue with: aalbert pretrain --resume --out {out}" in str(caught.value)
     monkeypatch.undo()
@@ -132,7 +137,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     out = tmp_path / "run"
     raise_signal_after(monkeypatch, 9)
     with pytest.raises(InterruptedRunError):
-        start_pretraining(pretrain_config, librispeech_data, out)
+        start_pretraining(pretrain_config, [librispeech_data], out)
     monkeypatch.undo()
     last = out / "checkpoints" / "step-00000009.ckpt"
     data = bytearray(last.read_bytes())
@@ -184,7 +189,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
     pretrained: Path, librispeech_data: Path, pretrain_config: PretrainConfig
 ) -> None:
     with pytest.raises(OutputInUseError, match="holds a run: continue .* with --resume, or"):
-        start_pretraining(pretrain_config, librispeech_data, pretrained)
+        start_pretraining(pretrain_config, [librispeech_data], pretrained)
 
 
 def test_resuming_a_finished_run_changes_nothing(pretrained: Path, tmp_path: Path) -> None:
@@ -225,7 +230,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_good_state(
     optimiser = replace(pretrain_config.optimiser, learning_rate=1e30, warmup_proportion=0.9)
     config = replace(pretrain_config, optimiser=optimiser, log_every_steps=100)
     with pytest.raises(DivergedError, match=r"the loss is nan at step 4: .* lower optimiser"):
-        start_pretraining(config, librispeech_data, tmp_path / "run")
+        start_pretraining(config, [librispeech_data], tmp_path / "run")
     assert not (tmp_path / "run" / "export").exists()
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
@@ -263,11 +268,11 @@ def test_settings_that_do_not_fit_the_data_are_refused_before_the_first_step(
     front_end = replace(pretrain_config.front_end, feature_dims=80)
     with pytest.raises(ConfigError, match=r"has 20 dims: use --set front_end\.feature_dims=20"):
         start_pretraining(
-            replace(pretrain_config, front_end=front_end), librispeech_data, tmp_path / "a"
+            replace(pretrain_config, front_end=front_end), [librispeech_data], tmp_path / "a"
         )
     data = replace(pretrain_config.data, feature="fbank")
     with pytest.raises(ConfigError, match="has no feature 'fbank': it has logmel"):
-        start_pretraining(replace(pretrain_config, data=data), librispeech_data, tmp_path / "b")
+        start_pretraining(replace(pretrain_config, data=data), [librispeech_data], tmp_path / "b")
     assert not list(tmp_path.iterdir())
 
 
@@ -277,7 +282,7 @@ def test_no_held_out_utterance_is_trained_on(
     dataset = Dataset(librispeech_data)
     training, validation = (
         {int(row) for batch in loader for row in batch.rows}
-        for loader in make_loaders(pretrain_config, dataset)
+        for loader in make_loaders(pretrain_config, select_parts(pretrain_config, [dataset]))
     )
     assert not training & validation
     assert training | validation == set(range(len(dataset)))
@@ -297,7 +302,7 @@ def test_overfitting_one_batch_reaches_a_small_part_of_the_first_loss(
     )
     config = replace(pretrain_config, encoder=encoder)
     dataset = Dataset(librispeech_data)
-    model = build_model(config, dataset)
+    model = build_model(config, select_parts(config, [dataset]))
     loader = Loader(
         Selection(dataset, dataset.rows(["train*"])[:2]),
         LoaderConfig(order=OrderConfig(frames_per_batch=400), crop_frames=90),
@@ -319,3 +324,36 @@ def test_the_run_folder_names_its_places(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.read_metrics() == []
     assert run.export == tmp_path / "export"
+
+
+def test_several_datasets_are_trained_on_by_their_weights_and_resume(
+    librispeech_data: Path, voxceleb1_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    """The held-out losses of a stopped and resumed run are those of one that was not."""
+    data = replace(
+        pretrain_config.data, splits=("*",), weights=(1.0, 0.5), validation_proportion=0.1
+    )
+    config = replace(pretrain_config, data=data)
+    start_pretraining(config, [librispeech_data, voxceleb1_data], tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"] == [str(librispeech_data), str(voxceleb1_data)]
+    datasets = [Dataset(librispeech_data), Dataset(voxceleb1_data)]
+    parts = select_parts(config, datasets)
+    training, _ = make_loaders(config, parts)
+    rows = [int(row) for batch in training for row in batch.rows]
+    other = [row for row in rows if row >= len(datasets[0])]
+    assert len(rows) - len(other) == len(parts.training[0].rows)
+    assert len(other) == round(len(parts.training[1].rows) / 2)
+    whole = rows_of(tmp_path / "run")
+    latest = max((tmp_path / "run" / "checkpoints").glob("*.ckpt"), key=lambda path: path.name)
+    latest.unlink()
+    resume_pretraining(tmp_path / "run")
+    assert rows_of(tmp_path / "run") == whole
+
+
+def test_weights_that_are_not_one_for_each_dataset_are_refused(
+    librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    config = replace(pretrain_config, data=replace(pretrain_config.data, weights=(1.0, 2.0)))
+    with pytest.raises(ConfigError, match="weights has 2 numbers for 1 datasets: give one each"):
+        start_pretraining(config, [librispeech_data], tmp_path / "run")
