@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from aalbert.shards.assembly import LoaderConfig
     from aalbert.shards.batch import Batch
     from aalbert.shards.dataset import Dataset, Selection
+    from aalbert.shards.lengths import choose_static_lengths
     from aalbert.shards.loader import Loader
     from aalbert.shards.manifest import Manifest
     from aalbert.shards.order import OrderConfig
@@ -24,6 +25,7 @@ __all__ = [
     "Manifest",
     "OrderConfig",
     "Selection",
+    "choose_static_lengths",
     "webdataset_pipeline",
 ]
 
@@ -35,6 +37,7 @@ HOMES = {
     "Manifest": "manifest",
     "OrderConfig": "order",
     "Selection": "dataset",
+    "choose_static_lengths": "lengths",
     "webdataset_pipeline": "streaming",
 }
 

@@ -22,7 +22,8 @@ class OrderConfig:
     with `packed` nothing is padded. With `static_lengths` every utterance is padded to the
     next of these lengths, and a batch to as many utterances as fit, so that there are only
     `len(static_lengths)` shapes. Utterances are shuffled within windows of `window_shards`
-    shards; pools of `pool_batches` batches are sorted by length before they are cut. Where an
+    shards; without static lengths, pools of `pool_batches` batches are sorted by length before
+    they are cut. Where an
     epoch ends with fewer utterances than there are ranks, they are dropped or repeated, as
     `remainder` says.
     """
@@ -68,7 +69,9 @@ def shuffled_window(entries: Rows, frames: Rows, config: OrderConfig, *words: Wo
     order = permutation(len(entries), *words)
     if config.packed:
         return [entries[batch] for batch in cut(order, frames, config)]
-    pools = np.split(order, pool_ends(frames[order], config))
+    # Of few lengths a whole window fills batches; sorted further, it would not be shuffled.
+    ends = [] if config.static_lengths else pool_ends(frames[order], config)
+    pools = np.split(order, ends)
     ordered = [
         batch
         for number, pool in enumerate(pools)
@@ -94,8 +97,8 @@ def pool_ends(frames: Rows, config: OrderConfig) -> Rows:
 
 
 def shuffled_pool(pool: Rows, frames: Rows, config: OrderConfig, *words: Word) -> list[Rows]:
-    """Sort a pool by length, cut it into batches, and shuffle the batches."""
-    by_length = pool[np.argsort(-frames[pool], kind="stable")]
+    """Sort a pool by padded length, cut it into batches, and shuffle the batches."""
+    by_length = pool[np.argsort(-padded_lengths(frames[pool], config), kind="stable")]
     batches = list(cut(by_length, frames, config))
     return [batches[index] for index in permutation(len(batches), *words)]
 
