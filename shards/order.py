@@ -70,8 +70,8 @@ def shuffled_window(entries: Rows, frames: Rows, config: OrderConfig, *words: Wo
     if config.packed:
         return [entries[batch] for batch in cut(order, frames, config)]
     # Of few lengths a whole window fills batches; sorted further, it would not be shuffled.
-    ends = [] if config.static_lengths else pool_ends(frames[order], config)
-    pools = np.split(order, ends)
+    static = bool(config.static_lengths)
+    pools = [order] if static else np.split(order, pool_ends(frames[order], config))
     ordered = [
         batch
         for number, pool in enumerate(pools)
