@@ -373,3 +373,19 @@ def test_more_ranks_than_utterances_are_refused(dataset: Dataset) -> None:
 def test_a_loader_refuses_a_feature_that_is_not_stored(dataset: Dataset) -> None:
     with pytest.raises(ConfigError, match="has no feature 'mfcc'"):
         make_loader(dataset, replace(CONFIG, feature="mfcc"))
+
+
+def test_the_documented_example_runs(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "loader.md").read_text("utf-8")
+    [example] = [part for part in text.split("```") if part.startswith("python\nfrom aalbert")]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "librispeech").symlink_to(prepared)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(example.removeprefix("python"), names)
+    loader, dataset = names["loader"], names["dataset"]
+    assert isinstance(loader, Loader)
+    assert isinstance(dataset, Dataset)
+    assert loader.position == 2 * len(dataset.rows(["train*"]))

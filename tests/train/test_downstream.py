@@ -161,3 +161,14 @@ def test_the_bootstrap_interval_agrees_with_resampling_by_hand() -> None:
     means = torch.tensor(correct).float()[draws].mean(dim=1)
     expected = torch.quantile(means, torch.tensor([0.025, 0.975])).tolist()
     assert bootstrap_interval(correct) == pytest.approx(expected, abs=0.02)
+
+
+def test_features_that_the_model_does_not_expect_are_listed_line_by_line(
+    pretrained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        start_downstream(replace(QUICK, train_split="train*"), prepared, str(pretrained), tmp_path)
+    assert caught.value.exit_code == 2
+    assert str(caught.value).splitlines()[1:] == ["  mels: expected 20, found 80"]
+    assert f"than {prepared} has; prepare the data with the model's" in str(caught.value)
+    assert not list(tmp_path.iterdir())
