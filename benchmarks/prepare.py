@@ -148,7 +148,12 @@ def run_here(arguments: argparse.Namespace) -> None:
 
 
 def shares(corpus: Path, feature: str) -> dict[str, float]:
-    """Return how the time of one worker divides into decoding, computing, and writing."""
+    """Return how the time of one worker divides into decoding, computing, and writing.
+
+    Decoding and computing are timed alone, and the rest of a whole run counts as writing;
+    medians of five, after one to warm up.
+    """
+    from aalbert.kernel.native import keep_freed_memory
     from aalbert.pipeline.audio import read_audio
     from aalbert.pipeline.features import extract
     from aalbert.pipeline.librispeech import read_librispeech
@@ -157,26 +162,42 @@ def shares(corpus: Path, feature: str) -> dict[str, float]:
     from aalbert.pipeline.recipe import load_recipe
     from aalbert.pipeline.task import run_task
 
+    keep_freed_memory()
     found, config = read_librispeech(corpus), load_recipe(features=(feature,))
-    started = time.perf_counter()
+    tasks = make_plan(found, config)
     waves = [read_audio(item.path, 16_000).wave for item in found.utterances]
-    decoded = time.perf_counter()
-    for wave in waves:
-        extract(wave, config.features[0])
-    computed = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        tasks = make_plan(found, config)
-        begun = time.perf_counter()
-        for task in tasks:
-            run_task(task, LocalOutput(folder=Path(folder)))
-        total = time.perf_counter() - begun
-    decoding, computing = decoded - started, computed - decoded
+
+    def decode() -> None:
+        for item in found.utterances:
+            read_audio(item.path, 16_000)
+
+    def compute() -> None:
+        for wave in waves:
+            extract(wave, config.features[0])
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for task in tasks:
+                run_task(task, LocalOutput(folder=Path(folder)))
+
+    decoding, computing, total = (median_seconds(work) for work in (decode, compute, run))
     return {
         "decoding": round(decoding / total, 3),
         "computing": round(computing / total, 3),
         "writing": round(1 - (decoding + computing) / total, 3),
         "x_real_time_of_one_worker": round(sum(map(len, waves)) / 16_000 / total),
     }
+
+
+def median_seconds(work: Callable[[], None], repeats: int = 5) -> float:
+    """Return the median time of some work, which is done once before."""
+    work()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 def measure_all(

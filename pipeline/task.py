@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import compute
 
 from aalbert.files import file_digest
 from aalbert.kernel.native import keep_freed_memory
@@ -54,7 +53,7 @@ class Fragment:
 
     def amount(self, sample_rate: int) -> Amount:
         """Return how much work the shard was."""
-        samples = compute.sum(self.table.column("samples")).as_py() or 0
+        samples = int(self.table.column("samples").to_numpy().sum())
         return Amount(
             taken=self.table.num_rows,
             skipped=len(self.skipped),
