@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from aalbert.shards.assembly import Verification
 from benchmarks.loader_batches import (
     FRAMES_PER_BATCH,
     PREFETCH,
@@ -44,8 +45,8 @@ class Setting:
     workers: int
 
 
-def open_aalbert(setting: Setting) -> Iterable[Any]:
-    """Our own loader: without workers in this process, else through one reader process."""
+def open_aalbert(setting: Setting, verify: Verification = "first-epoch") -> Iterable[Any]:
+    """Our own loader: without workers in this process, else through so many reader processes."""
     from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 
     loader: Iterable[Any] = Loader(
@@ -54,7 +55,8 @@ def open_aalbert(setting: Setting) -> Iterable[Any]:
             order=OrderConfig(frames_per_batch=FRAMES_PER_BATCH, packed=setting.packed),
             feature=FEATURE,
             prefetch=PREFETCH if setting.workers else 0,
-            verify="always",
+            readers=max(1, setting.workers),
+            verify=verify,
         ),
     )
     return loader
@@ -130,6 +132,7 @@ def open_lhotse(setting: Setting) -> Iterable[Batch]:
 
 OPENERS: dict[str, Callable[[Setting], Iterable[Any]]] = {
     "aalbert": open_aalbert,
+    "aalbert, verify always": partial(open_aalbert, verify="always"),
     "webdataset": open_webdataset,
     "webdataset_pipeline": open_webdataset_pipeline,
     "wids": open_wids,
