@@ -18,6 +18,7 @@ from aalbert.errors import InputError
 from aalbert.files import atomic_write, file_digest, write_text
 from aalbert.pipeline.audio import UnusableAudioError
 from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.lock import flock
 from aalbert.pipeline.tar_stream import ForwardStream, Listing, Member, scan
 from aalbert.progress import progress_bar
 
@@ -55,7 +56,7 @@ def list_members(archive: Path, index: Path, kept: tuple[str, ...] = ()) -> List
     index.parent.mkdir(parents=True, exist_ok=True)
     notes = index.with_suffix(".json")
     with index.with_suffix(".lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        flock(lock, fcntl.LOCK_EX)
         state = {"size": archive.stat().st_size, "mtime_ns": archive.stat().st_mtime_ns}
         asked = {"archive": state, "kept": list(kept)}
         if (known := read_listing(notes, index, asked)) is not None:
