@@ -11,7 +11,7 @@ from pathlib import Path
 from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.engine import Engine, available_cores
-from aalbert.pipeline.finalise import carry_along, finalise
+from aalbert.pipeline.finalise import finalise
 from aalbert.pipeline.job import Job, Part, claim, find_job, make_job
 from aalbert.pipeline.output import Output, open_output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
@@ -73,8 +73,13 @@ def prepare_part(
         output.hold(LOCK, shared=True),
         output.hold(f"{LOCK}-{part.number}-of-{part.count}"),
     ):
-        compute(corpus, output, config, engine, plan, part)
-    return True
+        # Whoever held the lock before may have done it all.
+        left = not is_finished(output, plan)
+        if left:
+            compute(corpus, output, config, engine, plan, part)
+        else:
+            output.remove(WORK_FOLDER)
+    return left
 
 
 def finalize(out: Path | str, max_skipped: float) -> Manifest:
@@ -140,9 +145,8 @@ def compute(
 ) -> Job:
     """Compute the shards of a part that are not there yet, and say what the whole job is."""
     tasks = make_plan(corpus, config)
-    job = make_job(corpus, config, tasks, plan, part.count)
-    claim(output, job, part)
-    carry_along(corpus, output)
+    job = make_job(corpus, config, tasks, plan, part)
+    claim(output, corpus, job, part)
     mine = part.choose(tasks)
     present = output.sizes().keys()
     left = [task for task in mine if fragment_name(task.name) not in present]
