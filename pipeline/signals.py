@@ -1,6 +1,7 @@
 """Signals that end a `prepare`: it cleans up behind itself, and says how to go on."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -50,12 +51,27 @@ def request_stop(number: int, _: FrameType | None) -> None:
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Keep stop signals back while the block runs; processes that it starts inherit that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    """Put stop signals off until the block ends; processes that it starts have them blocked.
+
+    Only the main thread is told of signals, but any thread may receive them, so that blocking
+    them in this one does not put them off.
+    """
+    late: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
+        for number, handler in handlers.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, lambda number, _: late.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for each in dict.fromkeys(late):
+            signal.raise_signal(each)
 
 
 def leave_signals_to_the_parent() -> None:

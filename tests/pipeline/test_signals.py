@@ -47,8 +47,14 @@ def complaint(process: "subprocess.Popen[str]") -> str:
     return "\n".join(line for line in lines if line and not line.startswith("prepare: "))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGTERM, 2),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_to_all_processes_ends_the_run_and_leaves_nothing_half_done(
     recordings: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
@@ -65,7 +71,9 @@ def test_a_signal_to_all_processes_ends_the_run_and_leaves_nothing_half_done(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_workers_that_just_start_leave_a_signal_to_their_parent(
     recordings: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
