@@ -71,16 +71,20 @@ def read_listing(notes: Path, index: Path, asked: dict[str, Any]) -> Listing | N
     """Return the listing made before, if it is of this archive and its index is whole."""
     if not (notes.is_file() and index.is_file()):
         return None
-    document = json.loads(notes.read_text("utf-8"))
-    if {key: document[key] for key in asked} != asked:
+    # Another version may have written it, or somebody who shares the cache.
+    try:
+        document = json.loads(notes.read_text("utf-8"))
+        if {key: document[key] for key in asked} != asked:
+            return None
+        if document["index_xxh3"] != file_digest(index):
+            return None
+        return Listing(
+            members=tuple(Member(**member) for member in document["members"]),
+            skipped=tuple(Skip(**skip) for skip in document["skipped"]),
+            texts=document["texts"],
+        )
+    except (KeyError, TypeError, ValueError):
         return None
-    if document["index_xxh3"] != file_digest(index):
-        return None
-    return Listing(
-        members=tuple(Member(**member) for member in document["members"]),
-        skipped=tuple(Skip(**skip) for skip in document["skipped"]),
-        texts=document["texts"],
-    )
 
 
 def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:
