@@ -7,6 +7,7 @@ they cannot read to the last announced sample is left to libsndfile, which knows
 
 import errno
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,11 @@ PASSING_ERRNOS = {
 Span = tuple[float, float | None]
 WHOLE: Span = (0.0, None)
 Samples = NDArray[np.float32]
+
+
+# libsoxr reads these whenever it is called: with `SOXR_USE_SIMD=0`, for one, its numbers differ.
+for setting in [name for name in os.environ if name.startswith("SOXR_")]:
+    del os.environ[setting]
 
 
 class UnusableAudioError(Exception):

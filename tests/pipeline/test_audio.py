@@ -1,6 +1,8 @@
 import errno
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -582,3 +584,22 @@ def test_a_file_that_may_not_be_read_is_refused_with_its_reason(
     monkeypatch.setattr(audio_module, "read_header", refuse)
     with pytest.raises(UnusableAudioError, match="^cannot be read: Permission denied$"):
         read_audio(path, RATE)
+
+
+HASH = """
+import hashlib, pathlib, sys
+from aalbert.pipeline.audio import read_audio
+print(hashlib.sha256(read_audio(pathlib.Path(sys.argv[1]), 16_000).wave.tobytes()).hexdigest())
+"""
+
+
+def test_no_variable_of_the_environment_changes_what_is_resampled(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 48_000)
+    hashes = {
+        subprocess.check_output(
+            [sys.executable, "-c", HASH, str(path)], env={**os.environ, **settings}
+        )
+        for settings in ({}, {"SOXR_USE_SIMD": "0"}, {"SOXR_USE_SIMD32": "0"})
+    }
+    assert len(hashes) == 1
