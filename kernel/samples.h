@@ -1,7 +1,7 @@
 /* Numbers from one format to another, and the table of a variant. Included by variants.c only. */
 
 /* Rounds to float16 as IEEE 754 does, ties to even: returns the bits, and writes the rounded
- * numbers as float32.
+ * numbers as float32. `largest` is of the bits of magnitudes, of which those of NaN are beyond all.
  *
  * float32 has 13 more bits of mantissa, and its exponent is biased by 112 more. Below 2^-14 a
  * float16 counts multiples of 2^-24, and so do the last bits of numbers from 0.5 to 1. */
@@ -13,8 +13,8 @@ TARGET INLINE Bits NAME(halve)(Lanes values, Lanes *rounded, Bits *largest)
     Bits normal = (magnitude + 0xfff + ((magnitude >> 13) & 1)) & ~0x1fff;
     Bits half = (is_small & ((Bits)small - 0x3f000000)) |
                 (~is_small & ((normal >> 13) - (112 << 10)));
-    Bits larger = half > *largest;
-    *largest = (larger & half) | (~larger & *largest);
+    Bits larger = magnitude > *largest;
+    *largest = (larger & magnitude) | (~larger & *largest);
     *rounded = (Lanes)((Bits)NAME(choose)(is_small, small - 0.5f, (Lanes)normal) | sign);
     return half | ((sign >> 16) & 0x8000);
 }
@@ -58,7 +58,7 @@ TARGET static bool NAME(round_to_half)(const Rounding *work)
     }
     bool fits = true;
     for (int lane = 0; lane < WIDTH; lane++)
-        fits &= largest[lane] <= 0x7bff;
+        fits &= largest[lane] < 0x477ff000; /* 65520, which would be rounded to 65536 */
     return fits;
 }
 

@@ -18,6 +18,7 @@ from aalbert.errors import InputError
 from aalbert.files import atomic_write, file_digest, write_text
 from aalbert.pipeline.audio import UnusableAudioError
 from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.lock import flock
 from aalbert.pipeline.tar_stream import ForwardStream, Listing, Member, scan
 from aalbert.progress import progress_bar
 
@@ -55,7 +56,7 @@ def list_members(archive: Path, index: Path, kept: tuple[str, ...] = ()) -> List
     index.parent.mkdir(parents=True, exist_ok=True)
     notes = index.with_suffix(".json")
     with index.with_suffix(".lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        flock(lock, fcntl.LOCK_EX)
         state = {"size": archive.stat().st_size, "mtime_ns": archive.stat().st_mtime_ns}
         asked = {"archive": state, "kept": list(kept)}
         if (known := read_listing(notes, index, asked)) is not None:
@@ -70,16 +71,20 @@ def read_listing(notes: Path, index: Path, asked: dict[str, Any]) -> Listing | N
     """Return the listing made before, if it is of this archive and its index is whole."""
     if not (notes.is_file() and index.is_file()):
         return None
-    document = json.loads(notes.read_text("utf-8"))
-    if {key: document[key] for key in asked} != asked:
+    # Another version may have written it, or somebody who shares the cache.
+    try:
+        document = json.loads(notes.read_text("utf-8"))
+        if {key: document[key] for key in asked} != asked:
+            return None
+        if document["index_xxh3"] != file_digest(index):
+            return None
+        return Listing(
+            members=tuple(Member(**member) for member in document["members"]),
+            skipped=tuple(Skip(**skip) for skip in document["skipped"]),
+            texts=document["texts"],
+        )
+    except (KeyError, TypeError, ValueError):
         return None
-    if document["index_xxh3"] != file_digest(index):
-        return None
-    return Listing(
-        members=tuple(Member(**member) for member in document["members"]),
-        skipped=tuple(Skip(**skip) for skip in document["skipped"]),
-        texts=document["texts"],
-    )
 
 
 def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:

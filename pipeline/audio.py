@@ -5,7 +5,9 @@ to the same samples: miniaudio for 16-bit FLAC, and the bytes themselves for 16-
 they cannot read to the last announced sample is left to libsndfile, which knows the reason.
 """
 
+import errno
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from aalbert.errors import InputError
 from aalbert.kernel import native
 from aalbert.pipeline.containers import (
     HEADER_BYTES,
@@ -29,6 +32,8 @@ from aalbert.shards.settings import FASTEST_SAMPLE_RATE, SLOWEST_SAMPLE_RATE
 CLIPPED_LEVEL = 0.999
 CLIPPED_SHARE = 1e-3
 SILENT_LEVEL = 1e-4
+# Some write floating-point samples on the scale of integers, of which 32 bits are the most.
+LARGEST_SAMPLE = 2.0**31
 # A frame of FLAC is at least 11 bytes long and has at most 65535 samples of 8 channels. A
 # header that claims more asks for memory that there is not.
 FLAC_SAMPLES_PER_BYTE = 8 * 65_535 // 11
@@ -37,10 +42,21 @@ SPAN_SLACK_S = 0.05
 # Without a header that counts them, the samples of an MP3 are estimated to within two frames.
 MP3_SLACK_SAMPLES = 2 * 1152
 
+# These say something of the system at that moment, or of a disk that has gone, not of the file.
+PASSING_ERRNOS = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOENT, errno.ENODEV, errno.ESTALE),
+    *(errno.ENOTCONN, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
+
 # Seconds from where to where; no end means to the end.
 Span = tuple[float, float | None]
 WHOLE: Span = (0.0, None)
 Samples = NDArray[np.float32]
+
+
+# libsoxr reads these whenever it is called: with `SOXR_USE_SIMD=0`, for one, its numbers differ.
+for setting in [name for name in os.environ if name.startswith("SOXR_")]:
+    del os.environ[setting]
 
 
 class UnusableAudioError(Exception):
@@ -69,11 +85,16 @@ def read_audio(
     `span`, in seconds, says which part is meant. With `strict`, audio of another rate or
     with several channels is refused instead of converted. Raises `UnusableAudioError` for
     audio that is empty, broken, cut off, ends before the span does, or holds samples that
-    are not finite.
+    are not finite, and `InputError` when the file has gone or the system cannot read it now.
     """
     try:
         samples, source_rate = decode(source, span)
     except OSError as error:
+        if error.errno in PASSING_ERRNOS:
+            raise InputError(
+                f"{source if isinstance(source, Path) else 'a recording'} cannot be read now "
+                f"({error.strerror}): run the same command again when it can, what is done is kept"
+            ) from error
         raise UnusableAudioError(f"cannot be read: {error.strerror}") from error
     channels = samples.shape[1]
     if strict and (source_rate != sample_rate or channels != 1):
@@ -176,6 +197,8 @@ def decode_any(source: Path | bytes, span: Span) -> tuple[Samples, int]:
         raise UnusableAudioError(f"cut off: {len(samples)} of {stop - start} samples decode")
     if not np.isfinite(samples).all():
         raise UnusableAudioError("holds samples that are not finite (NaN or infinity)")
+    if len(samples) and (largest := float(np.abs(samples).max())) > LARGEST_SAMPLE:
+        raise UnusableAudioError(f"holds samples beyond any scale: up to {largest:.3g}")
     return samples, source_rate
 
 

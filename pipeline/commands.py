@@ -7,6 +7,7 @@ import typer
 
 from aalbert.console import AsJson
 from aalbert.pipeline.options import prepare_command
+from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from aalbert.pipeline.corpus import Corpus
@@ -140,4 +141,5 @@ def prepare_finalize(
     """
     from aalbert.pipeline.run import run_finalize
 
-    run_finalize(out, max_skipped, as_json)
+    with stop_on_signals():
+        run_finalize(out, max_skipped, as_json)

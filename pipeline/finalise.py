@@ -3,19 +3,17 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
-import soundfile
 from pyarrow import compute
 
 from aalbert.errors import InputError, OutputInUseError
-from aalbert.files import file_digest, write_text
+from aalbert.files import file_digest
 from aalbert.pipeline.card import dataset_card
-from aalbert.pipeline.corpus import Corpus, Skip
-from aalbert.pipeline.job import Job
+from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.job import Job, publish_bytes
 from aalbert.pipeline.output import Output
 from aalbert.pipeline.task import Fragment, fragment_name, read_fragment
 from aalbert.shards.index import statistics_schema, write_index
@@ -30,7 +28,6 @@ from aalbert.shards.settings import FeatureSettings
 from aalbert.shards.statistics import frame_counts, pool_statistics
 
 CARD_NAME = "README.md"
-SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")
 
 
 def finalise(output: Output, job: Job) -> Manifest:
@@ -61,8 +58,10 @@ def finalise(output: Output, job: Job) -> Manifest:
         splits=splits,
         skipped=len(skipped),
         plan_fingerprint=job.plan_fingerprint,
-        attachments=tuple(record_file(output, name) for name in job.attachments),
-        software=software_versions(),
+        attachments=tuple(
+            publish_attachment(output, name, path) for name, path in job.attachments.items()
+        ),
+        software=job.software,
     )
     publish_text(output, CARD_NAME, dataset_card(manifest, job.licence, skipped))
     documents = tuple(record_file(output, name) for name in (CARD_NAME, SKIPPED_NAME))
@@ -126,24 +125,17 @@ def record_file(output: Output, name: str) -> FileRecord:
     return record_local(output.fetch(name), name)
 
 
+def publish_attachment(output: Output, name: str, copy: str) -> FileRecord:
+    """Put a file of the corpus into the dataset, from the copy that a run made, and record it."""
+    publish_bytes(output, name, output.fetch(copy).read_bytes())
+    return record_file(output, name)
+
+
 def publish_text(output: Output, name: str, text: str) -> None:
     """Write a text into the dataset."""
-    with output.build(name) as path:
-        write_text(path, text)
+    publish_bytes(output, name, text.encode("utf-8"))
 
 
 def skip_lines(skipped: list[Skip]) -> str:
     """Return the list of inputs that were not taken, one JSON document a line."""
     return "".join(sorted(json.dumps(asdict(skip)) + "\n" for skip in skipped))
-
-
-def carry_along(corpus: Corpus, output: Output) -> None:
-    """Copy the corpus's own files, such as trial lists, into the dataset."""
-    for name, source in corpus.attachments.items():
-        publish_text(output, name, source.read_text("utf-8"))
-
-
-def software_versions() -> dict[str, str]:
-    """Return the versions of what decided the bytes."""
-    versions = {name: version(name) for name in SOFTWARE}
-    return {**versions, "libsndfile": soundfile.__libsndfile_version__}

@@ -5,12 +5,16 @@ meet; all must be of the same plan. The end of the run reads any of them.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from aalbert.errors import ConfigError, OutputInUseError
-from aalbert.files import write_json
+from aalbert.files import atomic_write, write_json
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.output import Output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask
@@ -18,6 +22,8 @@ from aalbert.pipeline.task import WORK_FOLDER
 from aalbert.shards.settings import FeatureSettings, settings_from_dict
 
 JOB_FOLDER = f"{WORK_FOLDER}/jobs"
+ATTACHMENT_FOLDER = f"{WORK_FOLDER}/attachments"
+SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,69 +53,129 @@ def parse_part(text: str) -> Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What finishing a dataset takes beyond its shards: the plan, and the corpus in brief."""
+    """What finishing a dataset takes beyond its shards: the plan, and the corpus in brief.
+
+    `attachments` says where in the output the copies wait that this run made of the corpus's
+    own files (name in the dataset -> path); `software` has the versions that decide the bytes.
+    """
 
     plan_fingerprint: str
+    software: Mapping[str, str]
     parts: int
     corpus: str
     licence: str
     features: tuple[FeatureSettings, ...]
     shards: tuple[str, ...]
     skipped: tuple[Skip, ...]
-    attachments: tuple[str, ...]
+    attachments: Mapping[str, str]
 
 
 def make_job(
-    corpus: Corpus, config: PrepareConfig, tasks: list[ShardTask], plan: str, parts: int
+    corpus: Corpus, config: PrepareConfig, tasks: list[ShardTask], plan: str, part: Part
 ) -> Job:
     """Describe a run."""
+    folder = f"{ATTACHMENT_FOLDER}/{part.number}-of-{part.count}"
     return Job(
         plan_fingerprint=plan,
-        parts=parts,
+        software=software_versions(),
+        parts=part.count,
         corpus=corpus.name,
         licence=corpus.licence,
         features=config.features,
         shards=tuple(task.name for task in tasks),
         skipped=corpus.skipped,
-        attachments=tuple(sorted(corpus.attachments)),
+        attachments={name: f"{folder}/{name}" for name in sorted(corpus.attachments)},
     )
 
 
-def claim(output: Output, job: Job, part: Part) -> None:
-    """Record a run in the work folder; `OutputInUseError` when another plan is under way there."""
-    other = find_job(output)
-    if other is not None and other.plan_fingerprint != job.plan_fingerprint:
-        raise OutputInUseError(
-            f"{output.name} holds an unfinished 'prepare' of other files or settings: "
-            "choose another --out, or delete it first"
-        )
-    if other is not None and part.count > 1 and other.parts not in (1, part.count):
-        raise OutputInUseError(
-            f"{output.name} is being prepared in {other.parts} parts: use --part I/{other.parts}, "
-            "or leave out --part to do all that is left"
-        )
+def software_versions() -> dict[str, str]:
+    """Return the versions of what decides the bytes."""
+    versions = {name: version(name) for name in SOFTWARE}
+    return {**versions, "libsndfile": soundfile.__libsndfile_version__}
+
+
+def claim(output: Output, corpus: Corpus, job: Job, part: Part) -> None:
+    """Record a run in the work folder, after copies of the corpus's own files.
+
+    Raises `OutputInUseError` when a run of another plan, other software or another number
+    of parts is under way there.
+    """
+    check_jobs(output, job, part)
+    for name, path in job.attachments.items():
+        publish_bytes(output, path, corpus.attachments[name].read_bytes())
     name = f"{JOB_FOLDER}/{part.number}-of-{part.count}.json"
     if not output.has(name):
-        with output.build(name) as path:
-            write_json(path, asdict(job))
+        with output.build(name) as path_of_job:
+            write_json(path_of_job, asdict(job))
+    try:
+        # Of two that came in the same moment, at least one sees the other now.
+        check_jobs(output, job, part)
+    except OutputInUseError:
+        output.remove(name)
+        raise
+
+
+def check_jobs(output: Output, job: Job, part: Part) -> None:
+    """Raise `OutputInUseError` when a run that this one cannot go with is under way."""
+    for other in find_jobs(output):
+        if other.plan_fingerprint != job.plan_fingerprint:
+            raise OutputInUseError(
+                f"{output.name} holds an unfinished 'prepare' of other files or settings: "
+                "choose another --out, or delete it first"
+            )
+        if other.software != job.software:
+            raise OutputInUseError(
+                f"{output.name} holds an unfinished 'prepare' by other versions "
+                f"({differences(other.software, job.software)}), whose numbers may differ: "
+                "use those, choose another --out, or delete it first"
+            )
+        if part.count > 1 and other.parts not in (1, part.count):
+            raise OutputInUseError(
+                f"{output.name} is being prepared in {other.parts} parts: use --part "
+                f"I/{other.parts}, or leave out --part to do all that is left"
+            )
+
+
+def differences(others: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    """Say which versions differ, and how."""
+    return ", ".join(
+        f"{name} {others.get(name)}, here {ours.get(name)}"
+        for name in sorted({*others, *ours})
+        if others.get(name) != ours.get(name)
+    )
 
 
 def find_job(output: Output) -> Job | None:
     """Return the run that is under way in an output, if there is one; parts come first."""
-    names = sorted(name for name in output.sizes() if name.startswith(JOB_FOLDER))
-    jobs = [read_job(output.fetch(name)) for name in names]
-    return max(jobs, key=lambda job: job.parts, default=None)
+    return max(find_jobs(output), key=lambda job: job.parts, default=None)
+
+
+def find_jobs(output: Output) -> list[Job]:
+    """Return all runs that are under way in an output."""
+    names = sorted(name for name in output.sizes() if name.startswith(f"{JOB_FOLDER}/"))
+    return [read_job(output.fetch(name)) for name in names]
+
+
+def publish_bytes(output: Output, name: str, content: bytes) -> None:
+    """Write a small file into an output."""
+    with output.build(name) as path, atomic_write(path) as stream:
+        stream.write(content)
 
 
 def read_job(path: Path) -> Job:
-    """Read the record of a run."""
-    document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return Job(
-        **{
-            **document,
-            "features": tuple(settings_from_dict(item) for item in document["features"]),
-            "shards": tuple(document["shards"]),
-            "skipped": tuple(Skip(**skip) for skip in document["skipped"]),
-            "attachments": tuple(document["attachments"]),
-        }
-    )
+    """Read the record of a run; `OutputInUseError` when another version wrote it."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return Job(
+            **{
+                **document,
+                "features": tuple(settings_from_dict(item) for item in document["features"]),
+                "shards": tuple(document["shards"]),
+                "skipped": tuple(Skip(**skip) for skip in document["skipped"]),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputInUseError(
+            f"{path} is no record of a 'prepare' by this version: finish it with the version that "
+            "began it, choose another --out, or delete it first"
+        ) from error

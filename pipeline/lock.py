@@ -1,5 +1,6 @@
 """One `prepare` at a time in an output folder, or several that share it."""
 
+import errno
 import fcntl
 import json
 import os
@@ -7,8 +8,13 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TextIO
 
-from aalbert.errors import OutputInUseError
+from aalbert.errors import OutputInUseError, StorageError
+
+OPEN_TRIES = 100
+# What file systems that know no locks, such as Lustre by default, answer.
+NO_LOCKS_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 @contextmanager
@@ -18,16 +24,67 @@ def hold(path: Path, shared: bool = False) -> Iterator[None]:
     `OutputInUseError` names the process that is in the way. The system releases the lock
     when its holder ends, however it ends, so a stale file stops nobody.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputInUseError(in_use_message(path.parent.parent, holder(path))) from error
-        stream.truncate(0)
-        json.dump({"pid": os.getpid(), "host": platform.node()}, stream)
+    with lock(path, shared) as stream:
+        if not shared:
+            stream.truncate(0)
+        # One line in one write at the end: those that share the file keep each other's.
+        stream.write(json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         stream.flush()
         yield
+
+
+def lock(path: Path, shared: bool) -> TextIO:
+    """Return the lock file, open and locked, as it lies at `path` now.
+
+    Whoever finishes removes it with its folder; a lock on a removed file keeps nobody off.
+    """
+    while True:
+        stream = open_lock(path)
+        try:
+            flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if is_at(stream, path):
+                return stream
+        except BlockingIOError as error:
+            stream.close()
+            raise OutputInUseError(in_use_message(path.parent.parent, holder(path))) from error
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+
+
+def open_lock(path: Path) -> TextIO:
+    """Open the lock file, also while another process removes the folder it is in."""
+    tries_left = OPEN_TRIES
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a+", encoding="utf-8")
+        except (FileNotFoundError, FileExistsError):
+            tries_left -= 1
+            if not tries_left:
+                raise
+
+
+def is_at(stream: TextIO, path: Path) -> bool:
+    """Say whether an open file is the one that lies at `path`."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def flock(stream: IO[str] | IO[bytes], operation: int) -> None:
+    """Lock an open file; `StorageError` when its file system has no locks."""
+    try:
+        fcntl.flock(stream, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS_ERRNOS:
+            raise
+        raise StorageError(
+            f"{stream.name} cannot be locked ({error.strerror}): its file system has no locks; "
+            "mount it with them, or choose another folder"
+        ) from error
 
 
 def in_use_message(place: Path | str, process: str) -> str:
@@ -36,9 +93,24 @@ def in_use_message(place: Path | str, process: str) -> str:
 
 
 def holder(path: Path) -> str:
-    """Say who wrote the lock file."""
-    text = path.read_text("utf-8")
-    if not text:
-        return "another process"
-    record = json.loads(text)
-    return f"process {record['pid']} on {record['host']}"
+    """Say who wrote the lock file; of several, the last one that may still be at work."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    records = [json.loads(line) for line in lines]
+    for record in reversed(records):
+        if record["host"] != platform.node() or process_exists(record["pid"]):
+            return f"process {record['pid']} on {record['host']}"
+    return "another process"
+
+
+def process_exists(pid: int) -> bool:
+    """Say whether a process of this host exists, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -10,6 +10,7 @@ import typer
 
 from aalbert.console import AsJson
 from aalbert.pipeline.engine import EngineName
+from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from aalbert.pipeline.corpus import Corpus
@@ -78,8 +79,9 @@ def prepare_command(read: ReadCorpus) -> Callable[..., None]:
         from aalbert.pipeline.run import run_prepare
 
         options = {name: values.pop(name) for name in common}
-        corpus = read(**values)
-        run_prepare(corpus, **options)
+        with stop_on_signals():
+            corpus = read(**values)
+            run_prepare(corpus, **options)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

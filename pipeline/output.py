@@ -3,10 +3,12 @@
 Paths are relative to it, with `/`. A file under its final name is whole.
 """
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -80,12 +82,15 @@ class LocalOutput:
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every finished file, by path in order."""
-        files = [path for path in sorted(self.folder.rglob("*")) if is_lasting(path.name)]
-        return {
-            path.relative_to(self.folder).as_posix(): path.stat().st_size
-            for path in files
-            if path.is_file()
-        }
+        sizes: dict[str, int] = {}
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder, name) for name in names if is_lasting(name)):
+                # Another process may remove the work folder meanwhile.
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        sizes[path.relative_to(self.folder).as_posix()] = status.st_size
+        return dict(sorted(sizes.items()))
 
     def fetch(self, path: str) -> Path:
         """Return the file itself."""
@@ -227,11 +232,22 @@ def default_staging(url: str) -> Path:
 
 
 def remove_local(path: Path) -> None:
-    """Remove a file or a whole folder; one that is missing is fine."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Remove a file or a whole folder; one that is missing is fine.
+
+    What another process puts into the folder meanwhile stays, and the folder with it: who
+    finds the lock free may take it as soon as its file has gone.
+    """
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            Path(folder, name).unlink(missing_ok=True)
+        try:
+            os.rmdir(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
 
 
 def free_bytes_at(folder: Path) -> int:

@@ -18,6 +18,8 @@ from aalbert.shards.settings import FeatureSettings, fingerprint
 # Typical bytes per second of 16 kHz speech; it decides only how large shards become.
 BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
 COMPRESSED_BYTES_PER_SECOND = 8_000
+# No audio takes less. A table may say that a part ends far behind its recording.
+FEWEST_BYTES_PER_SECOND = 1
 STORED_BYTES_PER_NUMBER = 2
 # A tar member's name has up to 100 bytes, of which a feature's name and suffix take some.
 LONGEST_KEY = 80
@@ -171,5 +173,7 @@ def estimated_seconds(utterance: Utterance) -> float:
     # The suffix of the source: `path` may be an archive.
     suffix = PurePosixPath(utterance.source).suffix.lower()
     rate = BYTES_PER_SECOND.get(suffix, COMPRESSED_BYTES_PER_SECOND)
-    end = max(1, utterance.size) / rate if utterance.end is None else utterance.end
+    size = max(1, utterance.size)
+    end = size / rate if utterance.end is None else utterance.end
+    end = min(end, size / FEWEST_BYTES_PER_SECOND)
     return max(1 / rate, end - utterance.start)

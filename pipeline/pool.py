@@ -3,7 +3,6 @@
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
 import sys
 import threading
 from collections import deque
@@ -17,6 +16,7 @@ from aalbert.pipeline.board import Board
 from aalbert.pipeline.engine import Show
 from aalbert.pipeline.output import Output
 from aalbert.pipeline.plan import ShardTask
+from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_parent
 from aalbert.pipeline.task import Amount, run_task
 
 ATTEMPTS = 3
@@ -101,8 +101,12 @@ def start(board: Board, slot: int) -> ProcessPoolExecutor:
 
 
 def submit(attempt: Attempt, output: Output) -> "Future[Amount]":
-    """Hand a task to its process."""
-    return attempt.executor.submit(run_reporting, attempt.task, output)
+    """Hand a task to its process, which starts with the first one.
+
+    The terminal sends Ctrl-C to that process too, which would die of it while it starts.
+    """
+    with blocked_signals():
+        return attempt.executor.submit(run_reporting, attempt.task, output)
 
 
 def settle(future: "Future[Amount]", attempt: Attempt, board: Board) -> Attempt | None:
@@ -136,10 +140,10 @@ worker_slot: int
 
 
 def start_worker(board: Board, slot: int) -> None:
-    """Leave Ctrl-C to the parent, end when it ends, and remember where to report."""
+    """Leave signals to the parent, end when it ends, and remember where to report."""
     global worker_board, worker_slot
     worker_board, worker_slot = board, slot
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_the_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.engine import Engine, available_cores
-from aalbert.pipeline.finalise import carry_along, finalise
+from aalbert.pipeline.finalise import finalise
 from aalbert.pipeline.job import Job, Part, claim, find_job, make_job
 from aalbert.pipeline.output import Output, open_output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
@@ -51,7 +51,8 @@ def prepare(
             # Whoever held the lock before may have done it all.
             if not is_finished(output, plan):
                 job = compute(corpus, output, config, limits.engine, plan, Part())
-                finalise(output, job)
+                with explain_full_disk(output, []):
+                    finalise(output, job)
             output.remove(WORK_FOLDER)
     manifest = finished_manifest(output)
     check_skipped(output, manifest, limits.max_skipped)
@@ -73,8 +74,13 @@ def prepare_part(
         output.hold(LOCK, shared=True),
         output.hold(f"{LOCK}-{part.number}-of-{part.count}"),
     ):
-        compute(corpus, output, config, engine, plan, part)
-    return True
+        # Whoever held the lock before may have done it all.
+        left = not is_finished(output, plan)
+        if left:
+            compute(corpus, output, config, engine, plan, part)
+        else:
+            output.remove(WORK_FOLDER)
+    return left
 
 
 def finalize(out: Path | str, max_skipped: float) -> Manifest:
@@ -88,7 +94,8 @@ def finalize(out: Path | str, max_skipped: float) -> Manifest:
         with output.hold(LOCK):
             job = find_job(output)
             if job and not output.has(MANIFEST_NAME):
-                finalise(output, job)
+                with explain_full_disk(output, []):
+                    finalise(output, job)
             output.remove(WORK_FOLDER)
     if not output.has(MANIFEST_NAME):
         raise InputError(
@@ -140,22 +147,24 @@ def compute(
 ) -> Job:
     """Compute the shards of a part that are not there yet, and say what the whole job is."""
     tasks = make_plan(corpus, config)
-    job = make_job(corpus, config, tasks, plan, part.count)
-    claim(output, job, part)
-    carry_along(corpus, output)
+    job = make_job(corpus, config, tasks, plan, part)
     mine = part.choose(tasks)
-    present = output.sizes().keys()
-    left = [task for task in mine if fragment_name(task.name) not in present]
-    needed = output.needed_bytes([task.stored_bytes for task in left], engine.workers)
-    require_space(needed, output.free_bytes(), output.name)
-    files = sum(len(task.utterances) for task in mine)
-    done = files - sum(len(task.utterances) for task in left)
-    with (
-        explain_full_disk(output, left),
-        progress_bar("prepare", total=files, unit="file", done=done) as bar,
-    ):
-        engine.run(left, output, lambda amount: advance(bar, done, amount))
+    with explain_full_disk(output, mine):
+        claim(output, corpus, job, part)
+        left = unfinished(output, mine)
+        needed = output.needed_bytes([task.stored_bytes for task in left], engine.workers)
+        require_space(needed, output.free_bytes(), output.name)
+        files = sum(len(task.utterances) for task in mine)
+        done = files - sum(len(task.utterances) for task in left)
+        with progress_bar("prepare", total=files, unit="file", done=done) as bar:
+            engine.run(left, output, lambda amount: advance(bar, done, amount))
     return job
+
+
+def unfinished(output: Output, tasks: list[ShardTask]) -> list[ShardTask]:
+    """Return the tasks whose shards are not there yet."""
+    present = output.sizes().keys()
+    return [task for task in tasks if fragment_name(task.name) not in present]
 
 
 @contextmanager
@@ -166,13 +175,12 @@ def explain_full_disk(output: Output, tasks: list[ShardTask]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        present = output.sizes().keys()
-        left = [task for task in tasks if fragment_name(task.name) not in present]
-        needed = sum(task.stored_bytes for task in left)
+        left = unfinished(output, tasks)
+        needed = human_bytes(sum(task.stored_bytes for task in left))
+        what = f"{len(left)} of {len(tasks)} shards, about {needed}," if left else "the indexes"
         raise StorageError(
-            f"no space left in {output.name}: {len(left)} of {len(tasks)} shards, about "
-            f"{human_bytes(needed)}, are still to be written. Make room and run the same command "
-            "again: what is done is kept"
+            f"no space left in {output.name}: {what} are still to be written. Make room and run "
+            "the same command again: what is done is kept"
         ) from error
 
 

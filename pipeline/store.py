@@ -166,6 +166,9 @@ class Store:
             filesystem.rm_file(place)
             raise
         if place != target:
+            # Over SFTP and SMB nothing can be moved onto a file that an earlier run put there.
+            if filesystem.exists(target):
+                filesystem.rm_file(target)
             filesystem.mv(place, target)
 
     def answer(self, action: Callable[[], T], path: str) -> T | None:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 from aalbert.errors import OutputInUseError, StorageError
-from aalbert.pipeline.lock import in_use_message
+from aalbert.pipeline.lock import in_use_message, process_exists
 from aalbert.pipeline.store import Store
 
 HEARTBEAT_S = 30.0
@@ -138,14 +138,3 @@ def beat(store: Store, path: str, holder: Holder, ended: threading.Event) -> Non
         except StorageError:
             # The next beat tries again; a lasting failure ends the uploads, which report it.
             continue
-
-
-def process_exists(pid: int) -> bool:
-    """Say whether a process of this host exists, whoever owns it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

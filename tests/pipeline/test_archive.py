@@ -299,3 +299,12 @@ def test_a_missing_index_is_an_error_of_the_whole_run(archive: Path, index: Path
         read_member(archive, index, first.offset, first.size)
     assert str(caught.value).startswith(f"{archive} cannot be read with its index {index} (")
     assert str(caught.value).endswith("): run the command again")
+
+
+@pytest.mark.parametrize("notes", ["", "{}", "[]", '{"archive": 1}'])
+def test_a_list_in_the_cache_that_cannot_be_read_is_made_again(
+    archive: Path, index: Path, notes: str
+) -> None:
+    listing = list_members(archive, index)
+    index.with_suffix(".json").write_text(notes)
+    assert list_members(archive, index) == listing

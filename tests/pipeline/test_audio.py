@@ -1,4 +1,8 @@
+import errno
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +10,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from aalbert.errors import InputError
+from aalbert.pipeline import audio as audio_module
 from aalbert.pipeline.audio import UnusableAudioError, decode_fast, read_audio, read_header
 from aalbert.pipeline.corpus import Utterance
 from aalbert.pipeline.features import extract
@@ -527,3 +533,73 @@ def test_an_end_rounded_past_the_recording_means_its_end(tmp_path: Path) -> None
     soundfile.write(path, noise(0.996), RATE)
     wave = read_audio(path, RATE, span=(0.5, 1.0)).wave
     np.testing.assert_array_equal(wave, by_soundfile(path)[8_000:, 0])
+
+
+@pytest.mark.parametrize(("peak", "fits"), [(2.0**31, True), (2.2e9, False), (1e25, False)])
+def test_samples_beyond_any_scale_are_refused_and_do_not_end_the_run(
+    tmp_path: Path, peak: float, fits: bool
+) -> None:
+    path = tmp_path / "a.wav"
+    wave = np.random.default_rng(0).uniform(-peak, peak, RATE).astype(np.float32)
+    wave[0] = peak
+    soundfile.write(path, wave, RATE, subtype="FLOAT")
+    if fits:
+        features = make_sample(utterance(path), BOTH).features
+        assert all(np.isfinite(each).all() for each in features.values())
+        assert all(np.abs(each).max() < 65_504 for each in features.values())
+    else:
+        with pytest.raises(UnusableAudioError) as caught:
+            read_audio(path, RATE)
+        assert str(caught.value) == f"holds samples beyond any scale: up to {peak:.3g}"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.ENOENT])
+def test_what_is_no_fault_of_the_file_ends_the_run_and_skips_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(RATE), RATE)
+
+    def refuse(source: Path) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(audio_module, "read_header", refuse)
+    with pytest.raises(InputError) as caught:
+        read_audio(path, RATE)
+    assert str(caught.value) == (
+        f"{path} cannot be read now ({os.strerror(number)}): run the same command again when it "
+        "can, what is done is kept"
+    )
+
+
+def test_a_file_that_may_not_be_read_is_refused_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(RATE), RATE)
+
+    def refuse(source: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(audio_module, "read_header", refuse)
+    with pytest.raises(UnusableAudioError, match="^cannot be read: Permission denied$"):
+        read_audio(path, RATE)
+
+
+HASH = """
+import hashlib, pathlib, sys
+from aalbert.pipeline.audio import read_audio
+print(hashlib.sha256(read_audio(pathlib.Path(sys.argv[1]), 16_000).wave.tobytes()).hexdigest())
+"""
+
+
+def test_no_variable_of_the_environment_changes_what_is_resampled(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 48_000)
+    hashes = {
+        subprocess.check_output(
+            [sys.executable, "-c", HASH, str(path)], env={**os.environ, **settings}
+        )
+        for settings in ({}, {"SOXR_USE_SIMD": "0"}, {"SOXR_USE_SIMD32": "0"})
+    }
+    assert len(hashes) == 1

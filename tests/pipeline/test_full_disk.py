@@ -95,3 +95,30 @@ def test_a_disk_that_is_full_is_told_by_any_error_of_its_kind(
             corpus, tmp_path / "data", small_config, PrepareLimits(engine=LocalEngine(workers=1))
         )
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_disk_that_is_full_at_the_very_end_is_told_with_its_place(
+    librispeech_folder: Path,
+    prepared: Path,
+    small_config: PrepareConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    corpus, limits = (
+        read_librispeech(librispeech_folder),
+        PrepareLimits(engine=LocalEngine(workers=1)),
+    )
+
+    def full(path: Path, table: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aalbert.pipeline.finalise.write_index", full)
+        with pytest.raises(StorageError) as caught:
+            prepare(corpus, tmp_path / "data", small_config, limits)
+    assert str(caught.value) == (
+        f"no space left in {tmp_path / 'data'}: the indexes are still to be written. "
+        "Make room and run the same command again: what is done is kept"
+    )
+    prepare(corpus, tmp_path / "data", small_config, limits)
+    assert tree(tmp_path / "data") == tree(prepared)

@@ -1,16 +1,21 @@
+import errno
+import fcntl
+import json
 import os
 import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from aalbert.errors import OutputInUseError
+from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.lock import hold
+from aalbert.pipeline.output import LocalOutput
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
@@ -58,3 +63,75 @@ def test_the_lock_names_its_holder_and_is_free_afterwards(tmp_path: Path) -> Non
         assert f'"pid": {os.getpid()}' in lock.read_text()
     with hold(lock):
         pass
+
+
+def test_of_several_that_share_a_lock_one_that_still_works_is_named(tmp_path: Path) -> None:
+    lock = tmp_path / "out" / ".prepare" / "lock"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with hold(lock, shared=True):
+        with lock.open("a") as stream:
+            stream.write(json.dumps({"pid": ended.pid, "host": platform.node()}) + "\n")
+        with pytest.raises(OutputInUseError, match=f"by process {os.getpid()} on"), hold(lock):
+            pass
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "out" / ".prepare" / "lock"
+    flock, calls = fcntl.flock, []
+
+    def flock_after_a_removal(stream: object, operation: int) -> None:
+        calls.append(operation)
+        if len(calls) == 1:
+            lock.unlink()
+        flock(stream, operation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_a_removal)
+    with hold(lock):
+        monkeypatch.undo()
+        with pytest.raises(OutputInUseError), hold(lock):
+            pass
+
+
+def test_whoever_comes_while_the_work_folder_is_removed_meets_no_error(tmp_path: Path) -> None:
+    output, inside, faults = LocalOutput(folder=tmp_path), [], []
+
+    def come_and_go() -> None:
+        for _ in range(150):
+            try:
+                output.sizes()
+                with output.hold(".prepare/lock"):
+                    inside.append(threading.get_ident())
+                    if len(inside) > 1:
+                        faults.append("two hold the lock")
+                    inside.remove(threading.get_ident())
+                    output.remove(".prepare")
+            except OutputInUseError:
+                continue
+            except OSError as error:
+                faults.append(repr(error))
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(stream: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lock = tmp_path / "out" / ".prepare" / "lock"
+    with pytest.raises(StorageError) as caught, hold(lock):
+        pass
+    assert str(caught.value) == (
+        f"{lock} cannot be locked (Function not implemented): its file system has no locks; "
+        "mount it with them, or choose another folder"
+    )

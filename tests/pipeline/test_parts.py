@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError, OutputInUseError
+from aalbert.pipeline import job as job_module
+from aalbert.pipeline import prepare as prepare_module
 from aalbert.pipeline.corpus import Corpus
-from aalbert.pipeline.job import Part, parse_part
+from aalbert.pipeline.job import Part, claim, find_jobs, make_job, parse_part
 from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.output import LocalOutput, Output
 from aalbert.pipeline.plan import PrepareConfig, make_plan
 from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, finalize, prepare, prepare_part
@@ -143,3 +146,105 @@ def test_a_part_that_is_none_is_refused(text: str) -> None:
         parse_part(text)
     assert str(caught.value) == (f"--part {text}: expected I/N with I from 1 to N, such as 1/4")
     assert parse_part("2/3") == Part(number=2, count=3)
+
+
+def test_a_part_that_waited_for_the_lock_of_a_whole_run_leaves_its_dataset_alone(
+    prepared: Path,
+    corpus: Corpus,
+    small_config: PrepareConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "data"
+    is_finished = prepare_module.is_finished
+    calls: list[bool] = []
+
+    def finish_after_the_first_look(output: Output, plan: str) -> bool:
+        finished = is_finished(output, plan)
+        if not calls:
+            calls.append(finished)
+            prepare(corpus, out, small_config, PrepareLimits(engine=ENGINE))
+        return finished
+
+    monkeypatch.setattr(prepare_module, "is_finished", finish_after_the_first_look)
+    assert not run_part(corpus, out, small_config, 1, 2)
+    assert calls == [False]
+    assert tree(out) == tree(prepared)
+
+
+def test_of_two_plans_that_claim_a_folder_in_the_same_moment_none_spoils_the_other(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, tasks = LocalOutput(tmp_path), make_plan(corpus, small_config)
+    parts = [Part(number=number, count=2) for number in (1, 2)]
+    jobs = [
+        make_job(corpus, small_config, tasks, plan, part)
+        for plan, part in zip(("one", "other"), parts, strict=True)
+    ]
+    check, calls = job_module.check_jobs, []
+
+    def claim_after_the_first_look(*arguments: object) -> None:
+        check(*arguments)  # type: ignore[arg-type]
+        calls.append(arguments)
+        if len(calls) == 1:
+            claim(output, corpus, jobs[1], parts[1])
+
+    monkeypatch.setattr(job_module, "check_jobs", claim_after_the_first_look)
+    with pytest.raises(OutputInUseError, match="unfinished 'prepare' of other files or settings"):
+        claim(output, corpus, jobs[0], parts[0])
+    assert find_jobs(output) == [jobs[1]]
+
+
+def test_parts_by_other_versions_are_refused(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "data"
+    run_part(corpus, out, small_config, 1, 2)
+    here = job_module.software_versions()
+    monkeypatch.setattr(job_module, "software_versions", lambda: {**here, "soxr": "9.9"})
+    with pytest.raises(OutputInUseError) as caught:
+        run_part(corpus, out, small_config, 2, 2)
+    assert str(caught.value) == (
+        f"{out} holds an unfinished 'prepare' by other versions (soxr {here['soxr']}, here 9.9), "
+        "whose numbers may differ: use those, choose another --out, or delete it first"
+    )
+
+
+def carry_again_and_again(corpus: Corpus, out: Path, config: PrepareConfig, number: int) -> None:
+    part = Part(number=number, count=2)
+    job = make_job(corpus, config, make_plan(corpus, config), "plan", part)
+    for _ in range(40):
+        claim(LocalOutput(out), corpus, job, part)
+
+
+def test_parts_that_start_together_do_not_meet_at_the_corpus_own_files(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    trials = tmp_path / "trials.txt"
+    trials.write_bytes(b"1 a b\r\n" * 50_000 + b"\xff")
+    corpus = replace(corpus, attachments={"trials/trials.txt": trials})
+    out = tmp_path / "data"
+    context = get_context("spawn")
+    processes = [
+        context.Process(target=carry_again_and_again, args=(corpus, out, small_config, number))
+        for number in (1, 2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    for number in (1, 2):
+        run_part(corpus, tmp_path / "real", small_config, number, 2)
+    finalize(tmp_path / "real", max_skipped=0.001)
+    assert (tmp_path / "real/trials/trials.txt").read_bytes() == trials.read_bytes()
+
+
+def test_a_record_of_another_version_is_refused(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    record = tmp_path / ".prepare/jobs/1-of-2.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"plan": "of another kind"}')
+    with pytest.raises(OutputInUseError, match="jobs/1-of-2.json is no record of a 'prepare' by"):
+        run_part(corpus, tmp_path, small_config, 2, 2)

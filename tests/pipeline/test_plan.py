@@ -97,6 +97,17 @@ def test_a_part_that_only_starts_later_is_weighed_by_what_is_left_of_its_file() 
     assert stored_bytes(replace(whole, start=1e6), CONFIG.features) > 0
 
 
+@pytest.mark.parametrize("end", [1e6, 1e12, 1e308])
+def test_an_end_far_behind_a_recording_makes_no_more_shards_than_the_file_could_fill(
+    end: float,
+) -> None:
+    corpus = make_corpus([("a", 32_000 * 60)])
+    far = replace(corpus, utterances=(replace(corpus.utterances[0], end=end),))
+    assert stored_bytes(far.utterances[0], CONFIG.features) <= 16_000 * far.utterances[0].size
+    (task,) = make_plan(far, CONFIG)
+    assert task.utterances == far.utterances
+
+
 def test_two_files_with_one_key_are_both_named() -> None:
     corpus = make_corpus([("train", 1), ("dev", 1)])
     twice = tuple(replace(u, key="k") for u in corpus.utterances)

@@ -107,7 +107,7 @@ def test_a_run_that_was_interrupted_is_finished_with_the_same_bytes(
     corpus = read_librispeech(librispeech_folder)
     tasks = make_plan(corpus, small_config)
     output, plan = LocalOutput(folder=out), plan_fingerprint(corpus, small_config)
-    claim(output, make_job(corpus, small_config, tasks, plan, 1), Part())
+    claim(output, corpus, make_job(corpus, small_config, tasks, plan, Part()), Part())
     for task in tasks[:3]:
         run_task(task, output)
     finished = [out / f"{task.name}.tar" for task in tasks[:2]]
@@ -169,8 +169,8 @@ def test_an_unfinished_dataset_of_other_settings_is_not_touched(
 ) -> None:
     out = tmp_path / "b"
     corpus = read_librispeech(librispeech_folder)
-    job = make_job(corpus, small_config, make_plan(corpus, small_config), "another plan", 1)
-    claim(LocalOutput(folder=out), job, Part())
+    job = make_job(corpus, small_config, make_plan(corpus, small_config), "another plan", Part())
+    claim(LocalOutput(folder=out), corpus, job, Part())
     before = tree(out)
     with pytest.raises(OutputInUseError) as caught:
         prepare(read_librispeech(librispeech_folder), out, small_config, ONE)

@@ -205,6 +205,23 @@ def test_where_half_a_file_can_be_seen_it_is_never_under_the_final_name(
     assert list(MemoryFileSystem.store) == ["/out/train/000000.tar"]
 
 
+def test_a_file_of_an_earlier_run_is_replaced_where_nothing_can_be_moved_onto_another(
+    memory: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = MemoryFileSystem.mv
+
+    def move_like_sftp(self: MemoryFileSystem, place: str, target: str) -> None:
+        if self.exists(target):
+            raise OSError("Failure")
+        move(self, place, target)
+
+    monkeypatch.setattr(MemoryFileSystem, "mv", move_like_sftp)
+    monkeypatch.setattr(store_module, "RETRY_WAITS_S", ())
+    build(memory)
+    build(memory)
+    assert list(MemoryFileSystem.store) == ["/out/train/000000.tar"]
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"X" + data[1:]])
 def test_what_arrives_damaged_is_removed_and_put_again(
     damage: Callable[[bytes], bytes], remote: Output, monkeypatch: pytest.MonkeyPatch

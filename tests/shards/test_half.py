@@ -58,6 +58,13 @@ def test_what_float16_cannot_hold_is_refused(value: float) -> None:
     assert str(caught.value) == f"float16 holds up to 65504, not {float(np.float32(value))}"
 
 
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FBFFFFF, 0x7FFFFFFF, 0xFFC00000, 0xFFFFFFFF])
+def test_no_nan_of_any_bits_is_stored(bits: int) -> None:
+    features = np.full((3, 4), bits, np.uint32).view(np.float32)
+    with pytest.raises(OverflowError, match="float16 holds up to 65504, not nan"):
+        to_half(features)
+
+
 def test_the_largest_half_and_what_rounds_to_it_are_stored() -> None:
     features = np.array([[LARGEST_HALF, -LARGEST_HALF, 65_519.0]], np.float32)
     np.testing.assert_array_equal(to_half(features).values, [[65_504, -65_504, 65_504]])
