@@ -7,7 +7,6 @@ from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import compute
 
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.files import file_digest
@@ -103,7 +102,7 @@ def finalise_split(
         statistics=publish_table(output, f"statistics/{split}.arrow", rows.select(columns)),
         shards=tuple(fragment.record for fragment in fragments),
         utterances=table.num_rows,
-        hours=(compute.sum(table.column("samples")).as_py() or 0) / sample_rate / 3600,
+        hours=int(table.column("samples").to_numpy().sum()) / sample_rate / 3600,
         speakers=len(table.column("speaker").drop_null().unique()),
     )
 
