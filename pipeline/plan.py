@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -13,7 +13,7 @@ import xxhash
 from aalbert.errors import InputError, require
 from aalbert.files import file_digest
 from aalbert.pipeline.corpus import Corpus, Utterance
-from aalbert.shards.settings import FeatureSettings, fingerprint
+from aalbert.shards.settings import FeatureSettings, canonical
 
 # Typical bytes per second of 16 kHz speech; it decides only how large shards become.
 BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
@@ -98,26 +98,32 @@ def make_plan(corpus: Corpus, config: PrepareConfig) -> list[ShardTask]:
 
 def plan_fingerprint(corpus: Corpus, config: PrepareConfig) -> str:
     """Hash what decides the bytes of the dataset; audio files count by their sizes."""
-    document: dict[str, Any] = {
+    hasher = xxhash.xxh3_64()
+    # Piece by piece: all of a large corpus at once would take a gigabyte.
+    for piece in plan_pieces(corpus, config):
+        hasher.update(canonical(piece) + b"\n")
+    return hasher.hexdigest()
+
+
+def plan_pieces(corpus: Corpus, config: PrepareConfig) -> Iterator[Any]:
+    """Yield what decides the bytes of the dataset as JSON documents."""
+    yield {
         "corpus": corpus.name,
         "config": asdict(config),
         "skipped": [asdict(skip) for skip in corpus.skipped],
         "attachments": {name: file_digest(path) for name, path in corpus.attachments.items()},
-        "utterances": [
-            [
-                utterance.key,
-                utterance.split,
-                utterance.source,
-                utterance.size,
-                utterance.start,
-                utterance.end,
-                utterance.speaker,
-                dict(utterance.fields),
-            ]
-            for utterance in corpus.utterances
-        ],
     }
-    return fingerprint(document)
+    for utterance in corpus.utterances:
+        yield [
+            utterance.key,
+            utterance.split,
+            utterance.source,
+            utterance.size,
+            utterance.start,
+            utterance.end,
+            utterance.speaker,
+            dict(utterance.fields),
+        ]
 
 
 def check_keys(corpus: Corpus) -> None:

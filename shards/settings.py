@@ -313,5 +313,10 @@ def fingerprint(document: Any) -> str:
     """Hash a JSON document (or the settings of a feature) to 16 hexadecimal digits."""
     if isinstance(document, FeatureSettings):
         document = asdict(document)
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return xxhash.xxh3_64_hexdigest(canonical.encode("ascii"))
+    return xxhash.xxh3_64_hexdigest(canonical(document))
+
+
+def canonical(document: Any) -> bytes:
+    """Return the one spelling of a JSON document that hashes are taken of."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return text.encode("ascii")
