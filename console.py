@@ -4,7 +4,7 @@ import errno
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +35,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     except InterruptedRunError as error:
         return complain(str(error), SIGNAL_EXIT_BASE + error.signal_number)
     except AalbertError as error:
-        return complain(str(error), error.exit_code)
+        return complain(str(error), error.exit_code, error.details)
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
             raise
@@ -44,9 +44,11 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return complain("interrupted", INTERRUPTED_EXIT)
 
 
-def complain(message: str, exit_code: int) -> int:
-    """Print an error on one line of stderr and return the exit code."""
+def complain(message: str, exit_code: int, details: Sequence[str] = ()) -> int:
+    """Print an error on one line of stderr, its details below, and return the exit code."""
     print(f"aalbert: {one_line(message)}", file=sys.stderr)
+    for detail in details:
+        print(f"  {one_line(detail)}", file=sys.stderr)
     return exit_code
 
 

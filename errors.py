@@ -3,13 +3,21 @@
 An error's text is one line that names the thing, its value and the way out.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
 class AalbertError(Exception):
-    """Something the user can put right; the command line prints its text and exits."""
+    """Something the user can put right; the command line prints its text and exits.
+
+    `details` are further lines, for what is a list.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 class ConfigError(AalbertError):

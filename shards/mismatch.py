@@ -12,12 +12,11 @@ from aalbert.shards.settings import FeatureSettings
 def require_equal_settings(
     expected: FeatureSettings, found: FeatureSettings, *, who: str, where: str, way_out: str
 ) -> None:
-    """Raise `ConfigError` with one line for each setting that `who` expects and `where` has not."""
+    """Raise `ConfigError` with a detail for each setting that `who` expects and `where` has not."""
     lines = settings_differences(expected, found)
     if lines:
         raise ConfigError(
-            f"{who} expects another {expected.kind} than {where} has; {way_out}\n"
-            + "\n".join(lines)
+            f"{who} expects another {expected.kind} than {where} has: {way_out}", details=lines
         )
 
 
@@ -41,7 +40,7 @@ def settings_differences(expected: FeatureSettings, found: FeatureSettings) -> l
     """Return a line for each setting that differs: its name, and both values."""
     wanted, present = dict(flat(asdict(expected))), dict(flat(asdict(found)))
     return [
-        f"  {name}: expected {wanted.get(name, 'none')}, found {present.get(name, 'none')}"
+        f"{name}: expected {wanted.get(name, 'none')}, found {present.get(name, 'none')}"
         for name in {**wanted, **present}
         if wanted.get(name) != present.get(name)
     ]

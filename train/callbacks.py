@@ -29,8 +29,8 @@ class Progress(Callback):
     """A bar on stderr with the loss, the speed in times real time, and the time to go.
 
     Reading the loss waits for the device, so it is read every `every_steps` only, and
-    recorded as `train_loss` with the learning rate, the speed, and the share of the time that
-    was spent waiting for data.
+    recorded as `train_loss` with the learning rate, the speed, and the share of the time since the
+    last record that was spent waiting for data.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Progress(Callback):
         self.open = ExitStack()
         self.seconds_per_frame = frame_shift_ms / 1000
         self.loader = loader
+        self.recorded = 0.0
         self.audio_seconds = 0.0
         self.started = 0.0
         self.learning_rate = 0.0
@@ -56,7 +57,7 @@ class Progress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and the bar from the step at which training begins here."""
         self.loader.waited_s = 0.0
-        self.started = time.monotonic()
+        self.started = self.recorded = time.monotonic()
         self.bar = self.open.enter_context(
             progress_bar(self.description, total=self.steps, unit="step", done=trainer.global_step)
         )
@@ -77,15 +78,17 @@ class Progress(Callback):
     def record(self, trainer: Trainer, loss: float) -> None:
         """Show and write the loss and the speed; `DivergedError` when the loss is not finite."""
         require_finite(loss, trainer.global_step)
-        elapsed = max(1e-9, time.monotonic() - self.started)
-        speed = self.audio_seconds / elapsed
+        now = time.monotonic()
+        speed = self.audio_seconds / max(1e-9, now - self.started)
+        waited = self.loader.waited_s / max(1e-9, now - self.recorded)
+        self.recorded, self.loader.waited_s = now, 0.0
         self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} x real time", refresh=False)
         self.metrics.write(
             step=trainer.global_step,
             train_loss=loss,
             learning_rate=self.learning_rate,
             x_real_time=round(speed, 1),
-            data_wait=round(self.loader.waited_s / elapsed, 4),
+            data_wait=round(waited, 4),
         )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

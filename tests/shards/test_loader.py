@@ -269,12 +269,14 @@ def test_datasets_with_other_settings_are_refused_with_the_difference(
     other = Dataset(tmp_path / "other")
     with pytest.raises(ConfigError) as caught:
         Loader([dataset.select(["*"]), other.select(["*"])], CONFIG)
-    assert str(caught.value).splitlines() == [
-        f"{dataset.folder} expects another logmel than {other.folder} has; prepare both with the "
-        "same settings",
-        "  mels: expected 80, found 40",
-        "  wave.gain_db: expected 0.0, found 3.0",
-    ]
+    assert str(caught.value) == (
+        f"{dataset.folder} expects another logmel than {other.folder} has: prepare both with the "
+        "same settings"
+    )
+    assert caught.value.details == (
+        "mels: expected 80, found 40",
+        "wave.gain_db: expected 0.0, found 3.0",
+    )
 
 
 def test_the_length_of_a_loader_is_the_number_of_its_batches(dataset: Dataset) -> None:

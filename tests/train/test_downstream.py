@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import PretrainedModel, SpeakerClassifier
 from aalbert.shards import Batch, Dataset, Loader
@@ -164,11 +165,12 @@ def test_the_bootstrap_interval_agrees_with_resampling_by_hand() -> None:
 
 
 def test_features_that_the_model_does_not_expect_are_listed_line_by_line(
-    pretrained: Path, prepared: Path, tmp_path: Path
+    pretrained: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
-        start_downstream(replace(QUICK, train_split="train*"), prepared, str(pretrained), tmp_path)
-    assert caught.value.exit_code == 2
-    assert str(caught.value).splitlines()[1:] == ["  mels: expected 20, found 80"]
-    assert f"than {prepared} has; prepare the data with the model's" in str(caught.value)
+    command = ["downstream", "voxceleb1", "--data", str(prepared), "--upstream", str(pretrained)]
+    assignments = ["--set", "train_split=train-clean-100", "--out", str(tmp_path / "run")]
+    assert main([*command, *assignments]) == 2
+    first, *details = capsys.readouterr().err.splitlines()
+    assert first.endswith(f" than {prepared} has: prepare the data with the model's settings")
+    assert details == ["  mels: expected 20, found 80"]
     assert not list(tmp_path.iterdir())
