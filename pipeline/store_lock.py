@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline.lock import in_use_message, process_exists
-from aalbert.pipeline.store import Store
+from aalbert.store import Store
 
 HEARTBEAT_S = 30.0
 DEAD_AFTER_S = 300.0

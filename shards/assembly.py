@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from aalbert.errors import require
 from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.maps import ShardMaps
 from aalbert.shards.mismatch import require_same_feature
 from aalbert.shards.order import OrderConfig, Rows, crop_start, padded_lengths, padded_shape
-from aalbert.shards.plan import Part, Plan
+from aalbert.shards.plan import Part, Plan, Step
 
 Verification = Literal["always", "first-epoch", "never"]
 
@@ -106,13 +107,15 @@ class Assembler:
         self.dims = selections[0].dataset.manifest.features[config.feature].dims
         self.utterances = sum(len(some.rows) for some in selections)
         self.reading = np.zeros(1, np.int64)
+        self._entered: tuple[int, int] | None = None
         self._selections = selections
         self._stored_frames = self._gather(lambda data: data.frames(config.feature))
         self.frames = np.minimum(self._stored_frames, config.crop_frames or np.iinfo(np.int64).max)
         self._check_static_lengths()
 
+    @cached_property
     def plan(self) -> Plan:
-        """Return the order of all epochs."""
+        """The order of all epochs."""
         return Plan(
             self.frames,
             self._shards,
@@ -137,6 +140,20 @@ class Assembler:
         frames = max(order.frames_per_batch, longest)
         shortest = max(1, int(padded_lengths(self.frames.min(keepdims=True), order)[0]))
         return BatchShape(frames // shortest, frames, self.dims, packed=True).bytes
+
+    def enter(self, step: Step, rank: int) -> None:
+        """Hold the shards of a step's window, let go of others, and fetch the next ones ahead.
+
+        Shards that lie on this machine are left alone.
+        """
+        window = step.windows[rank]
+        if self._maps.remote and (step.epoch, window) != self._entered:
+            self._entered = (step.epoch, window)
+            following = (step.epoch, window + 1)
+            self._maps.enter(
+                self.plan.window_shards(step.epoch, window),
+                self.plan.window_shards(*following) or self.plan.window_shards(step.epoch + 1, 0),
+            )
 
     def fill(self, entries: Rows, epoch: int, arrays: BatchArrays) -> None:
         """Write the batch of these entries, zeros past the end of each utterance.
@@ -218,14 +235,14 @@ class Assembler:
         return np.full(self.utterances, self.config.verify == "never")
 
     @cached_property
-    def _maps(self) -> "ShardMaps":
-        return ShardMaps(self._selections)
+    def _maps(self) -> ShardMaps:
+        return ShardMaps([some.dataset for some in self._selections])
 
     def describe(self, entry: int) -> str:
         """Return shard and key of an entry, for messages."""
         some, number = self._place(entry % self.utterances)
         row = int(some.rows[number])
-        return f"{some.dataset.shard_path(row)}, utterance '{some.dataset.key(row)}'"
+        return f"{some.dataset.shard_name(row)}, utterance '{some.dataset.key(row)}'"
 
     def _check_static_lengths(self) -> None:
         lengths = self.config.order.static_lengths
@@ -251,20 +268,3 @@ class Assembler:
     def _refuse(self, own: int) -> None:
         selection, number = self._place(own)
         selection.dataset.refuse_row(int(selection.rows[number]), self.config.feature)
-
-
-class ShardMaps(dict[int, NDArray[np.uint8]]):
-    """The mapped shards of several datasets, numbered through, opened when they are needed."""
-
-    def __init__(self, selections: Sequence[Selection]) -> None:
-        super().__init__()
-        self._datasets = [some.dataset for some in selections]
-
-    def __missing__(self, shard: int) -> NDArray[np.uint8]:
-        number = shard
-        for dataset in self._datasets:
-            if number < len(dataset.shard_paths):
-                self[shard] = dataset.map_shard(number)
-                return self[shard]
-            number -= len(dataset.shard_paths)
-        raise KeyError(shard)

@@ -1,11 +1,12 @@
 """Reading a dataset by index: shards mapped into memory, features as views into them."""
 
 import mmap
-from collections.abc import Iterable
+import weakref
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 
 from aalbert.errors import InputError, IntegrityError, require
 from aalbert.files import file_digest
+from aalbert.shards.cache import ShardCache
 from aalbert.shards.index import read_index
 from aalbert.shards.manifest import (
     FeatureStatistics,
     FileRecord,
-    Manifest,
     SplitRecord,
     read_manifest,
 )
+from aalbert.shards.mirror import Mirror, is_url, open_mirror
 from aalbert.shards.statistics import frame_counts, pool_statistics
 
 STORED_DTYPE = np.dtype("<f2")
@@ -37,26 +39,39 @@ class FeaturePlaces:
 
 
 class Dataset:
-    """A folder made by `aalbert prepare`.
+    """A folder made by `aalbert prepare`, or one at an fsspec URL (`s3://bucket/librispeech`).
 
-    A row is the number of an utterance in `table`, the indexes of all splits one
+    Of a dataset at a URL, indexes are fetched when it is opened and shards when they are read,
+    into `cache`, the user's by default; `folder` is the local part of it then, and `place` names
+    what was opened. A row is the number of an utterance in `table`, the indexes of all splits one
     after another. Opening reads the manifest, checks and maps the indexes and checks that
     every shard is there with its size, and no other; statistics and shards are mapped when
     they are first asked for. So a million utterances open in a fraction of a second.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        self.manifest: Manifest = read_manifest(self.folder)
+    def __init__(self, place: Path | str, cache: ShardCache | None = None) -> None:
+        self.mirror: Mirror | None = None
+        self.place = str(place)
+        self.folder = Path(place)
+        if is_url(place):
+            self.mirror, self.manifest = open_mirror(str(place), cache or ShardCache.of_the_user())
+            self.place, self.folder = self.mirror.store.name, self.mirror.folder
+            self.mirror.fetch_indexes(self.manifest)
+        else:
+            self.manifest = read_manifest(self.folder)
+            for split in self.manifest.splits.values():
+                check_split(self.folder, split)
         splits = self.manifest.splits
         self.table: pa.Table = pa.concat_tables(
-            [open_split(self.folder, split) for split in splits.values()]
+            [open_index(self.folder, split.index) for split in splits.values()]
         )
         self._shard_records = [shard for split in splits.values() for shard in split.shards]
         self.shard_paths = [self.folder / shard.path for shard in self._shard_records]
         self._shard_of_row = self._column("shard") + self._first_shards()
-        self._places = cache(self._feature_places)
-        self._map_shard = cache(map_shard)
+        self._places = lru_cache(maxsize=None)(self._feature_places)
+        self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._held: dict[int, IO[bytes]] = {}
+        weakref.finalize(self, close_all, self._held)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -66,7 +81,7 @@ class Dataset:
 
         Raises `ConfigError` when a pattern matches no split.
         """
-        chosen = self.manifest.chosen_splits(splits, self.folder)
+        chosen = self.manifest.chosen_splits(splits, self.place)
         sizes = [split.utterances for split in self.manifest.splits.values()]
         return np.flatnonzero(np.repeat([name in chosen for name in self.manifest.splits], sizes))
 
@@ -74,7 +89,7 @@ class Dataset:
         """Return a text column of the index for every row."""
         if name not in self.table.column_names:
             raise InputError(
-                f"{self.folder} has no column '{name}': it has {', '.join(self.table.column_names)}"
+                f"{self.place} has no column '{name}': it has {', '.join(self.table.column_names)}"
             )
         values: list[str | None] = self.table.column(name).to_pylist()
         return values
@@ -96,7 +111,7 @@ class Dataset:
 
     def require_feature(self, feature: str) -> None:
         """Raise `ConfigError` when the dataset does not store this feature."""
-        self.manifest.require_feature(feature, self.folder)
+        self.manifest.require_feature(feature, self.place)
 
     def key(self, row: int) -> str:
         """Return the key of a row."""
@@ -108,18 +123,44 @@ class Dataset:
 
     def places(self, feature: str) -> FeaturePlaces:
         """Return where the arrays of a feature lie in the shards; one entry a row."""
-        return self._places(feature)
+        places: FeaturePlaces = self._places(feature)
+        return places
+
+    def shard_name(self, row: int) -> str:
+        """Return the path or URL of the shard that holds a row, for messages."""
+        return f"{self.place}/{self._shard_records[int(self._shard_of_row[row])].path}"
 
     def shard_path(self, row: int) -> Path:
-        """Return the file of the shard that holds a row."""
+        """Return the local file of the shard that holds a row."""
         return self.shard_paths[int(self._shard_of_row[row])]
 
-    def map_shard(self, shard: int) -> NDArray[np.uint8]:
-        """Return all bytes of a shard, mapped into memory.
+    def shard_bytes(self, shard: int) -> int:
+        """Return the size of a shard."""
+        return self._shard_records[shard].size
 
-        Raises `IntegrityError` when it is not there any more, or not whole.
+    def map_shard(self, shard: int) -> NDArray[np.uint8]:
+        """Return all bytes of a shard, mapped into memory, after fetching it if need be.
+
+        Raises `IntegrityError` when it is not there any more, or not whole, `StorageError` when
+        it cannot be fetched.
         """
-        return self._map_shard(self.folder, self._shard_records[shard])
+        if shard not in self._maps:
+            record = self._shard_records[shard]
+            if self.mirror:
+                self._held[shard] = self.mirror.hold(record)
+            self._maps[shard] = map_file(self.folder, record)
+        return self._maps[shard]
+
+    def fetch_shard(self, shard: int) -> None:
+        """Bring a shard into the cache, without holding it there."""
+        if self.mirror:
+            self.mirror.hold(self._shard_records[shard]).close()
+
+    def release_shards(self, kept: Container[int]) -> None:
+        """Let go of mapped shards but for these, so that the cache may remove them."""
+        for shard in [mapped for mapped in self._held if mapped not in kept]:
+            del self._maps[shard]
+            self._held.pop(shard).close()
 
     def features(self, row: int, feature: str) -> NDArray[np.float16]:
         """Return the features of a row as a view `(frames, dims)` into the mapped shard.
@@ -139,7 +180,7 @@ class Dataset:
     def refuse_row(self, row: int, feature: str) -> NoReturn:
         """Raise `IntegrityError` about a row whose bytes have another checksum."""
         raise IntegrityError(
-            f"{self.shard_path(row)}: the {feature} of '{self.key(row)}' is "
+            f"{self.shard_name(row)}: the {feature} of '{self.key(row)}' is "
             "not what was written (checksum); restore the shard or prepare the data again"
         )
 
@@ -185,18 +226,17 @@ class Selection:
         inside = not len(rows) or (rows[0] >= 0 and rows[-1] < len(self.dataset))
         require(
             rising and bool(inside),
-            f"the selected rows of {self.dataset.folder} must rise and lie between 0 and "
+            f"the selected rows of {self.dataset.place} must rise and lie between 0 and "
             f"{len(self.dataset) - 1}",
         )
         require(self.weight > 0, f"a dataset has the weight {self.weight}: give one above 0")
 
 
-def open_split(folder: Path, split: SplitRecord) -> pa.Table:
-    """Map the index of a split after checking it and its shards against the manifest."""
+def check_split(folder: Path, split: SplitRecord) -> None:
+    """Raise `IntegrityError` unless the files of a split are there with their sizes, no others."""
     for record in (split.index, split.statistics, *split.shards):
         check_size(folder, record)
     refuse_extra_shards(folder, split)
-    return open_index(folder, split.index)
 
 
 def check_size(folder: Path, record: FileRecord) -> Path:
@@ -235,7 +275,13 @@ def refuse_extra_shards(folder: Path, split: SplitRecord) -> None:
             )
 
 
-def map_shard(folder: Path, record: FileRecord) -> NDArray[np.uint8]:
-    """Map a shard into memory, read-only."""
+def close_all(held: dict[int, IO[bytes]]) -> None:
+    """Let go of the locks on shards in the cache."""
+    for lock in held.values():
+        lock.close()
+
+
+def map_file(folder: Path, record: FileRecord) -> NDArray[np.uint8]:
+    """Map a file into memory, read-only."""
     with check_size(folder, record).open("rb") as stream:
         return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)

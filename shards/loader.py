@@ -46,7 +46,7 @@ class Loader:
         self.repeated = 0
         self.waited_s = 0.0
         self._assembler = Assembler(self.selections, config)
-        self._plan = self._assembler.plan()
+        self._plan = self._assembler.plan
         self._source: Inline | ReadAhead | None = None
         self._source_position = 0
 
@@ -142,6 +142,7 @@ class Inline:
     def next(self) -> tuple[Batch, Step]:
         """Return the next batch, and the step it belongs to."""
         step = next(self._steps)
+        self._assembler.enter(step, self._rank)
         entries = step.batches[self._rank]
         shape = self._assembler.shape(entries)
         buffer = np.empty(shape.bytes, np.uint8)

@@ -30,8 +30,8 @@ def require_same_feature(selections: Sequence[Selection], feature: str) -> None:
         require_equal_settings(
             first.manifest.features[feature],
             other.manifest.features[feature],
-            who=str(first.folder),
-            where=str(other.folder),
+            who=first.place,
+            where=other.place,
             way_out="prepare both with the same settings",
         )
 

@@ -46,12 +46,13 @@ class Pieces:
 class Step:
     """The batches of all ranks at one step, each of entries.
 
-    `position` is that after the step: utterances since the beginning of epoch 0. `dropped` and
+    `windows` are those that the batches are from. `position` is that after the step: utterances
+    since the beginning of epoch 0. `dropped` and
     `repeated` count the utterances at the end of an epoch that could not be shared out.
     """
 
     epoch: int
-    window: int
+    windows: tuple[int, ...]
     batches: tuple[Rows, ...]
     position: int
     dropped: int = 0
@@ -130,20 +131,23 @@ class Plan:
         end = (epoch + 1) * self.size
         ready: Step | None = None
         group: list[Rows] = []
+        windows: list[int] = []
         for window, batch in self._batches(epoch, taken):
             group.append(batch)
+            windows.append(window)
             if len(group) == world_size:
                 if ready:
                     yield ready
                 position += sum(map(len, group))
-                ready = Step(epoch, window, tuple(group), position)
-                group = []
+                ready = Step(epoch, tuple(windows), tuple(group), position)
+                group, windows = [], []
         left = sum(map(len, group))
         if shared := self._share(group, world_size):
             if ready:
                 yield ready
             repeated = sum(map(len, shared)) - left
-            ready = Step(epoch, window, tuple(shared), end, repeated=repeated)
+            last = (windows[-1],) * world_size
+            ready = Step(epoch, last, tuple(shared), end, repeated=repeated)
             left = 0
         if ready:
             yield replace(ready, position=end, dropped=left)

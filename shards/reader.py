@@ -10,12 +10,12 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 
 from aalbert.errors import AalbertError, IntegrityError
 from aalbert.shards.assembly import Assembler, LoaderConfig
+from aalbert.shards.cache import ShardCache
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.order import Rows
 from aalbert.shards.ring import Failure, Filled, RingSize, Slots
@@ -25,7 +25,8 @@ from aalbert.shards.ring import Failure, Filled, RingSize, Slots
 class SelectionRecord:
     """What another process needs to open a selection."""
 
-    folder: Path
+    place: str
+    cache: ShardCache | None
     fingerprint: str
     rows: Rows
     weight: float
@@ -34,13 +35,16 @@ class SelectionRecord:
     def of(cls, some: Selection) -> "SelectionRecord":
         """Describe a selection."""
         dataset = some.dataset
-        return cls(dataset.folder, dataset.manifest.fingerprint, some.rows, some.weight)
+        # The URL as it was given: names for people lack its password.
+        place = dataset.mirror.store.url if dataset.mirror else str(dataset.folder)
+        cache = dataset.mirror.cache if dataset.mirror else None
+        return cls(place, cache, dataset.manifest.fingerprint, some.rows, some.weight)
 
     def open(self) -> Selection:
         """Open the selection; `IntegrityError` when the dataset was replaced meanwhile."""
-        dataset = Dataset(self.folder)
+        dataset = Dataset(self.place, self.cache)
         if dataset.manifest.fingerprint != self.fingerprint:
-            raise IntegrityError(f"{self.folder} was replaced while it was read: start again")
+            raise IntegrityError(f"{dataset.place} was replaced while it was read: start again")
         return Selection(dataset, self.rows, self.weight)
 
 
@@ -63,10 +67,11 @@ def run_job(job: Job, connection: Connection, memory: int) -> None:
     assembler = Assembler([some.open() for some in job.selections], job.config)
     assembler.reading = slots.reading
     free = deque(range(job.ring.slots))
-    steps = assembler.plan().steps(job.position, job.world_size)
+    steps = assembler.plan.steps(job.position, job.world_size)
     for step in islice(steps, job.turn, None, job.config.readers):
         while not free or connection.poll():
             free.extend(connection.recv())
+        assembler.enter(step, job.rank)
         slot, entries = free.popleft(), step.batches[job.rank]
         shape = assembler.shape(entries)
         buffer = np.frombuffer(slots.buffer(slot), np.uint8)

@@ -13,7 +13,7 @@ from aalbert.pipeline.output import RemoteOutput
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, finalize, prepare, prepare_part
-from aalbert.pipeline.store import Store
+from aalbert.store import Store
 from tests.trees import tree
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning")
@@ -69,7 +69,7 @@ def test_a_run_whose_uploads_failed_is_continued(
             raise ConnectionResetError(104, "Connection reset by peer")
         upload(self, local, path, size, digest)
 
-    monkeypatch.setattr("aalbert.pipeline.store.RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("aalbert.store.RETRY_WAITS_S", (0.0, 0.0))
     monkeypatch.setattr(Store, "upload", failing)
     limits = PrepareLimits(engine=LocalEngine(workers=1))
     with pytest.raises(StorageError, match="Connection reset by peer .tried 3 times"):

@@ -17,8 +17,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline import store_lock
 from aalbert.pipeline.output import open_output
-from aalbert.pipeline.store import Store
 from aalbert.pipeline.store_lock import Holder, hold_in_store
+from aalbert.store import Store
 
 LOCK = ".prepare/lock"
 OBJECT = f"{LOCK}.json"

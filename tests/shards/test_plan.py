@@ -186,7 +186,7 @@ def test_a_batch_comes_from_one_window_of_shards(case: Case) -> None:
     plan = replace(case, shuffle=True).plan()
     shards = np.repeat(np.arange(len(case.sizes)), case.sizes)
     for step in epoch_of(plan, 0):
-        window = plan.window_shards(step.epoch, step.window)
+        window = plan.window_shards(step.epoch, step.windows[0])
         assert len(window) <= case.window_shards
         assert set(shards[step.batches[0]].tolist()) <= set(window)
 

@@ -122,7 +122,10 @@ class Store:
         self.call(lambda: self.upload(local, path, size, digest), path)
 
     def get(self, path: str, local: Path) -> None:
-        """Copy a file of the store to a local path and check its size."""
+        """Copy a file of the store to a local path and check its size.
+
+        Raises `StorageError` also when there is none.
+        """
 
         def ask() -> None:
             filesystem, source = self.locate(path)
@@ -254,7 +257,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{cause}: check the URL, and that its bucket exists"
     if isinstance(error, PERMANENT_ERRORS):
-        return f"{cause}: choose another --out"
+        return f"{cause}: choose another place"
     return (
         f"{cause} (tried {len(RETRY_WAITS_S) + 1} times): run the same command again later, "
         "what is finished is kept"

@@ -1,0 +1,86 @@
+"""The local part of a dataset in a store: manifest and indexes, and shards as they are needed."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import xxhash
+
+from aalbert.errors import InputError, IntegrityError
+from aalbert.files import TEMPORARY_SUFFIX, atomic_write, file_digest
+from aalbert.shards.cache import ShardCache
+from aalbert.shards.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
+from aalbert.store import Store
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A folder in the cache that stands for a dataset in a store.
+
+    It is named after the manifest's bytes: equal datasets share it, wherever they lie, and
+    one that was prepared anew gets another.
+    """
+
+    store: Store
+    cache: ShardCache
+    folder: Path
+
+    def fetch_indexes(self, manifest: Manifest) -> None:
+        """Fetch index and statistics of every split that are not here yet.
+
+        Raises `IntegrityError` when the store lacks a file, or holds another one in its place.
+        """
+        present = self.store.sizes()
+        manifest.check_sizes(self.store.name, present)
+        recorded = {record.path for record in manifest.files}
+        for path in present:
+            if path.endswith(".tar") and path not in recorded:
+                raise IntegrityError(
+                    f"{self.store.name}/{path} is no part of the dataset: the manifest does not "
+                    "record it; move it elsewhere"
+                )
+        for split in manifest.splits.values():
+            for record in (split.index, split.statistics):
+                self._fetch_file(record)
+
+    def hold(self, record: FileRecord) -> IO[bytes]:
+        """Return a lock on a shard, which is here then; see `ShardCache.fetch`."""
+        return self.cache.fetch(self.store, record, self.folder / record.path)
+
+    def _fetch_file(self, record: FileRecord) -> None:
+        path = self.folder / record.path
+        if path.is_file() and file_digest(path) == record.xxh3:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Several processes may open the dataset at once.
+        temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+        try:
+            self.store.get(record.path, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:
+    """Fetch the manifest of the dataset at a URL.
+
+    Raises `InputError` when there is none, `StorageError` when the store does not answer.
+    """
+    store = Store(url.rstrip("/"))
+    content = store.read(MANIFEST_NAME)
+    if content is None:
+        raise InputError(
+            f"{store.name} has no {MANIFEST_NAME}: it is not a dataset made by 'aalbert prepare', "
+            "or its 'prepare' was interrupted (run the same command again to finish it)"
+        )
+    folder = cache.folder / xxhash.xxh3_128_hexdigest(content)
+    if not (folder / MANIFEST_NAME).is_file():
+        with atomic_write(folder / MANIFEST_NAME) as stream:
+            stream.write(content)
+    return Mirror(store, cache, folder), read_manifest(folder)
+
+
+def is_url(place: Path | str) -> bool:
+    """Say whether a place is a URL, and not a path."""
+    return isinstance(place, str) and "://" in place
