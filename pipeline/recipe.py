@@ -76,6 +76,21 @@ def load_recipe(
     recipe = load_config(Recipe, file=file, environment={}, assignments=assignments)
     if features:
         recipe = replace(recipe, features=tuple(features))
+    check_used(assignments, recipe.features)
     if strict_audio is not None:
         recipe = replace(recipe, strict_audio=strict_audio)
     return recipe.config()
+
+
+def check_used(assignments: Sequence[str], features: Sequence[str]) -> None:
+    """Raise `ConfigError` for an assignment to a feature that is not stored.
+
+    A file may hold the settings of features that this run leaves out.
+    """
+    for assignment in assignments:
+        kind = assignment.partition("=")[0].partition(".")[0].strip()
+        require(
+            kind not in SETTINGS_BY_KIND or kind in features,
+            f"--set {assignment} would change nothing: {kind} is not stored, only "
+            f"{', '.join(features)}; add --feature {kind}",
+        )

@@ -66,6 +66,23 @@ def test_a_setting_that_makes_no_sense_is_named(assignments: list[str], message:
     assert message in str(caught.value)
 
 
+def test_a_setting_of_a_feature_that_is_not_stored_is_refused_unless_a_file_has_it(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(assignments=["fbank.mels=40"], features=["logmel", "mfcc"])
+    assert str(caught.value) == (
+        "--set fbank.mels=40 would change nothing: fbank is not stored, only logmel, mfcc; "
+        "add --feature fbank"
+    )
+    assert load_recipe(assignments=["features=[fbank]", "fbank.mels=40"]).features == (
+        FbankSettings(mels=40),
+    )
+    file = tmp_path / "recipe.yaml"
+    file.write_text("fbank: {mels: 40}\n")
+    assert load_recipe(file) == load_recipe()
+
+
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no configuration file"):
         load_recipe(tmp_path / "recipe.yaml")
