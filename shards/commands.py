@@ -46,9 +46,10 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
     whole = f"{document['files']:,} files, {document['bytes']:,} bytes: all as written ({speed})"
     show(document, as_json, "\n".join(places) or whole)
     if problems:
+        number = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
         raise IntegrityError(
-            f"{directory} has {len(problems):,} problems, the first: {places[0]}; "
-            "restore the files, or prepare the data again"
+            f"{directory} has {number}, the first: {places[0]}; "
+            f"restore what is damaged, or delete {directory} and prepare the data again"
         )
 
 
@@ -91,6 +92,7 @@ def show_utterance(
 
     Example: aalbert shards show data/librispeech 84-121123-0000
     """
+    from aalbert.errors import require
     from aalbert.shards.dataset import Dataset
     from aalbert.shards.lookup import about_row, row_of
 
@@ -98,6 +100,7 @@ def show_utterance(
     row = row_of(dataset, key)
     about = about_row(dataset, row)
     path = out or Path(f"{key}.png")
+    require(path.suffix == ".png", f"--out {path}: pictures are PNG, the name must end in .png")
     draw_utterance(dataset, row, about, path)
     show({**about, "picture": str(path)}, as_json, about_text({**about, "picture": str(path)}))
 

@@ -170,7 +170,10 @@ def read_manifest(folder: Path) -> Manifest:
         recorded = document["fingerprint"]
         manifest = manifest_from_dict(document)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} is damaged ({error}); prepare the data again") from error
+        raise IntegrityError(
+            f"{path} is damaged ({error}); restore it, or delete {path.parent} and prepare the "
+            "data again"
+        ) from error
     if manifest.fingerprint != recorded:
         raise IntegrityError(
             f"{path} has fingerprint {recorded}, this aalbert computes {manifest.fingerprint}; "
@@ -221,7 +224,10 @@ def check_seal(path: Path, text: str, document: dict[str, Any]) -> None:
     """
     content = {name: value for name, value in document.items() if name != "checksum"}
     if sealed(content) != text:
-        raise IntegrityError(f"{path} was changed after it was written; prepare the data again")
+        raise IntegrityError(
+            f"{path} was changed after it was written; restore it, or delete {path.parent} "
+            "and prepare the data again"
+        )
 
 
 def check_paths(path: Path, manifest: Manifest) -> None:

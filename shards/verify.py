@@ -41,7 +41,7 @@ def verify(folder: Path, advance: Callable[[int], object] = lambda _: None) -> l
         manifest = read_manifest(folder)
         advance(path.stat().st_size)
     except IntegrityError as error:
-        what = str(error).removeprefix(f"{path} ")
+        what = str(error).removeprefix(f"{path} ").partition(";")[0]
         return [Problem(path, None, f"{what} (without it no other file can be checked)")]
     return Verification(folder, manifest, advance).run()
 

@@ -107,7 +107,7 @@ def test_verify_prints_every_problem_and_ends_with_the_code_of_damaged_data(
     assert captured.out.splitlines() == [missing, extra]
     assert captured.err.splitlines()[-1] == (
         f"aalbert: {dataset_copy} has 2 problems, the first: {missing}; "
-        "restore the files, or prepare the data again"
+        f"restore what is damaged, or delete {dataset_copy} and prepare the data again"
     )
     assert main(["shards", "verify", str(dataset_copy), "--json"]) == 4
     problems = json.loads(capsys.readouterr().out)["problems"]
@@ -149,6 +149,36 @@ def test_show_prints_what_is_known_and_draws_the_features(
     assert main(["shards", "show", str(prepared), key, "--out", "other.png"]) == 0
     assert "picture             other.png" in capsys.readouterr().out
     assert (tmp_path / "other.png").is_file()
+
+
+def test_a_picture_of_another_kind_than_png_is_refused(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = str(Dataset(prepared).column("key")[0])
+    picture = tmp_path / "picture.pdf"
+    assert main(["shards", "show", str(prepared), key, "--out", str(picture)]) == 2
+    assert capsys.readouterr().err == (
+        f"aalbert: --out {picture}: pictures are PNG, the name must end in .png\n"
+    )
+    assert not picture.exists()
+
+
+def test_verify_of_a_changed_manifest_says_so_once_and_names_the_way_out(
+    dataset_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = dataset_copy / "manifest.json"
+    manifest.write_text(manifest.read_text("utf-8") + " ")
+    what = "was changed after it was written (without it no other file can be checked)"
+    assert main(["shards", "verify", str(dataset_copy)]) == 4
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"aalbert: {dataset_copy} has 1 problem, the first: {manifest}: {what}; "
+        f"restore what is damaged, or delete {dataset_copy} and prepare the data again"
+    )
+    assert main(["shards", "info", str(dataset_copy)]) == 4
+    assert capsys.readouterr().err == (
+        f"aalbert: {manifest} was changed after it was written; "
+        f"restore it, or delete {dataset_copy} and prepare the data again\n"
+    )
 
 
 def test_an_unknown_key_is_answered_with_the_closest(prepared: Path) -> None:
