@@ -99,7 +99,7 @@ def read_audio(
     channels = samples.shape[1]
     if strict and (source_rate != sample_rate or channels != 1):
         raise UnusableAudioError(
-            f"{source_rate} Hz with {channels} channels, not {sample_rate} Hz mono (strict audio)"
+            f"not {sample_rate} Hz mono (strict audio): {source_rate} Hz, channels {channels}"
         )
     wave = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
     flags = describe(wave)
@@ -125,7 +125,7 @@ def decode(source: Path | bytes, span: Span) -> tuple[Samples, int]:
     if len(samples) == 0:
         raise UnusableAudioError("holds no samples")
     if not SLOWEST_SAMPLE_RATE <= source_rate <= FASTEST_SAMPLE_RATE:
-        raise UnusableAudioError(f"claims a sample rate of {source_rate} Hz")
+        raise UnusableAudioError(f"claims an impossible sample rate: {source_rate} Hz")
     return samples, source_rate
 
 

@@ -30,7 +30,7 @@ BOTH = PrepareConfig(features=(LogMelSettings(), FbankSettings()))
 REFUSED = {
     "riff_bad_header.wav": "cannot be decoded: .*data",
     "riff_evil.wav": "cannot be decoded: .*data",
-    "riff_awful.wav": "claims a sample rate of 1092676 Hz",
+    "riff_awful.wav": "claims an impossible sample rate: 1092676 Hz",
     "riff_null.wav": "holds no samples",
     "header_only_zero_frames.wav": "holds no samples",
     "appledouble_junk.wav": "cannot be decoded: Format not recognised",
@@ -281,7 +281,7 @@ def test_strict_audio_says_what_it_refused(tmp_path: Path, rate: int, channels: 
     with pytest.raises(UnusableAudioError) as caught:
         read_audio(path, RATE, strict=True)
     assert str(caught.value) == (
-        f"{rate} Hz with {channels} channels, not 16000 Hz mono (strict audio)"
+        f"not 16000 Hz mono (strict audio): {rate} Hz, channels {channels}"
     )
 
 
