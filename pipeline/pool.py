@@ -120,7 +120,8 @@ def settle(future: "Future[Amount]", attempt: Attempt, board: Board) -> Attempt 
     if attempt.number == ATTEMPTS:
         raise WorkersDiedError(
             f"the process that computed shard {attempt.task.name} died {ATTEMPTS} times: "
-            "is there enough memory? Fewer --workers need less"
+            "is there enough memory? Fewer --workers need less. In a script, call prepare below "
+            'if __name__ == "__main__":'
         )
     print(f"a worker died; shard {attempt.task.name} is done again", file=sys.stderr)
     return replace(attempt, number=attempt.number + 1, executor=start(board, attempt.slot))

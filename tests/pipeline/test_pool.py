@@ -74,7 +74,8 @@ def test_a_shard_that_kills_its_worker_again_and_again_ends_the_run(
         run(tasks, output)
     assert str(caught.value) == (
         f"the process that computed shard {tasks[1].name} died 3 times: is there enough memory? "
-        "Fewer --workers need less"
+        "Fewer --workers need less. In a script, call prepare below "
+        'if __name__ == "__main__":'
     )
 
 
