@@ -19,6 +19,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 SIGNAL_EXIT_BASE = 128
 INTERRUPTED_EXIT = 130
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+# A file stands where a folder is needed, or the other way round; or no such name can be.
+PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 def show(document: Any, as_json: bool, text: str) -> None:
@@ -29,7 +31,9 @@ def show(document: Any, as_json: bool, text: str) -> None:
 def exit_code_of(command: Callable[[], Any]) -> int:
     """Run a command and return its exit code; every known error becomes one line on stderr."""
     try:
-        return int(command() or 0)
+        code = int(command() or 0)
+        # Typer answers Ctrl-C with the exit code alone.
+        return complain("interrupted", code) if code == INTERRUPTED_EXIT else code
     except typer.TyperException as error:
         return complain(usage_message(error), error.exit_code)
     except InterruptedRunError as error:
@@ -37,6 +41,8 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     except AalbertError as error:
         return complain(str(error), error.exit_code, error.details)
     except OSError as error:
+        if error.errno in PLACE_ERRORS:
+            return complain(place_message(error), StorageError.exit_code)
         if error.errno not in STORAGE_ERRORS:
             raise
         return complain(storage_message(error), StorageError.exit_code)
@@ -76,3 +82,8 @@ def storage_message(error: OSError) -> str:
     existing = next(path for path in (place, *place.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     return f"{error.strerror}: {place} ({free / 2**20:,.0f} MiB free there)"
+
+
+def place_message(error: OSError) -> str:
+    """Say which path cannot be a file or folder, and what to do."""
+    return f"{error.strerror}: {error.filename}: choose another path to write"

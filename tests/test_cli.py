@@ -242,6 +242,29 @@ def test_a_folder_that_cannot_be_written_ends_with_its_code(
     assert lines[0].startswith(f"aalbert: {os.strerror(number)}: data")
 
 
+@pytest.mark.parametrize("place", ["file/deeper", "n" * 300])
+def test_a_path_that_cannot_be_a_folder_is_one_line_with_the_way_out(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["prepare", "librispeech", str(corpora / "LibriSpeech"), "--out", place]) == 7
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert place in lines[0]
+    assert lines[0].endswith(": choose another path to write")
+
+
+def test_ctrl_c_in_any_command_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aalbert.shards.describe.describe", interrupt)
+    assert main(["shards", "info", "data"]) == 130
+    assert capsys.readouterr().err.strip() == "aalbert: interrupted"
+
+
 def test_an_error_shows_what_is_not_visible_and_keeps_other_scripts() -> None:
     assert one_line("a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום") == (
         r"a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום"
