@@ -27,8 +27,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --ou
 def pretrain(
     out: Out,
     data: Annotated[
-        list[Path] | None,
-        typer.Option(help="A dataset made by 'aalbert prepare'; give it again for several."),
+        list[str] | None,
+        typer.Option(help="Folder or URL of a dataset; give it again for several."),
     ] = None,
     weight: Annotated[
         list[float] | None,
@@ -77,7 +77,7 @@ def pretrain(
 @downstream_app.command("voxceleb1")
 def downstream_voxceleb1(
     out: Out,
-    data: Annotated[Path | None, typer.Option(help="A dataset with train, dev and test.")] = None,
+    data: Annotated[str | None, typer.Option(help="A dataset with train, dev and test.")] = None,
     upstream: Annotated[
         str | None, typer.Option(help="A pretraining run, a saved model, or logmel or fbank.")
     ] = None,
@@ -128,7 +128,7 @@ def downstream_voxceleb1(
 
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Finished downstream runs.")],
-    data: Annotated[Path | None, typer.Option(help="Where their dataset lies now.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where their dataset lies now.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure runs on the test split: metrics.json and report.html in each.

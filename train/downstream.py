@@ -26,7 +26,7 @@ from aalbert.train.checkpoints import latest_state, step_of
 from aalbert.train.configs import DownstreamConfig
 from aalbert.train.identification import Speakers, evaluation_loader, find_speakers, score
 from aalbert.train.metrics import MetricsWriter
-from aalbert.train.run_folder import RunFolder, open_data
+from aalbert.train.run_folder import RunFolder, lasting_place, open_data
 from aalbert.train.seeds import seed_of
 from aalbert.train.trainer import fit, make_trainer
 from aalbert.train.upstreams import open_upstream
@@ -92,7 +92,7 @@ class BestHead(Callback):
 
 
 def start_downstream(
-    config: DownstreamConfig, data: Path, upstream: str, out: Path
+    config: DownstreamConfig, data: Path | str, upstream: str, out: Path
 ) -> SpeakerClassifier:
     """Train a speaker classifier on a dataset and export it to `out/export`.
 
@@ -107,7 +107,7 @@ def start_downstream(
     run = RunFolder(out)
     record = {
         "task": TASK,
-        "data": str(data.resolve()),
+        "data": lasting_place(data),
         "data_fingerprint": dataset.manifest.fingerprint,
         "upstream": location,
         "seed": config.seed,

@@ -26,7 +26,7 @@ from aalbert.train.identification import (
     name_classes,
     score,
 )
-from aalbert.train.run_folder import RunFolder, open_data
+from aalbert.train.run_folder import RunFolder, lasting_place, open_data
 
 TOP = 5
 
@@ -87,7 +87,7 @@ class Evaluation:
     dataset: Dataset
 
 
-def evaluate_runs(runs: Sequence[Path], *, data: Path | None = None) -> list[Evaluation]:
+def evaluate_runs(runs: Sequence[Path], *, data: Path | str | None = None) -> list[Evaluation]:
     """Evaluate runs on their test split; each gets a `metrics.json`.
 
     `data` is where their dataset lies now, if it was moved. Raises `InputError` when a
@@ -107,7 +107,7 @@ def evaluate_runs(runs: Sequence[Path], *, data: Path | None = None) -> list[Eva
     return evaluations
 
 
-def evaluate_run(run: RunFolder, data: Path | None) -> Evaluation:
+def evaluate_run(run: RunFolder, data: Path | str | None) -> Evaluation:
     """Evaluate one run and write its `metrics.json`."""
     record = run.read_record()
     if record["task"] != TASK:
@@ -166,7 +166,7 @@ def summarise(
         learning_rate=config.learning_rate,
         epochs=config.epochs,
         seed=config.seed,
-        data=str(dataset.folder.resolve()),
+        data=lasting_place(dataset.place),
         data_fingerprint=record["data_fingerprint"],
         per_speaker=speaker_results(model.speakers, scores.confusion()),
     )

@@ -33,11 +33,11 @@ class Speakers:
         rows = dataset.rows([split])
         unknown = rows[self.class_of_row.numpy()[rows] < 0]
         if len(rows) == 0:
-            raise InputError(f"{dataset.folder}: the split '{split}' is empty")
+            raise InputError(f"{dataset.place}: the split '{split}' is empty")
         if len(unknown):
             speaker = dataset.table.column("speaker")[int(unknown[0])].as_py()
             raise InputError(
-                f"{dataset.folder}: {len(unknown)} utterances of the split '{split}' are by "
+                f"{dataset.place}: {len(unknown)} utterances of the split '{split}' are by "
                 f"speakers without training data, for example '{speaker}'"
             )
         return rows
@@ -49,7 +49,7 @@ def find_speakers(dataset: Dataset, train_split: str) -> Speakers:
     names = sorted({column[row] or "" for row in dataset.rows([train_split])} - {""})
     if len(names) < 2:
         raise ConfigError(
-            f"{dataset.folder}: the split '{train_split}' has {len(names)} speakers, "
+            f"{dataset.place}: the split '{train_split}' has {len(names)} speakers, "
             "identification needs at least 2"
         )
     return name_classes(dataset, names)

@@ -30,7 +30,7 @@ from aalbert.train.checkpoints import latest_state, step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.metrics import MetricsWriter
 from aalbert.train.reconstruction import VALIDATION_SEED, Pretraining, validation_loss
-from aalbert.train.run_folder import RunFolder, open_datasets
+from aalbert.train.run_folder import RunFolder, lasting_place, open_datasets
 from aalbert.train.seeds import seed_of
 from aalbert.train.trainer import fit, make_trainer
 
@@ -51,18 +51,20 @@ class Parts:
         return [some.dataset for some in self.training]
 
 
-def start_pretraining(config: PretrainConfig, data: Sequence[Path], out: Path) -> PretrainedModel:
+def start_pretraining(
+    config: PretrainConfig, data: Sequence[Path | str], out: Path
+) -> PretrainedModel:
     """Pretrain a new model on one or several datasets and export it to `out/export`.
 
     Raises `ConfigError` when datasets and settings do not fit, `OutputInUseError` when
     `out` holds something, and `InterruptedRunError` when a signal stopped the run.
     """
-    datasets = [Dataset(folder) for folder in data]
+    datasets = [Dataset(place) for place in data]
     parts = select_parts(config, datasets)
     run = RunFolder(out)
     record = {
         "task": TASK,
-        "data": [str(folder.resolve()) for folder in data],
+        "data": [lasting_place(place) for place in data],
         "data_fingerprint": [dataset.manifest.fingerprint for dataset in datasets],
         "seed": config.seed,
     }
@@ -135,7 +137,7 @@ def check_features(config: PretrainConfig, dataset: Dataset) -> None:
     if dims != config.front_end.feature_dims:
         raise ConfigError(
             f"front_end.feature_dims is {config.front_end.feature_dims}, the {feature} of "
-            f"{dataset.folder} has {dims} dims: use --set front_end.feature_dims={dims}"
+            f"{dataset.place} has {dims} dims: use --set front_end.feature_dims={dims}"
         )
 
 
@@ -203,7 +205,7 @@ def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
     rows = dataset.rows(config.data.splits)
     if len(rows) < 2:
         raise ConfigError(
-            f"{dataset.folder} has {len(rows)} utterances in splits "
+            f"{dataset.place} has {len(rows)} utterances in splits "
             f"{', '.join(config.data.splits)}: at least 2 are needed, one to hold out"
         )
     keys = dataset.table.column("key").take(rows).to_pylist()

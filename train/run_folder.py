@@ -14,6 +14,7 @@ from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.files import require_empty, write_json, write_text
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.shards.dataset import Dataset
+from aalbert.shards.mirror import is_url
 from aalbert.train.metrics import read_measurements
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
@@ -85,12 +86,17 @@ class RunFolder:
         return read_measurements(self.metrics)
 
 
-def open_data(record: dict[str, Any], data: Path | None = None) -> Dataset:
+def lasting_place(data: Path | str) -> str:
+    """Return the place of a dataset as it is found from anywhere: a URL, or an absolute path."""
+    return str(data) if is_url(data) else str(Path(data).resolve())
+
+
+def open_data(record: dict[str, Any], data: Path | str | None = None) -> Dataset:
     """Open the dataset of a run, where it was or in `data`, refusing any other one."""
-    dataset = Dataset(data or Path(record["data"]))
+    dataset = Dataset(data or record["data"])
     if dataset.manifest.fingerprint != record["data_fingerprint"]:
         raise IntegrityError(
-            f"{dataset.folder} has fingerprint {dataset.manifest.fingerprint}, the run was "
+            f"{dataset.place} has fingerprint {dataset.manifest.fingerprint}, the run was "
             f"trained on {record['data_fingerprint']}: it is another dataset, or was made anew"
         )
     return dataset

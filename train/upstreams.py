@@ -67,6 +67,6 @@ def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) 
         expected,
         dataset.manifest.features[expected.kind],
         who=name,
-        where=str(dataset.folder),
+        where=dataset.place,
         way_out="prepare the data with the model's settings",
     )

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -357,3 +358,20 @@ def test_weights_that_are_not_one_for_each_dataset_are_refused(
     config = replace(pretrain_config, data=replace(pretrain_config.data, weights=(1.0, 2.0)))
     with pytest.raises(ConfigError, match="weights has 2 numbers for 1 datasets: give one each"):
         start_pretraining(config, [librispeech_data], tmp_path / "run")
+
+
+def test_a_run_reads_its_data_from_a_store_as_from_a_folder(
+    s3: str,
+    s3_client: Any,
+    librispeech_data: Path,
+    pretrained: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+) -> None:
+    for path in librispeech_data.rglob("*"):
+        if path.is_file():
+            key = f"data/{path.relative_to(librispeech_data)}"
+            s3_client.upload_file(str(path), "bucket", key)
+    start_pretraining(pretrain_config, [f"{s3}/data"], tmp_path / "run")
+    assert rows_of(tmp_path / "run") == rows_of(pretrained)
+    assert RunFolder(tmp_path / "run").read_record()["data"] == [f"{s3}/data"]
