@@ -15,7 +15,9 @@ from aalbert import __version__
 from aalbert.console import exit_code_of
 from aalbert.pipeline.commands import prepare_app
 from aalbert.shards.commands import shards_app
-from aalbert.train.commands import downstream_app, evaluate, pretrain
+from aalbert.train.downstream_commands import downstream_app
+from aalbert.train.evaluate_commands import evaluate
+from aalbert.train.pretrain_commands import pretrain
 
 
 class InOrderOfWork(TyperGroup):

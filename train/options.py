@@ -1,0 +1,42 @@
+"""What the commands of this room share: options, and how they become settings."""
+
+import json
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from aalbert.errors import ConfigError
+
+Value = TypeVar("Value")
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Any setting, such as optimiser.learning_rate=5e-4."
+    ),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+
+
+def flags(**values: object) -> list[str]:
+    """Return the flags that were given as assignments, which win over all other settings."""
+    return [f"{name}={json.dumps(value)}" for name, value in values.items() if value is not None]
+
+
+def require(value: Value | None, option: str) -> Value:
+    """Return the value of an option that only `--resume` makes needless."""
+    if value is None:
+        raise ConfigError(f"missing option {option} (or --resume, to continue the run in --out)")
+    return value
+
+
+def refuse_with_resume(**values: object) -> None:
+    """Raise `ConfigError` when a setting is given to a run that has its own."""
+    given = [f"--{name}" for name, value in values.items() if value]
+    if given:
+        raise ConfigError(
+            f"--resume continues a run with its own settings: leave out {', '.join(given)}"
+        )

@@ -1,0 +1,66 @@
+"""The command `aalbert pretrain`."""
+
+from typing import Annotated
+
+import typer
+
+from aalbert.console import AsJson, Out, show
+from aalbert.train.options import (
+    ConfigFile,
+    Resume,
+    Seed,
+    Settings,
+    flags,
+    refuse_with_resume,
+    require,
+)
+
+
+def pretrain(
+    out: Out,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder or URL of a dataset; give it again for several."),
+    ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="How often an epoch has each utterance of the dataset in that place."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A recipe: tiny, aalbert-3l, mockingjay-3l.")
+    ] = None,
+    config: ConfigFile = None,
+    assignments: Settings = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pretrain an encoder by reconstructing masked frames.
+
+    Example: aalbert pretrain --preset tiny --data data/librispeech --out runs/pretrain
+    """
+    from aalbert.configuration import load_config
+    from aalbert.train.configs import PretrainConfig
+    from aalbert.train.presets import read_preset
+    from aalbert.train.pretrain import resume_pretraining, start_pretraining
+    from aalbert.train.run_folder import RunFolder
+
+    if resume:
+        refuse_with_resume(
+            data=data, weight=weight, preset=preset, config=config, set=assignments, seed=seed
+        )
+        resume_pretraining(out)
+    else:
+        settings = load_config(
+            PretrainConfig,
+            preset=read_preset(preset) if preset else None,
+            file=config,
+            assignments=[*(assignments or ()), *flags(seed=seed, **{"data.weights": weight})],
+        )
+        start_pretraining(settings, require(data, "--data"), out)
+    losses = [row for row in RunFolder(out).read_metrics() if "validation_loss" in row]
+    summary = {"run": str(out), "model": str(RunFolder(out).export), **losses[-1]}
+    loss, step = losses[-1]["validation_loss"], losses[-1]["step"]
+    show(
+        summary, as_json, f"{out}: {step:,} steps, held-out loss {loss:.4f}; model in {out}/export"
+    )
