@@ -1,6 +1,6 @@
 """The report: one HTML file, tables and pictures inside, that asks for nothing from anywhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -17,38 +17,8 @@ from aalbert.train.figures import (
     reconstruction_figure,
     to_data_uri,
 )
+from aalbert.train.page import facts, note, page, percent, picture, section, table
 from aalbert.train.run_folder import RunFolder
-
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff;
-       max-width: 46rem; margin: 0 auto; padding: 1rem; }}
-h1 {{ font-size: 1.6rem; line-height: 1.2; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
-.figure {{ font-size: 2.6rem; font-weight: 650; color: #0b7285; line-height: 1.1; }}
-img {{ max-width: 100%; height: auto; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-size: .92rem; }}
-th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb;
-         white-space: nowrap; font-variant-numeric: tabular-nums; }}
-th:first-child, td:first-child {{ text-align: left; white-space: normal; }}
-.facts td {{ text-align: left; white-space: normal; vertical-align: top; }}
-tr.this td {{ font-weight: 650; background: #e6f4f6; }}
-p.note {{ color: #52606d; font-size: .92rem; }}
-code {{ overflow-wrap: anywhere; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 def write_reports(evaluations: Sequence[Evaluation]) -> None:
@@ -77,7 +47,7 @@ def report_page(evaluation: Evaluation, results: Sequence[Result]) -> str:
         pretraining_section(evaluation),
         section("Made with", settings_table(result)),
     ]
-    return PAGE.format(title=escape(title), body="\n".join(sections))
+    return page(title, sections)
 
 
 def headline(title: str, result: Result) -> str:
@@ -114,10 +84,10 @@ def comparison_table(results: Sequence[Result], this_run: str) -> str:
 
 def chance_note(result: Result) -> str:
     """Say what guessing would give, and how the head was chosen."""
-    return (
-        f'<p class="note">Guessing gives {percent(result.chance)}. The upstream is frozen; a '
-        "linear head reads its frames averaged over time. The epoch was chosen on the dev split; "
-        "only this evaluation reads the test split.</p>"
+    return note(
+        f"Guessing gives {percent(result.chance)}. The upstream is frozen; a linear head reads its "
+        "frames averaged over time. The epoch was chosen on the dev split; only this evaluation "
+        "reads the test split."
     )
 
 
@@ -135,8 +105,10 @@ def speaker_table(result: Result, limit: int = 20) -> str:
         )
         for speaker in result.per_speaker[:limit]
     ]
-    note = f'<p class="note">The {len(rows)} least recognised of {len(result.per_speaker)}.</p>'
-    return table(["speaker", "utterances", "accuracy", "most often taken for"], rows) + note
+    header = ["speaker", "utterances", "accuracy", "most often taken for"]
+    return table(header, rows) + note(
+        f"The {len(rows)} least recognised of {len(result.per_speaker)}."
+    )
 
 
 def training_section(evaluation: Evaluation) -> str:
@@ -162,8 +134,7 @@ def pretraining_section(evaluation: Evaluation) -> str:
     if result.untrained or result.upstream in SETTINGS_BY_KIND:
         return ""
     if not run.metrics.is_file():
-        note = f'<p class="note">No pretraining run is at <code>{escape(str(run.path))}</code>.</p>'
-        return section("Pretraining the upstream", note)
+        return section("Pretraining the upstream", note(f"No pretraining run is at {run.path}."))
     config = load_config(PretrainConfig, file=run.config, environment={})
     losses = {"train_loss": "training", "validation_loss": "held out"}
     model = PretrainedModel.from_pretrained(run.path)
@@ -184,7 +155,7 @@ def pretraining_section(evaluation: Evaluation) -> str:
 
 def settings_table(result: Result) -> str:
     """Return what is needed to make the result again."""
-    facts = {
+    values = {
         "task": result.task,
         "data": result.data,
         "data fingerprint": result.data_fingerprint,
@@ -195,35 +166,4 @@ def settings_table(result: Result) -> str:
         "epochs": str(result.epochs),
         "seed": str(result.seed),
     }
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td><code>{escape(value)}</code></td></tr>"
-        for name, value in facts.items()
-    )
-    return f'<table class="facts">{rows}</table>'
-
-
-def section(title: str, *parts: str) -> str:
-    """Return a titled part of the page."""
-    return f"<h2>{escape(title)}</h2>\n" + "\n".join(parts)
-
-
-def picture(source: str, description: str) -> str:
-    """Return an image with the text that stands for it."""
-    return f'<p><img src="{source}" alt="{escape(description)}"></p>'
-
-
-def table(header: Iterable[str], rows: Iterable[tuple[Sequence[str], bool]]) -> str:
-    """Return a table; a row that is marked stands out."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(
-        ('<tr class="this">' if marked else "<tr>")
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for cells, marked in rows
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
+    return facts(values)
