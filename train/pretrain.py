@@ -2,21 +2,14 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
-from aalbert.models.front_end import FrontEnd
-from aalbert.models.upstream import PretrainedModel, UpstreamConfig
-from aalbert.shards.assembly import LoaderConfig
-from aalbert.shards.dataset import Dataset, Selection
+from aalbert.models.upstream import PretrainedModel
+from aalbert.shards.dataset import Dataset
 from aalbert.shards.loader import Loader
-from aalbert.shards.order import OrderConfig, Rows, held_out
-from aalbert.shards.statistics import combine_statistics
 from aalbert.shards.stream import Stream
 from aalbert.train.callbacks import (
     Measurement,
@@ -29,26 +22,19 @@ from aalbert.train.callbacks import (
 from aalbert.train.checkpoints import latest_state, step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.metrics import MetricsWriter
-from aalbert.train.reconstruction import VALIDATION_SEED, Pretraining, validation_loss
+from aalbert.train.pretrain_parts import (
+    Parts,
+    build_model,
+    frame_shift_ms,
+    make_loaders,
+    select_parts,
+)
+from aalbert.train.reconstruction import Pretraining, validation_loss
 from aalbert.train.run_folder import RunFolder, lasting_place, open_datasets
-from aalbert.train.seeds import seed_of
 from aalbert.train.trainer import fit, make_trainer
 
 TASK = "pretrain"
 COLUMNS = ("train_loss", "validation_loss", "learning_rate", "x_real_time", "data_wait")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What is trained on, and what is held out, of every dataset."""
-
-    training: list[Selection]
-    validation: list[Selection]
-
-    @property
-    def datasets(self) -> list[Dataset]:
-        """The datasets, in the order they were given."""
-        return [some.dataset for some in self.training]
 
 
 def start_pretraining(
@@ -122,98 +108,3 @@ def measure(module: Pretraining, validation: Loader) -> Measurement:
     """Return what validation measures."""
     loss = validation_loss(module.model, validation, module.config, module.device)
     return {"validation_loss": loss}
-
-
-def frame_shift_ms(config: PretrainConfig, parts: Parts) -> float:
-    """Return the time from one stored frame to the next."""
-    return parts.datasets[0].manifest.features[config.data.feature].frame_shift_ms
-
-
-def check_features(config: PretrainConfig, dataset: Dataset) -> None:
-    """Raise `ConfigError` when the dataset's features are not what the settings expect."""
-    feature = config.data.feature
-    dataset.require_feature(feature)
-    dims = dataset.manifest.features[feature].dims
-    if dims != config.front_end.feature_dims:
-        raise ConfigError(
-            f"front_end.feature_dims is {config.front_end.feature_dims}, the {feature} of "
-            f"{dataset.place} has {dims} dims: use --set front_end.feature_dims={dims}"
-        )
-
-
-def build_model(config: PretrainConfig, parts: Parts) -> PretrainedModel:
-    """Return a model with fresh weights, the same for the same seed."""
-    torch.manual_seed(seed_of(config.seed, "weights"))
-    feature = config.data.feature
-    manifests = [dataset.manifest for dataset in parts.datasets]
-    statistics = combine_statistics(
-        [some.dataset.statistics(some.rows, feature) for some in parts.training]
-    )
-    description = UpstreamConfig(
-        features=asdict(manifests[0].features[feature]),
-        front_end=config.front_end,
-        encoder=config.encoder,
-        training={
-            "corpus": " + ".join(manifest.corpus for manifest in manifests),
-            "data_fingerprint": " + ".join(manifest.fingerprint for manifest in manifests),
-            "steps": config.steps,
-            "seed": config.seed,
-        },
-    )
-    front_end = FrontEnd(
-        config.front_end, torch.tensor(statistics.mean), torch.tensor(statistics.std)
-    )
-    return PretrainedModel(description, front_end)
-
-
-def make_loaders(config: PretrainConfig, parts: Parts) -> tuple[Loader, Loader]:
-    """Return the loaders of the training part and of the held-out part."""
-    shift_ms = frame_shift_ms(config, parts)
-    training = LoaderConfig(
-        order=OrderConfig(frames_per_batch=round(config.data.batch_seconds * 1000 / shift_ms)),
-        feature=config.data.feature,
-        crop_frames=round(config.data.crop_seconds * 1000 / shift_ms),
-        seed=config.seed,
-        prefetch=config.data.prefetch,
-        verify=config.data.verify,
-    )
-    held_out = replace(training, shuffle=False, seed=VALIDATION_SEED)
-    return Loader(parts.training, training), Loader(parts.validation, held_out)
-
-
-def select_parts(config: PretrainConfig, datasets: Sequence[Dataset]) -> Parts:
-    """Return the utterances to train on and those held out.
-
-    Raises `ConfigError` when the settings do not fit the datasets.
-    """
-    weights = config.data.weights or (1.0,) * len(datasets)
-    if len(weights) != len(datasets):
-        raise ConfigError(
-            f"data.weights has {len(weights)} numbers for {len(datasets)} datasets: give one each"
-        )
-    training, validation = [], []
-    for dataset, weight in zip(datasets, weights, strict=True):
-        check_features(config, dataset)
-        kept, taken = split_rows(config, dataset)
-        training.append(Selection(dataset, kept, weight))
-        validation.append(Selection(dataset, taken))
-    return Parts(training, validation)
-
-
-def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
-    """Return the rows to train on and those held out, at least one of each."""
-    rows = dataset.rows(config.data.splits)
-    if len(rows) < 2:
-        raise ConfigError(
-            f"{dataset.place} has {len(rows)} utterances in splits "
-            f"{', '.join(config.data.splits)}: at least 2 are needed, one to hold out"
-        )
-    keys = dataset.table.column("key").take(rows).to_pylist()
-    # One seed for all runs: losses on the held-out part are there to be compared.
-    chosen = held_out(keys, config.data.validation_proportion, seed=VALIDATION_SEED)
-    if chosen.all():
-        raise ConfigError(
-            f"data.validation_proportion {config.data.validation_proportion} holds out all "
-            f"{len(rows)} utterances: lower it"
-        )
-    return rows[~chosen], rows[chosen]

@@ -30,13 +30,8 @@ from aalbert.train.callbacks import SaveStates
 from aalbert.train.checkpoints import is_intact
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.masking import MaskingConfig
-from aalbert.train.pretrain import (
-    build_model,
-    make_loaders,
-    resume_pretraining,
-    select_parts,
-    start_pretraining,
-)
+from aalbert.train.pretrain import resume_pretraining, start_pretraining
+from aalbert.train.pretrain_parts import build_model, make_loaders, select_parts
 from aalbert.train.reconstruction import reconstruction_loss
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.seeds import generator_of
