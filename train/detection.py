@@ -1,0 +1,84 @@
+"""Errors of a detector that accepts or rejects trials by their score: EER, minDCF, DET curve.
+
+A target trial is one that should be accepted (the same speaker). Trials may have weights,
+which the bootstrap needs: a weight of two stands for the same trial twice.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The operating point of NIST SRE 2008 that VoxCeleb1 is reported at (Nagrani et al. 2017).
+TARGET_PRIOR = 0.01
+MISS_COST = 1.0
+FALSE_ALARM_COST = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorRates:
+    """Rates at every threshold, rising: nothing rejected first, everything last.
+
+    At entry `n` the trials with the `n` lowest distinct scores are rejected.
+    """
+
+    misses: NDArray[np.float64]
+    false_alarms: NDArray[np.float64]
+
+
+def error_rates(
+    scores: NDArray[np.float64],
+    targets: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None = None,
+) -> ErrorRates:
+    """Return misses and false alarms at every threshold that the scores allow.
+
+    Both kinds of trials must be there. Equal scores are accepted or rejected together.
+    """
+    order = np.argsort(scores, kind="stable")
+    ranked, wanted = scores[order], targets[order]
+    weight = np.ones(len(order)) if weights is None else weights[order]
+    last_of_equal = np.flatnonzero(np.append(ranked[1:] > ranked[:-1], True))
+    rejected_targets = np.cumsum(weight * wanted)[last_of_equal]
+    rejected_others = np.cumsum(weight * ~wanted)[last_of_equal]
+    misses = np.concatenate(([0.0], rejected_targets / rejected_targets[-1]))
+    false_alarms = np.concatenate(([1.0], 1 - rejected_others / rejected_others[-1]))
+    return ErrorRates(misses, np.maximum(false_alarms, 0.0))
+
+
+def equal_error_rate(rates: ErrorRates) -> float:
+    """Return the rate at which misses and false alarms are equal.
+
+    Between the two thresholds where they cross, both are taken to change linearly. The gap
+    starts at -1, so there is always a threshold before the crossing.
+    """
+    gap = rates.misses - rates.false_alarms
+    after = int(np.argmax(gap >= 0))
+    before = after - 1
+    share = -gap[before] / (gap[after] - gap[before])
+    return float(rates.misses[before] + share * (rates.misses[after] - rates.misses[before]))
+
+
+def minimum_detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR) -> float:
+    """Return minDCF: the least cost of any threshold, over that of deciding without listening.
+
+    `min_t(C_miss P_miss(t) p + C_fa P_fa(t) (1 - p)) / min(C_miss p, C_fa (1 - p))`
+    (NIST 2018 Speaker Recognition Evaluation Plan, section 3.1).
+    """
+    costs = (
+        MISS_COST * target_prior * rates.misses
+        + FALSE_ALARM_COST * (1 - target_prior) * rates.false_alarms
+    )
+    silent = min(MISS_COST * target_prior, FALSE_ALARM_COST * (1 - target_prior))
+    return float(costs.min() / silent)
+
+
+def probit(rates: NDArray[np.float64], floor: float = 1e-4) -> NDArray[np.float64]:
+    """Return rates on the axis of a DET curve, where normal scores give straight lines.
+
+    (Martin et al. 1997.) Rates beyond `floor` and `1 - floor` are put there.
+    """
+    normal = NormalDist()
+    clipped = np.clip(rates, floor, 1 - floor)
+    return np.array([normal.inv_cdf(float(rate)) for rate in clipped])
