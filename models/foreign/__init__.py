@@ -1,0 +1,1 @@
+"""Checkpoints of other systems: s3prl's, and those of the AALBERT repository."""

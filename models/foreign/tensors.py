@@ -1,0 +1,127 @@
+"""The tensors in a checkpoint's pickle: where their numbers are, checked, and not yet read."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aalbert.errors import IntegrityError
+from aalbert.models.foreign.pickles import Answer, Persistent, dictionary, inert
+
+DTYPES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+# What checkpoints hold beside tensors and plain data, and nothing here needs.
+NOT_NEEDED = (
+    "argparse.Namespace",
+    *(f"pathlib.{kind}" for kind in ("Path", "PosixPath", "WindowsPath")),
+    *(f"pathlib.Pure{kind}" for kind in ("Path", "PosixPath", "WindowsPath")),
+    *(f"pathlib._local.{kind}" for kind in ("Path", "PosixPath", "WindowsPath")),
+    *(
+        f"{module}.{kind}"
+        for module in ("builtins", "__builtin__")
+        for kind in ("set", "frozenset")
+    ),
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    "numpy.dtype",
+    "_codecs.encode",
+    "functools.partial",
+    "datetime.datetime",
+    "datetime.timedelta",
+    "torch.device",
+    "torch.Size",
+)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A row of numbers in the file."""
+
+    key: str
+    dtype: torch.dtype
+    elements: int
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self.elements * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in the file: a view of a storage, strides and offset in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class Storages:
+    """Answers the calls of a checkpoint's pickle, and notes the storages it refers to."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Storage] = {}
+
+    def answers(self) -> dict[str, Answer]:
+        """Return what to answer to which call."""
+        return {
+            **dict.fromkeys(NOT_NEEDED, inert),
+            "collections.OrderedDict": dictionary,
+            "collections.defaultdict": lambda *_: {},
+            "pytorch_lightning.utilities.parsing.AttributeDict": dictionary,
+            "torch._utils._rebuild_tensor": self.tensor,
+            "torch._utils._rebuild_tensor_v2": self.tensor,
+            "torch._utils._rebuild_parameter": lambda data, *_: data,
+        }
+
+    def tensor(
+        self,
+        persistent: Persistent,
+        offset: int,
+        shape: tuple[int, ...],
+        stride: tuple[int, ...],
+        *_: Any,
+    ) -> StoredTensor:
+        """Answer the call that rebuilds a tensor; one that leaves its storage is refused."""
+        storage = self.storage(persistent)
+        places = (offset, *shape, *stride)
+        if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in places):
+            raise ValueError("a tensor whose shape is not of whole numbers")
+        elements = math.prod(shape)
+        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        if elements > storage.elements or (elements and last >= storage.elements):
+            raise IntegrityError(
+                f"a tensor of shape {shape} reads past its storage of {storage.elements} numbers"
+            )
+        return StoredTensor(storage, offset, shape, stride)
+
+    def storage(self, persistent: Persistent) -> Storage:
+        """Return the storage of a reference, which must always be the same."""
+        _, kind, key, _, elements, *view = persistent.key
+        name = kind.text.rpartition(".")[2]
+        if (
+            name not in DTYPES
+            or view not in ([], [None])
+            or type(elements) is not int
+            or elements < 0
+        ):
+            raise ValueError("a storage of a kind that is not known")
+        storage = Storage(str(key), DTYPES[name], elements)
+        if self.found.setdefault(storage.key, storage) != storage:
+            raise ValueError(f"two storages with the key {key}")
+        return storage

@@ -1,0 +1,158 @@
+"""Files that `torch.save` wrote, of any version, read without running what is in them.
+
+Since torch 1.6 such a file is a zip archive of a pickle and one member per storage; before,
+it is a row of pickles and then the storages (`torch/serialization.py` of torch 1.5).
+"""
+
+import io
+import mmap
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import torch
+from torch import Tensor
+
+from aalbert.errors import InputError, IntegrityError
+from aalbert.models.foreign.pickles import Interpreter
+from aalbert.models.foreign.tensors import Storage, Storages, StoredTensor
+
+ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
+# The first two pickles of a file from before torch 1.6.
+LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
+# The pickle of a checkpoint holds names and settings, some hundred kB.
+LARGEST_PICKLE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """An open file: its object, with `StoredTensor` for tensors, and the way to their bytes."""
+
+    document: Any
+    read_storage: Callable[[Storage], bytes]
+
+    def tensor(self, stored: StoredTensor) -> Tensor:
+        """Read a tensor."""
+        data = bytearray(self.read_storage(stored.storage))
+        flat = torch.frombuffer(data, dtype=stored.storage.dtype)
+        return flat.as_strided(stored.shape, stored.stride, stored.offset).contiguous()
+
+
+@contextmanager
+def open_torch_file(path: Path) -> Iterator[TorchFile]:
+    """Open a file that `torch.save` wrote.
+
+    Raises `InputError` when it is something else, `IntegrityError` when it is damaged or
+    would run code.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(len(ZIP_MAGIC))
+        stream.seek(0)
+        if start == ZIP_MAGIC:
+            with open_archive(stream) as archive:
+                yield read_archive(archive, path.stat().st_size)
+        elif start.startswith(PICKLE_MAGIC):
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                yield read_legacy(view)
+        else:
+            raise InputError("not a checkpoint: expected a file that torch.save wrote")
+
+
+@contextmanager
+def open_archive(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive; what the standard library finds damaged is an `IntegrityError`."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            yield archive
+    except zipfile.BadZipFile as error:
+        raise IntegrityError(f"its zip archive is damaged or cut short: {error}") from error
+
+
+def read_archive(archive: zipfile.ZipFile, file_size: int) -> TorchFile:
+    """Read the pickle of a zip archive, and check that the storages have their bytes."""
+    members = checked_members(archive, file_size)
+    pickles = [name for name in members if PurePosixPath(name).name == "data.pkl"]
+    if len(pickles) != 1:
+        raise InputError(f"a zip archive with {len(pickles)} data.pkl, not one of torch.save")
+    folder = PurePosixPath(pickles[0]).parent
+    if members[pickles[0]] > LARGEST_PICKLE_BYTES:
+        raise IntegrityError(f"its pickle has {members[pickles[0]]:,} bytes, no checkpoint's has")
+    if str(folder / "byteorder") in members:
+        check_byte_order(archive.read(str(folder / "byteorder")) == b"little")
+    storages = Storages()
+    document = Interpreter(storages.answers()).read(io.BytesIO(archive.read(pickles[0])))
+    for storage in storages.found.values():
+        check_size(storage, members.get(str(folder / "data" / storage.key)))
+    return TorchFile(document, lambda storage: archive.read(str(folder / "data" / storage.key)))
+
+
+def checked_members(archive: zipfile.ZipFile, file_size: int) -> dict[str, int]:
+    """Return the size of every member; refuse what torch.save never writes."""
+    members: dict[str, int] = {}
+    for member in archive.infolist():
+        path = PurePosixPath(member.filename)
+        if path.is_absolute() or ".." in path.parts or "\\" in member.filename:
+            raise IntegrityError(f"its member '{member.filename}' lies outside the archive")
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+            raise IntegrityError(f"its member '{member.filename}' is compressed or encrypted")
+        if member.filename in members:
+            raise IntegrityError(f"its member '{member.filename}' is there twice")
+        members[member.filename] = member.file_size
+    if sum(members.values()) > file_size:
+        raise IntegrityError("its members claim more bytes than the file has")
+    return members
+
+
+def read_legacy(view: mmap.mmap) -> TorchFile:
+    """Read the pickles of a file from before torch 1.6, and find its storages."""
+    stream = cast(BinaryIO, view)
+    magic, version, system = (Interpreter({}).read(stream) for _ in range(3))
+    if (magic, version) != (LEGACY_MAGIC, LEGACY_VERSION) or not isinstance(system, dict):
+        raise InputError("a pickle, but not one that torch.save wrote")
+    check_byte_order(bool(system.get("little_endian")))
+    storages = Storages()
+    document = Interpreter(storages.answers()).read(stream)
+    places = storage_places(view, storages.found, Interpreter({}).read(stream))
+
+    def read_storage(storage: Storage) -> bytes:
+        start = places[storage.key]
+        return view[start : start + storage.size]
+
+    return TorchFile(document, read_storage)
+
+
+def storage_places(view: mmap.mmap, found: dict[str, Storage], keys: Any) -> dict[str, int]:
+    """Return where every storage begins; each has its number of elements before it."""
+    places: dict[str, int] = {}
+    place = view.tell()
+    for key in keys if isinstance(keys, list) else ():
+        storage = found.get(str(key))
+        header = view[place : place + 8]
+        if storage is None or len(header) < 8 or struct.unpack("<q", header)[0] != storage.elements:
+            raise IntegrityError(f"its storage {key} is damaged or cut short")
+        places[storage.key] = place + 8
+        place += 8 + storage.size
+    for storage in found.values():
+        start = places.get(storage.key)
+        check_size(storage, None if start is None else min(storage.size, len(view) - start))
+    return places
+
+
+def check_size(storage: Storage, size: int | None) -> None:
+    """Refuse a storage that is missing or has other bytes than its numbers take."""
+    if size != storage.size:
+        raise IntegrityError(
+            f"its storage {storage.key} has {size or 0:,} bytes where {storage.elements:,} "
+            f"numbers take {storage.size:,}"
+        )
+
+
+def check_byte_order(little: bool) -> None:
+    """Refuse numbers of another byte order."""
+    if little != (sys.byteorder == "little"):
+        raise InputError("written on a machine of another byte order: save it again on this kind")
