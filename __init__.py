@@ -3,6 +3,23 @@
 The rooms of the package, from the bottom up: `shards` (features on disk) and
 `models` (weights on disk), `pipeline` (audio to shards) and `train` (shards to
 weights to reports), and the command line in `cli`.
+
+`aalbert.from_pretrained` opens a model that turns waves into hidden states; it is imported
+when it is first used, so `import aalbert` stays light.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aalbert.pipeline.embedding_model import EmbeddingModel, from_pretrained
+
 __version__ = "0.1.0"
+__all__ = ["EmbeddingModel", "__version__", "from_pretrained"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it (PEP 562)."""
+    if name not in ("EmbeddingModel", "from_pretrained"):
+        raise AttributeError(f"module 'aalbert' has no attribute '{name}'")
+    return getattr(import_module("aalbert.pipeline.embedding_model"), name)

@@ -106,7 +106,7 @@ def read_audio(
     if channels != 1:
         flags += ("downmixed",)
     if source_rate != sample_rate:
-        wave = soxr.resample(wave, source_rate, sample_rate, quality="HQ")
+        wave = resample(wave, source_rate, sample_rate)
         flags += ("resampled",)
     return Audio(np.ascontiguousarray(wave), source_rate, channels, flags)
 
@@ -224,6 +224,12 @@ def span_samples(span: Span, samples: int, sample_rate: int) -> tuple[int, int]:
             f"{samples / max(1, sample_rate):.3f} s"
         )
     return start, stop
+
+
+def resample(wave: NDArray[np.float32], source_rate: int, sample_rate: int) -> NDArray[np.float32]:
+    """Return a wave `(samples,)` at another sample rate (Hz)."""
+    resampled: NDArray[np.float32] = soxr.resample(wave, source_rate, sample_rate, quality="HQ")
+    return resampled
 
 
 def describe(wave: NDArray[np.float32]) -> tuple[str, ...]:

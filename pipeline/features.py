@@ -13,6 +13,7 @@ the squared magnitude of their FFT.
 They agree within float32 rounding. The numbers are the same bits on every processor.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.kernel import native
+from aalbert.pipeline.audio import UnusableAudioError
 from aalbert.pipeline.filters import (
     NO_FILTERS,
     SparseFilters,
@@ -74,6 +76,17 @@ def extract(wave: Array, settings: FeatureSettings) -> Array:
 def minimum_samples(settings: FeatureSettings) -> int:
     """Return the samples of one analysis window, below which there is no frame."""
     return window_samples(settings)
+
+
+def check_long_enough(wave: Array, features: Sequence[FeatureSettings]) -> None:
+    """Raise `UnusableAudioError` for a wave that is shorter than one analysis window."""
+    needed = max(minimum_samples(settings) for settings in features)
+    if len(wave) < needed:
+        sample_rate = features[0].sample_rate
+        raise UnusableAudioError(
+            f"too short: {1000 * len(wave) / sample_rate:.1f} ms, one analysis window "
+            f"is {1000 * needed / sample_rate:.1f} ms"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from aalbert.files import file_digest
 from aalbert.kernel.native import keep_freed_memory
@@ -15,7 +13,7 @@ from aalbert.pipeline.archive import read_member
 from aalbert.pipeline.audio import UnusableAudioError, read_audio
 from aalbert.pipeline.conditioning import condition
 from aalbert.pipeline.corpus import Skip, Utterance
-from aalbert.pipeline.features import extract, minimum_samples
+from aalbert.pipeline.features import check_long_enough, extract
 from aalbert.pipeline.output import Output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask
 from aalbert.shards.index import read_index, write_index
@@ -143,7 +141,7 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
         span=(utterance.start, utterance.end),
     )
     wave = condition(audio.wave, sample_rate, wave_settings)
-    check_long_enough(wave, config)
+    check_long_enough(wave, config.features)
     return Sample(
         key=utterance.key,
         split=utterance.split,
@@ -163,14 +161,3 @@ def open_recording(utterance: Utterance) -> Path | bytes:
     if utterance.offset is None or utterance.index is None:
         return utterance.path
     return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)
-
-
-def check_long_enough(wave: NDArray[np.float32], config: PrepareConfig) -> None:
-    """Refuse a wave that is shorter than one analysis window."""
-    needed = max(minimum_samples(settings) for settings in config.features)
-    if len(wave) < needed:
-        sample_rate = config.features[0].sample_rate
-        raise UnusableAudioError(
-            f"too short: {1000 * len(wave) / sample_rate:.1f} ms, one analysis window "
-            f"is {1000 * needed / sample_rate:.1f} ms"
-        )

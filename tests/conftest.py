@@ -1,19 +1,22 @@
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 import pytest
 import s3fs
+import torch
 from moto.server import ThreadedMotoServer
 
+from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech
-from aalbert.shards.settings import FbankSettings, LogMelSettings
+from aalbert.shards.settings import FbankSettings, LogMelSettings, WaveSettings
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +70,20 @@ def prepared(
         PrepareLimits(engine=LocalEngine(workers=1)),
     )
     return out
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model of two layers that stacks two frames of 20 mel bands; read only."""
+    torch.manual_seed(4)
+    config = UpstreamConfig(
+        features=asdict(LogMelSettings(mels=20, wave=WaveSettings(loudness_db=-25.0))),
+        front_end=FrontEndConfig(feature_dims=20, frames_stacked=2),
+        encoder=EncoderConfig(layers=2, width=16, heads=2, feed_forward_width=32, initial_std=0.1),
+    )
+    folder = tmp_path_factory.mktemp("model")
+    PretrainedModel(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,275 @@
+"""A model that takes waves: audio, features, hidden states, in one object.
+
+`aalbert.from_pretrained` returns one. The features are computed with the settings that
+are saved with the model, loudness and all.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from aalbert.errors import ConfigError, InputError, require
+from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.classifier import KIND as CLASSIFIER_KIND
+from aalbert.models.classifier import SpeakerClassifier
+from aalbert.models.upstream import PretrainedModel, Upstream
+from aalbert.pipeline.audio import UnusableAudioError, resample
+from aalbert.pipeline.conditioning import condition
+from aalbert.pipeline.features import check_long_enough, extract
+from aalbert.pipeline.static_batches import (
+    CPU_BATCH_FRAMES,
+    CUDA_BATCH_FRAMES,
+    Features,
+    StaticShapes,
+    static_batches,
+)
+from aalbert.shards.settings import (
+    FASTEST_SAMPLE_RATE,
+    SLOWEST_SAMPLE_RATE,
+    FeatureSettings,
+    settings_from_dict,
+)
+
+Wave = Tensor | NDArray[Any] | ArrayLike
+Layers = int | Literal["all", "last", "weighted"]
+Pooling = Literal["none", "mean", "mean+std"]
+POOLINGS: tuple[Pooling, ...] = ("none", "mean", "mean+std")
+INT16_SCALE = 32_768
+Item = TypeVar("Item")
+
+
+class EmbeddingModel(nn.Module):
+    """Turns waves into hidden states.
+
+    `model` is what the checkpoint holds, `upstream` its part from features to hidden
+    states. `layer_weights (states,)` is the mix that a downstream task has learned, if the
+    checkpoint is one of a downstream run with a mix.
+    """
+
+    def __init__(
+        self, model: nn.Module, upstream: Upstream, layer_weights: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.upstream = upstream
+        self.layer_weights: Tensor | None
+        self.register_buffer("layer_weights", layer_weights, persistent=False)
+        self.settings: FeatureSettings = settings_from_dict(dict(upstream.config.features))
+        self.eval()
+
+    @property
+    def layers(self) -> int:
+        """Layers of the encoder; there is one hidden state more, the projected input."""
+        return self.upstream.states - 1
+
+    @property
+    def width(self) -> int:
+        """Numbers per frame of a hidden state."""
+        return self.upstream.width
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the waves that the features are computed from."""
+        return self.settings.sample_rate
+
+    @property
+    def frame_shift_ms(self) -> float:
+        """Time from one frame of a hidden state to the next."""
+        return self.settings.frame_shift_ms * self.upstream.config.front_end.frames_stacked
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; waves may be anywhere."""
+        return self.upstream.front_end.mean.device
+
+    @overload
+    def extract(
+        self,
+        wave: list[Any] | tuple[Any, ...],
+        sample_rate: int = ...,
+        *,
+        layers: Layers = ...,
+        pooling: Pooling = ...,
+    ) -> list[Tensor]: ...
+    @overload
+    def extract(
+        self,
+        wave: Tensor | NDArray[Any],
+        sample_rate: int = ...,
+        *,
+        layers: Layers = ...,
+        pooling: Pooling = ...,
+    ) -> Tensor: ...
+    def extract(
+        self,
+        wave: Wave | Sequence[Wave],
+        sample_rate: int = 16_000,
+        *,
+        layers: Layers = "all",
+        pooling: Pooling = "none",
+    ) -> Tensor | list[Tensor]:
+        """Return the hidden states of a wave `(samples,)`, or a list of those of a list of waves.
+
+        Waves are NumPy arrays or tensors, floats in [-1, 1) or int16, of one channel; at
+        another rate than the model's they are resampled. The result is float32, on the
+        model's device, without gradient:
+
+        | layers | shape | with pooling |
+        |---|---|---|
+        | `"all"` | `(layers + 1, frames, width)` | `(layers + 1, width)` |
+        | a number, `"last"`, `"weighted"` | `(frames, width)` | `(width,)` |
+
+        State 0 is the projected input, state `n` what layer `n` gives, -1 the last one.
+        `"mean"` averages over frames, `"mean+std"` appends the standard deviation (that of
+        the population), so there are `2 * width` numbers. What a wave is extracted with
+        changes no bit of its result.
+
+        Raises `InputError` for a wave that has another shape, is shorter than one analysis
+        window, or holds a number that is not finite; `ConfigError` for a layer that is not there.
+        """
+        check_choice(self, layers, pooling)
+        single = not isinstance(wave, (list, tuple))
+        waves: Sequence[Any] = [wave] if single else wave  # type: ignore[assignment]
+        features = ((place, self.features(each, sample_rate)) for place, each in enumerate(waves))
+        found = {
+            place: pool(self.choose(states, layers), pooling)
+            for place, states in self.embed(features)
+        }
+        results = [found[place] for place in range(len(waves))]
+        return results[0] if single else results
+
+    def features(self, wave: Wave, sample_rate: int) -> Features:
+        """Return the features `(frames, dims)` that the model reads, of a wave `(samples,)`."""
+        require(
+            SLOWEST_SAMPLE_RATE <= sample_rate <= FASTEST_SAMPLE_RATE,
+            f"sample_rate is {sample_rate}: it must be {SLOWEST_SAMPLE_RATE} to "
+            f"{FASTEST_SAMPLE_RATE} Hz",
+        )
+        samples = as_samples(wave)
+        if sample_rate != self.sample_rate:
+            samples = resample(samples, sample_rate, self.sample_rate)
+        try:
+            return self.features_of(samples)
+        except UnusableAudioError as error:
+            raise InputError(f"the wave is {error}") from error
+
+    def features_of(self, samples: Features) -> Features:
+        """Return the features of samples at the model's rate; `UnusableAudioError` if too short."""
+        samples = condition(samples, self.sample_rate, self.settings.wave)
+        check_long_enough(samples, [self.settings])
+        return extract(samples, self.settings)
+
+    @torch.no_grad()
+    def embed(
+        self, utterances: Iterable[tuple[Item, Features]], batch_frames: int | None = None
+    ) -> Iterator[tuple[Item, list[Tensor]]]:
+        """Yield every utterance's hidden states, `(frames, width)` each, in any order.
+
+        `batch_frames` says how large batches are on this device: about 80 s on a GPU, one
+        utterance on a CPU.
+        """
+        default = CUDA_BATCH_FRAMES if self.device.type == "cuda" else CPU_BATCH_FRAMES
+        shapes = StaticShapes(
+            frames_stacked=self.upstream.config.front_end.frames_stacked,
+            batch_frames=batch_frames or default,
+        )
+        for batch in static_batches(utterances, shapes):
+            states, lengths = self.upstream(
+                batch.features.to(self.device), batch.lengths.to(self.device)
+            )
+            for place, (item, length) in enumerate(
+                zip(batch.items, lengths.tolist(), strict=False)
+            ):
+                yield item, [state[place, :length] for state in states]
+
+    def choose(self, states: Sequence[Tensor], layers: Layers) -> Tensor:
+        """Return the states that `layers` means: one, their mix, or all of them stacked."""
+        if layers == "all":
+            return torch.stack(list(states))
+        if layers == "weighted":
+            assert self.layer_weights is not None
+            return torch.einsum("s,s...->...", self.layer_weights, torch.stack(list(states)))
+        return states[-1 if layers == "last" else layers].clone()
+
+    def forward(
+        self, waves: Sequence[Wave], sample_rate: int = 16_000
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return padded hidden states `(batch, frames, width)` with gradient, and their lengths."""
+        features = [torch.from_numpy(self.features(wave, sample_rate)) for wave in waves]
+        lengths = torch.tensor([len(each) for each in features], device=self.device)
+        padded = nn.utils.rnn.pad_sequence(features, batch_first=True).to(self.device)
+        states, state_lengths = self.upstream(padded, lengths)
+        return list(states), state_lengths
+
+
+def from_pretrained(place: Path | str) -> EmbeddingModel:
+    """Open a saved model, or the result of a pretraining or downstream run, in evaluation mode.
+
+    Raises `InputError` when there is none, `IntegrityError` when it is damaged.
+    """
+    kind = read_config(find_checkpoint(Path(place)))["kind"]
+    if kind == CLASSIFIER_KIND:
+        classifier = SpeakerClassifier.from_pretrained(place)
+        mix = classifier.head.mix
+        weights = mix.weights().detach() if mix else None
+        return EmbeddingModel(classifier, classifier.upstream, weights)
+    model = PretrainedModel.from_pretrained(place)
+    return EmbeddingModel(model, model.upstream)
+
+
+def as_samples(wave: Wave) -> Features:
+    """Return a wave as float32 samples `(samples,)`; `InputError` when it cannot be one."""
+    array = wave.detach().cpu().numpy() if isinstance(wave, Tensor) else np.asarray(wave)
+    if array.ndim != 1:
+        raise InputError(
+            f"a wave has the shape {array.shape}: give one channel, (samples,), "
+            "or a list of such waves"
+        )
+    if len(array) == 0:
+        raise InputError("the wave is empty: it has no samples")
+    if array.dtype == np.int16:
+        return array.astype(np.float32) / np.float32(INT16_SCALE)
+    if array.dtype.kind != "f":
+        raise InputError(
+            f"a wave has numbers of type {array.dtype}: give floats in [-1, 1) or int16"
+        )
+    if not np.isfinite(array).all():
+        raise InputError("the wave holds samples that are not finite (NaN or infinity)")
+    return np.ascontiguousarray(array, np.float32)
+
+
+def check_choice(model: EmbeddingModel, layers: Layers, pooling: Pooling) -> None:
+    """Raise `ConfigError` for hidden states that the model has not, or an unknown pooling."""
+    require(pooling in POOLINGS, f"unknown pooling '{pooling}': use one of {', '.join(POOLINGS)}")
+    states = model.upstream.states
+    if layers == "weighted":
+        require(
+            model.layer_weights is not None,
+            "layers is weighted, and this model has no learned mix: give the folder of a "
+            "downstream run with --layers weighted, or choose a layer",
+        )
+    elif isinstance(layers, str):
+        require(
+            layers in ("all", "last"),
+            f"unknown layers '{layers}': use all, last, weighted or a number",
+        )
+    elif not -states <= layers < states:
+        raise ConfigError(
+            f"there is no layer {layers}: hidden states are numbered 0 (the projected input) "
+            f"to {states - 1} (the last layer)"
+        )
+
+
+def pool(hidden: Tensor, pooling: Pooling) -> Tensor:
+    """Pool `(..., frames, width)` over its frames."""
+    if pooling == "none":
+        return hidden
+    mean = hidden.mean(dim=-2)
+    if pooling == "mean":
+        return mean
+    return torch.cat([mean, hidden.std(dim=-2, correction=0)], dim=-1)

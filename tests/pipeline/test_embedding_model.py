@@ -1,0 +1,147 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import aalbert
+from aalbert.errors import ConfigError, InputError
+from aalbert.models import PretrainedModel
+from aalbert.pipeline.conditioning import condition
+from aalbert.pipeline.features import extract
+from aalbert.shards.settings import LogMelSettings, WaveSettings
+
+SETTINGS = LogMelSettings(mels=20, wave=WaveSettings(loudness_db=-25.0))
+
+
+def noise(seconds: float, seed: int = 0, rate: int = 16_000) -> NDArray[np.float32]:
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal(round(seconds * rate)).astype(np.float32) * np.float32(0.1)
+
+
+def test_hidden_states_are_those_of_the_modules_one_after_another(model_folder: Path) -> None:
+    wave = noise(0.7)
+    model = aalbert.from_pretrained(model_folder)
+    features = extract(condition(wave, 16_000, SETTINGS.wave), SETTINGS)
+    pretrained = PretrainedModel.from_pretrained(model_folder)
+    with torch.no_grad():
+        states, _ = pretrained.upstream(
+            torch.from_numpy(features).unsqueeze(0), torch.tensor([len(features)])
+        )
+    expected = torch.cat(states)
+    found = model.extract(wave)
+    assert found.shape == (3, 35, 16) == expected.shape
+    assert (model.layers, model.width, model.frame_shift_ms) == (2, 16, 20.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert not found.requires_grad
+    torch.testing.assert_close(model.extract(wave, layers="last"), expected[-1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.extract(wave, layers=1), expected[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.extract(wave, layers=-3), expected[0], rtol=0, atol=1e-5)
+
+
+def test_pooling_is_over_frames(model_folder: Path) -> None:
+    model = aalbert.from_pretrained(model_folder)
+    wave = noise(0.5)
+    frames = model.extract(wave).numpy()
+    mean = model.extract(wave, pooling="mean").numpy()
+    both = model.extract(wave, layers=0, pooling="mean+std").numpy()
+    np.testing.assert_allclose(mean, frames.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(both[:16], frames[0].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(both[16:], frames[0].std(axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_frames", [1, 300, 1000])
+def test_what_a_wave_is_extracted_with_changes_no_bit(
+    model_folder: Path, batch_frames: int
+) -> None:
+    model = aalbert.from_pretrained(model_folder)
+    waves = [noise(0.05 + 0.3 * (number % 5), seed=number) for number in range(12)]
+    features = [(number, model.features(wave, 16_000)) for number, wave in enumerate(waves)]
+    alone = {
+        number: states for item in features for number, states in model.embed([item], batch_frames)
+    }
+    for order in (features, features[::-1], features[4:] + features[:4]):
+        for number, states in model.embed(order, batch_frames):
+            assert all(map(torch.equal, states, alone[number]))
+    together = model.extract(waves)
+    assert all(
+        torch.equal(each, model.extract(wave)) for each, wave in zip(together, waves, strict=True)
+    )
+
+
+def test_waves_come_as_numpy_arrays_tensors_and_integers(model_folder: Path) -> None:
+    model = aalbert.from_pretrained(model_folder)
+    numbers = (noise(0.4) * 32_768).astype(np.int16)
+    floats = numbers.astype(np.float64) / 32_768
+    expected = model.extract(numbers)
+    assert torch.equal(model.extract(floats), expected)
+    assert torch.equal(model.extract(torch.from_numpy(floats)), expected)
+
+
+def test_another_sample_rate_is_resampled(model_folder: Path) -> None:
+    model = aalbert.from_pretrained(model_folder)
+    time = np.arange(48_000) / 48_000
+    tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    at_16_khz = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000).astype(np.float32)
+    found = model.extract(tone, sample_rate=48_000, pooling="mean")
+    expected = model.extract(at_16_khz, pooling="mean")
+    assert found.shape == expected.shape
+    assert torch.nn.functional.cosine_similarity(found[-1], expected[-1], dim=0) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("wave", "message"),
+    [
+        (np.zeros((2, 16_000), np.float32), r"shape \(2, 16000\): give one channel, \(samples,\)"),
+        (np.zeros(399, np.float32), "the wave is too short: 24.9 ms, one analysis window is 25.0"),
+        (np.zeros(0, np.float32), "the wave is empty: it has no samples"),
+        (np.array([0.0, np.nan] * 800), "the wave holds samples that are not finite"),
+        (np.zeros(800, np.int64), "numbers of type int64: give floats in .* or int16"),
+        ([0.1, 0.2], r"shape \(\): give one channel"),
+    ],
+)
+def test_a_wave_that_cannot_be_used_is_refused(
+    model_folder: Path, wave: NDArray[np.float32], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        aalbert.from_pretrained(model_folder).extract(wave)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"layers": 3}, r"no layer 3: hidden states are numbered 0 .* to 2 \(the last layer\)"),
+        ({"layers": -4}, "no layer -4"),
+        ({"layers": "first"}, "unknown layers 'first': use all, last, weighted or a number"),
+        ({"layers": "weighted"}, "this model has no learned mix"),
+        ({"pooling": "max"}, r"unknown pooling 'max': use one of none, mean, mean\+std"),
+        ({"sample_rate": 16}, "sample_rate is 16: it must be 1000 to 768000 Hz"),
+    ],
+)
+def test_a_choice_that_is_not_there_is_refused(
+    model_folder: Path, choice: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        aalbert.from_pretrained(model_folder).extract(noise(0.3), **choice)
+
+
+def test_gradients_flow_through_the_module_itself(model_folder: Path) -> None:
+    model = aalbert.from_pretrained(model_folder)
+    states, lengths = model([noise(0.3), noise(0.6)])
+    assert [tuple(state.shape) for state in states] == [(2, 30, 16)] * 3
+    assert lengths.tolist() == [15, 30]
+    states[-1].sum().backward()
+    assert model.upstream.encoder is not None
+    assert model.upstream.encoder.projection.weight.grad is not None
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, aalbert; print(aalbert.__version__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [aalbert.__version__, "False"]
+    with pytest.raises(AttributeError, match="module 'aalbert' has no attribute 'load'"):
+        _ = aalbert.load
