@@ -2,16 +2,22 @@
 
 from aalbert.models.classifier import SpeakerClassifier
 from aalbert.models.encoder import Encoder, EncoderConfig
-from aalbert.models.front_end import FrontEnd, FrontEndConfig
-from aalbert.models.upstream import PretrainedModel, Upstream, UpstreamConfig
+from aalbert.models.front_end import FrontEnd, FrontEndConfig, Statistics
+from aalbert.models.layout import Packed
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.targets import TargetConfig
+from aalbert.models.upstream import Upstream, UpstreamConfig
 
 __all__ = [
     "Encoder",
     "EncoderConfig",
     "FrontEnd",
     "FrontEndConfig",
+    "Packed",
     "PretrainedModel",
     "SpeakerClassifier",
+    "Statistics",
+    "TargetConfig",
     "Upstream",
     "UpstreamConfig",
 ]

@@ -2,19 +2,21 @@
 
 Shared layers are Audio ALBERT (Chi et al. 2021, arXiv 2005.08575), separate ones
 Mockingjay (Liu et al. 2020, arXiv 1910.12638) and TERA (Liu et al. 2021, arXiv
-2007.06028). Names of tensors follow the axes `batch, frames, width`.
+2007.06028). Names of tensors follow the axes `batch, frames, width`; a packed batch has no
+axis `batch`.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aalbert.errors import require
-from aalbert.models.front_end import frame_mask
+from aalbert.models.layout import Packed, Padded, PaddedChunks
+from aalbert.models.positions import LearnedPositions, SinusoidalPositions
 
 # BERT's value; it also decides how closely published checkpoints are reproduced.
 LAYER_NORM_EPSILON = 1e-12
@@ -24,119 +26,244 @@ LAYER_NORM_EPSILON = 1e-12
 class EncoderConfig:
     """The sizes of an encoder. `layers` counts applications, shared or not.
 
-    `initial_std` is the deviation of the initial weights: BERT's 0.02 suits a width of
-    768, a narrow encoder needs a larger one to leave its initial plateau.
+    `share_query_key` gives queries and keys one projection. `norm` says where layer norms are:
+    after each residual ("post"), or before attention and feed-forward network, and then also on
+    every state that is returned ("pre").
+
+    `positions` are sinusoids or a learned table of `position_frames`. Longer utterances go on
+    counting ("continue"), or are cut into chunks of at most `position_frames` that are encoded
+    by themselves ("restart", as s3prl does).
+
+    `attention_dropout` is that of attention probabilities, by default as `dropout`. `initial_std`
+    is the deviation of the initial weights: BERT's 0.02 suits a width of 768, a narrow encoder
+    needs a larger one to leave its initial plateau.
     """
 
     layers: int = 3
     share_layers: bool = True
+    share_query_key: bool = False
     width: int = 768
     heads: int = 12
     feed_forward_width: int = 3072
     activation: Literal["gelu", "relu"] = "gelu"
+    norm: Literal["post", "pre"] = "post"
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    position_frames: int = 1500
+    beyond_positions: Literal["continue", "restart"] = "continue"
     dropout: float = 0.1
+    attention_dropout: float | None = None
     initial_std: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "feed_forward_width", "initial_std"):
+        sizes = ("layers", "width", "heads", "feed_forward_width", "position_frames", "initial_std")
+        for name in sizes:
             value = getattr(self, name)
             require(value > 0, f"encoder.{name} {value} must be above 0")
-        require(0 <= self.dropout < 1, f"encoder.dropout {self.dropout} must be in [0, 1)")
+        for name in ("dropout", "attention_dropout"):
+            value = getattr(self, name)
+            require(value is None or 0 <= value < 1, f"encoder.{name} {value} must be in [0, 1)")
         require(
             self.width % self.heads == 0 and self.width % 2 == 0,
             f"encoder.width {self.width} must be even and a multiple of encoder.heads {self.heads}",
         )
+        require(
+            self.positions == "sinusoidal" or self.beyond_positions == "restart",
+            "encoder.positions learned end after encoder.position_frames: "
+            "set encoder.beyond_positions to restart",
+        )
+
+    @property
+    def probability_dropout(self) -> float:
+        """The dropout of attention probabilities."""
+        return self.dropout if self.attention_dropout is None else self.attention_dropout
+
+    @property
+    def restarts(self) -> bool:
+        """Whether utterances longer than the positions are cut."""
+        return self.beyond_positions == "restart"
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over real frames, `(batch, frames, width)` to the same."""
+    """Multi-head self-attention within each utterance, `(..., frames, width)` to the same."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.dropout = config.dropout
-        self.query_key_value = nn.Linear(config.width, 3 * config.width)
+        self.dropout = config.probability_dropout
+        projections = 2 if config.share_query_key else 3
+        self.query_key_value = nn.Linear(config.width, projections * config.width)
         self.output = nn.Linear(config.width, config.width)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Attend to the frames where `mask (batch, 1, 1, frames)` is true."""
-        batch, frames, width = hidden.shape
-        projected = self.query_key_value(hidden).view(batch, frames, 3, self.heads, -1)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
+    def forward(self, hidden: Tensor, layout: Padded | Packed) -> Tensor:
+        """Attend to the frames of the same utterance."""
         dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout
-        )
-        attended: Tensor = self.output(context.transpose(1, 2).reshape(batch, frames, width))
+        context = layout.attend(*self.project(hidden), dropout)
+        attended: Tensor = self.output(context.flatten(-2))
         return attended
+
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values `(..., frames, heads, head width)`."""
+        projected: Tensor = self.query_key_value(hidden)
+        shape = (*hidden.shape[:-1], -1, self.heads, self.head_width)
+        parts = projected.view(shape).unbind(-3)
+        # Of two parts the first is query and key at once.
+        return parts[0], parts[-2], parts[-1]
+
+    def probabilities(self, hidden: Tensor, layout: Padded) -> Tensor:
+        """Return what `forward` attends with: `(batch, heads, frames, frames)`, in float32."""
+        query, key, _ = self.project(hidden)
+        scores = torch.einsum("bqhw,bkhw->bhqk", query.float(), key.float())
+        scaled = scores / math.sqrt(self.head_width)
+        return scaled.masked_fill(~layout.mask, -torch.inf).softmax(dim=-1)
+
+    @property
+    def head_width(self) -> int:
+        """Numbers per frame and head."""
+        return self.output.in_features // self.heads
 
 
 class Layer(nn.Module):
-    """Attention and a feed-forward network, each with a residual and a layer norm after it."""
+    """Attention and a feed-forward network, each with a residual and a layer norm."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        self.norm_first = config.norm == "pre"
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.expand = nn.Linear(config.width, config.feed_forward_width)
-        self.activation = nn.GELU() if config.activation == "gelu" else nn.ReLU()
+        self.activation = make_activation(config)
         self.contract = nn.Linear(config.feed_forward_width, config.width)
         self.feed_forward_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Map `(batch, frames, width)` to the same shape."""
-        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, mask)))
-        transformed = self.contract(self.activation(self.expand(hidden)))
-        normed: Tensor = self.feed_forward_norm(hidden + self.dropout(transformed))
-        return normed
+    def forward(self, hidden: Tensor, layout: Padded | Packed) -> Tensor:
+        """Map `(..., frames, width)` to the same shape."""
+        if self.norm_first:
+            hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), layout))
+            hidden = hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        else:
+            hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, layout)))
+            hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+        return hidden
+
+    def feed_forward(self, hidden: Tensor) -> Tensor:
+        """Transform every frame by itself."""
+        transformed: Tensor = self.contract(self.activation(self.expand(hidden)))
+        return transformed
+
+    def attention_map(self, hidden: Tensor, layout: Padded) -> Tensor:
+        """Return the attention probabilities `(batch, heads, frames, frames)` on these inputs."""
+        read: Tensor = self.attention_norm(hidden) if self.norm_first else hidden
+        return self.attention.probabilities(read, layout)
 
 
 class Encoder(nn.Module):
     """Projects inputs, adds positions, and applies `config.layers` layers.
 
-    With `share_layers` there is one layer in memory, in the gradient and on disk.
+    With `share_layers` there is one layer in memory, in the gradient and on disk. Neither
+    padding nor the other utterances of a batch have an influence on an utterance.
     """
 
     def __init__(self, config: EncoderConfig, input_dims: int) -> None:
         super().__init__()
         self.config = config
         self.projection = nn.Linear(input_dims, config.width)
+        make = LearnedPositions if config.positions == "learned" else SinusoidalPositions
+        self.positions = make(config.position_frames, config.width)
         self.input_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.dropout = nn.Dropout(config.dropout)
         distinct = 1 if config.share_layers else config.layers
         self.layers = nn.ModuleList(Layer(config) for _ in range(distinct))
+        norms = config.layers + 1 if config.norm == "pre" else 0
+        self.state_norms = nn.ModuleList(
+            nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON) for _ in range(norms)
+        )
         initialise(self, config.initial_std)
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Return every hidden state `(batch, frames, width)` of `inputs (batch, frames, dims)`.
+    def forward(self, inputs: Tensor, lengths: Tensor | Packed) -> list[Tensor]:
+        """Return every hidden state of a padded or a packed batch.
 
-        The first is the projected input, then one per layer: `layers + 1` in all.
-        Padding has no influence on real frames.
+        `inputs` are `(batch, frames, dims)` with `lengths (batch,)`, or `(frames, dims)` with
+        the layout of the packed utterances; states have the shape of the inputs, with `width`
+        in place of dims. The first is the projected input, then one per layer: `layers + 1` in
+        all. Raises `ConfigError` when a packed batch is to be trained on with dropout of
+        attention probabilities.
         """
+        most = self.config.position_frames
+        if isinstance(lengths, Packed):
+            self.require_no_attention_dropout()
+            return self.encode(inputs, lengths.cut(most) if self.config.restarts else lengths)
         frames = inputs.shape[1]
-        mask = frame_mask(lengths, frames)[:, None, None, :]
-        positions = sinusoidal_positions(frames, self.config.width, inputs.device)
-        states = [self.dropout(self.input_norm(self.projection(inputs) + positions))]
+        if self.config.restarts and frames > most:
+            chunks = PaddedChunks(lengths, frames, most)
+            states = self.encode(chunks.cut(inputs), Padded.of(chunks.lengths, most))
+            return [chunks.join(state) for state in states]
+        return self.encode(inputs, Padded.of(lengths, frames))
+
+    def encode(self, inputs: Tensor, layout: Padded | Packed) -> list[Tensor]:
+        """Return every hidden state, each utterance of the layout by itself."""
+        stream = [self.embed(inputs, layout)]
+        for layer in self.applied_layers():
+            stream.append(layer(stream[-1], layout))
+        if not self.state_norms:
+            return stream
+        return [norm(hidden) for norm, hidden in zip(self.state_norms, stream, strict=True)]
+
+    def embed(self, inputs: Tensor, layout: Padded | Packed) -> Tensor:
+        """Project inputs to the width and add their positions."""
+        frames = inputs.shape[-2]
+        longest = layout.longest if isinstance(layout, Packed) else frames
+        table = self.positions(longest, inputs.device)
+        positions = layout.select_positions(table, frames)
+        embedded: Tensor = self.dropout(self.input_norm(self.projection(inputs) + positions))
+        return embedded
+
+    def applied_layers(self) -> Iterator[Layer]:
+        """Yield the layer of every application."""
         for index in range(self.config.layers):
-            states.append(self.layers[index % len(self.layers)](states[-1], mask))
-        return states
+            layer = self.layers[index % len(self.layers)]
+            assert isinstance(layer, Layer)
+            yield layer
+
+    def attention_maps(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Return attention probabilities `(layers, batch, heads, frames, frames)`, in float32.
+
+        The rows of each frame sum to one. `inputs (batch, frames, dims)` are padded; raises
+        `ConfigError` when they would have to be cut.
+        """
+        frames, most = inputs.shape[1], self.config.position_frames
+        require(
+            frames <= most or not self.config.restarts,
+            f"attention maps of {frames} frames: this model encodes chunks of at most {most} "
+            "(encoder.position_frames) by themselves; give it shorter audio",
+        )
+        layout = Padded.of(lengths, frames)
+        hidden, maps = self.embed(inputs, layout), []
+        for layer in self.applied_layers():
+            maps.append(layer.attention_map(hidden, layout))
+            hidden = layer(hidden, layout)
+        return torch.stack(maps)
+
+    def require_no_attention_dropout(self) -> None:
+        """Raise `ConfigError` when attention in packed batches would need dropout."""
+        dropout = self.config.probability_dropout
+        require(
+            not self.training or dropout == 0,
+            f"dropout of attention probabilities {dropout} needs padded batches: variable-length "
+            "attention has none; set encoder.attention_dropout to 0, or do not pack",
+        )
 
 
-def sinusoidal_positions(frames: int, width: int, device: torch.device) -> Tensor:
-    """Return `(frames, width)`: sine in even, cosine in odd dimensions (Vaswani et al. 2017).
-
-    The angle at frame `p` in dimensions `2i` and `2i + 1` is `p / 10000^(2i / width)`.
-    """
-    time = torch.arange(frames, device=device, dtype=torch.float32).unsqueeze(1)
-    even = torch.arange(0, width, 2, device=device, dtype=torch.float32)
-    angles = time * torch.exp(even * (-math.log(10_000.0) / width))
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+def make_activation(config: EncoderConfig) -> nn.Module:
+    """Return the activation of feed-forward networks and prediction heads."""
+    return nn.GELU() if config.activation == "gelu" else nn.ReLU()
 
 
 def initialise(module: nn.Module, std: float) -> None:
-    """Initialise every linear layer as BERT does: normal weights of this deviation, zero biases."""
+    """Initialise as BERT does: normal weights and positions of this deviation, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=std)
             nn.init.zeros_(part.bias)
+        if isinstance(part, LearnedPositions):
+            nn.init.normal_(part.weight, std=std)

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aalbert.errors import require
+from aalbert.errors import ConfigError, require
+from aalbert.models.layout import Packed, frame_mask
 
 # What s3prl adds to a standard deviation before it divides by it.
 STD_OFFSET = 1e-10
 
-Normalisation = Literal["utterance", "global", "none"]
+Normalisation = Literal["utterance", "speaker", "global", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class FrontEndConfig:
 
     `deltas` of 1 appends first differences, 2 also second ones, by regression over
     `delta_window` frames. `normalisation` is per utterance (mean and variance of its
-    own real frames), with the corpus's statistics, or none. `frames_stacked` frames
+    own real frames), per speaker or with the corpus's statistics (those of the stored
+    features, before deltas), or none. `frames_stacked` frames
     become one, end to end.
     """
 
@@ -51,27 +53,28 @@ class FrontEndConfig:
         """Numbers per encoder frame."""
         return self.frame_dims * self.frames_stacked
 
-    @property
-    def target_dims(self) -> int:
-        """Numbers per encoder frame to reconstruct: the features without deltas."""
-        return self.feature_dims * self.frames_stacked
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of stored features: `(dims,)`, or `(batch, dims)` of speakers."""
+
+    mean: Tensor
+    std: Tensor
 
 
 @dataclass(frozen=True)
 class FrontEndOutput:
-    """Encoder inputs `(batch, frames, input_dims)`, their lengths `(batch,)`, and targets.
+    """Encoder inputs, `(batch, frames, input_dims)` or packed `(frames, input_dims)`.
 
-    `targets (batch, frames, target_dims)` are the same frames without deltas. Frames
-    past a length are zero.
+    `lengths` say how they lie, as they did for the features. Frames of no utterance are zero.
     """
 
     inputs: Tensor
-    targets: Tensor
-    lengths: Tensor
+    lengths: Tensor | Packed
 
 
 class FrontEnd(nn.Module):
-    """Deltas, normalisation and stacking of features `(batch, frames, feature_dims)`.
+    """Deltas, normalisation and stacking of stored features, in float32 under any autocast.
 
     `mean` and `std` `(feature_dims,)` are the corpus's statistics; they are saved with
     the model and used when the normalisation is `global`.
@@ -89,33 +92,76 @@ class FrontEnd(nn.Module):
         self.register_buffer("mean", torch.zeros(dims) if mean is None else mean.float())
         self.register_buffer("std", torch.ones(dims) if std is None else std.float())
 
-    def forward(self, features: Tensor, lengths: Tensor) -> FrontEndOutput:
-        """Return what the encoder reads and what it is to reconstruct."""
-        with torch.autocast(features.device.type, enabled=False):
-            real = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
-            frames = self.normalise(features.float() * real, lengths, real) * real
-            return FrontEndOutput(
-                inputs=stack_frames(frames, self.config.frames_stacked),
-                targets=stack_frames(
-                    frames[..., : self.config.feature_dims], self.config.frames_stacked
-                ),
-                lengths=(lengths // self.config.frames_stacked).clamp(min=1),
-            )
+    def forward(
+        self, features: Tensor, lengths: Tensor | Packed, speakers: Statistics | None = None
+    ) -> FrontEndOutput:
+        """Return what the encoder reads.
 
-    def normalise(self, features: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
+        `features` are `(batch, frames, feature_dims)` with `lengths (batch,)`, or packed
+        `(frames, feature_dims)` with their layout. `speakers` `(batch, feature_dims)` are those
+        of each utterance's speaker; `ConfigError` when the normalisation needs them and they
+        are missing.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            if isinstance(lengths, Packed):
+                return self.prepare_packed(features.float(), lengths, speakers)
+            inputs = self.prepare(features.float(), lengths, speakers)
+            return FrontEndOutput(inputs, self.stacked_lengths(lengths))
+
+    def prepare(self, features: Tensor, lengths: Tensor, speakers: Statistics | None) -> Tensor:
+        """Return the encoder inputs of a padded batch."""
+        real = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
+        # What lies in the padding is not read, should it even not be a number.
+        frames = self.normalise(torch.where(real, features, 0.0), lengths, real, speakers)
+        return stack_frames(torch.where(real, frames, 0.0), self.config.frames_stacked)
+
+    def prepare_packed(
+        self, features: Tensor, packed: Packed, speakers: Statistics | None
+    ) -> FrontEndOutput:
+        """Return the encoder inputs of a packed batch, by way of a padded one.
+
+        The front end is a small part of the work, and there is one way to do it. How many
+        stacks there are is known on the device alone, so room is made for as many as there
+        can be: one for each utterance that is shorter than a stack.
+        """
+        padded = self.prepare(packed.pad(features), packed.lengths, speakers)
+        count, utterances = self.config.frames_stacked, len(packed.offsets) - 1
+        room = 0 if count == 1 else utterances
+        ends = self.stacked_lengths(packed.lengths).cumsum(0, dtype=packed.offsets.dtype)
+        layout = Packed(
+            torch.cat([ends.new_zeros(1), ends]),
+            longest=padded.shape[1],
+            spare=packed.spare // count + 2 * room,
+        )
+        return FrontEndOutput(layout.pack(padded, len(features) // count + room), layout)
+
+    def stacked_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the encoder frames of utterances of these lengths: none of 0, else at least 1."""
+        return (lengths // self.config.frames_stacked).clamp(min=1).minimum(lengths)
+
+    def normalise(
+        self, features: Tensor, lengths: Tensor, real: Tensor, speakers: Statistics | None
+    ) -> Tensor:
         """Append deltas and normalise every dimension; padding may get any value."""
         config = self.config
         if config.normalisation == "global":
             features = (features - self.mean) / (self.std + STD_OFFSET)
+        if config.normalisation == "speaker":
+            features = normalise_speakers(features, speakers)
         frames = append_deltas(features, lengths, config.deltas, config.delta_window)
         if config.normalisation == "utterance":
             frames = normalise_utterances(frames, lengths, real)
         return frames
 
 
-def frame_mask(lengths: Tensor, frames: int) -> Tensor:
-    """Return `(batch, frames)`, true for real frames."""
-    return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
+def normalise_speakers(features: Tensor, speakers: Statistics | None) -> Tensor:
+    """Subtract each speaker's mean and divide by the deviation; `ConfigError` without them."""
+    if speakers is None:
+        raise ConfigError(
+            "front_end.normalisation speaker needs the statistics of each utterance's speaker, "
+            "which were not given: choose utterance, global or none here"
+        )
+    return (features - speakers.mean.unsqueeze(1)) / (speakers.std.unsqueeze(1) + STD_OFFSET)
 
 
 def normalise_utterances(frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
@@ -123,7 +169,7 @@ def normalise_utterances(frames: Tensor, lengths: Tensor, real: Tensor) -> Tenso
 
     The standard deviation is the unbiased one, as s3prl computes it.
     """
-    count = lengths.view(-1, 1, 1).float()
+    count = lengths.view(-1, 1, 1).clamp(min=1).float()
     mean = (frames * real).sum(dim=1, keepdim=True) / count
     deviations = (frames - mean) * real
     variance = deviations.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)
@@ -146,7 +192,7 @@ def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
     """
     reach = (window - 1) // 2
     time = torch.arange(features.shape[1], device=features.device)
-    last = (lengths - 1).unsqueeze(1)
+    last = (lengths - 1).clamp(min=0).unsqueeze(1)
 
     def shifted(offset: int) -> Tensor:
         places = (time + offset).clamp(min=0).expand(len(lengths), -1).minimum(last)

@@ -17,7 +17,8 @@ from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.classifier import KIND as CLASSIFIER_KIND
 from aalbert.models.classifier import SpeakerClassifier
-from aalbert.models.upstream import PretrainedModel, Upstream
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.upstream import Upstream
 from aalbert.pipeline.audio import UnusableAudioError, resample
 from aalbert.pipeline.conditioning import condition
 from aalbert.pipeline.features import check_long_enough, extract

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aalbert.models.upstream import PretrainedModel
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.train.masking import MaskingConfig, corrupt, draw_mask
 from aalbert.train.seeds import generator_of
 
@@ -109,7 +109,8 @@ def reconstruct(
     model: PretrainedModel, features: torch.Tensor, masking: MaskingConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return original, masked (NaN where hidden) and reconstructed frames `(frames, dims)`."""
-    prepared = model.upstream.front_end(features.unsqueeze(0), torch.tensor([len(features)]))
+    lengths = torch.tensor([len(features)])
+    prepared = model.upstream.front_end(features.unsqueeze(0), lengths)
     generator = generator_of("picture")
     mask = draw_mask(prepared.lengths, prepared.inputs.shape[1], masking, generator)
     zeros = MaskingConfig(
@@ -119,12 +120,14 @@ def reconstruct(
         keep_share=0.0,
     )
     given = corrupt(prepared.inputs, mask, prepared.lengths, zeros, generator)
-    predicted = model(given, prepared.lengths)
+    feature = model.config.features["kind"]
+    target = model.prepare_targets({feature: features.unsqueeze(0)}, lengths)[feature]
+    predicted = model(given, prepared.lengths)[feature]
     hidden = mask.unsqueeze(-1)
     pictures = (
-        prepared.targets,
-        prepared.targets.masked_fill(hidden, float("nan")),
-        torch.where(hidden, predicted, prepared.targets),
+        target,
+        target.masked_fill(hidden, float("nan")),
+        torch.where(hidden, predicted, target),
     )
     dims = model.config.front_end.feature_dims
     original, masked, filled = (picture.reshape(-1, dims).numpy() for picture in pictures)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
-from aalbert.models.upstream import PretrainedModel
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.loader import Loader
 from aalbert.shards.stream import Stream

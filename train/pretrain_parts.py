@@ -7,7 +7,8 @@ import torch
 
 from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
-from aalbert.models.upstream import PretrainedModel, UpstreamConfig
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.upstream import UpstreamConfig
 from aalbert.shards.assembly import LoaderConfig
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.loader import Loader
@@ -123,4 +124,4 @@ def build_model(config: PretrainConfig, parts: Parts) -> PretrainedModel:
     front_end = FrontEnd(
         config.front_end, torch.tensor(statistics.mean), torch.tensor(statistics.std)
     )
-    return PretrainedModel(description, front_end)
+    return PretrainedModel(description, front_end=front_end)

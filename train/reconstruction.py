@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from aalbert.models.upstream import PretrainedModel
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.batch import Batch
 from aalbert.shards.loader import Loader
 from aalbert.train.configs import PretrainConfig
@@ -61,9 +61,13 @@ def reconstruction_loss(
     prepared = model.upstream.front_end(batch.features, batch.lengths)
     mask = draw_mask(prepared.lengths, prepared.inputs.shape[1], masking, generator)
     masked = corrupt(prepared.inputs, mask, prepared.lengths, masking, generator)
-    predicted = model(masked, prepared.lengths)
-    frames = int(mask.sum())
-    return masked_l1(predicted, prepared.targets, mask.to(predicted.device)), frames
+    features = {model.config.features["kind"]: batch.features}
+    targets = model.prepare_targets(features, batch.lengths)
+    losses = [
+        masked_l1(predicted, targets[feature], mask.to(predicted.device))
+        for feature, predicted in model(masked, prepared.lengths).items()
+    ]
+    return torch.stack(losses).sum(), int(mask.sum())
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aalbert.configuration import load_config
 from aalbert.files import write_text
-from aalbert.models.upstream import PretrainedModel
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.settings import SETTINGS_BY_KIND
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.evaluate import Evaluation, Result

@@ -7,7 +7,8 @@ import torch
 
 from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd, FrontEndConfig
-from aalbert.models.upstream import PretrainedModel, Upstream, UpstreamConfig
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.mismatch import require_equal_settings
 from aalbert.shards.order import Rows

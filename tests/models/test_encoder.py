@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import ConfigError
-from aalbert.models.encoder import Encoder, EncoderConfig, sinusoidal_positions
+from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.heads import ReconstructionHead
+from aalbert.models.positions import sinusoids
 from aalbert.models.upstream import count_parameters
 
 SMALL = EncoderConfig(layers=3, width=16, heads=4, feed_forward_width=32)
@@ -78,7 +79,7 @@ def test_batch_mates_and_padding_never_change_a_state() -> None:
 
 
 def test_positions_follow_the_published_formula() -> None:
-    positions = sinusoidal_positions(50, 6, torch.device("cpu"))
+    positions = sinusoids(50, 6)
     for frame in (0, 1, 49):
         for dim in range(6):
             angle = frame / 10_000 ** (2 * (dim // 2) / 6)

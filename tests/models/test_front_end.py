@@ -105,10 +105,3 @@ def test_stacking_joins_neighbours_and_drops_what_is_left_over() -> None:
     frames = torch.arange(14.0).view(1, 7, 2)
     stacked = stack_frames(frames, 3)
     assert stacked.tolist() == [[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]]
-
-
-def test_targets_are_the_inputs_without_their_deltas() -> None:
-    config = FrontEndConfig(feature_dims=2, deltas=1, frames_stacked=2)
-    output = FrontEnd(config)(torch.randn(1, 8, 2), torch.tensor([8]))
-    first, second = output.inputs[0, 0, :2], output.inputs[0, 0, 4:6]
-    torch.testing.assert_close(output.targets[0, 0], torch.cat([first, second]))

@@ -1,0 +1,205 @@
+"""How a batch of utterances lies in memory, padded or packed, and attention within each."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+
+# What the variable-length kernel takes.
+KERNEL_DTYPES = (torch.float16, torch.bfloat16)
+KERNEL_HEAD_MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Utterances of `(batch, frames, width)`, each from the start of its row on.
+
+    `mask (batch, 1, 1, frames)` is true for the frames that are attended to.
+    """
+
+    mask: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor, frames: int) -> "Padded":
+        """Return the layout of a batch with these lengths `(batch,)`.
+
+        In a row of length 0 the first frame is attended to: attention to nothing is not a number.
+        """
+        return cls(frame_mask(lengths.clamp(min=1), frames)[:, None, None, :])
+
+    def select_positions(self, table: Tensor, frames: int) -> Tensor:
+        """Return the rows of a position table for every frame, to be added to the batch."""
+        return table[:frames]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+        """Map queries, keys and values `(batch, frames, heads, head width)` to the same shape."""
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        context = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=self.mask, dropout_p=dropout
+        )
+        return context.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Utterances of `(frames, width)`, one after another.
+
+    Utterance `b` has the frames from `offsets[b]` up to `offsets[b + 1]`; `offsets
+    (batch + 1,)` is of int32. None is longer than `longest`, a number on the host, so that
+    nothing waits for the device. After the last offset may come frames of no utterance, at most
+    `spare`: what they hold has no influence on any utterance.
+    """
+
+    offsets: Tensor
+    longest: int
+    spare: int = 0
+
+    @property
+    def lengths(self) -> Tensor:
+        """Frames of every utterance, `(batch,)`."""
+        return self.offsets.diff()
+
+    def utterances(self, frames: int) -> Tensor:
+        """Return the utterance that each frame is of, `(frames,)`; `batch` for spare ones."""
+        time = torch.arange(frames, device=self.offsets.device, dtype=self.offsets.dtype)
+        return torch.searchsorted(self.offsets, time, right=True) - 1
+
+    def positions(self, frames: int) -> Tensor:
+        """Return the place of each frame within its utterance, `(frames,)`."""
+        time = torch.arange(frames, device=self.offsets.device)
+        return time - self.offsets[self.utterances(frames)]
+
+    def select_positions(self, table: Tensor, frames: int) -> Tensor:
+        """Return the rows of a position table for every frame, to be added to the batch."""
+        return table[self.positions(frames).clamp(max=len(table) - 1)]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+        """Map queries, keys and values `(frames, heads, head width)` to the same shape.
+
+        The caller sees to it that `dropout` is 0: the kernel has none. Off the GPU, and in
+        float32, one utterance after another gives the same.
+        """
+        assert dropout == 0, "packed attention has no dropout"
+        # Frames of no utterance are one more: the kernel would leave them unwritten.
+        bounds = self.offsets
+        if self.spare:
+            bounds = torch.cat([bounds, bounds.new_full((1,), len(query))])
+        if runs_kernel(query):
+            longest = max(self.longest, self.spare)
+            context = varlen_attn(query, key, value, bounds, bounds, longest, longest)
+            assert isinstance(context, Tensor)
+            return context
+        return attend_one_by_one(query, key, value, bounds.tolist())
+
+    def cut(self, most_frames: int) -> "Packed":
+        """Return the layout of the same frames with every utterance cut by `chunk_frames`."""
+        if self.longest <= most_frames:
+            return self
+        lengths = self.lengths.unsqueeze(1)
+        chunks = torch.arange(
+            chunk_count(self.longest, most_frames),
+            device=self.offsets.device,
+            dtype=self.offsets.dtype,
+        )
+        starts = (chunks * chunk_frames(lengths, most_frames)).minimum(lengths)
+        starts = starts + self.offsets[:-1].unsqueeze(1)
+        return Packed(torch.cat([starts.flatten(), self.offsets[-1:]]), most_frames, self.spare)
+
+    def pad(self, frames: Tensor) -> Tensor:
+        """Return packed frames as a padded batch `(batch, longest, dims)`, zero in the padding."""
+        time = torch.arange(self.longest, device=frames.device)
+        places = (self.offsets[:-1].unsqueeze(1) + time).clamp(max=len(frames) - 1)
+        real = frame_mask(self.lengths, self.longest).unsqueeze(-1)
+        return torch.where(real, frames[places], 0.0)
+
+    def pack(self, padded: Tensor, frames: int) -> Tensor:
+        """Return a padded batch as `frames` packed ones; those of no utterance are zero."""
+        utterances, positions = self.utterances(frames), self.positions(frames)
+        owned = (utterances < len(padded)).unsqueeze(-1)
+        packed = padded[
+            utterances.clamp(max=len(padded) - 1), positions.clamp(max=padded.shape[1] - 1)
+        ]
+        return torch.where(owned, packed, 0.0)
+
+
+@dataclass(frozen=True)
+class PaddedChunks:
+    """A padded batch whose utterances are cut by `chunk_frames`, each chunk in a row of its own.
+
+    Every utterance gets as many rows as the longest that `frames` allow, some of them empty.
+    """
+
+    utterance_lengths: Tensor
+    frames: int
+    most_frames: int
+
+    @property
+    def lengths(self) -> Tensor:
+        """Frames of every chunk, `(batch * chunks,)`."""
+        starts, size = self._starts()
+        rest = self.utterance_lengths.unsqueeze(1) - starts
+        return rest.clamp(min=0).minimum(size).flatten()
+
+    def cut(self, padded: Tensor) -> Tensor:
+        """Map `(batch, frames, dims)` to `(batch * chunks, most_frames, dims)`."""
+        starts, _ = self._starts()
+        time = torch.arange(self.most_frames, device=padded.device)
+        places = (starts.unsqueeze(-1) + time).clamp(max=self.frames - 1)
+        rows = torch.arange(len(padded), device=padded.device)[:, None, None]
+        return padded[rows, places].flatten(0, 1)
+
+    def join(self, chunks: Tensor) -> Tensor:
+        """Map `(batch * chunks, most_frames, dims)` back to `(batch, frames, dims)`."""
+        _, size = self._starts()
+        time = torch.arange(self.frames, device=chunks.device)
+        by_utterance = chunks.view(len(self.utterance_lengths), -1, chunks.shape[-1])
+        places = time // size * self.most_frames + time % size
+        places = places.clamp(max=by_utterance.shape[1] - 1).unsqueeze(-1)
+        return by_utterance.gather(1, places.expand(-1, -1, chunks.shape[-1]))
+
+    def _starts(self) -> tuple[Tensor, Tensor]:
+        """Return the first frame of every chunk `(batch, chunks)`, and their size `(batch, 1)`."""
+        size = chunk_frames(self.utterance_lengths, self.most_frames).unsqueeze(1)
+        count = chunk_count(self.frames, self.most_frames)
+        return torch.arange(count, device=size.device) * size, size
+
+
+def chunk_count(frames: int, most_frames: int) -> int:
+    """Return how many chunks of at most `most_frames` the frames need."""
+    return -(-frames // most_frames)
+
+
+def chunk_frames(lengths: Tensor, most_frames: int) -> Tensor:
+    """Return the size of the chunks that utterances of these lengths are cut into.
+
+    As few chunks as possible, all of one size but the last: `torch.chunk`'s rule, which is how
+    s3prl cuts what is longer than its `sequence_length`.
+    """
+    count = ((lengths + most_frames - 1) // most_frames).clamp(min=1)
+    return ((lengths + count - 1) // count).clamp(min=1)
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """Return `(batch, frames)`, true for real frames."""
+    return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def runs_kernel(query: Tensor) -> bool:
+    """Say whether PyTorch's variable-length kernel takes these queries."""
+    return (
+        query.is_cuda
+        and query.dtype in KERNEL_DTYPES
+        and query.shape[-1] % KERNEL_HEAD_MULTIPLE == 0
+    )
+
+
+def attend_one_by_one(query: Tensor, key: Tensor, value: Tensor, bounds: list[int]) -> Tensor:
+    """Attend within each utterance of `(frames, heads, head width)` by itself."""
+    contexts = [query[:0]]
+    for begin, end in pairwise(bounds):
+        one, two, three = (part[begin:end].transpose(0, 1) for part in (query, key, value))
+        contexts.append(F.scaled_dot_product_attention(one, two, three).transpose(0, 1))
+    return torch.cat(contexts)
