@@ -3,20 +3,20 @@
 No PyTorch here: the process that reads ahead starts faster without it.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from aalbert.errors import require
-from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.batch_shape import BatchArrays, BatchShape
+from aalbert.shards.dataset import Selection
+from aalbert.shards.entries import Entries, StoredFeature, common_frames, open_features
 from aalbert.shards.maps import ShardMaps
-from aalbert.shards.mismatch import require_same_feature
 from aalbert.shards.order import OrderConfig, Rows, crop_start, padded_lengths, padded_shape
 from aalbert.shards.plan import Part, Plan, Step
 
@@ -24,22 +24,23 @@ Verification = Literal["always", "first-epoch", "never"]
 
 # Rows of a batch of static shape that hold no utterance.
 NO_ROW = -1
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
-    """Which feature is read, how long a crop of it, in which order, and how far ahead.
+    """Which features are read, how long a crop of them, in which order, and how far ahead.
 
-    `crop_frames` of None takes whole utterances. `shuffle` of False takes every utterance once,
-    sorted by length, the same in every epoch. `verify` says when the bytes that are read are
-    compared with their checksums: `always`, in the `first-epoch` that a process reads, or `never`.
-    `readers` processes read ahead of the training loop, up to `prefetch` batches each; with a
-    `prefetch` of 0 batches are read when they are asked for.
+    `targets` names further stored features that batches carry beside `feature`, with the same
+    frames. `crop_frames` of None takes whole utterances. `shuffle` of False takes every utterance
+    once, sorted by length, the same in every epoch. `verify` says when the bytes that are read
+    are compared with their checksums: `always`, in the `first-epoch` that a process reads, or
+    `never`. `readers` processes read ahead of the training loop, up to `prefetch` batches each;
+    with a `prefetch` of 0 batches are read when they are asked for.
     """
 
     order: OrderConfig
     feature: str = "logmel"
+    targets: tuple[str, ...] = ()
     crop_frames: int | None = None
     shuffle: bool = True
     seed: int = 0
@@ -55,41 +56,16 @@ class LoaderConfig:
         )
         require(self.prefetch >= 0, f"prefetch is {self.prefetch}: give 0 or more")
         require(self.readers > 0, f"readers is {self.readers}: give 1 or more")
-
-
-class BatchArrays(NamedTuple):
-    """The arrays of a batch: features (padded or packed), lengths and rows `(utterances,)`."""
-
-    features: NDArray[np.float16]
-    lengths: Rows
-    rows: Rows
-
-
-class BatchShape(NamedTuple):
-    """The sizes of a batch: `frames` counts those of each utterance, or, packed, of all."""
-
-    utterances: int
-    frames: int
-    dims: int
-    packed: bool
+        require(
+            len({*self.features}) == len(self.features),
+            f"targets are {', '.join(self.targets)}: name each once, and not {self.feature}, "
+            "which batches have already",
+        )
 
     @property
-    def feature_bytes(self) -> int:
-        """Bytes of the features, up to the next array."""
-        numbers = self.frames * self.dims * (1 if self.packed else self.utterances)
-        return math.ceil(2 * numbers / ALIGNMENT) * ALIGNMENT
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all arrays."""
-        return self.feature_bytes + 2 * 8 * self.utterances
-
-    def arrays(self, buffer: NDArray[np.uint8]) -> BatchArrays:
-        """Return the arrays as views into a buffer."""
-        shape = (self.frames, self.dims) if self.packed else self[:3]
-        numbers = buffer[: 2 * math.prod(shape)].view(np.float16).reshape(shape)
-        integers = buffer[self.feature_bytes : self.bytes].view(np.int64)
-        return BatchArrays(numbers, integers[: self.utterances], integers[self.utterances :])
+    def features(self) -> tuple[str, ...]:
+        """All features that are read, the input first."""
+        return (self.feature, *self.targets)
 
 
 class Assembler:
@@ -102,36 +78,37 @@ class Assembler:
 
     def __init__(self, selections: Sequence[Selection], config: LoaderConfig) -> None:
         require(bool(selections), "a loader needs a dataset")
-        require_same_feature(selections, config.feature)
         self.config = config
-        self.dims = selections[0].dataset.manifest.features[config.feature].dims
-        self.utterances = sum(len(some.rows) for some in selections)
         self.reading = np.zeros(1, np.int64)
         self._entered: tuple[int, int] | None = None
-        self._selections = selections
-        self._stored_frames = self._gather(lambda data: data.frames(config.feature))
-        self.frames = np.minimum(self._stored_frames, config.crop_frames or np.iinfo(np.int64).max)
+        self._entries = Entries(selections)
+        self._features = open_features(self._entries, config.features)
+        self._dims = tuple(feature.dims for feature in self._features)
+        self.utterances = len(self._entries)
+        self._whole_frames = common_frames(self._entries, self._features)
+        self.frames = np.minimum(self._whole_frames, config.crop_frames or np.iinfo(np.int64).max)
         self._check_static_lengths()
 
     @cached_property
     def plan(self) -> Plan:
         """The order of all epochs."""
+        selections = self._entries.selections
         return Plan(
             self.frames,
-            self._shards,
+            self._entries.shards,
             self.config.order,
             seed=self.config.seed,
-            fingerprint="+".join(some.dataset.manifest.fingerprint for some in self._selections),
+            fingerprint="+".join(some.dataset.manifest.fingerprint for some in selections),
             shuffle=self.config.shuffle,
-            parts=[Part(len(some.rows), some.weight) for some in self._selections],
+            parts=[Part(len(some.rows), some.weight) for some in selections],
         )
 
     def shape(self, entries: Rows) -> BatchShape:
         """Return the sizes of the batch of these entries."""
         frames = self.frames[entries % self.utterances]
         if self.config.order.packed:
-            return BatchShape(len(entries), int(frames.sum()), self.dims, packed=True)
-        return BatchShape(*padded_shape(frames, self.config.order), self.dims, packed=False)
+            return BatchShape(len(entries), int(frames.sum()), self._dims, packed=True)
+        return BatchShape(*padded_shape(frames, self.config.order), self._dims, packed=False)
 
     def most_bytes(self) -> int:
         """Return how many bytes a batch can take at most."""
@@ -139,7 +116,7 @@ class Assembler:
         longest = int(padded_lengths(self.frames.max(keepdims=True), order)[0])
         frames = max(order.frames_per_batch, longest)
         shortest = max(1, int(padded_lengths(self.frames.min(keepdims=True), order)[0]))
-        return BatchShape(frames // shortest, frames, self.dims, packed=True).bytes
+        return BatchShape(frames // shortest, frames, self._dims, packed=True).bytes
 
     def enter(self, step: Step, rank: int) -> None:
         """Hold the shards of a step's window, let go of others, and fetch the next ones ahead.
@@ -161,73 +138,60 @@ class Assembler:
         Raises `IntegrityError`, naming shard and key, when bytes are not those that were written.
         """
         own = entries % self.utterances
-        packed, row_bytes = self.config.order.packed, 2 * self.dims
         arrays.lengths[: len(own)] = self.frames[own]
         arrays.lengths[len(own) :] = 0
-        arrays.rows[: len(own)] = self._rows[own]
+        arrays.rows[: len(own)] = self._entries.rows[own]
         arrays.rows[len(own) :] = NO_ROW
-        bytes_out = arrays.features.reshape(-1).view(np.uint8)
-        width = arrays.features.shape[-2] * row_bytes
-        place = 0
-        for number, payload in enumerate(self._payloads(entries, own, epoch)):
-            end = place + len(payload)
-            bytes_out[place:end] = payload
-            place = end if packed else (number + 1) * width
-            bytes_out[end:place] = 0
-        bytes_out[place:] = 0
-
-    def _payloads(self, entries: Rows, own: Rows, epoch: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield the bytes of the utterances' features, or of the crops of them."""
         check = self.config.verify == "always" or not self._checked[own].all()
-        sizes = self._stored_frames[own] * (2 * self.dims)
-        places = zip(
-            *(self._shards[own].tolist(), self._offsets[own].tolist(), sizes.tolist()),
-            *(self._hashes[own].tolist(), entries.tolist()),
-            strict=True,
-        )
-        for shard, start, size, written, entry in places:
-            self.reading[0] = entry
-            payload = self._maps[shard][start : start + size]
-            if check and xxhash.xxh3_64_intdigest(payload.data) != written:
-                self._refuse(entry % self.utterances)
-            yield self._crop(payload, entry, epoch)
+        starts = self._crop_starts(entries, epoch)
+        for feature, array in zip(self._features, arrays.features, strict=True):
+            payloads = self._payloads(feature, entries, starts, check)
+            write_payloads(array, payloads, packed=self.config.order.packed)
         self._checked[own] = True
 
-    def _crop(self, payload: NDArray[np.uint8], entry: int, epoch: int) -> NDArray[np.uint8]:
-        """Return the part of an utterance that this epoch, and copy, takes of it."""
-        row_bytes = 2 * self.dims
-        crop_frames, frames = self.config.crop_frames, len(payload) // row_bytes
-        if crop_frames is None or frames <= crop_frames:
-            return payload
-        copy, own = divmod(entry, self.utterances)
+    def _payloads(
+        self, feature: StoredFeature, entries: Rows, starts: Rows, check: bool
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the bytes of the utterances' frames from their starts on."""
+        own, row_bytes = entries % self.utterances, feature.row_bytes
+        begins = (starts + feature.skipped) * row_bytes
+        places = zip(
+            *(self._entries.shards[own].tolist(), feature.offsets[own].tolist()),
+            *((feature.stored_frames[own] * row_bytes).tolist(), feature.hashes[own].tolist()),
+            *(begins.tolist(), (begins + self.frames[own] * row_bytes).tolist()),
+            entries.tolist(),
+            strict=True,
+        )
+        for shard, offset, size, written, begin, end, entry in places:
+            self.reading[0] = entry
+            payload = self._maps[shard][offset : offset + size]
+            if check and xxhash.xxh3_64_intdigest(payload.data) != written:
+                self._entries.refuse(entry % self.utterances, feature.name)
+            yield payload[begin:end]
+
+    def _crop_starts(self, entries: Rows, epoch: int) -> Rows:
+        """Return the first frame that this epoch, and copy, takes of each utterance."""
+        starts = np.zeros(len(entries), np.int64)
+        crop_frames, seed = self.config.crop_frames, self.config.seed
+        if crop_frames is None:
+            return starts
         epoch = epoch if self.config.shuffle else 0
-        seed = self.config.seed
-        start = crop_start(self._key(own), frames, crop_frames, seed=seed, epoch=epoch, copy=copy)
-        return payload[start * row_bytes : (start + crop_frames) * row_bytes]
+        frames = self._whole_frames[entries % self.utterances]
+        for number in np.flatnonzero(frames > crop_frames).tolist():
+            copy, own = divmod(int(entries[number]), self.utterances)
+            starts[number] = crop_start(
+                self._entries.key(own),
+                int(frames[number]),
+                crop_frames,
+                seed=seed,
+                epoch=epoch,
+                copy=copy,
+            )
+        return starts
 
-    def _gather(self, values: Callable[[Dataset], NDArray[Any]]) -> NDArray[Any]:
-        """Return a number of every entry, taken from the rows of the datasets."""
-        return np.concatenate([values(some.dataset)[some.rows] for some in self._selections])
-
-    @cached_property
-    def _rows(self) -> Rows:
-        first = np.cumsum([0, *(len(some.dataset) for some in self._selections)])
-        pairs = zip(self._selections, first.tolist(), strict=False)
-        return np.concatenate([some.rows + number for some, number in pairs])
-
-    @cached_property
-    def _shards(self) -> Rows:
-        first = np.cumsum([0, *(len(some.dataset.shard_paths) for some in self._selections)])
-        pairs = zip(self._selections, first.tolist(), strict=False)
-        return np.concatenate([some.dataset.shards()[some.rows] + number for some, number in pairs])
-
-    @cached_property
-    def _offsets(self) -> Rows:
-        return self._gather(lambda data: data.places(self.config.feature).offset)
-
-    @cached_property
-    def _hashes(self) -> NDArray[np.uint64]:
-        return self._gather(lambda data: data.places(self.config.feature).xxh3)
+    def describe(self, entry: int) -> str:
+        """Return shard and key of an entry, for messages."""
+        return self._entries.describe(entry % self.utterances)
 
     @cached_property
     def _checked(self) -> NDArray[np.bool_]:
@@ -236,13 +200,7 @@ class Assembler:
 
     @cached_property
     def _maps(self) -> ShardMaps:
-        return ShardMaps([some.dataset for some in self._selections])
-
-    def describe(self, entry: int) -> str:
-        """Return shard and key of an entry, for messages."""
-        some, number = self._place(entry % self.utterances)
-        row = int(some.rows[number])
-        return f"{some.dataset.shard_name(row)}, utterance '{some.dataset.key(row)}'"
+        return ShardMaps([some.dataset for some in self._entries.selections])
 
     def _check_static_lengths(self) -> None:
         lengths = self.config.order.static_lengths
@@ -253,18 +211,20 @@ class Assembler:
             f"has {longest}: add a length, or set crop_frames",
         )
 
-    def _key(self, own: int) -> str:
-        selection, number = self._place(own)
-        return selection.dataset.key(int(selection.rows[number]))
 
-    def _place(self, own: int) -> tuple[Selection, int]:
-        """Return the selection of an entry, and its number there."""
-        for some in self._selections:
-            if own < len(some.rows):
-                return some, own
-            own -= len(some.rows)
-        raise IndexError(own)
+def write_payloads(
+    features: NDArray[np.float16], payloads: Iterable[NDArray[np.uint8]], *, packed: bool
+) -> None:
+    """Write the bytes of utterances one after another, or each into a row of its own.
 
-    def _refuse(self, own: int) -> None:
-        selection, number = self._place(own)
-        selection.dataset.refuse_row(int(selection.rows[number]), self.config.feature)
+    What is left of the array is zero.
+    """
+    bytes_out = features.reshape(-1).view(np.uint8)
+    width = 2 * features.shape[-2] * features.shape[-1]
+    place = 0
+    for number, payload in enumerate(payloads):
+        end = place + len(payload)
+        bytes_out[place:end] = payload
+        place = end if packed else (number + 1) * width
+        bytes_out[end:place] = 0
+    bytes_out[place:] = 0

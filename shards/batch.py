@@ -1,13 +1,14 @@
 """A batch of features as tensors."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aalbert.shards.assembly import BatchShape
+from aalbert.shards.batch_shape import BatchShape
 from aalbert.shards.ring import Lease
 
 
@@ -19,13 +20,16 @@ class Batch:
     utterance, or, packed, `(frames, dims)` with the utterances one after another.
     `lengths (batch,)` counts the real frames, `rows (batch,)` the utterances' numbers in the
     datasets one after another; in batches of static shape, places without an utterance have
-    length 0 and row -1. `real_frames` is the sum of the lengths.
+    length 0 and row -1. `real_frames` is the sum of the lengths, `longest` the largest.
+    `targets` holds further features of the same frames, by name, each laid out as `features`.
     """
 
     features: Tensor
     lengths: Tensor
     rows: Tensor
     real_frames: int
+    longest: int
+    targets: dict[str, Tensor] = field(default_factory=dict)
     lease: Lease | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -39,27 +43,42 @@ class Batch:
 
         Copies from pinned memory to a GPU go on while this returns.
         """
-        features, lengths, rows = (
+        features, lengths, rows, *targets = (
             tensor.to(device, non_blocking=True)
-            for tensor in (self.features, self.lengths, self.rows)
+            for tensor in (self.features, self.lengths, self.rows, *self.targets.values())
+        )
+        moved = replace(
+            self,
+            features=features,
+            lengths=lengths,
+            rows=rows,
+            targets=dict(zip(self.targets, targets, strict=True)),
         )
         if device.type != "cuda":
-            return Batch(features, lengths, rows, self.real_frames, self.lease)
+            return moved
         if self.lease:
             # The slot must not be filled anew before the copies have been made.
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
             self.lease.copies.append(copied)
-        return Batch(features, lengths, rows, self.real_frames)
+        return replace(moved, lease=None)
 
 
-def make_batch(buffer: NDArray[np.uint8], shape: BatchShape, lease: Lease | None = None) -> Batch:
+def make_batch(
+    buffer: NDArray[np.uint8],
+    shape: BatchShape,
+    targets: Sequence[str],
+    lease: Lease | None = None,
+) -> Batch:
     """Return the batch that lies in a buffer, without a copy."""
     arrays = shape.arrays(buffer)
+    features, *others = (torch.from_numpy(array) for array in arrays.features)
     return Batch(
-        features=torch.from_numpy(arrays.features),
+        features=features,
         lengths=torch.from_numpy(arrays.lengths),
         rows=torch.from_numpy(arrays.rows),
         real_frames=int(arrays.lengths.sum()),
+        longest=int(arrays.lengths.max()),
+        targets=dict(zip(targets, others, strict=True)),
         lease=lease,
     )

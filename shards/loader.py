@@ -147,4 +147,4 @@ class Inline:
         shape = self._assembler.shape(entries)
         buffer = np.empty(shape.bytes, np.uint8)
         self._assembler.fill(entries, step.epoch, shape.arrays(buffer))
-        return make_batch(buffer, shape), step
+        return make_batch(buffer, shape, self._assembler.config.targets), step

@@ -84,9 +84,10 @@ class Reader:
         """Return a batch over the slot; over a copy of it when hardly a slot is left to fill."""
         scarce = self._lending.lent >= self._slots.size.slots - 1
         buffer, lease = self._lending.lend(filled.slot)
+        targets = self._assembler.config.targets
         if scarce:
-            return make_batch(buffer[: filled.shape.bytes].copy(), filled.shape)
-        return make_batch(buffer, filled.shape, lease)
+            return make_batch(buffer[: filled.shape.bytes].copy(), filled.shape, targets)
+        return make_batch(buffer, filled.shape, targets, lease)
 
     def _send(self, message: object) -> None:
         try:

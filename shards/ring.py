@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.shards.assembly import BatchShape
+from aalbert.shards.batch_shape import BatchShape
 
 PAGE = mmap.PAGESIZE
 
