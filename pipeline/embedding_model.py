@@ -33,6 +33,7 @@ from aalbert.shards.settings import (
     FASTEST_SAMPLE_RATE,
     SLOWEST_SAMPLE_RATE,
     FeatureSettings,
+    fingerprint,
     settings_from_dict,
 )
 
@@ -49,13 +50,19 @@ class EmbeddingModel(nn.Module):
 
     `model` is what the checkpoint holds, `upstream` its part from features to hidden
     states. `layer_weights (states,)` is the mix that a downstream task has learned, if the
-    checkpoint is one of a downstream run with a mix.
+    checkpoint is one of a downstream run with a mix. `fingerprint` tells its configuration
+    and weights from others.
     """
 
     def __init__(
-        self, model: nn.Module, upstream: Upstream, layer_weights: Tensor | None = None
+        self,
+        model: nn.Module,
+        upstream: Upstream,
+        layer_weights: Tensor | None = None,
+        fingerprint: str = "",
     ) -> None:
         super().__init__()
+        self.fingerprint = fingerprint
         self.model = model
         self.upstream = upstream
         self.layer_weights: Tensor | None
@@ -208,19 +215,36 @@ class EmbeddingModel(nn.Module):
         return list(states), state_lengths
 
 
-def from_pretrained(place: Path | str) -> EmbeddingModel:
+def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingModel:
     """Open a saved model, or the result of a pretraining or downstream run, in evaluation mode.
 
-    Raises `InputError` when there is none, `IntegrityError` when it is damaged.
+    Without a `device` it is on a GPU, if there is one. Raises `InputError` when there is no
+    model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
     """
-    kind = read_config(find_checkpoint(Path(place)))["kind"]
-    if kind == CLASSIFIER_KIND:
+    document = read_config(find_checkpoint(Path(place)))
+    chosen = choose_device(device)
+    if document["kind"] == CLASSIFIER_KIND:
         classifier = SpeakerClassifier.from_pretrained(place)
         mix = classifier.head.mix
         weights = mix.weights().detach() if mix else None
-        return EmbeddingModel(classifier, classifier.upstream, weights)
-    model = PretrainedModel.from_pretrained(place)
-    return EmbeddingModel(model, model.upstream)
+        opened = EmbeddingModel(classifier, classifier.upstream, weights, fingerprint(document))
+    else:
+        model = PretrainedModel.from_pretrained(place)
+        opened = EmbeddingModel(model, model.upstream, fingerprint=fingerprint(document))
+    return opened.to(chosen)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the device of that name, or the best one; `ConfigError` when there is none."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"the device '{name}' cannot be used: {reason}; try cpu") from error
+    return device
 
 
 def as_samples(wave: Wave) -> Features:

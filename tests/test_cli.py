@@ -27,6 +27,7 @@ COMMANDS = [
     ["pretrain"],
     ["downstream", "voxceleb1"],
     ["evaluate"],
+    ["extract"],
     ["demo"],
 ]
 

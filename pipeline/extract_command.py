@@ -1,0 +1,98 @@
+"""The command `aalbert extract`."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from aalbert.console import AsJson, Out, show
+from aalbert.errors import ConfigError
+from aalbert.pipeline.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from aalbert.pipeline.embedding_model import Layers
+
+ModelPlace = Annotated[
+    str,
+    typer.Option("--model", help="Folder or URL of a saved model or a run.", show_default=False),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 and so on; a GPU by default, if there is one.")
+]
+
+
+def extract(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="AUDIO...",
+            help="Audio files, folders, tables as 'prepare manifest' reads, or prepared datasets.",
+        ),
+    ],
+    model: ModelPlace,
+    out: Out,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="last, a number (0 is the projected input), all, or weighted (by the mix of a "
+            "downstream run)."
+        ),
+    ] = "last",
+    pooling: Annotated[
+        Literal["none", "mean", "mean+std"],
+        typer.Option(help="What becomes of the frames: kept, averaged, or averaged and deviation."),
+    ] = "none",
+    format: Annotated[
+        Literal["npy", "safetensors", "shards"],
+        typer.Option(
+            help="A .npy file each, safetensors files, or WebDataset shards (in float16)."
+        ),
+    ] = "npy",
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this split of prepared datasets; give it again for more."),
+    ] = None,
+    device: Device = None,
+    max_skipped: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of inputs that may be unusable; unless 0, one always may."
+        ),
+    ] = 0.001,
+    as_json: AsJson = False,
+) -> None:
+    """Compute the hidden states of recordings: embeddings, per frame or per utterance.
+
+    Example: aalbert extract --model runs/pretrain recordings/ --out embeddings
+    """
+    from aalbert.pipeline.embedding_inputs import find_recordings
+    from aalbert.pipeline.embedding_model import from_pretrained
+    from aalbert.pipeline.extraction import (
+        ExtractConfig,
+        Inputs,
+        check_skipped,
+        extract_embeddings,
+    )
+
+    config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
+    with stop_on_signals():
+        opened = from_pretrained(model, device)
+        recordings, skipped = find_recordings(opened, inputs, split or ())
+        found = Inputs(recordings=recordings, skipped=skipped)
+        record = extract_embeddings(opened, found, out, config)
+    words = (
+        f"{out}: {record['utterances']:,} utterances, {record['hours']:.2f} hours, layers "
+        f"{record['layers']}, width {record['width']}, {record['skipped']} inputs skipped"
+    )
+    show({"out": str(out), **record}, as_json, words)
+    check_skipped(out, record, max_skipped)
+
+
+def parse_layers(text: str) -> "Layers":
+    """Read `--layers`; `ConfigError` when it is neither a known word nor a number."""
+    named: dict[str, Layers] = {"last": "last", "all": "all", "weighted": "weighted"}
+    try:
+        return named[text] if text in named else int(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--layers is '{text}': use last, all, weighted or a number such as 2"
+        ) from error

@@ -1,0 +1,215 @@
+"""`extract`: recordings in, a folder of embeddings out, in pieces that are finished or absent.
+
+The folder holds the embeddings, `index.jsonl` (a line per recording), `skipped.jsonl`
+(inputs that were not taken, with the reason) and, written last, `extraction.json`: what was
+extracted and how. An extraction that was stopped goes on where it was.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
+from aalbert.files import require_empty, write_json, write_text
+from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.embedding_files import WRITERS, Embedded, Format, Layout
+from aalbert.pipeline.embedding_inputs import Recording, load_ahead
+from aalbert.pipeline.embedding_model import EmbeddingModel, Layers, Pooling, check_choice, pool
+from aalbert.pipeline.lock import hold
+from aalbert.progress import WorkBar, progress_bar
+from aalbert.shards.settings import fingerprint
+
+RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"
+WORK_FOLDER = ".extract"
+PIECE_BYTES = 64 * 2**20
+BYTES_PER_NUMBER = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """Which hidden states are taken, how they are pooled, and how they are written."""
+
+    layers: Layers = "last"
+    pooling: Pooling = "none"
+    format: Format = "npy"
+    piece_bytes: int = PIECE_BYTES
+
+    @property
+    def layout(self) -> Layout:
+        """What the array of a recording is."""
+        return Layout(all_states=self.layers == "all", pooled=self.pooling != "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What is extracted: the recordings, the shortest first, and what could not be read."""
+
+    recordings: Sequence[Recording]
+    skipped: Sequence[Skip] = ()
+
+
+def extract_embeddings(
+    model: EmbeddingModel, inputs: Inputs, out: Path, config: ExtractConfig
+) -> dict[str, Any]:
+    """Write the embeddings of the recordings into `out` and return `extraction.json`.
+
+    What was done before an interruption is kept, a finished extraction is left as it is.
+    Raises `OutputInUseError` when `out` holds something else, `InputError` when no recording
+    can be used.
+    """
+    check_choice(model, config.layers, config.pooling)
+    plan = plan_fingerprint(model, inputs, config)
+    if (done := finished(out, plan)) is not None:
+        return done
+    claim(out, plan)
+    with hold(out / WORK_FOLDER / "lock"):
+        pieces = list(cut(inputs.recordings, model, config))
+        with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
+            for number, piece in enumerate(pieces):
+                embed_piece(model, piece, number, out, config, bar)
+        record = finalise(model, inputs, out, config, plan, len(pieces))
+    shutil.rmtree(out / WORK_FOLDER)
+    return record
+
+
+def plan_fingerprint(model: EmbeddingModel, inputs: Inputs, config: ExtractConfig) -> str:
+    """Hash what decides the bytes of the embeddings; audio files count by their sizes."""
+    recordings = [(each.key, each.source, *each.identity) for each in inputs.recordings]
+    return fingerprint([model.fingerprint, asdict(config), recordings])
+
+
+def finished(out: Path, plan: str) -> dict[str, Any] | None:
+    """Return the record of this very extraction, if it is there; raise when another one is."""
+    path = out / RECORD_NAME
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if record.get("plan_fingerprint") != plan:
+        raise OutputInUseError(
+            f"{out} holds embeddings of other inputs, settings or another model: choose another "
+            "--out, or delete it first"
+        )
+    return record
+
+
+def claim(out: Path, plan: str) -> None:
+    """Begin in an empty folder, or go on with an extraction of the same plan."""
+    job = out / WORK_FOLDER / "plan.json"
+    if not job.is_file():
+        require_empty(out)
+        write_json(job, plan)
+    elif json.loads(job.read_text("utf-8")) != plan:
+        raise OutputInUseError(
+            f"{out} holds an unfinished extraction of other inputs, settings or another model: "
+            "choose another --out, or delete it first"
+        )
+
+
+def cut(
+    recordings: Sequence[Recording], model: EmbeddingModel, config: ExtractConfig
+) -> Iterator[list[Recording]]:
+    """Cut the recordings into pieces whose embeddings take about as many bytes."""
+    states = model.layers + 1 if config.layers == "all" else 1
+    frame_bytes = states * model.width * BYTES_PER_NUMBER
+    piece: list[Recording] = []
+    filled = 0.0
+    for recording in recordings:
+        frames = 1.0 if config.layout.pooled else recording.seconds * 1000 / model.frame_shift_ms
+        if piece and filled + frames * frame_bytes > config.piece_bytes:
+            yield piece
+            piece, filled = [], 0.0
+        piece.append(recording)
+        filled += frames * frame_bytes
+    if piece:
+        yield piece
+
+
+def embed_piece(
+    model: EmbeddingModel,
+    piece: Sequence[Recording],
+    number: int,
+    out: Path,
+    config: ExtractConfig,
+    bar: WorkBar,
+) -> None:
+    """Write a piece and then what it holds, whose presence means that the piece is complete."""
+    notes = note_path(out, number)
+    if notes.is_file():
+        bar.update(len(piece))
+        return
+    skipped: list[Skip] = []
+    done: dict[str, Embedded] = {}
+    loaded = ((item, item[1].features) for item in load_ahead(piece, skipped))
+    for (recording, audio), states in model.embed(loaded):
+        embedding = pool(model.choose(states, config.layers), config.pooling).cpu().numpy()
+        done[recording.key] = Embedded(recording=recording, loaded=audio, embedding=embedding)
+        bar.update()
+    bar.update(len(skipped))
+    found = [done[recording.key] for recording in piece if recording.key in done]
+    files = WRITERS[config.format](out, number, found, config.layout) if found else []
+    rows = [each.row(file, model.sample_rate) for each, file in zip(found, files, strict=True)]
+    write_json(notes, {"rows": rows, "skipped": [asdict(skip) for skip in skipped]})
+
+
+def note_path(out: Path, number: int) -> Path:
+    """Return where the index rows of a finished piece wait for the end."""
+    return out / WORK_FOLDER / f"{number:06d}.json"
+
+
+def finalise(
+    model: EmbeddingModel,
+    inputs: Inputs,
+    out: Path,
+    config: ExtractConfig,
+    plan: str,
+    pieces: int,
+) -> dict[str, Any]:
+    """Write index, list of skipped inputs and, last, the record."""
+    notes = [json.loads(note_path(out, number).read_text("utf-8")) for number in range(pieces)]
+    rows = sorted((row for note in notes for row in note["rows"]), key=lambda row: row["key"])
+    skipped = [*map(asdict, inputs.skipped), *(skip for note in notes for skip in note["skipped"])]
+    if not rows:
+        shutil.rmtree(out / WORK_FOLDER)
+        example = f"; for example {skipped[0]['source']}: {skipped[0]['reason']}" if skipped else ""
+        raise InputError(f"none of the {len(skipped)} inputs can be used{example}")
+    write_text(out / INDEX_NAME, json_lines(rows))
+    write_text(out / SKIPPED_NAME, json_lines(sorted(skipped, key=lambda skip: skip["source"])))
+    record = {
+        "layers": config.layers,
+        "pooling": config.pooling,
+        "format": config.format,
+        "dtype": "float16" if config.format == "shards" else "float32",
+        "states": model.layers + 1,
+        "width": rows[0]["shape"][-1],
+        "frame_shift_ms": model.frame_shift_ms,
+        "model_fingerprint": model.fingerprint,
+        "plan_fingerprint": plan,
+        "utterances": len(rows),
+        "hours": sum(row["seconds"] for row in rows) / 3600,
+        "skipped": len(skipped),
+    }
+    write_json(out / RECORD_NAME, record)
+    return record
+
+
+def json_lines(documents: Sequence[Any]) -> str:
+    """Return JSON documents, one a line."""
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)
+
+
+def check_skipped(out: Path, record: dict[str, Any], max_skipped: float) -> None:
+    """Raise when more inputs were skipped than that share of them; unless 0, one always may be."""
+    skipped, inputs = record["skipped"], record["skipped"] + record["utterances"]
+    if skipped > max(1 if max_skipped else 0, max_skipped * inputs):
+        lines = (out / SKIPPED_NAME).read_text("utf-8").splitlines()
+        kinds = Counter(Skip(**json.loads(line)).kind for line in lines)
+        reason, count = kinds.most_common(1)[0]
+        raise TooManySkippedError(
+            f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
+            f"allows; most often ({count}): {reason}. The embeddings of the others are complete; "
+            f"see {out / SKIPPED_NAME}"
+        )
