@@ -5,6 +5,7 @@ are saved with the model, loudness and all.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -17,8 +18,9 @@ from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.classifier import KIND as CLASSIFIER_KIND
 from aalbert.models.classifier import SpeakerClassifier
+from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.upstream import Upstream
+from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.audio import UnusableAudioError, resample
 from aalbert.pipeline.conditioning import condition
 from aalbert.pipeline.features import check_long_enough, extract
@@ -33,6 +35,7 @@ from aalbert.shards.settings import (
     FASTEST_SAMPLE_RATE,
     SLOWEST_SAMPLE_RATE,
     FeatureSettings,
+    default_settings,
     fingerprint,
     settings_from_dict,
 )
@@ -232,6 +235,29 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
         model = PretrainedModel.from_pretrained(place)
         opened = EmbeddingModel(model, model.upstream, fingerprint=fingerprint(document))
     return opened.to(chosen)
+
+
+def feature_model(
+    kind: str, *, deltas: int = 0, normalisation: str = "none", **settings: Any
+) -> EmbeddingModel:
+    """Return a feature itself as a model without an encoder, whose only state it is.
+
+    `settings` are those of the feature. Raises `ConfigError` for what there is not.
+    """
+    known = asdict(default_settings(kind))
+    document = {**known, **settings}
+    feature = settings_from_dict(document)
+    require(
+        normalisation in ("none", "utterance"),
+        f"normalisation is '{normalisation}': plain features have none or utterance",
+    )
+    front_end = FrontEndConfig(
+        feature_dims=feature.dims,
+        deltas=deltas,
+        normalisation="utterance" if normalisation == "utterance" else "none",
+    )
+    upstream = Upstream(UpstreamConfig(features=document, front_end=front_end))
+    return EmbeddingModel(upstream, upstream, fingerprint=fingerprint([document, deltas]))
 
 
 def choose_device(name: str | None) -> torch.device:

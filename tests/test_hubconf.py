@@ -1,0 +1,89 @@
+"""`torch.hub` loads the checkout as it lies here, without and with the package installed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import aalbert
+from aalbert import hubconf
+from aalbert.errors import ConfigError, InputError
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = """
+import json, sys
+import numpy, torch
+repository, checkpoint = sys.argv[1:]
+wave = numpy.random.default_rng(1).standard_normal(8000).astype("float32") * 0.1
+model = torch.hub.load(repository, "aalbert", checkpoint, source="local")
+print(json.dumps(model.extract(wave).numpy().tolist()))
+"""
+# Hides the installed package, so that the checkout has to stand for it.
+HIDDEN = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+import importlib.util
+assert importlib.util.find_spec("aalbert") is None
+"""
+
+
+@pytest.mark.parametrize("prelude", ["", HIDDEN], ids=["installed", "a bare checkout"])
+def test_a_script_elsewhere_loads_a_model(model_folder: Path, tmp_path: Path, prelude: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", prelude + SCRIPT, str(ROOT), str(model_folder)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    wave = np.random.default_rng(1).standard_normal(8000).astype(np.float32) * np.float32(0.1)
+    expected = aalbert.from_pretrained(model_folder).extract(wave)
+    np.testing.assert_allclose(json.loads(done.stdout), expected.numpy(), atol=1e-6)
+
+
+def test_the_entry_points_are_known() -> None:
+    """torch.hub offers whatever can be called and has a name without an underscore before it."""
+    names = [name for name, value in vars(hubconf).items() if callable(value) and name[0] != "_"]
+    known = ["aalbert", "fbank", "linear", "logmel", "mfcc", "mockingjay", "tera"]
+    assert sorted(names) == known
+
+
+def load(name: str, *arguments: Any, **settings: Any) -> aalbert.EmbeddingModel:
+    model = torch.hub.load(  # type: ignore[no-untyped-call]
+        ROOT, name, *arguments, source="local", **settings
+    )
+    assert isinstance(model, aalbert.EmbeddingModel)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "frames"),
+    [("logmel", 80, 51), ("linear", 201, 51), ("fbank", 80, 48), ("mfcc", 13, 48)],
+)
+def test_features_are_models_without_layers(name: str, width: int, frames: int) -> None:
+    wave = np.random.default_rng(1).standard_normal(8000).astype(np.float32)
+    model = load(name)
+    assert (model.layers, model.width, model.frame_shift_ms) == (0, width, 10.0)
+    assert model.extract(wave).shape == (1, frames, width)
+    assert torch.equal(model.extract(wave)[0], torch.from_numpy(model.features(wave, 16_000)))
+
+
+def test_features_take_settings_deltas_and_normalisation() -> None:
+    wave = np.random.default_rng(1).standard_normal(8000).astype(np.float32)
+    found = load("fbank", mels=40, deltas=2, normalisation="utterance").extract(wave)[0]
+    assert found.shape == (48, 120)
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(120), rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match="normalisation is 'global': plain features have none or"):
+        load("logmel", normalisation="global")
+    with pytest.raises(ConfigError, match="'logmel' has settings this version does not know: bins"):
+        load("logmel", bins=3)
+
+
+def test_a_model_of_another_system_is_refused(model_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"has share_layers True: Audio ALBERT \(aalbert\) shares"):
+        load("tera", str(model_folder))
