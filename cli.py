@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from aalbert import __version__
 from aalbert.console import exit_code_of
 from aalbert.pipeline.commands import prepare_app
+from aalbert.pipeline.convert_command import convert
 from aalbert.pipeline.extract_command import extract
 from aalbert.shards.commands import shards_app
 from aalbert.train.downstream_commands import downstream_app
@@ -26,7 +27,7 @@ class InOrderOfWork(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Return the names of the commands."""
-        order = ["prepare", "shards", "pretrain", "downstream", "evaluate", "extract"]
+        order = ["prepare", "shards", "pretrain", "downstream", "evaluate", "extract", "convert"]
         return sorted(self.commands, key=lambda name: [*order, name].index(name))
 
 
@@ -46,6 +47,7 @@ app.command("pretrain")(pretrain)
 app.add_typer(downstream_app, name="downstream")
 app.command("evaluate")(evaluate)
 app.command("extract")(extract)
+app.command("convert")(convert)
 
 
 @app.callback(invoke_without_command=True)

@@ -28,6 +28,7 @@ COMMANDS = [
     ["downstream", "voxceleb1"],
     ["evaluate"],
     ["extract"],
+    ["convert"],
     ["demo"],
 ]
 

@@ -1,0 +1,77 @@
+"""From a file of another system to what it tells: the layout is found by the keys in it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aalbert.errors import InputError, IntegrityError
+from aalbert.models.foreign.lightning import read_lightning
+from aalbert.models.foreign.model import ForeignModel
+from aalbert.models.foreign.s3prl import read_s3prl
+from aalbert.models.foreign.tensors import StoredTensor
+from aalbert.models.foreign.torch_file import TorchFile, open_torch_file
+
+S3PRL_KEYS = ("Transformer", "Mockingjay")
+LIGHTNING_KEYS = ("state_dict", "hyper_parameters")
+MOST_KEYS_SHOWN = 12
+
+
+def read_foreign(path: Path) -> ForeignModel:
+    """Read a checkpoint of s3prl or of the AALBERT repository; nothing in it is run.
+
+    Raises `InputError` when there is none or it has no known layout, `IntegrityError` when it
+    is damaged, contradicts itself, or would run code.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"there is no file {path}: expected a checkpoint of s3prl or of the AALBERT repository"
+        )
+    try:
+        with open_torch_file(path) as file:
+            return read_document(file)
+    except (InputError, IntegrityError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def read_document(file: TorchFile) -> ForeignModel:
+    """Read an open checkpoint of any layout."""
+    document = file.document
+    if not isinstance(document, dict):
+        raise InputError(f"it holds a {type(document).__name__}, not a checkpoint")
+
+    def read_tensors(group: Mapping[str, Any], key: str) -> dict[str, Tensor]:
+        return {name: read_tensor(file, name, part) for name, part in stored(group, key).items()}
+
+    if any(key in document for key in S3PRL_KEYS):
+        return read_s3prl(document, read_tensors)
+    if all(key in document for key in LIGHTNING_KEYS):
+        return read_lightning(document, read_tensors)
+    keys = [str(key) for key in document][:MOST_KEYS_SHOWN]
+    raise InputError(
+        f"its layout is not known: it has the keys {', '.join(keys) or 'none'}, expected "
+        f"{' or '.join(S3PRL_KEYS)} (s3prl) or {' and '.join(LIGHTNING_KEYS)} (AALBERT repository)"
+    )
+
+
+def stored(document: Mapping[str, Any], key: str) -> dict[str, StoredTensor]:
+    """Return the tensors of a key, not yet read."""
+    group = document.get(key)
+    if not isinstance(group, dict) or not all(
+        isinstance(name, str) and isinstance(part, StoredTensor) for name, part in group.items()
+    ):
+        raise InputError(f"its '{key}' is not a group of named tensors")
+    return group
+
+
+def read_tensor(file: TorchFile, name: str, part: StoredTensor) -> Tensor:
+    """Read weights in float32; `IntegrityError` when they are not all numbers."""
+    tensor = file.tensor(part)
+    if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.dim() not in (1, 2):
+        raise IntegrityError(
+            f"its tensor '{name}' has the shape {tuple(tensor.shape)} of {tensor.dtype}, no weights"
+        )
+    if not tensor.isfinite().all():
+        raise IntegrityError(f"its tensor '{name}' holds NaN or infinity: the training diverged")
+    return tensor.float()

@@ -1,0 +1,172 @@
+"""Checkpoints of the AALBERT repository, which PyTorch Lightning 1.2 wrote.
+
+They hold the model's and the training's settings under `hyper_parameters`, but of the
+features only the name of a file. That repository ships one such file (`input_config.yaml`):
+80 log mels of an FFT of 2046, in windows of 25 ms every 10 ms, normalised per utterance, with
+one delta for AALBERT and none for Mockingjay.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from aalbert.errors import InputError, IntegrityError
+from aalbert.models.encoder import EncoderConfig
+from aalbert.models.foreign.audio import KINDS
+from aalbert.models.foreign.layers import import_encoder
+from aalbert.models.foreign.model import ForeignHead, ForeignModel
+from aalbert.models.foreign.s3prl import ReadTensors, check_epsilon, make_config
+from aalbert.models.foreign.settings import Settings
+from aalbert.models.positions import sinusoids
+
+ENCODER = "pretrained_model.extractor."
+HEAD_PATTERN = re.compile(r"pretrained_heads\.(\d+)\.(.+)")
+MASK_TOKEN = "mask_token_embedding.weight"
+# Windows and filters of the feature extractor: they are made anew.
+NOT_NEEDED = "tradition_feat_extractor."
+SHIPPED_FEATURES: Mapping[str, Any] = {
+    "kind": "logmel",
+    "sample_rate": 16_000,
+    "fft_size": 2046,
+    "window_length_ms": 25.0,
+    "frame_shift_ms": 10.0,
+    "mels": 80,
+}
+FEATURES_NOTE = (
+    "it holds only the name of the file with its feature settings: those that the AALBERT "
+    "repository ships (80 mels, FFT of 2046) are taken, --set changes them"
+)
+LEARNED_NOTE = (
+    "beyond {frames} encoder frames only its learned positions began anew; here audio is cut "
+    "there, and the pieces are encoded by themselves"
+)
+# Sinusoids computed in float32 and in float64 agree within this; learned ones do not.
+POSITION_TOLERANCE = 1e-3
+
+
+def read_lightning(document: Mapping[str, Any], read_tensors: ReadTensors) -> ForeignModel:
+    """Read a checkpoint; raises `InputError` or `IntegrityError` that names what is wrong."""
+    settings = Settings("hyper_parameters", document.get("hyper_parameters"))
+    model = settings.group("model_config").group("model")
+    training = settings.group("training_config")
+    tensors = read_tensors(document, "state_dict")
+    check_known(tensors)
+    own = starting_with(tensors, ENCODER)
+    positions = own.pop("input_reps.position_embed.weight", None)
+    encoder, learned = read_sizes(model, positions)
+    notes = [FEATURES_NOTE]
+    imported = import_encoder(own, encoder, "input_reps")
+    if learned is not None:
+        imported["positions.weight"] = learned
+        notes.append(LEARNED_NOTE.format(frames=len(learned)))
+    transform = model.group("transform")
+    return ForeignModel(
+        layout="AALBERT repository (Lightning)",
+        encoder=encoder,
+        encoder_tensors=imported,
+        heads=read_heads(tensors, training),
+        features=SHIPPED_FEATURES,
+        front_end={
+            "deltas": max(transform.whole("input_dim") // SHIPPED_FEATURES["mels"], 1) - 1,
+            "frames_stacked": transform.whole("downsample_rate"),
+        },
+        mask_token=read_mask_token(tensors),
+        training=training_facts(document, training),
+        notes=tuple(notes),
+    )
+
+
+def check_known(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint of Lightning that is of another system."""
+    for name in tensors:
+        if not name.startswith((ENCODER, NOT_NEEDED, MASK_TOKEN)) and not HEAD_PATTERN.match(name):
+            raise InputError(f"it has a tensor '{name}', which the AALBERT repository's never have")
+
+
+def starting_with(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start so, without that start."""
+    return {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
+
+
+def read_sizes(model: Settings, positions: Tensor | None) -> tuple[EncoderConfig, Tensor | None]:
+    """Return the sizes of the encoder, and its position table if that was learned."""
+    common = model.group("common")
+    check_epsilon(common, "norm_eps")
+    width = common.whole("hidden_dim")
+    learned = None if positions is None or are_sinusoids(positions) else positions
+    places: dict[str, Any] = {}
+    if learned is not None:
+        places = {
+            "positions": "learned",
+            "position_frames": len(learned),
+            "beyond_positions": "restart",
+        }
+    config = make_config(
+        layers=common.whole("num_layers"),
+        share_layers=common.flag("share_across_layer"),
+        width=width,
+        heads=model.group("attention").whole("attention_head"),
+        feed_forward_width=model.group("fully_connected").whole("intermediate_dim"),
+        activation=common.text("act_fn"),
+        dropout=common.real("dropout"),
+        initial_std=common.real("init_range"),
+        **places,
+    )
+    return config, learned
+
+
+def are_sinusoids(table: Tensor) -> bool:
+    """Say whether a position table is the fixed one."""
+    if table.dim() != 2:
+        raise IntegrityError(f"its position table has the shape {tuple(table.shape)}")
+    return bool((table - sinusoids(*table.shape)).abs().max() < POSITION_TOLERANCE)
+
+
+def read_heads(tensors: Mapping[str, Tensor], training: Settings) -> tuple[ForeignHead, ...]:
+    """Return the heads in order; the training's targets name their features."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if match := HEAD_PATTERN.fullmatch(name):
+            found.setdefault(int(match[1]), {})[match[2]] = tensor
+    targets = training.group("datarc").value("target", None)
+    kinds = [target_kind(target) for target in targets] if isinstance(targets, list) else []
+    if sorted(found) != list(range(len(kinds))):
+        raise IntegrityError(f"it has heads {sorted(found)} for {len(kinds)} targets")
+    return tuple(
+        ForeignHead(tensors=found[place], feature=kind) for place, kind in enumerate(kinds)
+    )
+
+
+def target_kind(target: Any) -> str:
+    """Return this package's name of the feature of a target."""
+    name = target if isinstance(target, str) else Settings("target", target).text("feature_type")
+    if name not in KINDS:
+        raise InputError(f"a target is '{name}', expected {' or '.join(KINDS)}")
+    return KINDS[name]
+
+
+def read_mask_token(tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """Return what is added to masked inputs: the second row of a table whose first is zero."""
+    table = tensors.get(MASK_TOKEN)
+    if table is None:
+        return None
+    if table.shape[0] != 2 or table[0].any():
+        raise IntegrityError(f"{MASK_TOKEN} is no row of zeros and one of a mask")
+    return table[1]
+
+
+def training_facts(document: Mapping[str, Any], training: Settings) -> dict[str, Any]:
+    """Return how the model was trained, as far as it is told in plain numbers."""
+    masking = training.group("masking_strategy")
+    facts = {
+        "steps": document.get("global_step"),
+        "mask_proportion": masking.values.get("mask_proportion"),
+        "mask_consecutive": masking.values.get("mask_consecutive"),
+    }
+    return {name: value for name, value in facts.items() if isinstance(value, int | float)}

@@ -1,0 +1,126 @@
+"""A model as another system's checkpoint has it, and how it becomes one of this package."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from aalbert.errors import IntegrityError, require
+from aalbert.models.encoder import EncoderConfig
+from aalbert.models.foreign.layers import HEAD_PARTS, import_parts
+from aalbert.models.front_end import FrontEndConfig, Normalisation
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.targets import TargetConfig
+from aalbert.models.upstream import UpstreamConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignHead:
+    """A prediction head by its own names, and the feature it predicts.
+
+    Without `feature` that is the one the model reads; without `deltas` the head's width tells
+    whether they are predicted too.
+    """
+
+    tensors: Mapping[str, Tensor]
+    feature: str | None = None
+    deltas: int | None = None
+    normalisation: Normalisation = "utterance"
+
+    def target(self, kind: str, front_end: FrontEndConfig) -> TargetConfig:
+        """Return the target of the head in a model that reads feature `kind`."""
+        stacked = front_end.frames_stacked
+        rows = len(self.tensors["output.bias"])
+        feature, deltas = self.feature or kind, self.deltas
+        if deltas is None:
+            orders = rows // (stacked * front_end.feature_dims) if feature == kind else 1
+            deltas = max(orders, 1) - 1
+        if rows % (stacked * (1 + deltas)):
+            raise IntegrityError(f"a head predicts {rows} numbers of {stacked} frames: no multiple")
+        return TargetConfig(
+            feature=feature,
+            dims=rows // (stacked * (1 + deltas)),
+            deltas=deltas,
+            normalisation=self.normalisation,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignModel:
+    """What a checkpoint tells; `encoder_tensors` have the names of `Encoder`.
+
+    `features` are the settings of the features that it reads, as far as they are known, or
+    None; `front_end` are fields of `FrontEndConfig`. `notes` say what is not as it was there,
+    or was taken for granted.
+    """
+
+    layout: str
+    encoder: EncoderConfig
+    encoder_tensors: Mapping[str, Tensor]
+    heads: tuple[ForeignHead, ...]
+    front_end: Mapping[str, Any]
+    features: Mapping[str, Any] | None = None
+    mask_token: Tensor | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def build(self, features: Mapping[str, Any], front_end: FrontEndConfig) -> PretrainedModel:
+        """Return the model that reads these features (complete settings) through this front end.
+
+        Raises `ConfigError` when it reads other dims than these give, `IntegrityError` when the
+        tensors have other sizes than the settings say.
+        """
+        self.check_sizes(front_end)
+        targets = [head.target(features["kind"], front_end) for head in self.heads]
+        model = PretrainedModel(
+            UpstreamConfig(
+                features=dict(features),
+                front_end=front_end,
+                encoder=self.encoder,
+                training=dict(self.training),
+            ),
+            tuple(targets),
+            mask_token=self.mask_token is not None,
+        )
+        tensors = {f"upstream.encoder.{name}": part for name, part in self.encoder_tensors.items()}
+        for target, head in zip(targets, self.heads, strict=True):
+            for name, part in import_parts(head.tensors, HEAD_PARTS, "a head").items():
+                tensors[f"heads.{target.feature}.{name}"] = part
+        if self.mask_token is not None:
+            tensors["mask_token"] = self.mask_token
+        load(model, tensors)
+        return model.eval()
+
+    def check_sizes(self, front_end: FrontEndConfig) -> None:
+        """Refuse sizes that differ, before a model of those sizes is made."""
+        projection = self.encoder_tensors["projection.weight"]
+        width, dims = len(projection), projection[0].numel()
+        hidden = len(self.encoder_tensors["layers.0.expand.weight"])
+        sizes = (self.encoder.width, self.encoder.feed_forward_width)
+        if (width, hidden) != sizes:
+            raise IntegrityError(
+                f"its layers have width {width} and {hidden}, its settings say "
+                f"{sizes[0]} and {sizes[1]}"
+            )
+        require(
+            front_end.input_dims == dims,
+            f"the model reads {dims} numbers per encoder frame, these settings give "
+            f"{front_end.input_dims}: {front_end.feature_dims} dims x {1 + front_end.deltas} with "
+            f"deltas x {front_end.frames_stacked} stacked; set what differs with --set, such as "
+            "--set front_end.deltas=1",
+        )
+
+
+def load(model: PretrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into every parameter of a model; buffers keep their values."""
+    parameters = dict(model.named_parameters())
+    for name in sorted({*parameters} ^ {*tensors}):
+        raise IntegrityError(f"its tensors and its settings differ about '{name}'")
+    for name, parameter in parameters.items():
+        if parameter.shape != tensors[name].shape:
+            raise IntegrityError(
+                f"'{name}' has the shape {tuple(tensors[name].shape)}, its settings say "
+                f"{tuple(parameter.shape)}"
+            )
+        parameter.data.copy_(tensors[name])

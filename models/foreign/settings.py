@@ -1,0 +1,74 @@
+"""Reading the settings in a foreign checkpoint: anything may be missing or of any type."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aalbert.errors import InputError
+
+
+class Settings:
+    """A group of settings with its name, such as `Config.transformer`.
+
+    Every method raises `InputError` that names the setting when it is missing (and has no
+    default) or is no such value. Numbers may be written as text, as `"1e-12"` is.
+    """
+
+    def __init__(self, name: str, values: Any) -> None:
+        if not isinstance(values, Mapping):
+            raise InputError(f"{name} is a {type(values).__name__}, not a group of settings")
+        self.name = name
+        self.values = values
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def group(self, name: str) -> "Settings":
+        """Return an inner group."""
+        return Settings(f"{self.name}.{name}", self.value(name, None))
+
+    def value(self, name: str, default: Any) -> Any:
+        """Return a setting of any type; a default of None means that there must be one."""
+        if name not in self.values and default is None:
+            known = ", ".join(map(str, self.values)) or "nothing"
+            raise InputError(f"{self.name} has no '{name}', only {known}")
+        return self.values.get(name, default)
+
+    def real(self, name: str, default: float | None = None) -> float:
+        """Return a number."""
+        value = self.value(name, default)
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise self.refusal(name, "a number") from error
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """Return a whole number."""
+        number = self.real(name, default)
+        if not number.is_integer():
+            raise self.refusal(name, "a whole number")
+        return int(number)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Return a text."""
+        value = self.value(name, default)
+        if not isinstance(value, str):
+            raise self.refusal(name, "a text")
+        return value
+
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        """Return true or false; a text such as `"False"` is refused, as it says neither.
+
+        s3prl takes the text for true, whoever wrote it for false.
+        """
+        value = self.value(name, default)
+        if not isinstance(value, bool):
+            raise self.refusal(name, "true or false")
+        return value
+
+    def refusal(self, name: str, expected: str) -> InputError:
+        """Return the error for a value of another type."""
+        value = self.values.get(name)
+        shown = repr(value) if isinstance(value, (str, int, float)) else type(value).__name__
+        return InputError(f"{self.name}.{name} is {shown[:40]}, expected {expected}")

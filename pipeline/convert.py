@@ -1,0 +1,157 @@
+"""Models of other systems become this package's, and go back to s3prl's layout."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aalbert.configuration import load_config
+from aalbert.errors import OutputInUseError, require
+from aalbert.files import require_empty
+from aalbert.models.foreign.conversion import read_foreign
+from aalbert.models.foreign.export import export_s3prl
+from aalbert.models.foreign.model import ForeignModel
+from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.upstream import count_parameters
+from aalbert.shards.settings import (
+    FbankSettings,
+    FeatureSettings,
+    LinearSettings,
+    LogMelSettings,
+    MfccSettings,
+    WaveSettings,
+    default_settings,
+)
+
+
+def load_foreign(source: Path) -> PretrainedModel:
+    """Return the model of a checkpoint of another system, as `import_model` does."""
+    return import_model(source)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig:
+    """How an imported model reads audio: what its checkpoint tells, and `--set` changes.
+
+    `feature` names the features; the group of that name says how they are computed from a
+    wave that `wave` describes. `front_end.feature_dims` follows from them.
+    """
+
+    feature: str = ""
+    wave: WaveSettings = WaveSettings()
+    logmel: LogMelSettings = field(default_factory=LogMelSettings)
+    fbank: FbankSettings = field(default_factory=FbankSettings)
+    mfcc: MfccSettings = field(default_factory=MfccSettings)
+    linear: LinearSettings = field(default_factory=LinearSettings)
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+
+    def settings(self) -> FeatureSettings:
+        """Return the settings of the features."""
+        default_settings(self.feature)
+        settings: FeatureSettings = replace(getattr(self, self.feature), wave=self.wave)
+        return settings
+
+
+def import_model(
+    source: Path, assignments: Sequence[str] = ()
+) -> tuple[PretrainedModel, ForeignModel]:
+    """Read a checkpoint of another system, and return it as a model beside what it told.
+
+    `assignments` are settings such as `front_end.deltas=1` that win over the checkpoint's.
+    Raises `InputError` for a file of no known layout, `IntegrityError` for one that is damaged
+    or would run code, `ConfigError` when settings are missing or do not fit the model.
+    """
+    foreign = read_foreign(source)
+    reading = read_settings(foreign, source, assignments)
+    settings = reading.settings()
+    front_end = replace(reading.front_end, feature_dims=settings.dims)
+    training = {"converted_from": f"{source.name} ({foreign.layout})", **foreign.training}
+    foreign = replace(foreign, training=training)
+    return foreign.build(asdict(settings), front_end), foreign
+
+
+def read_settings(foreign: ForeignModel, source: Path, assignments: Sequence[str]) -> ReadingConfig:
+    """Return how the model reads audio, with the user's settings over the checkpoint's."""
+    document: dict[str, Any] = {"front_end": dict(foreign.front_end)}
+    if foreign.features is not None:
+        features = dict(foreign.features)
+        document["wave"] = features.pop("wave", {})
+        document["feature"] = features.pop("kind")
+        document[document["feature"]] = features
+    reading = load_config(
+        ReadingConfig, preset=(str(source), document), environment={}, assignments=assignments
+    )
+    require(
+        bool(reading.feature),
+        f"{source}: {' '.join(foreign.notes)}. Say which: --set feature=logmel (or fbank, mfcc, "
+        "linear), and what differs from the defaults, such as --set front_end.deltas=1",
+    )
+    return reading
+
+
+def convert_to_aalbert(source: Path, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
+    """Save a checkpoint of another system as a model of this package; return what was done."""
+    require(
+        not source.is_dir(),
+        f"{source} is a folder: expected a checkpoint file of another system; a model of this "
+        "package goes to s3prl with --to s3prl",
+    )
+    require_empty(out)
+    model, foreign = import_model(source, assignments)
+    model.save_pretrained(out)
+    return summary(model, source, foreign.layout, out, foreign.notes)
+
+
+def convert_to_s3prl(source: Path, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
+    """Save a model, of this package or another system, as s3prl has them; return what was done."""
+    if out.exists():
+        raise OutputInUseError(f"{out} exists: choose another --out, the file to write")
+    layout, notes = "aalbert", tuple[str, ...]()
+    if source.is_file():
+        model, foreign = import_model(source, assignments)
+        layout, notes = foreign.layout, foreign.notes
+    else:
+        require(not assignments, f"--set {assignments[:1]}: {source} has all its settings")
+        model = PretrainedModel.from_pretrained(source)
+    return summary(model, source, layout, out, (*notes, *export_s3prl(model, out)))
+
+
+def summary(
+    model: PretrainedModel, source: Path, layout: str, out: Path, notes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what was converted, and what is not as it was, as a JSON document."""
+    encoder = model.config.encoder
+    assert encoder is not None
+    return {
+        "source": str(source),
+        "layout": layout,
+        "out": str(out),
+        "encoder": asdict(encoder),
+        "front_end": asdict(model.config.front_end),
+        "features": dict(model.config.features),
+        "targets": [asdict(target) for target in model.targets],
+        "mask_token": model.mask_token is not None,
+        "parameters": count_parameters(model),
+        "training": dict(model.config.training),
+        "notes": list(notes),
+    }
+
+
+def summary_text(document: dict[str, Any]) -> str:
+    """Return the summary for people."""
+    encoder, front_end = document["encoder"], document["front_end"]
+    targets = [f"{target['feature']} ({target['dims']} dims)" for target in document["targets"]]
+    sharing = "one shared" if encoder["share_layers"] else "separate"
+    lines = [
+        f"{document['source']}: {document['layout']}",
+        f"encoder     {encoder['layers']} layers, {sharing}, width {encoder['width']}, "
+        f"{encoder['heads']} heads, layer norm {encoder['norm']}",
+        f"reads       {document['features']['kind']}, {front_end['deltas']} deltas, normalisation "
+        f"{front_end['normalisation']}, {front_end['frames_stacked']} frames stacked",
+        f"predicts    {', '.join(targets) or 'nothing'}",
+        f"parameters  {document['parameters']:,}",
+        *(f"note: {note}" for note in document["notes"]),
+        f"written: {document['out']}",
+    ]
+    return "\n".join(lines)
