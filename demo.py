@@ -17,10 +17,11 @@ from aalbert.pipeline.voxceleb1 import read_voxceleb1
 from aalbert.shards.settings import LogMelSettings
 from aalbert.train.configs import DownstreamConfig, PretrainConfig
 from aalbert.train.downstream import start_downstream
-from aalbert.train.evaluate import evaluate_runs, results_table
+from aalbert.train.evaluate import compare_evaluations, evaluate_runs
 from aalbert.train.presets import read_preset
 from aalbert.train.pretrain import start_pretraining
 from aalbert.train.report import write_reports
+from aalbert.train.result_tables import text_tables
 
 # Its presence says that a folder was made by the demo and may be made again.
 MARKER = ".aalbert-demo"
@@ -48,8 +49,9 @@ def run_demo(out: Path) -> None:
         runs = train_heads(out)
     with step("evaluate"):
         evaluations = evaluate_runs(runs)
-        write_reports(evaluations)
-    print(results_table([evaluation.result for evaluation in evaluations]))
+        comparisons = compare_evaluations(evaluations)
+        write_reports(evaluations, comparisons)
+    print(text_tables([evaluation.result for evaluation in evaluations], comparisons))
     print(f"report: {evaluations[0].run.report.resolve()}")
 
 

@@ -1,211 +1,221 @@
-"""`evaluate`: how well finished runs tell the speakers of the test split, with intervals."""
+"""`evaluate`: how good finished runs are on their test split, how sure that is, and why."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from aalbert.configuration import load_config
 from aalbert.errors import ConfigError
-from aalbert.files import write_json
-from aalbert.models.checkpoint import EXPORT_FOLDER
-from aalbert.models.classifier import SpeakerClassifier
+from aalbert.files import write_json, write_text
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.dataset import Dataset
-from aalbert.shards.settings import SETTINGS_BY_KIND
-from aalbert.train.configs import DownstreamConfig
-from aalbert.train.downstream import TASK
-from aalbert.train.identification import (
-    Scores,
-    bootstrap_interval,
-    evaluation_loader,
-    name_classes,
-    score,
+from aalbert.shards.order import Rows
+from aalbert.train.comparison import Comparison, compare
+from aalbert.train.embeddings import Embeddings, pooled_states
+from aalbert.train.groups import (
+    Group,
+    accuracy_by,
+    class_results,
+    duration_labels,
+    duration_order,
+    eer_by,
+    gender_labels,
+    most_confused,
 )
-from aalbert.train.run_folder import RunFolder, lasting_place, open_data
+from aalbert.train.measure import Measured, measure
+from aalbert.train.metric import Clusters, clusters_for, metric_of
+from aalbert.train.outcomes import Decisions, Trials
+from aalbert.train.predictions import PREDICTIONS_NAME, predictions_csv
+from aalbert.train.probing import Labelled, LayerProbe, probe_layers, probe_trials
+from aalbert.train.result import Result
+from aalbert.train.run_folder import RunFolder, lasting_place
+from aalbert.train.seeds import seed_of
 
-TOP = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeakerResult:
-    """One speaker's utterances, how many were named right, and whom the rest were taken for."""
-
-    speaker: str
-    utterances: int
-    accuracy: float
-    taken_for: str | None
+# A probe learns little more from more utterances, and these pass through an encoder in minutes.
+PROBE_UTTERANCES = 10_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """The accuracy of one run on one split, and everything needed to cite it."""
-
-    run: str
-    task: str
-    split: str
-    accuracy: float
-    accuracy_interval_95: tuple[float, float]
-    top_5_accuracy: float
-    chance: float
-    utterances: int
-    speakers: int
-    upstream: str
-    untrained: bool
-    upstream_parameters: int
-    head_parameters: int
-    layers: str
-    layer_weights: tuple[float, ...]
-    learning_rate: float
-    epochs: int
-    seed: int
-    data: str
-    data_fingerprint: str
-    per_speaker: tuple[SpeakerResult, ...]
-
-    @property
-    def upstream_name(self) -> str:
-        """What a table calls the upstream."""
-        name = Path(self.upstream).name
-        origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
-        last_layer = self.layers == "last" and name not in SETTINGS_BY_KIND
-        return origin + ", untrained" * self.untrained + ", last layer" * last_layer
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A result with what only its report shows."""
+    """A result with what only its report shows; `embeddings` belong to `embedded_rows`."""
 
     run: RunFolder
     result: Result
-    confusion: NDArray[np.int64]
-    model: SpeakerClassifier
-    dataset: Dataset
+    measured: Measured
+    embeddings: Embeddings
+    embedded_rows: Rows
 
 
 def evaluate_runs(runs: Sequence[Path], *, data: Path | str | None = None) -> list[Evaluation]:
-    """Evaluate runs on their test split; each gets a `metrics.json`.
+    """Evaluate runs on their test split; each gets `metrics.json` and `predictions.csv`.
 
     `data` is where their dataset lies now, if it was moved. Raises `InputError` when a
-    run is unfinished and `IntegrityError` when the data is not what it was trained on.
+    run is unfinished, `IntegrityError` when the data is not what it was trained on, and
+    `ConfigError` when the runs cannot be compared with each other.
     """
     evaluations = [evaluate_run(RunFolder(path), data) for path in runs]
-    results = [evaluation.result for evaluation in evaluations]
-    for result in results[1:]:
-        if (result.data_fingerprint, result.split) != (
-            results[0].data_fingerprint,
-            results[0].split,
-        ):
+    first = evaluations[0].result
+    for result in (evaluation.result for evaluation in evaluations[1:]):
+        if result.task != first.task:
             raise ConfigError(
-                f"{result.run} was tested on other data than {results[0].run}: "
-                "evaluate them one by one, their accuracies cannot be compared"
+                f"{result.run} is of the task '{result.task}' and {first.run} of '{first.task}': "
+                "evaluate them one by one, their figures cannot be compared"
+            )
+        if (result.data_fingerprint, result.split) != (first.data_fingerprint, first.split):
+            raise ConfigError(
+                f"{result.run} was tested on other data than {first.run}: "
+                "evaluate them one by one, their figures cannot be compared"
             )
     return evaluations
 
 
+def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
+    """Compare all runs but the first with the first, which is the reference."""
+    first = evaluations[0]
+    clusters = clusters_for(first.measured.outcome, first.measured.dataset)
+    return compare(
+        [evaluation.result.run for evaluation in evaluations],
+        [evaluation.measured.outcome for evaluation in evaluations],
+        clusters.of_row,
+    )
+
+
 def evaluate_run(run: RunFolder, data: Path | str | None) -> Evaluation:
-    """Evaluate one run and write its `metrics.json`."""
-    record = run.read_record()
-    if record["task"] != TASK:
-        raise ConfigError(
-            f"{run.path} is a run of '{record['task']}': evaluate a downstream run, "
-            f"made by 'aalbert downstream {TASK} --upstream {run.path}'"
-        )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = SpeakerClassifier.from_pretrained(run.path).to(device)
-    dataset = open_data(record, data)
-    config = load_config(DownstreamConfig, file=run.config, environment={})
-    scores = score_split(model, dataset, config, config.test_split)
-    result = summarise(run, record, model, config, dataset, scores)
-    write_json(run.evaluation, asdict(result))
-    return Evaluation(run, result, scores.confusion(), model, dataset)
+    """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
+    measured = measure(run, data)
+    rows = tested_rows(measured)
+    clusters = clusters_for(measured.outcome, measured.dataset)
+    embeddings = embed(measured, rows)
+    result = summarise(run, measured, clusters)
+    probes = probe(measured, embeddings, rows, clusters)
+    result = replace(result, layer_probes=probes)
+    write_json(run.evaluation, result.to_dict())
+    write_text(run.path / PREDICTIONS_NAME, predictions_csv(measured.outcome, measured.dataset))
+    return Evaluation(run, result, measured, embeddings, rows)
 
 
-def score_split(
-    model: SpeakerClassifier, dataset: Dataset, config: DownstreamConfig, split: str
-) -> Scores:
-    """Score every utterance of a split."""
-    speakers = name_classes(dataset, model.speakers)
-    feature = str(model.upstream.config.features["kind"])
-    rows = speakers.rows(dataset, split)
-    loader = evaluation_loader(dataset, rows, feature, config.batch_seconds, config.prefetch)
-    return score(model, loader, speakers)
+def tested_rows(measured: Measured) -> Rows:
+    """Return the rows that were tested, rising."""
+    outcome = measured.outcome
+    if isinstance(outcome, Trials):
+        return np.unique(np.concatenate([outcome.left, outcome.right]))
+    return np.sort(outcome.rows)
 
 
-def summarise(
-    run: RunFolder,
-    record: dict[str, Any],
-    model: SpeakerClassifier,
-    config: DownstreamConfig,
-    dataset: Dataset,
-    scores: Scores,
-) -> Result:
+def embed(measured: Measured, rows: Rows) -> Embeddings:
+    """Return the pooled hidden states of rows."""
+    return pooled_states(
+        measured.model.upstream, measured.dataset, rows, measured.config.batch_seconds
+    )
+
+
+def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
     """Put the numbers and where they come from into one result."""
-    low, high = bootstrap_interval(scores.correct, seed=config.seed)
+    outcome, dataset = measured.outcome, measured.dataset
+    model, config = measured.model, measured.config
+    record = run.read_record()
     mix = model.head.mix
+    decided = outcome if isinstance(outcome, Decisions) else None
     return Result(
         run=str(run.path),
-        task=TASK,
+        task=record["task"],
         split=config.test_split,
-        accuracy=scores.accuracy(),
-        accuracy_interval_95=(round(low, 6), round(high, 6)),
-        top_5_accuracy=scores.accuracy(top=TOP),
-        chance=round(1 / len(model.speakers), 6),
-        utterances=len(scores.rows),
-        speakers=len(model.speakers),
+        metric=metric_of(outcome, clusters, baselines_of(measured), config.seed),
+        counts=counts_of(measured),
+        data=lasting_place(dataset.place),
+        data_fingerprint=record["data_fingerprint"],
         upstream=record["upstream"],
         untrained=config.untrained,
+        mode="frozen",
         upstream_parameters=count_parameters(model.upstream),
+        upstream_training=dict(model.upstream.config.training),
+        head=measured.head,
         head_parameters=count_parameters(model.head),
-        layers=model.layers,
+        layers=str(model.layers),
         layer_weights=tuple(round(w, 6) for w in mix.weights().tolist()) if mix else (),
         learning_rate=config.learning_rate,
         epochs=config.epochs,
         seed=config.seed,
-        data=lasting_place(dataset.place),
-        data_fingerprint=record["data_fingerprint"],
-        per_speaker=speaker_results(model.speakers, scores.confusion()),
+        by_duration=by_duration(measured, clusters),
+        by_gender=by_gender(measured, clusters),
+        per_class=class_results(decided.names, decided.confusion) if decided else (),
+        most_confused=most_confused(decided.names, decided.confusion) if decided else (),
+        layer_probes=(),
     )
 
 
-def speaker_results(names: list[str], confusion: NDArray[np.int64]) -> tuple[SpeakerResult, ...]:
-    """Return the speakers of the split, the least recognised first."""
-    results = []
-    for number, name in enumerate(names):
-        counts = confusion[number].copy()
-        right, total = int(counts[number]), int(counts.sum())
-        counts[number] = 0
-        if total:
-            results.append(
-                SpeakerResult(
-                    speaker=name,
-                    utterances=total,
-                    accuracy=round(right / total, 6),
-                    taken_for=names[int(counts.argmax())] if counts.any() else None,
-                )
-            )
-    return tuple(sorted(results, key=lambda result: (result.accuracy, result.speaker)))
+def baselines_of(measured: Measured) -> dict[str, float]:
+    """Return what is reached without listening."""
+    baselines = {"guessing": round(measured.chance, 6)}
+    if measured.majority is not None:
+        baselines["most frequent class"] = round(measured.majority, 6)
+    return baselines
 
 
-def results_table(results: Sequence[Result]) -> str:
-    """Return the results as a table of text, the best first, with chance at the end."""
-    rows = [
-        (
-            result.upstream_name,
-            f"{100 * result.accuracy:.1f} %",
-            " to ".join(f"{100 * bound:.1f}" for bound in result.accuracy_interval_95),
-            f"{100 * result.top_5_accuracy:.1f} %",
+def counts_of(measured: Measured) -> dict[str, int]:
+    """Return how much was tested."""
+    outcome = measured.outcome
+    if isinstance(outcome, Trials):
+        tested = len(tested_rows(measured))
+        same = int(outcome.same.sum())
+        return {"utterances": tested, "trials": len(outcome.same), "same_speaker": same}
+    counts = {"utterances": len(outcome.rows), "classes": len(outcome.names)}
+    return counts if outcome.truth is not None else {**counts, "frames": int(outcome.counted.sum())}
+
+
+def by_duration(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
+    """Return the metric by duration; a trial has that of its shorter utterance."""
+    outcome, dataset = measured.outcome, measured.dataset
+    rate = next(iter(dataset.manifest.features.values())).sample_rate
+    seconds = dataset.table.column("samples").to_numpy() / rate
+    if isinstance(outcome, Trials):
+        shorter = np.minimum(seconds[outcome.left], seconds[outcome.right])
+        groups = eer_by(duration_labels(shorter), outcome)
+    else:
+        labels = duration_labels(seconds[outcome.rows])
+        groups = accuracy_by(labels, outcome, clusters.among(outcome.rows))
+    return tuple(sorted(groups, key=lambda group: duration_order(group.name)))
+
+
+def by_gender(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
+    """Return the metric by gender where the index knows it; of trials those within one."""
+    outcome, dataset = measured.outcome, measured.dataset
+    if "gender" not in dataset.table.column_names:
+        return ()
+    genders = gender_labels(dataset.column("gender"))
+    if isinstance(outcome, Decisions):
+        labels = [genders[row] for row in outcome.rows]
+        return tuple(accuracy_by(labels, outcome, clusters.among(outcome.rows)))
+    pairs = [(genders[a], genders[b]) for a, b in zip(outcome.left, outcome.right, strict=True)]
+    return tuple(eer_by([one if one == other else None for one, other in pairs], outcome))
+
+
+def probe(
+    measured: Measured, embeddings: Embeddings, rows: Rows, clusters: Clusters
+) -> tuple[LayerProbe, ...]:
+    """Probe every hidden state: linear maps to classes, or the cosine of trials."""
+    outcome = measured.outcome
+    if isinstance(outcome, Trials):
+        left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)
+        return probe_trials(embeddings, left, right, outcome.same)
+    if measured.class_of_row is None:
+        return ()
+    classes = measured.class_of_row
+    train, dev = (
+        Labelled(states=embed(measured, chosen), classes=classes[chosen])
+        for chosen in (
+            sample(measured.rows[split], split, measured.dataset) for split in ("train", "dev")
         )
-        for result in sorted(results, key=lambda result: -result.accuracy)
-    ]
-    rows.append(("chance", f"{100 * results[0].chance:.1f} %", "", ""))
-    header = ("upstream", "accuracy", "95 % interval", "top 5")
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
     )
+    test = Labelled(states=embeddings, classes=classes[rows])
+    return probe_layers(train, dev, test, clusters.among(rows), len(outcome.names))
+
+
+def sample(rows: Rows, split: str, dataset: Dataset) -> Rows:
+    """Return at most `PROBE_UTTERANCES` of the rows, drawn once for a dataset, rising."""
+    if len(rows) <= PROBE_UTTERANCES:
+        return rows
+    generator = np.random.default_rng(seed_of(dataset.manifest.fingerprint, "probe", split))
+    chosen: Rows = np.sort(generator.choice(rows, PROBE_UTTERANCES, replace=False))
+    return chosen

@@ -6,24 +6,46 @@ from typing import Annotated
 import typer
 
 from aalbert.console import AsJson, show
+from aalbert.errors import ConfigError
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Finished downstream runs.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Finished downstream runs; the first is the reference.")
+    ],
     data: Annotated[str | None, typer.Option(help="Where their dataset lies now.")] = None,
     as_json: AsJson = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables in Markdown.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one row of CSV a run.")] = False,
 ) -> None:
-    """Measure runs on the test split: metrics.json and report.html in each.
+    """Measure runs on the test split and compare them with the first one.
+
+    Each run gets metrics.json, predictions.csv and report.html.
 
     Example: aalbert evaluate runs/speaker runs/speaker-untrained runs/speaker-logmel
     """
     from dataclasses import asdict
 
-    from aalbert.train.evaluate import evaluate_runs, results_table
+    from aalbert.train.evaluate import compare_evaluations, evaluate_runs
     from aalbert.train.report import write_reports
+    from aalbert.train.result_tables import markdown_tables, result_csv, text_tables
 
+    if as_json + as_markdown + as_csv > 1:
+        raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")
     evaluations = evaluate_runs(runs, data=data)
-    write_reports(evaluations)
+    comparisons = compare_evaluations(evaluations)
+    write_reports(evaluations, comparisons)
     results = [evaluation.result for evaluation in evaluations]
+    document = {
+        "results": [result.to_dict() for result in results],
+        "comparisons": [asdict(comparison) for comparison in comparisons],
+    }
     reports = "\n".join(f"report: {evaluation.run.report}" for evaluation in evaluations)
-    show([asdict(result) for result in results], as_json, f"{results_table(results)}\n{reports}")
+    text = f"{text_tables(results, comparisons)}\n{reports}"
+    if as_markdown:
+        text = markdown_tables(results, comparisons)
+    if as_csv:
+        text = result_csv(results, comparisons).rstrip("\n")
+    show(document, as_json, text)

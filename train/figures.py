@@ -16,8 +16,6 @@ from aalbert.train.seeds import generator_of
 
 INK, ACCENT, QUIET = "#1f2933", "#0b7285", "#adb5bd"
 SECONDS_SHOWN = 4.0
-# Names become unreadable on the axes of a larger confusion matrix.
-LABELLED_SPEAKERS = 40
 
 
 def to_data_uri(figure: Figure) -> str:
@@ -30,20 +28,6 @@ def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
-
-
-def confusion_figure(confusion: NDArray[np.int64], names: Sequence[str]) -> Figure:
-    """Draw how often each speaker (row) was taken for each (column), as a share of the row."""
-    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
-    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1, aspect="equal")
-    axes.set(xlabel="named", ylabel="speaking")
-    if len(names) <= LABELLED_SPEAKERS:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
-    figure.colorbar(image, ax=axes, label="share of the speaker's utterances", shrink=0.8)
-    return figure
 
 
 def curve_figure(

@@ -1,8 +1,9 @@
-"""Layer probing: what a linear map can read from each hidden state, whatever the head chose.
+"""Layer probing: what can be read from each hidden state, whatever the head chose.
 
-A probe is ridge regression onto one-hot classes, which has a closed form: no learning rate, no
-epochs, the same answer every time. It is fitted on the training split, its penalty is chosen on
-dev, and only then the test split is looked at. It measures a layer, not the system.
+For classes a probe is ridge regression onto one-hot classes, which has a closed form: no learning
+rate, no epochs, the same answer every time. It is fitted on the training split, its penalty is
+chosen on dev, and only then the test split is looked at. For trials a probe is the cosine of the
+averaged states, with nothing to fit. Both measure a layer, not the system.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.train.detection import equal_error_rate, error_rates
 from aalbert.train.intervals import Interval, share_interval
 
 # Relative to the mean variance of the standardised inputs, which is one, per utterance.
@@ -19,12 +21,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProbe:
-    """How well one hidden state tells the classes of the test split, and the penalty chosen."""
+    """The task's metric by one hidden state alone; of classes with interval and penalty."""
 
     state: int
     value: float
-    interval_95: Interval
-    penalty: float
+    interval_95: Interval | None = None
+    penalty: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,3 +98,32 @@ def probe_state(
         interval_95=share_interval(outcomes, np.ones_like(outcomes), cluster),
         penalty=penalty,
     )
+
+
+def probe_trials(
+    states: NDArray[np.float32],
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    same: NDArray[np.bool_],
+) -> tuple[LayerProbe, ...]:
+    """Return the equal error rate of every hidden state's cosine.
+
+    `states` is `(utterances, states, width)`; `left` and `right` number the utterances of a
+    trial. The mean over all utterances is taken off first, or it is most of every cosine.
+    """
+    centred = states.astype(np.float64) - states.mean(axis=0, dtype=np.float64)
+    lengths = np.linalg.norm(centred, axis=2, keepdims=True)
+    directions = centred / np.maximum(lengths, 1e-12)
+    return tuple(
+        LayerProbe(
+            state=state,
+            value=round(equal_error_rate(error_rates(cosines(part, left, right), same)), 6),
+        )
+        for state, part in enumerate(directions.swapaxes(0, 1))
+    )
+
+
+def cosines(directions: Floats, left: NDArray[np.int64], right: NDArray[np.int64]) -> Floats:
+    """Return the cosine of pairs of unit vectors `(utterances, width)`."""
+    products: Floats = np.einsum("tw,tw->t", directions[left], directions[right])
+    return products

@@ -1,169 +1,177 @@
-"""The report: one HTML file, tables and pictures inside, that asks for nothing from anywhere."""
+"""The report of an evaluation: one HTML file that says what came out, how sure it is, and why."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
-from aalbert.configuration import load_config
 from aalbert.files import write_text
-from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.settings import SETTINGS_BY_KIND
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.evaluate import Evaluation, Result
-from aalbert.train.figures import (
-    confusion_figure,
-    curve_figure,
-    layer_figure,
-    reconstruction_figure,
-    to_data_uri,
+from aalbert.train.comparison import Comparison
+from aalbert.train.evaluate import Evaluation
+from aalbert.train.page import facts, note, page, section, table
+from aalbert.train.published import PUBLISHED, comparability
+from aalbert.train.report_sections import (
+    data_section,
+    det_section,
+    examples_section,
+    layers_section,
+    plane_section,
+    pretraining_section,
+    training_section,
+    weakness_section,
 )
-from aalbert.train.page import facts, note, page, percent, picture, section, table
-from aalbert.train.run_folder import RunFolder
+from aalbert.train.result import Result, layer_words
+from aalbert.train.result_tables import (
+    best_first,
+    comparison_rows,
+    comparison_title,
+    interval,
+    percent,
+    result_rows,
+)
+
+TASK_TITLES = {
+    "voxceleb1": "Speaker identification",
+    "voxceleb1-verification": "Speaker verification",
+    "librispeech-speaker": "Speaker identification on LibriSpeech",
+    "librispeech-phone": "Phone classification",
+    "classify": "Classification",
+}
 
 
-def write_reports(evaluations: Sequence[Evaluation]) -> None:
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Runs that were evaluated together, and how each differs from the first."""
+
+    evaluations: Sequence[Evaluation]
+    comparisons: Sequence[Comparison]
+
+    @property
+    def results(self) -> list[Result]:
+        """The results of all runs."""
+        return [evaluation.result for evaluation in self.evaluations]
+
+
+def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> None:
     """Write the report of every run; each compares all runs that were evaluated together."""
-    results = [evaluation.result for evaluation in evaluations]
+    report = Report(evaluations, comparisons)
     for evaluation in evaluations:
-        write_text(evaluation.run.report, report_page(evaluation, results))
+        write_text(evaluation.run.report, report_page(evaluation, report))
 
 
-def report_page(evaluation: Evaluation, results: Sequence[Result]) -> str:
+def report_page(evaluation: Evaluation, report: Report) -> str:
     """Return the whole page for one run."""
     result = evaluation.result
-    title = f"Speaker identification: {result.upstream_name}"
-    sections = [
-        headline(title, result),
-        section("Result", comparison_table(results, result.run), chance_note(result)),
-        section(
-            "Who is taken for whom",
-            picture(
-                to_data_uri(confusion_figure(evaluation.confusion, evaluation.model.speakers)),
-                "confusion matrix of the speakers",
-            ),
-            speaker_table(result),
-        ),
-        training_section(evaluation),
-        pretraining_section(evaluation),
-        section("Made with", settings_table(result)),
-    ]
-    return page(title, sections)
+    title = f"{TASK_TITLES[result.task]}: {result.upstream_name}"
+    return page(
+        title,
+        [
+            headline(title, result),
+            result_section(result, report),
+            published_section(result),
+            det_section(report.evaluations),
+            weakness_section(evaluation),
+            layers_section(evaluation),
+            plane_section(evaluation),
+            examples_section(evaluation),
+            training_section(evaluation),
+            pretraining_section(evaluation),
+            data_section(evaluation),
+            section("Made with", settings_table(result)),
+        ],
+    )
 
 
 def headline(title: str, result: Result) -> str:
-    """Return the first thing to read: the accuracy and how sure it is."""
-    low, high = result.accuracy_interval_95
+    """Return the first thing to read: the metric and how sure it is."""
+    metric = result.metric
+    tested = ", ".join(
+        f"{number:,} {name.replace('_', ' ')}" for name, number in result.counts.items()
+    )
     return (
         f"<h1>{escape(title)}</h1>\n"
-        f'<p class="figure">{percent(result.accuracy)}</p>\n'
-        f"<p>of {result.utterances} utterances of the {escape(result.split)} split are given to "
-        f"the right one of {result.speakers} speakers (95&nbsp;% interval {percent(low)} to "
-        f"{percent(high)}, percentile bootstrap over utterances).</p>"
+        f'<p class="figure">{percent(metric.value)}</p>\n'
+        f"<p>{escape(metric.name)} on the {escape(result.split)} split ({escape(tested)}). "
+        f"95&nbsp;% interval {interval(metric.interval_95)}&nbsp;%, by resampling "
+        f"{escape(metric.resampled)}.</p>"
     )
 
 
-def comparison_table(results: Sequence[Result], this_run: str) -> str:
-    """Return one row per run that was evaluated together, the best first."""
-    rows = [
-        (
-            [
-                result.upstream_name,
-                percent(result.accuracy),
-                " to ".join(percent(bound) for bound in result.accuracy_interval_95),
-                percent(result.top_5_accuracy),
-                f"{result.upstream_parameters:,}",
-                result.layers,
-            ],
-            result.run == this_run,
+def result_section(result: Result, report: Report) -> str:
+    """Return the table of all runs, how they differ, and how to read it."""
+    header, *rows = result_rows(report.results)
+    this = [each.run == result.run for each in best_first(report.results)]
+    marked = [*this, *(False for _ in rows[len(this) :])]
+    parts = [table(header, list(zip(rows, marked, strict=True)))]
+    if report.comparisons:
+        header, *rows = comparison_rows(report.comparisons)
+        parts += [
+            note(f"{comparison_title(report.comparisons)}."),
+            table(header, [(row, row[0] == result.run) for row in rows]),
+        ]
+    else:
+        parts.append(
+            note(
+                "Evaluate this run together with the same encoder untrained and with plain "
+                "features to see what pretraining is worth."
+            )
         )
-        for result in sorted(results, key=lambda result: -result.accuracy)
-    ]
-    header = ["upstream (frozen)", "accuracy", "95 % interval", "top 5", "parameters", "layers"]
-    return table(header, rows)
+    return section("Result", *parts, note(how_chosen(result)))
 
 
-def chance_note(result: Result) -> str:
-    """Say what guessing would give, and how the head was chosen."""
-    return note(
-        f"Guessing gives {percent(result.chance)}. The upstream is frozen; a linear head reads its "
-        "frames averaged over time. The epoch was chosen on the dev split; only this evaluation "
-        "reads the test split."
+def how_chosen(result: Result) -> str:
+    """Say what was trained, what was chosen on which split, and what an interval covers."""
+    upstream = {
+        "frozen": "The upstream is frozen.",
+        "fine-tuned": "The upstream was trained on with the head.",
+        "from-scratch": "The upstream was trained with the head from random weights.",
+    }[result.mode]
+    kind = result.metric.resampled.partition(" ")[2]
+    return (
+        f"{upstream} Head: {result.head}. What was chosen was chosen on the dev split; only this "
+        f"evaluation reads the test split. An interval says how the figure would vary with other "
+        f"{kind}, not with another seed of training."
     )
 
 
-def speaker_table(result: Result, limit: int = 20) -> str:
-    """Return the speakers who are recognised least."""
+def published_section(result: Result) -> str:
+    """Return what others reported for this task, where something is known."""
+    published = PUBLISHED.get(result.task)
+    if published is None:
+        return ""
     rows = [
         (
             [
-                speaker.speaker,
-                str(speaker.utterances),
-                percent(speaker.accuracy),
-                speaker.taken_for or "",
+                each.system,
+                percent(each.value),
+                "" if each.parameters is None else f"{each.parameters:,}",
             ],
             False,
         )
-        for speaker in result.per_speaker[:limit]
+        for each in published
     ]
-    header = ["speaker", "utterances", "accuracy", "most often taken for"]
-    return table(header, rows) + note(
-        f"The {len(rows)} least recognised of {len(result.per_speaker)}."
-    )
-
-
-def training_section(evaluation: Evaluation) -> str:
-    """Return the curves of the head's training, and the layers it chose."""
-    measurements = evaluation.run.read_metrics()
-    losses = {"train_loss": "training", "dev_loss": "dev"}
-    parts = [
-        picture(
-            to_data_uri(curve_figure(measurements, losses, "cross-entropy")),
-            "loss of the head over training steps",
-        )
-    ]
-    if evaluation.result.layer_weights:
-        weights = layer_figure(evaluation.result.layer_weights)
-        parts.append(picture(to_data_uri(weights), "weights of the hidden states in the mix"))
-    return section("Training the head", *parts)
-
-
-def pretraining_section(evaluation: Evaluation) -> str:
-    """Return the curves and a reconstruction of the upstream's own training, if it had any."""
-    result = evaluation.result
-    run = RunFolder(Path(result.upstream).parent)
-    if result.untrained or result.upstream in SETTINGS_BY_KIND:
-        return ""
-    if not run.metrics.is_file():
-        return section("Pretraining the upstream", note(f"No pretraining run is at {run.path}."))
-    config = load_config(PretrainConfig, file=run.config, environment={})
-    losses = {"train_loss": "training", "validation_loss": "held out"}
-    model = PretrainedModel.from_pretrained(run.path)
-    dataset = evaluation.dataset
-    features = dataset.features(int(dataset.rows([result.split])[0]), config.data.feature)
+    sources = "; ".join(sorted({each.source for each in published}))
     return section(
-        "Pretraining the upstream",
-        picture(
-            to_data_uri(curve_figure(run.read_metrics(), losses, "L1 over masked frames")),
-            "reconstruction loss over training steps",
-        ),
-        picture(
-            to_data_uri(reconstruction_figure(model, features, config.masking)),
-            "a spectrogram, the same with masked frames, and its reconstruction",
-        ),
+        "Published figures",
+        table(["system", result.metric.name, "parameters"], rows),
+        note(f"{comparability(result.task, result.counts)} Source: {sources}."),
     )
 
 
 def settings_table(result: Result) -> str:
     """Return what is needed to make the result again."""
-    values = {
-        "task": result.task,
-        "data": result.data,
-        "data fingerprint": result.data_fingerprint,
-        "upstream": result.upstream + (" (weights drawn anew)" if result.untrained else ""),
-        "layers": result.layers,
-        "head": f"mean over frames, linear, {result.head_parameters:,} parameters",
-        "learning rate": f"{result.learning_rate:g}",
-        "epochs": str(result.epochs),
-        "seed": str(result.seed),
-    }
-    return facts(values)
+    training = ", ".join(f"{name} {value}" for name, value in result.upstream_training.items())
+    return facts(
+        {
+            "task": result.task,
+            "run": result.run,
+            "upstream": result.upstream + (" (weights drawn anew)" if result.untrained else ""),
+            "upstream's parameters": f"{result.upstream_parameters:,}",
+            "upstream's training": training or "none",
+            "mode": result.mode,
+            "layers": layer_words(result.layers),
+            "head": f"{result.head}, {result.head_parameters:,} parameters",
+            "learning rate": f"{result.learning_rate:g}",
+            "epochs": str(result.epochs),
+            "seed": str(result.seed),
+        }
+    )

@@ -3,56 +3,43 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.train.configs import DownstreamConfig
 from aalbert.train.downstream import start_downstream
-from aalbert.train.evaluate import evaluate_runs, results_table, speaker_results
-from aalbert.train.identification import Scores
+from aalbert.train.evaluate import Evaluation, compare_evaluations, evaluate_runs
 from aalbert.train.report import write_reports
-
-SCORES = Scores(
-    scores=torch.tensor(
-        [[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]]
-    ),
-    classes=torch.tensor([0, 1, 1, 2, 2]),
-    rows=np.arange(5),
-)
+from aalbert.train.result_tables import text_tables
 
 
-def test_accuracies_and_confusion_equal_a_count_by_hand() -> None:
-    assert SCORES.correct.tolist() == [True, True, False, True, False]
-    assert SCORES.accuracy() == 0.6
-    assert SCORES.accuracy(top=2) == 0.6  # the true class is last in both wrong ones
-    assert SCORES.accuracy(top=5) == 1.0  # with three classes, all of them
-    assert SCORES.confusion().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+@pytest.fixture(scope="session")
+def evaluations(
+    speaker_run: Path, voxceleb1_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Evaluation]:
+    """A run and one of plain features in a folder with a hostile name, evaluated together."""
+    out = tmp_path_factory.mktemp("runs") / "<script>alert(1)<"
+    start_downstream(DownstreamConfig(epochs=1), voxceleb1_data, "logmel", out)
+    evaluated = evaluate_runs([speaker_run, out])
+    write_reports(evaluated, compare_evaluations(evaluated))
+    return evaluated
 
 
-def test_speakers_are_listed_from_the_least_recognised() -> None:
-    results = speaker_results(["a", "b", "c"], SCORES.confusion())
-    assert [(r.speaker, r.utterances, r.accuracy, r.taken_for) for r in results] == [
-        ("b", 2, 0.5, "a"),
-        ("c", 2, 0.5, "b"),
-        ("a", 1, 1.0, None),
-    ]
-
-
-def test_a_result_file_names_everything_the_result_depends_on(speaker_run: Path) -> None:
-    evaluate_runs([speaker_run])
-    result = json.loads((speaker_run / "metrics.json").read_text())
+def test_a_result_file_names_everything_the_result_depends_on(
+    evaluations: list[Evaluation],
+) -> None:
+    result = json.loads(evaluations[0].run.evaluation.read_text())
     assert result["split"] == "test"
-    assert result["utterances"] == 8
-    assert result["chance"] == 0.25
+    assert result["counts"] == {"utterances": 8, "classes": 4}
+    assert result["metric"]["baselines"] == {"guessing": 0.25}
+    assert result["metric"]["resampled"] == "4 videos"
     assert result["layers"] == "weighted" and sum(result["layer_weights"]) == pytest.approx(
         1, abs=1e-5
     )
     for name in ("data_fingerprint", "learning_rate", "seed", "upstream", "upstream_parameters"):
         assert result[name] is not None
-    low, high = result["accuracy_interval_95"]
-    assert low <= result["accuracy"] <= high
+    low, high = result["metric"]["interval_95"]
+    assert low <= result["metric"]["value"] <= high and low < high
 
 
 class Page(HTMLParser):
@@ -72,37 +59,32 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_report_is_one_file_with_its_pictures_inside(
-    speaker_run: Path, voxceleb1_data: Path, tmp_path: Path
-) -> None:
-    start_downstream(DownstreamConfig(epochs=1), voxceleb1_data, "logmel", tmp_path / "logmel")
-    write_reports(evaluate_runs([speaker_run, tmp_path / "logmel"]))
-    text = (speaker_run / "report.html").read_text()
+def test_the_report_is_one_file_with_its_pictures_inside(evaluations: list[Evaluation]) -> None:
+    text = evaluations[0].run.report.read_text()
     page = Page()
     page.feed(text)
     assert page.open == []
-    assert len([url for url in page.references if url.startswith("data:image/png")]) == 5
+    pictures = [url for url in page.references if url.startswith("data:image/png")]
+    # Confusion, weights, probes, embeddings, examples, and three of the two trainings.
+    assert len(pictures) == 8
     assert all(url.startswith("data:") for url in page.references)
     assert "url(" not in text and "<script" not in text
-    assert re.search(r"<td>logmel</td>", text) and re.search(r"<td>pretrain</td>", text)
+    assert re.search(r"<td>pretrain</td>", text) and "Published figures" in text
 
 
-def test_the_report_escapes_what_comes_from_outside(
-    speaker_run: Path, tmp_path: Path, voxceleb1_data: Path
-) -> None:
-    out = tmp_path / "<script>alert(1)</script>"
-    start_downstream(DownstreamConfig(epochs=1), voxceleb1_data, "logmel", out)
-    write_reports(evaluate_runs([out, speaker_run]))
-    assert "<script" not in (out / "report.html").read_text()
+def test_the_report_escapes_what_comes_from_outside(evaluations: list[Evaluation]) -> None:
+    for evaluation in evaluations:
+        assert "<script" not in evaluation.run.report.read_text()
+    assert "&lt;script&gt;" in evaluations[0].run.report.read_text()
 
 
-def test_the_table_lists_the_best_first_and_chance_last(
-    speaker_run: Path,
-) -> None:
-    lines = results_table([evaluate_runs([speaker_run])[0].result]).splitlines()
-    assert lines[0].split() == ["upstream", "accuracy", "95", "%", "interval", "top", "5"]
-    assert lines[1].startswith("pretrain")
-    assert lines[-1].split() == ["chance", "25.0", "%"]
+def test_the_table_lists_the_best_first_and_guessing_last(evaluations: list[Evaluation]) -> None:
+    results = [evaluation.result for evaluation in evaluations]
+    lines = text_tables(results, []).splitlines()
+    assert lines[0].split() == ["upstream", "accuracy", "95", "%", "interval", "top-5", "accuracy"]
+    best = max(results, key=lambda result: result.metric.value)
+    assert lines[1].startswith(best.upstream_name)
+    assert lines[-1].split() == ["guessing", "25.0", "%"]
 
 
 def test_what_cannot_be_evaluated_says_why(

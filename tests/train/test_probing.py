@@ -43,7 +43,9 @@ def test_a_probe_finds_the_layer_that_holds_the_classes() -> None:
     noise, signal = probe_layers(examples(1), examples(2), test, np.arange(300), 3)
     assert (noise.state, signal.state) == (0, 1)
     assert signal.value == 1.0
-    assert noise.value < 0.45 and noise.interval_95[0] < noise.value < noise.interval_95[1]
+    assert noise.value < 0.45
+    assert noise.interval_95 is not None
+    assert noise.interval_95[0] < noise.value < noise.interval_95[1]
 
 
 def test_the_penalty_is_chosen_on_dev_and_the_test_split_changes_nothing() -> None:
