@@ -74,6 +74,10 @@ class ReaderDiedError(AalbertError):
     """The process that reads batches ahead was killed."""
 
 
+class LostRankError(AalbertError):
+    """Another process of the run has ended or does not answer."""
+
+
 class InterruptedRunError(AalbertError):
     """A signal ended the run after its state was saved."""
 

@@ -20,7 +20,8 @@ class Batch:
     utterance, or, packed, `(frames, dims)` with the utterances one after another.
     `lengths (batch,)` counts the real frames, `rows (batch,)` the utterances' numbers in the
     datasets one after another; in batches of static shape, places without an utterance have
-    length 0 and row -1. `real_frames` is the sum of the lengths, `longest` the largest.
+    length 0 and row -1. `real_frames` is the sum of the lengths, `squared_frames` that of their
+    squares, which the work of attention grows with, `longest` the largest length.
     `targets` holds further features of the same frames, by name, each laid out as `features`.
     """
 
@@ -28,6 +29,7 @@ class Batch:
     lengths: Tensor
     rows: Tensor
     real_frames: int
+    squared_frames: int
     longest: int
     targets: dict[str, Tensor] = field(default_factory=dict)
     lease: Lease | None = field(default=None, repr=False, compare=False)
@@ -78,6 +80,7 @@ def make_batch(
         lengths=torch.from_numpy(arrays.lengths),
         rows=torch.from_numpy(arrays.rows),
         real_frames=int(arrays.lengths.sum()),
+        squared_frames=int(np.square(arrays.lengths).sum()),
         longest=int(arrays.lengths.max()),
         targets=dict(zip(targets, others, strict=True)),
         lease=lease,

@@ -117,6 +117,10 @@ class Dataset:
         """Return the key of a row."""
         return str(self.table.column("key")[row].as_py())
 
+    def keys(self, rows: Iterable[int]) -> list[str]:
+        """Return the keys of rows."""
+        return [self.key(row) for row in rows]
+
     def select(self, splits: Iterable[str], weight: float = 1.0) -> "Selection":
         """Return the rows of some splits as what a `Loader` takes; see `rows` and `Selection`."""
         return Selection(self, self.rows(splits), weight)

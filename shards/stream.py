@@ -9,7 +9,8 @@ from aalbert.shards.loader import Loader
 class Stream:
     """A loader's epochs one after another, until `steps` batches have been given.
 
-    Its length is `steps` and its state travels with a checkpoint.
+    Its length is `steps` and its state travels with a checkpoint; it counts the batches of all
+    ranks, so that it can be loaded by another number of them.
     """
 
     def __init__(self, loader: Loader, steps: int) -> None:
@@ -30,10 +31,10 @@ class Stream:
                     return
 
     def state_dict(self) -> dict[str, int | str]:
-        """Return how many batches were given, and where the loader is."""
-        return {"taken": self.taken, **self.loader.state_dict()}
+        """Return how many batches all ranks were given, and where the loader is."""
+        return {"taken": self.taken * self.loader.world_size, **self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
         """Go on from where another stream of the same loader was."""
         self.loader.load_state_dict(state)
-        self.taken = int(state["taken"])
+        self.taken = int(state["taken"]) // self.loader.world_size

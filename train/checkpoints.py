@@ -1,16 +1,24 @@
 """States to continue from: finished or absent, with a hash beside each, the latest few kept."""
 
+import io
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Trainer
+import xxhash
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import CheckpointIO
+from torch import Tensor
 
 from aalbert.errors import IntegrityError
 from aalbert.files import TEMPORARY_SUFFIX, atomic_write, file_digest, write_text
+from aalbert.train.guard import NonFiniteGuard
+from aalbert.train.ranks import Ranks
+from aalbert.train.speed import Clock
+from aalbert.train.stopping import ended_step
 
 NAME_PATTERN = re.compile(r"step-(\d+)\.ckpt")
 HASH_SUFFIX = ".xxh3"
@@ -26,11 +34,15 @@ class AtomicCheckpoints(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint to `path`, its hash beside it first: where it is, its hash is."""
+        """Write a checkpoint to `path`, its hash beside it first: where it is, its hash is.
+
+        It is made in memory, so that a full disk is met by plain writing, which says so.
+        """
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_text(hash_path(Path(path)), xxhash.xxh3_128_hexdigest(buffer.getbuffer()) + "\n")
         with atomic_write(Path(path)) as stream:
-            torch.save(checkpoint, stream)
-            stream.flush()
-            write_text(hash_path(Path(path)), file_digest(Path(stream.name)) + "\n")
+            stream.write(buffer.getbuffer())
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = "cpu", weights_only: bool | None = None
@@ -44,17 +56,62 @@ class AtomicCheckpoints(CheckpointIO):
         Path(path).unlink()
 
 
-def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
-    """Save the whole state of training and drop all but the `keep` latest ones."""
-    path = folder / f"step-{trainer.global_step:08d}.ckpt"
-    for left_over in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-        left_over.unlink()
-    if not (path.exists() and is_intact(path)):
-        trainer.save_checkpoint(path)
-    for old in list_states(folder)[:-keep]:
-        old.unlink()
-        hash_path(old).unlink()
-    return path
+class SaveStates(Callback):
+    """Saves the state of training after the steps that are due, and keeps the latest few.
+
+    `best_step` says which further state is kept, if any. The first rank writes; all take part.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        due: Callable[[int], bool],
+        keep: int,
+        *,
+        guard: NonFiniteGuard,
+        ranks: Ranks,
+        clock: Clock | None = None,
+        best_step: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.folder = folder
+        self.due = due
+        self.keep = keep
+        self.guard = guard
+        self.ranks = ranks
+        self.clock = clock or Clock()
+        self.best_step = best_step
+        self.saved: int | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        """Save when it is time to."""
+        if ended_step(trainer) and self.due(trainer.global_step):
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save the whole state of training, once a step, and drop the states that are too old."""
+        if self.saved == trainer.global_step:
+            return
+        self.guard.check()
+        with self.clock.stopped():
+            if self.ranks.first:
+                for left_over in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
+                    left_over.unlink()
+            trainer.save_checkpoint(state_path(self.folder, trainer.global_step))
+            if self.ranks.first:
+                self.drop_old()
+        self.saved = trainer.global_step
+
+    def drop_old(self) -> None:
+        """Remove all states but the latest and the best."""
+        for old in list_states(self.folder)[: -self.keep]:
+            if step_of(old) != self.best_step():
+                old.unlink()
+                hash_path(old).unlink(missing_ok=True)
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """Return where the state after a step lies."""
+    return folder / f"step-{step:08d}.ckpt"
 
 
 def list_states(folder: Path) -> list[Path]:
@@ -75,6 +132,19 @@ def latest_state(folder: Path) -> Path | None:
     if states:
         raise IntegrityError(f"{folder} holds no intact checkpoint: start again with another --out")
     return None
+
+
+def best_weights(folder: Path, step: int) -> dict[str, Tensor]:
+    """Return the model's tensors of a saved state; `IntegrityError` when it is damaged."""
+    path = state_path(folder, step)
+    if not is_intact(path):
+        raise IntegrityError(
+            f"{path}, the best state, is missing or damaged (checksum): set export: last in the "
+            "run's config.yaml, and resume"
+        )
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "model."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def is_intact(path: Path) -> bool:

@@ -12,6 +12,9 @@ from aalbert.shards.assembly import Verification
 from aalbert.train.masking import MaskingConfig
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+# What a run does when a gradient is not finite.
+Policy = Literal["stop", "skip"]
+LoggerName = Literal["tensorboard", "wandb"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,14 @@ class PretrainDataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A pretraining run: masked reconstruction for a number of optimiser steps."""
+    """A pretraining run: masked reconstruction for a number of optimiser steps.
+
+    A step takes `batches_per_step` batches, shared by all ranks; where there are fewer ranks,
+    gradients are accumulated. A step whose gradient is not finite changes no weights; `on_nan`
+    says whether the run ends then. The latest `keep_checkpoints` states are kept, and the one with
+    the lowest validation loss; `export` says which becomes the model. A rank that does not answer
+    for `timeout_s` ends the run.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
@@ -84,15 +94,22 @@ class PretrainConfig:
     data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     steps: int = 1_000_000
+    batches_per_step: int = 1
     validate_every_steps: int = 5_000
     log_every_steps: int = 50
+    picture_every_steps: int = 50_000
     keep_checkpoints: int = 2
+    export: Literal["last", "best"] = "last"
+    on_nan: Policy = "stop"
+    loggers: tuple[LoggerName, ...] = ()
+    timeout_s: float = 60.0
     precision: Precision = "32-true"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        names = ("steps", "validate_every_steps", "log_every_steps", "keep_checkpoints")
-        require_positive("", self, *names)
+        every = ("validate_every_steps", "log_every_steps", "picture_every_steps")
+        require_positive("", self, "steps", "batches_per_step", *every, "keep_checkpoints")
+        require_positive("", self, "timeout_s")
 
 
 @dataclass(frozen=True, kw_only=True)

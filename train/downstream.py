@@ -21,18 +21,23 @@ from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig
 from aalbert.shards.settings import SETTINGS_BY_KIND
 from aalbert.shards.stream import Stream
-from aalbert.train.callbacks import Measurement, Progress, SaveStates, StopOnSignal, Validation
-from aalbert.train.checkpoints import latest_state, step_of
+from aalbert.train.checkpoints import SaveStates, latest_state, step_of
 from aalbert.train.configs import DownstreamConfig
+from aalbert.train.guard import NonFiniteGuard
 from aalbert.train.identification import Speakers, evaluation_loader, find_speakers, score
 from aalbert.train.metrics import MetricsWriter
+from aalbert.train.ranks import Ranks
 from aalbert.train.run_folder import RunFolder, lasting_place, open_data
 from aalbert.train.seeds import seed_of
+from aalbert.train.speed import Clock
+from aalbert.train.step_log import STEP_COLUMNS, LogSettings, StepLog
+from aalbert.train.stopping import StopOnSignal
 from aalbert.train.trainer import fit, make_trainer
 from aalbert.train.upstreams import open_upstream
+from aalbert.train.validation import Measurement, Validation
 
 TASK = "voxceleb1"
-COLUMNS = ("train_loss", "dev_loss", "dev_accuracy", "learning_rate", "x_real_time", "data_wait")
+COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy")
 KEEP_STATES = 2
 
 
@@ -159,16 +164,22 @@ def run_downstream(
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     best = BestHead(model, dev, speakers)
-    stop = StopOnSignal(run.checkpoints, KEEP_STATES)
     shift_ms = dataset.manifest.features[feature].frame_shift_ms
+    due, clock, ranks = frozenset(ends).__contains__, Clock(), Ranks()
+    guard = NonFiniteGuard(run.path, "stop", dataset.keys, ranks)
+    saver = SaveStates(run.checkpoints, due, KEEP_STATES, guard=guard, ranks=ranks, clock=clock)
+    stop = StopOnSignal(saver.save, ranks)
     callbacks = [
-        Progress(metrics, TASK, ends[-1], ends[0], shift_ms, training),
+        guard,
+        StepLog(
+            LogSettings(TASK, ends[-1], ends[0], shift_ms), metrics, training, guard, clock, ranks
+        ),
         best,
-        Validation(metrics, best.measure, frozenset(ends).__contains__),
-        SaveStates(run.checkpoints, frozenset(ends).__contains__, KEEP_STATES),
+        Validation(metrics, best.measure, due, clock=clock),
+        saver,
         stop,
     ]
-    trainer = make_trainer(run.path, callbacks, max_steps=ends[-1])
+    trainer = make_trainer(run.path, callbacks, ranks, max_steps=ends[-1])
     module = HeadTraining(model, speakers, config.learning_rate)
     fit(trainer, module, Stream(training, ends[-1]), state)
     command = f"aalbert downstream {TASK} --resume --out {shlex.quote(str(run.path))}"

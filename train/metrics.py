@@ -4,11 +4,30 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aalbert.files import write_text
 
 Measurements = list[dict[str, Any]]
+
+
+class Recorder(Protocol):
+    """Takes measurements."""
+
+    def write(self, **row: Any) -> None:
+        """Take one: `step`, and named numbers."""
+
+
+class Recorders:
+    """Gives every measurement to several recorders, or to none."""
+
+    def __init__(self, *recorders: Recorder) -> None:
+        self.recorders = recorders
+
+    def write(self, **row: Any) -> None:
+        """Give one measurement to all."""
+        for recorder in self.recorders:
+            recorder.write(**row)
 
 
 class MetricsWriter:

@@ -2,8 +2,14 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+import xxhash
+from pytorch_lightning import Callback
 
 from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
@@ -11,17 +17,13 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.loader import Loader
 from aalbert.shards.stream import Stream
-from aalbert.train.callbacks import (
-    Measurement,
-    Progress,
-    SaveStates,
-    StopOnSignal,
-    Validation,
-    every,
-)
-from aalbert.train.checkpoints import latest_state, step_of
+from aalbert.train.checkpoints import SaveStates, best_weights, latest_state, step_of
 from aalbert.train.configs import PretrainConfig
-from aalbert.train.metrics import MetricsWriter
+from aalbert.train.guard import NonFiniteGuard
+from aalbert.train.held_out import held_out_loss
+from aalbert.train.loggers import open_loggers
+from aalbert.train.metrics import MetricsWriter, Recorder, Recorders
+from aalbert.train.pictures import Pictures
 from aalbert.train.pretrain_parts import (
     Parts,
     build_model,
@@ -29,12 +31,17 @@ from aalbert.train.pretrain_parts import (
     make_loaders,
     select_parts,
 )
-from aalbert.train.reconstruction import Pretraining, validation_loss
+from aalbert.train.ranks import Ranks, find_ranks
+from aalbert.train.reconstruction import Pretraining
 from aalbert.train.run_folder import RunFolder, lasting_place, open_datasets
-from aalbert.train.trainer import fit, make_trainer
+from aalbert.train.speed import Clock, ModelFlops
+from aalbert.train.step_log import STEP_COLUMNS, LogSettings, StepLog
+from aalbert.train.stopping import StopOnSignal
+from aalbert.train.trainer import Meeting, fit, make_trainer
+from aalbert.train.validation import Validation, every
 
 TASK = "pretrain"
-COLUMNS = ("train_loss", "validation_loss", "learning_rate", "x_real_time", "data_wait")
+COLUMNS = (*STEP_COLUMNS, "validation_loss")
 
 
 def start_pretraining(
@@ -45,6 +52,8 @@ def start_pretraining(
     Raises `ConfigError` when datasets and settings do not fit, `OutputInUseError` when
     `out` holds something, and `InterruptedRunError` when a signal stopped the run.
     """
+    ranks = find_ranks(config.timeout_s)
+    ranks.share(config.batches_per_step)
     datasets = [Dataset(place) for place in data]
     parts = select_parts(config, datasets)
     run = RunFolder(out)
@@ -54,57 +63,152 @@ def start_pretraining(
         "data_fingerprint": [dataset.manifest.fingerprint for dataset in datasets],
         "seed": config.seed,
     }
-    run.create(to_yaml(config), record)
-    return run_pretraining(config, parts, run, state=None)
+    if ranks.first:
+        run.create(to_yaml(config), record)
+    return run_pretraining(config, parts, run, ranks, state=None)
 
 
-def resume_pretraining(out: Path) -> PretrainedModel:
-    """Continue the run in `out` from its latest intact checkpoint, with its own settings."""
+def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
+    """Continue the run in `out` from its latest intact checkpoint, with its own settings.
+
+    With `extend` it goes on for so many steps more than it was to have, with the learning rates
+    of a run that was planned so long from the beginning.
+    """
     run = RunFolder(out)
     record = run.read_record()
     if record["task"] != TASK:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{TASK}'")
     config = load_config(PretrainConfig, file=run.config, environment={})
+    ranks = find_ranks(config.timeout_s)
+    ranks.share(config.batches_per_step)
     parts = select_parts(config, open_datasets(record))
-    return run_pretraining(config, parts, run, state=latest_state(run.checkpoints))
+    state = latest_state(run.checkpoints)
+    if extend:
+        config = replace(config, steps=config.steps + extend)
+        if ranks.first:
+            run.change_config(to_yaml(config), {"step": step_of(state) if state else 0})
+    return run_pretraining(config, parts, run, ranks, state)
 
 
 def run_pretraining(
-    config: PretrainConfig, parts: Parts, run: RunFolder, state: Path | None
+    config: PretrainConfig, parts: Parts, run: RunFolder, ranks: Ranks, state: Path | None
 ) -> PretrainedModel:
     """Train to the last step, from `state` on if there is one, and export the model."""
     module = Pretraining(build_model(config, parts), config)
-    training, validation = make_loaders(config, parts)
-    metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
-    due, keep = every(config.validate_every_steps, last=config.steps), config.keep_checkpoints
-    stop = StopOnSignal(run.checkpoints, keep)
-    callbacks = [
-        Progress(
-            metrics,
-            TASK,
-            config.steps,
-            config.log_every_steps,
-            frame_shift_ms(config, parts),
-            training,
-        ),
-        Validation(metrics, partial(measure, module, validation), due),
-        SaveStates(run.checkpoints, due, keep),
-        stop,
-    ]
+    training, held_out = make_loaders(config, parts, ranks)
+    batches = ranks.share(config.batches_per_step)
+    recorder = open_recorder(config, run, ranks, first_step=step_of(state) if state else 0)
+    watch = make_watch(config, parts, run, ranks, module, (training, held_out), recorder)
     trainer = make_trainer(
         run.path,
-        callbacks,
+        [Meeting(ranks, facts(config, parts, state)), *watch.callbacks],
+        ranks,
         max_steps=config.steps,
+        accumulate_grad_batches=batches,
         precision=config.precision,
-        gradient_clip_val=config.optimiser.gradient_clip,
     )
-    fit(trainer, module, Stream(training, config.steps), state)
-    stop.raise_if_stopped(trainer, f"aalbert pretrain --resume --out {shlex.quote(str(run.path))}")
-    module.model.eval().save_pretrained(run.export)
+    with ranks.together():
+        fit(trainer, module, Stream(training, config.steps * batches), state)
+    command = f"aalbert pretrain --resume --out {shlex.quote(str(run.path))}"
+    watch.stop.raise_if_stopped(trainer, command)
+    if ranks.first:
+        export(config, module.model, run, watch.validation)
+    ranks.leave()
     return module.model
 
 
-def measure(module: Pretraining, validation: Loader) -> Measurement:
-    """Return what validation measures."""
-    loss = validation_loss(module.model, validation, module.config, module.device)
-    return {"validation_loss": loss}
+def open_recorder(
+    config: PretrainConfig, run: RunFolder, ranks: Ranks, first_step: int
+) -> Recorder:
+    """Return what takes the measurements: files and loggers on the first rank, nothing elsewhere.
+
+    What a continued run measured after its state's step is dropped, since it comes again.
+    """
+    if not ranks.first:
+        return Recorders()
+    run.require_writable()
+    writer = MetricsWriter(run.metrics, COLUMNS, first_step=first_step)
+    return Recorders(writer, *open_loggers(config.loggers, run.path, first_step=first_step))
+
+
+def facts(config: PretrainConfig, parts: Parts, state: Path | None) -> dict[str, Any]:
+    """Return what must be the same on all ranks, under the names an error gives them."""
+    return {
+        "aalbert": version("aalbert"),
+        "torch": version("torch"),
+        "data fingerprint": [data.manifest.fingerprint for data in parts.datasets],
+        "settings": xxhash.xxh3_64_hexdigest(to_yaml(config).encode()),
+        "checkpoint": state.name if state else "none",
+    }
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The callbacks of a run, in their order, and those that are asked afterwards."""
+
+    callbacks: list[Callback]
+    validation: Validation
+    stop: StopOnSignal
+
+
+def make_watch(
+    config: PretrainConfig,
+    parts: Parts,
+    run: RunFolder,
+    ranks: Ranks,
+    module: Pretraining,
+    loaders: tuple[Loader, Loader],
+    recorder: Recorder,
+) -> Watch:
+    """Return what goes on around the steps: guard, log, validation, pictures, states, signals."""
+    training, held_out = loaders
+    clock = Clock()
+    due = every(config.validate_every_steps, last=config.steps)
+    guard = NonFiniteGuard(run.path, config.on_nan, parts.keys, ranks)
+    log = LogSettings(
+        description=TASK,
+        steps=config.steps,
+        every_steps=config.log_every_steps,
+        frame_shift_ms=frame_shift_ms(config, parts),
+        flops=model_flops(config),
+        precision=config.precision,
+    )
+    # The states are saved before the signals are looked at, and a signal may cut validation short.
+    saver = SaveStates(
+        run.checkpoints,
+        due,
+        config.keep_checkpoints,
+        guard=guard,
+        ranks=ranks,
+        clock=clock,
+        best_step=lambda: validation.best_step,
+    )
+    stop = StopOnSignal(saver.save, ranks)
+    measure = partial(held_out_loss, module, held_out, ranks, stop.requested)
+    validation = Validation(recorder, measure, due, clock=clock, best_by="validation_loss")
+    pictures = Pictures(run.pictures, parts, config, clock, ranks)
+    step_log = StepLog(log, recorder, training, guard, clock, ranks)
+    return Watch([guard, step_log, validation, pictures, saver, stop], validation, stop)
+
+
+def model_flops(config: PretrainConfig) -> ModelFlops:
+    """Return the operations of the model of these settings."""
+    front_end = config.front_end
+    return ModelFlops.of(
+        config.encoder, front_end.input_dims, front_end.target_dims, front_end.frames_stacked
+    )
+
+
+def export(
+    config: PretrainConfig, model: PretrainedModel, run: RunFolder, validation: Validation
+) -> None:
+    """Write the model of the last step, or of the best, and say in `run.json` which it is."""
+    step = config.steps
+    if config.export == "best" and validation.best_step not in (None, step):
+        step = validation.best_step or step
+        model.load_state_dict(best_weights(run.checkpoints, step))
+    upstream = model.upstream
+    exported = {"exported": config.export, "exported_step": step}
+    upstream.config = replace(upstream.config, training={**upstream.config.training, **exported})
+    model.eval().save_pretrained(run.export)
+    run.add_to_record(exported)

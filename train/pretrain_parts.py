@@ -15,6 +15,7 @@ from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig, Rows, held_out
 from aalbert.shards.statistics import combine_statistics
 from aalbert.train.configs import PretrainConfig
+from aalbert.train.ranks import Ranks
 from aalbert.train.reconstruction import VALIDATION_SEED
 from aalbert.train.seeds import seed_of
 
@@ -30,6 +31,17 @@ class Parts:
     def datasets(self) -> list[Dataset]:
         """The datasets, in the order they were given."""
         return [some.dataset for some in self.training]
+
+    def keys(self, rows: Sequence[int]) -> list[str]:
+        """Return the keys of rows that are counted through the datasets one after another."""
+        keys = []
+        for row in rows:
+            for dataset in self.datasets:
+                if row < len(dataset):
+                    keys.append(dataset.key(row))
+                    break
+                row -= len(dataset)
+        return keys
 
 
 def select_parts(config: PretrainConfig, datasets: Sequence[Dataset]) -> Parts:
@@ -82,8 +94,15 @@ def check_features(config: PretrainConfig, dataset: Dataset) -> None:
         )
 
 
-def make_loaders(config: PretrainConfig, parts: Parts) -> tuple[Loader, Loader]:
-    """Return the loaders of the training part and of the held-out part."""
+def make_loaders(
+    config: PretrainConfig, parts: Parts, ranks: Ranks | None = None
+) -> tuple[Loader, Loader]:
+    """Return the loaders of the training part and of the held-out part, for this rank.
+
+    Training batches are dealt to the ranks; of the held-out utterances each rank takes its own, so
+    that every one counts once.
+    """
+    ranks = ranks or Ranks()
     shift_ms = frame_shift_ms(config, parts)
     training = LoaderConfig(
         order=OrderConfig(frames_per_batch=round(config.data.batch_seconds * 1000 / shift_ms)),
@@ -94,7 +113,18 @@ def make_loaders(config: PretrainConfig, parts: Parts) -> tuple[Loader, Loader]:
         verify=config.data.verify,
     )
     held_out = replace(training, shuffle=False, seed=VALIDATION_SEED)
-    return Loader(parts.training, training), Loader(parts.validation, held_out)
+    mine = [
+        replace(some, rows=some.rows[ranks.rank :: ranks.size])
+        for some in parts.validation
+        if len(some.rows) > ranks.rank
+    ]
+    if not mine:
+        raise ConfigError(
+            f"{ranks.size} ranks need {ranks.size} held-out utterances: "
+            "raise data.validation_proportion"
+        )
+    loader = Loader(parts.training, training, rank=ranks.rank, world_size=ranks.size)
+    return loader, Loader(mine, held_out)
 
 
 def frame_shift_ms(config: PretrainConfig, parts: Parts) -> float:

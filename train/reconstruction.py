@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.batch import Batch
-from aalbert.shards.loader import Loader
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.masking import MaskingConfig, corrupt, draw_mask, masked_l1
 from aalbert.train.schedule import linear_warmup_and_decay
@@ -39,11 +39,18 @@ class Pretraining(LightningModule):
         loss, _ = reconstruction_loss(self.model, batch, self.config.masking, generator)
         return loss
 
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Clip the norm of the gradient; Lightning refuses to with a fused optimiser."""
+        clip_grad_norm_(self.model.parameters(), self.config.optimiser.gradient_clip)
+
     def configure_optimizers(self) -> Any:
         """Return AdamW with its learning rate set anew at every step."""
         settings = self.config.optimiser
         optimiser = AdamW(
-            parameter_groups(self.model, settings.weight_decay), lr=settings.learning_rate
+            parameter_groups(self.model, settings.weight_decay),
+            lr=settings.learning_rate,
+            # Only these kernels can pass over a step without asking the device first.
+            fused=self.config.precision != "16-mixed",
         )
         factor = partial(
             linear_warmup_and_decay,
@@ -68,20 +75,6 @@ def reconstruction_loss(
         for feature, predicted in model(masked, prepared.lengths).items()
     ]
     return torch.stack(losses).sum(), int(mask.sum())
-
-
-@torch.no_grad()
-def validation_loss(
-    model: PretrainedModel, loader: Loader, config: PretrainConfig, device: torch.device
-) -> float:
-    """Return the reconstruction error on held-out utterances with masks that never change."""
-    error, frames = 0.0, 0
-    for index, batch in enumerate(loader):
-        generator = generator_of(VALIDATION_SEED, "mask", index)
-        loss, masked = reconstruction_loss(model, batch.to(device), config.masking, generator)
-        error += float(loss) * masked
-        frames += masked
-    return error / frames
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

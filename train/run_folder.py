@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
-from aalbert.files import require_empty, write_json, write_text
+from aalbert.files import TEMPORARY_SUFFIX, require_empty, write_json, write_text
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.mirror import is_url
@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def pictures(self) -> Path:
+        """Spectrograms, masked and reconstructed, at some steps."""
+        return self.path / "pictures"
+
+    @property
     def export(self) -> Path:
         """The finished model."""
         return self.path / EXPORT_FOLDER
@@ -80,6 +85,23 @@ class RunFolder:
         except ValueError as error:
             raise IntegrityError(f"{self.record} is damaged ({error})") from error
         return record
+
+    def add_to_record(self, facts: Mapping[str, Any]) -> None:
+        """Add to `run.json` what is known now."""
+        write_json(self.record, {**self.read_record(), **facts})
+
+    def change_config(self, config: str, change: Mapping[str, Any]) -> None:
+        """Put another configuration in place of the run's, and note in `run.json` that it was."""
+        changes = [*self.read_record().get("changes", []), {**change, **surroundings()}]
+        write_text(self.config, config)
+        self.add_to_record({"changes": changes})
+
+    def require_writable(self) -> None:
+        """Raise `OSError` now, not at the first checkpoint, when nothing can be written."""
+        probe = self.checkpoints / ("probe" + TEMPORARY_SUFFIX)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return every measurement of the run so far."""

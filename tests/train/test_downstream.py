@@ -1,9 +1,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
 from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
@@ -110,18 +112,18 @@ def test_a_stopped_run_resumes_to_the_same_head(
     import signal
 
     from aalbert.errors import InterruptedRunError
-    from aalbert.train.callbacks import Progress
     from aalbert.train.downstream import resume_downstream
+    from aalbert.train.step_log import StepLog
 
-    original = Progress.on_train_batch_end
+    original = StepLog.on_train_batch_end
 
-    def signal_once(self: Progress, trainer: object, *rest: object) -> None:
-        original(self, trainer, *rest)  # type: ignore[arg-type]
-        if trainer.global_step == 2:  # type: ignore[attr-defined]
+    def signal_once(self: StepLog, trainer: Trainer, *rest: Any) -> None:
+        original(self, trainer, *rest)
+        if trainer.global_step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
     out = tmp_path / "run"
-    monkeypatch.setattr(Progress, "on_train_batch_end", signal_once)
+    monkeypatch.setattr(StepLog, "on_train_batch_end", signal_once)
     with pytest.raises(InterruptedRunError, match="stopped by SIGINT"):
         start_downstream(DownstreamConfig(epochs=3), voxceleb1_data, str(pretrained), out)
     monkeypatch.undo()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
 from aalbert.errors import (
     ConfigError,
@@ -26,8 +27,7 @@ from aalbert.shards.assembly import LoaderConfig
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig
-from aalbert.train.callbacks import SaveStates
-from aalbert.train.checkpoints import is_intact
+from aalbert.train.checkpoints import SaveStates, is_intact
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.masking import MaskingConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
@@ -38,9 +38,9 @@ from aalbert.train.seeds import generator_of
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:
-    """Return what a run measured, without the speed, which no two runs share."""
+    """Return what a run measured, without the speed since the last record, which no two share."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    speed = {"x_real_time", "data_wait"}
+    speed = {"x_real_time", "frames_per_second", "padding_efficiency", "data_wait"}
     return [{name: line[name] for name in line.keys() - speed} for line in lines]
 
 
@@ -59,12 +59,16 @@ def test_a_run_leaves_what_a_reader_needs(pretrained: Path) -> None:
         "export/config.json",
         "export/README.md",
         "checkpoints/step-00000012.ckpt",
+        "pictures/step-00000012.png",
     } <= names
     assert not [name for name in names if "partial" in name]
     record = json.loads((pretrained / "run.json").read_text())
     assert record["data_fingerprint"] and record["software"]["torch"] and record["seed"] == 0
     header = (pretrained / "metrics.csv").read_text().splitlines()[0]
-    assert header == "step,train_loss,validation_loss,learning_rate,x_real_time,data_wait"
+    assert header == (
+        "step,train_loss,learning_rate,x_real_time,frames_per_second,mfu,padding_efficiency,"
+        "data_wait,gpu_memory_gib,validation_loss"
+    )
 
 
 def test_validation_comes_at_its_steps_and_the_rate_is_that_of_the_step(pretrained: Path) -> None:
@@ -114,9 +118,9 @@ def raise_signal_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Send SIGTERM to this process after a step, through the callback that runs before."""
     original = SaveStates.on_train_batch_end
 
-    def save_and_signal(self: SaveStates, trainer: object, *rest: object) -> None:
-        original(self, trainer, *rest)  # type: ignore[arg-type]
-        if trainer.global_step == step:  # type: ignore[attr-defined]
+    def save_and_signal(self: SaveStates, trainer: Trainer, *rest: Any) -> None:
+        original(self, trainer, *rest)
+        if trainer.global_step == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(SaveStates, "on_train_batch_end", save_and_signal)
