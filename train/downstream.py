@@ -166,14 +166,12 @@ def run_downstream(
     best = BestHead(model, dev, speakers)
     shift_ms = dataset.manifest.features[feature].frame_shift_ms
     due, clock, ranks = frozenset(ends).__contains__, Clock(), Ranks()
-    guard = NonFiniteGuard(run.path, "stop", dataset.keys, ranks)
+    guard = NonFiniteGuard(run.path, "stop", dataset.keys, due, ranks)
     saver = SaveStates(run.checkpoints, due, KEEP_STATES, guard=guard, ranks=ranks, clock=clock)
     stop = StopOnSignal(saver.save, ranks)
     callbacks = [
         guard,
-        StepLog(
-            LogSettings(TASK, ends[-1], ends[0], shift_ms), metrics, training, guard, clock, ranks
-        ),
+        StepLog(LogSettings(TASK, ends[-1], ends[0], shift_ms), metrics, training, clock, ranks),
         best,
         Validation(metrics, best.measure, due, clock=clock),
         saver,

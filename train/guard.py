@@ -41,13 +41,22 @@ class NonFiniteGuard(Callback):
     """Lets no step change the weights whose gradient is not finite.
 
     The decision is made on the device: the optimiser's fused kernels pass over a step marked by
-    `found_inf`, so nothing waits for it. `check`, which waits, comes before what is recorded or
-    saved: it writes the utterances of every such step to `nan-STEP.json`, and ends the run, or
-    with the policy `skip` goes on. Under 16-mixed Lightning's gradient scaler does the same.
+    `found_inf`, so nothing waits for it. `check`, which waits, comes after the steps that are
+    `due`, before what is measured and saved then: it writes the utterances of every such step to
+    `nan-STEP.json`, and ends the run, or with the policy `skip` goes on. Under 16-mixed
+    Lightning's gradient scaler passes over such steps, which are part of its work, and says nothing.
     """
 
-    def __init__(self, folder: Path, policy: Policy, keys_of: KeysOf, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        policy: Policy,
+        keys_of: KeysOf,
+        due: Callable[[int], bool],
+        ranks: Ranks,
+    ) -> None:
         self.folder = folder
+        self.due = due
         self.policy = policy
         self.keys_of = keys_of
         self.ranks = ranks
@@ -90,6 +99,8 @@ class NonFiniteGuard(Callback):
         if ended_step(trainer):
             self.recent.append(self.current)
             self.current = None
+            if self.due(trainer.global_step):
+                self.check()
 
     def check(self) -> None:
         """Look at the steps since the last check; `DivergedError` as the policy says."""

@@ -1,12 +1,14 @@
 """Further places for measurements, beside the files that every run has: extras of the package."""
 
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from aalbert.errors import ConfigError
+from aalbert.files import write_json
 from aalbert.train.configs import LoggerName
 from aalbert.train.metrics import Recorder
 
@@ -46,11 +48,9 @@ class WeightsAndBiases:
     @staticmethod
     def id_of(folder: Path) -> str:
         """Return the name of the run there, made when it is first asked for."""
-        import wandb
-
         path = folder / "wandb.json"
         if not path.is_file():
-            path.write_text(json.dumps({"id": wandb.util.generate_id()}) + "\n", "utf-8")
+            write_json(path, {"id": secrets.token_hex(4)})
         return str(json.loads(path.read_text("utf-8"))["id"])
 
     def write(self, **row: Any) -> None:

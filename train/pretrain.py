@@ -1,5 +1,6 @@
 """`pretrain`: from shards to an encoder, in a folder from which the run continues if it stops."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -164,7 +165,10 @@ def make_watch(
     training, held_out = loaders
     clock = Clock()
     due = every(config.validate_every_steps, last=config.steps)
-    guard = NonFiniteGuard(run.path, config.on_nan, parts.keys, ranks)
+    looked_at = every(
+        math.gcd(config.log_every_steps, config.validate_every_steps), last=config.steps
+    )
+    guard = NonFiniteGuard(run.path, config.on_nan, parts.keys, looked_at, ranks)
     log = LogSettings(
         description=TASK,
         steps=config.steps,
@@ -187,7 +191,7 @@ def make_watch(
     measure = partial(held_out_loss, module, held_out, ranks, stop.requested)
     validation = Validation(recorder, measure, due, clock=clock, best_by="validation_loss")
     pictures = Pictures(run.pictures, parts, config, clock, ranks)
-    step_log = StepLog(log, recorder, training, guard, clock, ranks)
+    step_log = StepLog(log, recorder, training, clock, ranks)
     return Watch([guard, step_log, validation, pictures, saver, stop], validation, stop)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from aalbert.progress import progress_bar
 from aalbert.shards.batch import Batch
 from aalbert.shards.loader import Loader
-from aalbert.train.guard import NonFiniteGuard
 from aalbert.train.metrics import Recorder
 from aalbert.train.ranks import Ranks
 from aalbert.train.speed import Clock, ModelFlops, Tally, peak_flops
@@ -57,14 +56,12 @@ class StepLog(Callback):
         settings: LogSettings,
         metrics: Recorder,
         loader: Loader,
-        guard: NonFiniteGuard,
         clock: Clock,
         ranks: Ranks,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.loader = loader
-        self.guard = guard
         self.clock = clock
         self.ranks = ranks
         self.open = ExitStack()
@@ -104,7 +101,6 @@ class StepLog(Callback):
         if not ended_step(trainer):
             return
         if trainer.global_step % self.settings.every_steps == 0:
-            self.guard.check()
             self.record(trainer.global_step, float(self.loss), pl_module.device)
             self.begin()
         self.loss = None
