@@ -44,7 +44,7 @@ class NonFiniteGuard(Callback):
     `found_inf`, so nothing waits for it. `check`, which waits, comes after the steps that are
     `due`, before what is measured and saved then: it writes the utterances of every such step to
     `nan-STEP.json`, and ends the run, or with the policy `skip` goes on. Under 16-mixed
-    Lightning's gradient scaler passes over such steps, which are part of its work, and says nothing.
+    Lightning's gradient scaler passes over such steps as a part of its work, and says nothing.
     """
 
     def __init__(

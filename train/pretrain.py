@@ -174,7 +174,7 @@ def make_watch(
         steps=config.steps,
         every_steps=config.log_every_steps,
         frame_shift_ms=frame_shift_ms(config, parts),
-        flops=model_flops(config),
+        flops=ModelFlops.of(module.model),
         precision=config.precision,
     )
     # The states are saved before the signals are looked at, and a signal may cut validation short.
@@ -193,14 +193,6 @@ def make_watch(
     pictures = Pictures(run.pictures, parts, config, clock, ranks)
     step_log = StepLog(log, recorder, training, clock, ranks)
     return Watch([guard, step_log, validation, pictures, saver, stop], validation, stop)
-
-
-def model_flops(config: PretrainConfig) -> ModelFlops:
-    """Return the operations of the model of these settings."""
-    front_end = config.front_end
-    return ModelFlops.of(
-        config.encoder, front_end.input_dims, front_end.target_dims, front_end.frames_stacked
-    )
 
 
 def export(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.batch import Batch
 
 # Peak operations per second, dense: (16-bit tensor cores with float32 sums, float32 without
@@ -60,16 +60,18 @@ class ModelFlops:
     per_squared_frame: float
 
     @classmethod
-    def of(
-        cls, encoder: EncoderConfig, input_dims: int, target_dims: int, frames_stacked: int
-    ) -> "ModelFlops":
-        """Count for stored frames, `frames_stacked` of which are one frame of the encoder."""
-        width, inner = encoder.width, encoder.feed_forward_width
-        layer = 2 * (4 * width**2 + 2 * width * inner)
-        ends = 2 * (input_dims * width + width**2 + width * target_dims)
+    def of(cls, model: PretrainedModel) -> "ModelFlops":
+        """Count for stored frames, several of which may be stacked to one of the encoder."""
+        encoder, front_end = model.config.encoder, model.config.front_end
+        assert encoder is not None
+        width, stacked = encoder.width, front_end.frames_stacked
+        projections = 3 if encoder.share_query_key else 4
+        layer = 2 * width * (projections * width + 2 * encoder.feed_forward_width)
+        heads = sum(2 * weight.numel() for weight in model.heads.parameters() if weight.ndim == 2)
+        ends = 2 * front_end.input_dims * width + heads
         return cls(
-            FORWARD_AND_BACKWARD * (encoder.layers * layer + ends) / frames_stacked,
-            FORWARD_AND_BACKWARD * encoder.layers * 4 * width / frames_stacked**2,
+            FORWARD_AND_BACKWARD * (encoder.layers * layer + ends) / stacked,
+            FORWARD_AND_BACKWARD * encoder.layers * 4 * width / stacked**2,
         )
 
     def count(self, frames: float, squared_frames: float) -> float:
