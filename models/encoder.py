@@ -112,9 +112,10 @@ class SelfAttention(nn.Module):
     def probabilities(self, hidden: Tensor, layout: Padded) -> Tensor:
         """Return what `forward` attends with: `(batch, heads, frames, frames)`, in float32."""
         query, key, _ = self.project(hidden)
-        scores = torch.einsum("bqhw,bkhw->bhqk", query.float(), key.float())
-        scaled = scores / math.sqrt(self.head_width)
-        return scaled.masked_fill(~layout.mask, -torch.inf).softmax(dim=-1)
+        with torch.autocast(hidden.device.type, enabled=False):
+            scores = torch.einsum("bqhw,bkhw->bhqk", query.float(), key.float())
+            scaled = scores / math.sqrt(self.head_width)
+            return scaled.masked_fill(~layout.mask, -torch.inf).softmax(dim=-1)
 
     @property
     def head_width(self) -> int:
@@ -213,7 +214,9 @@ class Encoder(nn.Module):
         """Project inputs to the width and add their positions."""
         frames = inputs.shape[-2]
         longest = layout.longest if isinstance(layout, Packed) else frames
-        table = self.positions(longest, inputs.device)
+        # Weights may have been made half as wide; the front end gives float32 whatever they are.
+        inputs = inputs.to(self.projection.weight.dtype)
+        table = self.positions(longest, inputs.device).to(inputs.dtype)
         positions = layout.select_positions(table, frames)
         embedded: Tensor = self.dropout(self.input_norm(self.projection(inputs) + positions))
         return embedded

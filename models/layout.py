@@ -190,7 +190,7 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
 def runs_kernel(query: Tensor) -> bool:
     """Say whether PyTorch's variable-length kernel takes these queries."""
     return (
-        query.is_cuda
+        query.device.type == "cuda"
         and query.dtype in KERNEL_DTYPES
         and query.shape[-1] % KERNEL_HEAD_MULTIPLE == 0
     )
