@@ -162,6 +162,11 @@ def import_parts(tensors: Tensors, parts: Mapping[str, str], what: str) -> dict[
     }
 
 
+def import_head(tensors: Tensors) -> dict[str, Tensor]:
+    """Return the tensors of a prediction head by our names."""
+    return import_parts(with_new_ends(tensors), HEAD_PARTS, "a head")
+
+
 def check_names(found: Iterable[str], expected: Iterable[str], what: str) -> None:
     """Refuse tensors that are missing, or that no known layout has."""
     missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})

@@ -15,7 +15,7 @@ from torch import Tensor
 from aalbert.errors import InputError, IntegrityError
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.foreign.audio import KINDS
-from aalbert.models.foreign.layers import import_encoder
+from aalbert.models.foreign.layers import import_encoder, import_head
 from aalbert.models.foreign.model import ForeignHead, ForeignModel
 from aalbert.models.foreign.s3prl import ReadTensors, check_epsilon, make_config
 from aalbert.models.foreign.settings import Settings
@@ -139,7 +139,8 @@ def read_heads(tensors: Mapping[str, Tensor], training: Settings) -> tuple[Forei
     if sorted(found) != list(range(len(kinds))):
         raise IntegrityError(f"it has heads {sorted(found)} for {len(kinds)} targets")
     return tuple(
-        ForeignHead(tensors=found[place], feature=kind) for place, kind in enumerate(kinds)
+        ForeignHead(tensors=import_head(found[place]), feature=kind)
+        for place, kind in enumerate(kinds)
     )
 
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from aalbert.errors import IntegrityError, require
 from aalbert.models.encoder import EncoderConfig
-from aalbert.models.foreign.layers import HEAD_PARTS, import_parts
 from aalbert.models.front_end import FrontEndConfig, Normalisation
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.targets import TargetConfig
@@ -17,7 +16,7 @@ from aalbert.models.upstream import UpstreamConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignHead:
-    """A prediction head by its own names, and the feature it predicts.
+    """A prediction head by the names of `ReconstructionHead`, and the feature it predicts.
 
     Without `feature` that is the one the model reads; without `deltas` the head's width tells
     whether they are predicted too.
@@ -85,7 +84,7 @@ class ForeignModel:
         )
         tensors = {f"upstream.encoder.{name}": part for name, part in self.encoder_tensors.items()}
         for target, head in zip(targets, self.heads, strict=True):
-            for name, part in import_parts(head.tensors, HEAD_PARTS, "a head").items():
+            for name, part in head.tensors.items():
                 tensors[f"heads.{target.feature}.{name}"] = part
         if self.mask_token is not None:
             tensors["mask_token"] = self.mask_token

@@ -20,6 +20,7 @@ from aalbert.models.foreign.audio import read_audio
 from aalbert.models.foreign.layers import (
     are_equal,
     import_encoder,
+    import_head,
     split_layers,
     with_new_ends,
 )
@@ -86,7 +87,7 @@ def read_s3prl(document: Mapping[str, Any], read_tensors: ReadTensors) -> Foreig
     encoder = encoder_config(transformer, sequence_length(layout.config, transformer), tensors)
     audio = next((layout.config.group(name) for name in AUDIO if name in layout.config), None)
     reading = None if audio is None else read_audio(audio)
-    heads = [with_new_ends(read_tensors(document, name)) for name in HEADS if name in document]
+    heads = [import_head(read_tensors(document, name)) for name in HEADS if name in document]
     return ForeignModel(
         layout=layout.name,
         encoder=encoder,
