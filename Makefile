@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check fix bench bench-loader lock
+.PHONY: help setup demo test test-slow test-s3prl check fix bench bench-loader lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: .venv/.dev ## run the tests
 
 test-slow: .venv/.dev ## run all tests, the slow ones too
 	$(BIN)/python -m pytest -n auto -m "not gpu"
+
+test-s3prl: .venv/.s3prl ## test the upstream for s3prl against s3prl itself
+	$(BIN)/python -m pytest tests/pipeline/test_s3prl_expert.py
 
 check: .venv/.dev ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
@@ -41,6 +44,7 @@ lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra dev -c lock/pins.in -o lock/dev.txt
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/dev.txt -o lock/runtime.txt
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra bench -c lock/dev.txt -o lock/bench.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra s3prl -c lock/dev.txt -o lock/s3prl.txt
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -62,4 +66,8 @@ LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 
 .venv/.bench: .venv/.dev lock/bench.txt
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/bench.txt
+	@touch $@
+
+.venv/.s3prl: .venv/.dev lock/s3prl.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/s3prl.txt
 	@touch $@

@@ -22,17 +22,17 @@ _ROOT = _Path(__file__).resolve().parent
 
 
 def aalbert(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open an Audio ALBERT model: the place of a saved model or of a run."""
+    """Open an Audio ALBERT model, of this package or s3prl, here or at a URL."""
     return _open(ckpt, device, shared=True)
 
 
 def mockingjay(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open a Mockingjay model: the place of a saved model or of a run."""
+    """Open a Mockingjay model, of this package or s3prl, here or at a URL."""
     return _open(ckpt, device, shared=False)
 
 
 def tera(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open a TERA model: the place of a saved model or of a run."""
+    """Open a TERA model, of this package or s3prl, here or at a URL."""
     return _open(ckpt, device, shared=False)
 
 

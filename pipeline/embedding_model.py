@@ -7,6 +7,7 @@ are saved with the model, loudness and all.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, InputError, require
+from aalbert.files import file_digest
 from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.classifier import KIND as CLASSIFIER_KIND
 from aalbert.models.classifier import SpeakerClassifier
@@ -23,6 +25,7 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.audio import UnusableAudioError, resample
 from aalbert.pipeline.conditioning import condition
+from aalbert.pipeline.convert import load_foreign
 from aalbert.pipeline.features import check_long_enough, extract
 from aalbert.pipeline.static_batches import (
     CPU_BATCH_FRAMES,
@@ -31,6 +34,7 @@ from aalbert.pipeline.static_batches import (
     StaticShapes,
     static_batches,
 )
+from aalbert.shards.mirror import is_url
 from aalbert.shards.settings import (
     FASTEST_SAMPLE_RATE,
     SLOWEST_SAMPLE_RATE,
@@ -39,12 +43,15 @@ from aalbert.shards.settings import (
     fingerprint,
     settings_from_dict,
 )
+from aalbert.store import Store
 
 Wave = Tensor | NDArray[Any] | ArrayLike
 Layers = int | Literal["all", "last", "weighted"]
 Pooling = Literal["none", "mean", "mean+std"]
 POOLINGS: tuple[Pooling, ...] = ("none", "mean", "mean+std")
 INT16_SCALE = 32_768
+# How files of torch.save are called; at a URL nothing else tells a file from a folder.
+FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 Item = TypeVar("Item")
 
 
@@ -219,13 +226,17 @@ class EmbeddingModel(nn.Module):
 
 
 def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingModel:
-    """Open a saved model, or the result of a pretraining or downstream run, in evaluation mode.
+    """Open a model in evaluation mode.
 
-    Without a `device` it is on a GPU, if there is one. Raises `InputError` when there is no
-    model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
+    `place` is a saved model, the folder of a pretraining or downstream run, or a checkpoint
+    file of s3prl or the AALBERT repository, which is read without running what is in it.
+    Without a `device` the model is on a GPU, if there is one. Raises `InputError` when there is
+    no model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
     """
-    document = read_config(find_checkpoint(Path(place)))
     chosen = choose_device(device)
+    if is_foreign(place):
+        return open_foreign(place).to(chosen)
+    document = read_config(find_checkpoint(Path(place)))
     if document["kind"] == CLASSIFIER_KIND:
         classifier = SpeakerClassifier.from_pretrained(place)
         mix = classifier.head.mix
@@ -235,6 +246,26 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
         model = PretrainedModel.from_pretrained(place)
         opened = EmbeddingModel(model, model.upstream, fingerprint=fingerprint(document))
     return opened.to(chosen)
+
+
+def is_foreign(place: Path | str) -> bool:
+    """Say whether a place is a checkpoint file of another system, and no folder."""
+    if is_url(place):
+        return str(place).endswith(FOREIGN_SUFFIXES)
+    return Path(place).is_file()
+
+
+def open_foreign(place: Path | str) -> EmbeddingModel:
+    """Open a checkpoint file of another system, here or at a URL."""
+    with TemporaryDirectory() as folder:
+        local = Path(place)
+        if is_url(place):
+            parent, _, name = str(place).rpartition("/")
+            local = Path(folder) / name
+            Store(parent).get(name, local)
+        model = load_foreign(local)
+        digest = fingerprint([model.config.to_dict(), file_digest(local)])
+    return EmbeddingModel(model, model.upstream, fingerprint=digest)
 
 
 def feature_model(

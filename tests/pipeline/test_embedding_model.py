@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 import aalbert
 from aalbert.errors import ConfigError, InputError
-from aalbert.models import PretrainedModel
+from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
+from aalbert.models.foreign.export import export_s3prl
 from aalbert.pipeline.conditioning import condition
 from aalbert.pipeline.features import extract
 from aalbert.shards.settings import LogMelSettings, WaveSettings
@@ -145,3 +147,43 @@ def test_importing_the_package_is_light() -> None:
     assert done.stdout.split() == [aalbert.__version__, "False"]
     with pytest.raises(AttributeError, match="module 'aalbert' has no attribute 'load'"):
         _ = aalbert.load
+
+
+@pytest.mark.parametrize("at_a_url", [False, True])
+def test_a_checkpoint_of_s3prl_gives_what_s3prl_computes(shared: Path, at_a_url: bool) -> None:
+    golden = shared / "golden"
+    waves, expected = (
+        np.load(golden / name) for name in ("waves.npz", "s3prl_audio_albert_io.npz")
+    )
+    place = golden / "s3prl_audio_albert.ckpt"
+    model = aalbert.from_pretrained(place.as_uri() if at_a_url else place)
+    for name in ("wav0", "wav1"):
+        found = model.extract(waves[name])
+        assert found.shape == expected[f"hidden_{name}"].shape
+        # The logarithm of a band in near silence magnifies the rounding of the spectrum.
+        np.testing.assert_allclose(found, expected[f"hidden_{name}"], rtol=0, atol=2e-4)
+
+
+def test_a_checkpoint_of_another_system_needs_no_conversion(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    """Written back by this package."""
+    wave = noise(0.5)
+    config = UpstreamConfig(
+        features=asdict(SETTINGS),
+        front_end=FrontEndConfig(feature_dims=20),
+        encoder=EncoderConfig(
+            layers=2,
+            width=16,
+            heads=2,
+            feed_forward_width=32,
+            initial_std=0.1,
+            beyond_positions="restart",
+        ),
+    )
+    model = PretrainedModel(config).eval()
+    export_s3prl(model, tmp_path / "states.ckpt")
+    found = aalbert.from_pretrained(tmp_path / "states.ckpt").extract(wave)
+    model.save_pretrained(tmp_path / "model")
+    expected = aalbert.from_pretrained(tmp_path / "model").extract(wave)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
