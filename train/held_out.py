@@ -29,7 +29,5 @@ def held_out_loss(
         loss, masked = reconstruction_loss(module.model, moved, masking, generator)
         error += float(loss) * masked
         frames += masked
-    # A pass that was cut short leaves the loader in its middle.
-    loader.position = 0
     error, frames, signals = ranks.total(error, frames, stopped())
     return None if signals else {"validation_loss": error / frames}

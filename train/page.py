@@ -59,6 +59,11 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def preformatted(text: str) -> str:
+    """Return text with its own line breaks, which scrolls where it is too wide."""
+    return f'<div class="wide"><pre>{escape(text)}</pre></div>'
+
+
 def table(header: Iterable[str], rows: Iterable[tuple[Sequence[str], bool]]) -> str:
     """Return a table; a row that is marked stands out."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)

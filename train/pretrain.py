@@ -32,6 +32,7 @@ from aalbert.train.pretrain_parts import (
     make_loaders,
     select_parts,
 )
+from aalbert.train.pretrain_report import write_pretraining_report
 from aalbert.train.ranks import Ranks, find_ranks
 from aalbert.train.reconstruction import Pretraining
 from aalbert.train.run_folder import RunFolder, lasting_place, open_datasets
@@ -114,6 +115,7 @@ def run_pretraining(
     watch.stop.raise_if_stopped(trainer, command)
     if ranks.first:
         export(config, module.model, run, watch.validation)
+        write_pretraining_report(run, parts.datasets)
     ranks.leave()
     return module.model
 

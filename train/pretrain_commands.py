@@ -29,6 +29,16 @@ def pretrain(
     preset: Annotated[
         str | None, typer.Option(help="A recipe: tiny, aalbert-3l, mockingjay-3l.")
     ] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(help="Log to tensorboard or wandb too; give it again for both."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try ten steps, say what a run takes, write nothing.")
+    ] = False,
+    extend: Annotated[
+        int | None, typer.Option(help="Continue the run in --out for so many steps more.", min=1)
+    ] = None,
     config: ConfigFile = None,
     assignments: Settings = None,
     seed: Seed = None,
@@ -39,24 +49,31 @@ def pretrain(
 
     Example: aalbert pretrain --preset tiny --data data/librispeech --out runs/pretrain
     """
+    from dataclasses import asdict
+
     from aalbert.configuration import load_config
     from aalbert.train.configs import PretrainConfig
+    from aalbert.train.estimate import estimate_pretraining
     from aalbert.train.presets import read_preset
     from aalbert.train.pretrain import resume_pretraining, start_pretraining
     from aalbert.train.run_folder import RunFolder
 
-    if resume:
-        refuse_with_resume(
-            data=data, weight=weight, preset=preset, config=config, set=assignments, seed=seed
-        )
-        resume_pretraining(out)
+    if resume or extend:
+        new = {"data": data, "weight": weight, "preset": preset, "config": config}
+        refuse_with_resume(**new, set=assignments, seed=seed, logger=logger, **{"dry-run": dry_run})
+        resume_pretraining(out, extend=extend or 0)
     else:
+        given = flags(seed=seed, loggers=logger, **{"data.weights": weight})
         settings = load_config(
             PretrainConfig,
             preset=read_preset(preset) if preset else None,
             file=config,
-            assignments=[*(assignments or ()), *flags(seed=seed, **{"data.weights": weight})],
+            assignments=[*(assignments or ()), *given],
         )
+        if dry_run:
+            expected = estimate_pretraining(settings, require(data, "--data"))
+            show(asdict(expected), as_json, expected.describe())
+            return
         start_pretraining(settings, require(data, "--data"), out)
     losses = [row for row in RunFolder(out).read_metrics() if "validation_loss" in row]
     summary = {"run": str(out), "model": str(RunFolder(out).export), **losses[-1]}

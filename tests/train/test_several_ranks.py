@@ -1,0 +1,190 @@
+"""Runs of two processes that talk over gloo, started as `torchrun` starts them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aalbert.configuration import to_yaml
+from aalbert.errors import ConfigError
+from aalbert.train.configs import PretrainConfig
+from aalbert.train.pretrain import resume_pretraining, start_pretraining
+from aalbert.train.ranks import Ranks, describe_loss
+from aalbert.train.run_folder import RunFolder
+
+LIMIT_S = 240
+STEPS = 8
+
+
+def start_ranks(
+    arguments: list[str], size: int = 2, environment: dict[int, dict[str, str]] | None = None
+) -> list["subprocess.Popen[str]"]:
+    """Start the processes of one run with the variables that `torchrun` sets."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+        "GROUP_RANK": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "aalbert.cli", "pretrain", *arguments],
+            env={
+                **os.environ,
+                **common,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                **(environment or {}).get(rank, {}),
+            },
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def finish(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str]]:
+    """Wait for all processes and return exit code and stderr of each."""
+    try:
+        outputs = [process.communicate(timeout=LIMIT_S)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [
+        (process.returncode, output) for process, output in zip(processes, outputs, strict=True)
+    ]
+
+
+def losses_of(run: Path) -> list[tuple[int, str, float]]:
+    """Every loss that a run measured, with its step and name."""
+    return [
+        (row["step"], name, row[name])
+        for row in RunFolder(run).read_metrics()
+        for name in ("train_loss", "validation_loss")
+        if name in row
+    ]
+
+
+@pytest.fixture(scope="module")
+def config(pretrain_config: PretrainConfig) -> PretrainConfig:
+    """Two batches a step, dropout off: its draws are those of a rank."""
+    return replace(
+        pretrain_config,
+        encoder=replace(pretrain_config.encoder, dropout=0.0),
+        data=replace(pretrain_config.data, batch_seconds=3.0, crop_seconds=2.0),
+        steps=STEPS,
+        batches_per_step=2,
+        timeout_s=60.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def one_process(
+    config: PretrainConfig, librispeech_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The run of one process, which accumulates the gradients of both batches."""
+    run = tmp_path_factory.mktemp("one") / "run"
+    start_pretraining(config, [librispeech_data], run)
+    return run
+
+
+@pytest.fixture
+def arguments(config: PretrainConfig, librispeech_data: Path, tmp_path: Path) -> list[str]:
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    settings = ["--config", str(tmp_path / "config.yaml")]
+    return [*settings, "--data", str(librispeech_data), "--out", str(tmp_path / "run")]
+
+
+def test_two_processes_have_the_losses_of_one_and_a_run_moves_between_them(
+    one_process: Path, arguments: list[str], tmp_path: Path
+) -> None:
+    """One process to step 4, two to step 6, one to the end: to 1e-4 the run of one process."""
+    run = tmp_path / "run"
+    assert [code for code, _ in finish(start_ranks(arguments))] == [0, 0]
+    expected = losses_of(one_process)
+    measured = losses_of(run)
+    assert [loss[:2] for loss in measured] == [loss[:2] for loss in expected]
+    assert [loss[2] for loss in measured] == pytest.approx([loss[2] for loss in expected], rel=1e-4)
+    # Back to the state of step 4, and on with one process.
+    latest = max(run.glob("checkpoints/*.ckpt"), key=lambda path: path.name)
+    latest.unlink()
+    resume_pretraining(run)
+    assert [loss[2] for loss in losses_of(run)] == pytest.approx(
+        [loss[2] for loss in expected], rel=1e-4
+    )
+
+
+def test_a_rank_with_other_settings_is_named_before_the_first_step(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    results = finish(start_ranks(arguments, environment={1: {"AALBERT_SEED": "5"}}))
+    for code, error in results:
+        assert code == 2
+        assert "aalbert: rank 1 (" in error
+        assert "has settings" in error and "start all ranks with the same command" in error
+    assert not list((tmp_path / "run").glob("checkpoints/*.ckpt"))
+
+
+def test_a_killed_rank_ends_the_others_which_name_it(arguments: list[str], tmp_path: Path) -> None:
+    processes = start_ranks([*arguments, "--set", "steps=100000"])
+    wait_for_metrics(tmp_path / "run")
+    processes[1].kill()
+    killed = time.monotonic()
+    code, error = finish(processes)[0]
+    assert time.monotonic() - killed < 60
+    assert code == 1
+    assert f"process {processes[1].pid}) left the run without a word" in error
+
+
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    processes = start_ranks([*arguments, "--set", "steps=100000"])
+    wait_for_metrics(tmp_path / "run")
+    processes[1].send_signal(signal.SIGTERM)
+    results = finish(processes)
+    assert [code for code, _ in results] == [143, 143]
+    saved = max(path.name for path in (tmp_path / "run").glob("checkpoints/*.ckpt"))
+    step = int(saved.removeprefix("step-").removesuffix(".ckpt"))
+    assert all(f"stopped by SIGTERM, saved at step {step}" in error for _, error in results)
+
+
+def wait_for_metrics(run: Path) -> None:
+    """Wait until training has begun."""
+    deadline = time.monotonic() + LIMIT_S / 2
+    while not (run / "metrics.jsonl").is_file() or not RunFolder(run).read_metrics():
+        assert time.monotonic() < deadline, "the run has not begun"
+        time.sleep(0.05)
+
+
+def test_batches_that_ranks_cannot_share_are_refused() -> None:
+    with pytest.raises(ConfigError, match="batches_per_step 3 cannot be shared by 2 ranks: set it"):
+        Ranks(size=2).share(3)
+    assert Ranks(size=2).share(4) == 2
+
+
+def test_what_is_said_of_ranks_that_are_missing() -> None:
+    names = ["rank 0 (a)", "rank 1 (b)", "rank 2 (c)"]
+    assert describe_loss({0: "", 1: "no space left"}, names, 0) == "rank 1 (b) ended: no space left"
+    assert describe_loss({0: "", 2: ""}, names, 0).startswith("rank 1 (b) left the run without")
+    assert describe_loss({}, names, 1).startswith("rank 0 (a) left the run without a word")
+
+
+def test_the_facts_of_one_process_are_its_own(tmp_path: Path) -> None:
+    ranks = Ranks()
+    ranks.require_same({"settings": "abc"})
+    assert ranks.gather(json.dumps(1)) == ["1"] and ranks.total(1.0, 2.0) == [1.0, 2.0]
