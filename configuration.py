@@ -58,7 +58,8 @@ def validate(kind: type[Config], document: Document) -> Config:
         return TypeAdapter(kind).validate_python(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        # Of a choice between types, the type that was tried is no part of the name.
+        place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
         raise ConfigError(f"{place} = {first['input']!r}: {first['msg']}") from error
 
 

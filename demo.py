@@ -15,8 +15,9 @@ from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 from aalbert.pipeline.voxceleb1 import read_voxceleb1
 from aalbert.shards.settings import LogMelSettings
-from aalbert.train.configs import DownstreamConfig, PretrainConfig
+from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream import start_downstream
+from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.evaluate import compare_evaluations, evaluate_runs
 from aalbert.train.presets import read_preset
 from aalbert.train.pretrain import start_pretraining

@@ -1,6 +1,7 @@
 """What a checkpoint holds: front end, encoder, heads, and how they are saved and loaded."""
 
-from aalbert.models.classifier import SpeakerClassifier
+from aalbert.models.downstream import DownstreamModel
+from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Statistics
 from aalbert.models.layout import Packed
@@ -9,13 +10,14 @@ from aalbert.models.targets import TargetConfig
 from aalbert.models.upstream import Upstream, UpstreamConfig
 
 __all__ = [
+    "DownstreamModel",
     "Encoder",
     "EncoderConfig",
     "FrontEnd",
     "FrontEndConfig",
+    "HeadConfig",
     "Packed",
     "PretrainedModel",
-    "SpeakerClassifier",
     "Statistics",
     "TargetConfig",
     "Upstream",

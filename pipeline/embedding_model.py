@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.files import file_digest
 from aalbert.models.checkpoint import find_checkpoint, read_config
-from aalbert.models.classifier import KIND as CLASSIFIER_KIND
-from aalbert.models.classifier import SpeakerClassifier
+from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
+from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
@@ -237,8 +237,8 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
     if is_foreign(place):
         return open_foreign(place).to(chosen)
     document = read_config(find_checkpoint(Path(place)))
-    if document["kind"] == CLASSIFIER_KIND:
-        classifier = SpeakerClassifier.from_pretrained(place)
+    if document["kind"] == DOWNSTREAM_KIND:
+        classifier = DownstreamModel.from_pretrained(place)
         mix = classifier.head.mix
         weights = mix.weights().detach() if mix else None
         opened = EmbeddingModel(classifier, classifier.upstream, weights, fingerprint(document))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from aalbert.shards.dataset import Selection
 from aalbert.shards.plan import Step
 from aalbert.shards.read_ahead import ReadAhead
 from aalbert.shards.reader import Job, SelectionRecord
-from aalbert.shards.ring import RingSize
+from aalbert.shards.ring import Filled, RingSize
 
 # Beside those that are read ahead: the batch in use, and the one before, until it is let go.
 SLOTS_IN_USE = 2
@@ -47,7 +48,7 @@ class Loader:
         self.waited_s = 0.0
         self._assembler = Assembler(self.selections, config)
         self._plan = self._assembler.plan
-        self._source: Inline | ReadAhead | None = None
+        self._source: Source | None = None
         self._source_position = 0
 
     @property
@@ -113,7 +114,7 @@ class Loader:
         self.waited_s += time.perf_counter() - started
         return batch
 
-    def _open(self) -> "Inline | ReadAhead":
+    def _open(self) -> "Source":
         self._plan.require_enough(self.world_size)
         if not self.config.prefetch:
             steps = self._plan.steps(self.position, self.world_size)
@@ -129,6 +130,14 @@ class Loader:
             ring=size,
         )
         return ReadAhead(self._assembler, job)
+
+
+class Source(Protocol):
+    """Where a loader's batches come from, in the order of its plan."""
+
+    def next(self) -> tuple[Batch, Step | Filled]:
+        """Return the next batch, and where the loader is after it."""
+        ...
 
 
 class Inline:

@@ -4,7 +4,8 @@ import pytest
 
 from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
-from aalbert.train.configs import DownstreamConfig, PretrainConfig
+from aalbert.train.configs import PretrainConfig
+from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.presets import preset_names, read_preset
 
 

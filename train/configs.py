@@ -7,7 +7,6 @@ from typing import Literal
 from aalbert.errors import require
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
-from aalbert.models.heads import LayerChoice
 from aalbert.shards.assembly import Verification
 from aalbert.train.masking import MaskingConfig
 
@@ -110,31 +109,6 @@ class PretrainConfig:
         every = ("validate_every_steps", "log_every_steps", "picture_every_steps")
         require_positive("", self, "steps", "batches_per_step", *every, "keep_checkpoints")
         require_positive("", self, "timeout_s")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DownstreamConfig:
-    """Speaker identification with a frozen upstream, mean pooling and a linear head.
-
-    The head of the epoch with the best accuracy on `dev_split` is kept (the lower
-    loss decides between equals); `test_split` is read by `evaluate` alone.
-    """
-
-    layers: LayerChoice = "weighted"
-    untrained: bool = False
-    train_split: str = "train"
-    dev_split: str = "dev"
-    test_split: str = "test"
-    batch_seconds: float = 60.0
-    crop_seconds: float = 8.0
-    epochs: int = 60
-    learning_rate: float = 3e-2
-    prefetch: int = 4
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.prefetch >= 0, f"prefetch {self.prefetch} must not be negative")
-        require_positive("", self, "epochs", "learning_rate", "batch_seconds", "crop_seconds")
 
 
 def require_positive(prefix: str, config: object, *names: str) -> None:

@@ -1,6 +1,7 @@
 """The commands `aalbert downstream TASK`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,56 +16,135 @@ from aalbert.train.options import (
     require,
 )
 
-downstream_app = typer.Typer(help="Train a task on a frozen upstream.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from aalbert.train.downstream_config import DownstreamConfig
+
+# The tasks, and the preset of each that is taken when none is named.
+TASKS = {
+    "voxceleb1": ("Tell the speakers of VoxCeleb1 apart, on its own split.", "best"),
+    "voxceleb1-verification": ("Tell whether one speaker says two utterances.", "cosine"),
+    "librispeech-speaker": (
+        "Tell the speakers of utterances, or of frames.",
+        "utterance",
+    ),
+    "librispeech-phone": ("Tell the phone of every frame, from alignments.", "linear"),
+    "classify": ("Tell a column of the index: gender, accent, emotion.", "default"),
+}
+EXAMPLE = (
+    "Example: aalbert downstream {task} --data DATA --upstream runs/pretrain --out runs/{task}"
+)
+
+downstream_app = typer.Typer(help="Train the head of a task on an upstream.", no_args_is_help=True)
+
+Data = Annotated[str | None, typer.Option(help="Folder or URL of a dataset.")]
+UpstreamName = Annotated[
+    str | None,
+    typer.Option(
+        "--upstream", help="A pretraining run, a saved model, or logmel, fbank, mfcc, linear."
+    ),
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]
+Layers = Annotated[
+    str | None,
+    typer.Option("--layers", help="last, mean, weighted (a learned mix), or a state's number."),
+]
+ModeName = Annotated[
+    str | None, typer.Option("--mode", help="frozen (default), fine-tuned or from-scratch.")
+]
+Untrained = Annotated[
+    bool, typer.Option("--untrained", help="Draw the upstream's weights anew: the control.")
+]
+CacheEmbeddings = Annotated[
+    bool, typer.Option("--cache-embeddings", help="Compute the hidden states once, not per epoch.")
+]
 
 
-@downstream_app.command("voxceleb1")
-def downstream_voxceleb1(
-    out: Out,
-    data: Annotated[str | None, typer.Option(help="A dataset with train, dev and test.")] = None,
-    upstream: Annotated[
-        str | None, typer.Option(help="A pretraining run, a saved model, or logmel or fbank.")
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="last, or weighted: a learned mix of all (default).")
-    ] = None,
-    untrained: Annotated[
-        bool, typer.Option("--untrained", help="Draw the upstream's weights anew: the control.")
-    ] = False,
-    config: ConfigFile = None,
-    assignments: Settings = None,
-    seed: Seed = None,
-    resume: Resume = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train speaker identification on a frozen upstream.
-
-    Example: aalbert downstream voxceleb1 --data data/voxceleb1 --upstream runs/pretrain
-    --out runs/speaker
-    """
+def read_settings(
+    task: str,
+    preset: str | None,
+    config: Path | None,
+    assignments: list[str] | None,
+    given: list[str],
+) -> "DownstreamConfig":
+    """Return the settings of a run; `given` are the flags, which win over all others."""
     from aalbert.configuration import load_config
-    from aalbert.train.configs import DownstreamConfig
-    from aalbert.train.downstream import resume_downstream, start_downstream
-    from aalbert.train.run_folder import RunFolder
+    from aalbert.train.downstream_config import DownstreamConfig
+    from aalbert.train.presets import read_preset
 
-    if resume:
-        refuse_with_resume(
-            data=data,
-            upstream=upstream,
-            layers=layers,
-            untrained=untrained,
-            config=config,
-            set=assignments,
-            seed=seed,
-        )
-        resume_downstream(out)
-    else:
-        given = flags(seed=seed, layers=layers, untrained=untrained or None)
-        settings = load_config(
-            DownstreamConfig, file=config, assignments=[*(assignments or ()), *given]
-        )
-        start_downstream(settings, require(data, "--data"), require(upstream, "--upstream"), out)
-    measured = [row for row in RunFolder(out).read_metrics() if "dev_accuracy" in row]
-    best = max(measured, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))
-    text = f"{out}: best accuracy on dev {100 * best['dev_accuracy']:.1f} %"
-    show({"run": str(out), **best}, as_json, f"{text}; next: aalbert evaluate {out}")
+    return load_config(
+        DownstreamConfig,
+        preset=read_preset(preset or TASKS[task][1], folder=task),
+        file=config,
+        assignments=[*(assignments or ()), *given, *flags(task=task)],
+    )
+
+
+def number_or_name(layers: str | None) -> int | str | None:
+    """Return the number of a hidden state as a number, and words as they are."""
+    return int(layers) if layers and layers.isdigit() else layers
+
+
+def add_task(task: str, summary: str) -> None:
+    """Add the command of a task."""
+
+    text = f"{summary}\n\n{EXAMPLE.format(task=task)}"
+
+    @downstream_app.command(task, help=text, short_help=summary)
+    def command(
+        out: Out,
+        data: Data = None,
+        upstream: UpstreamName = None,
+        preset: Preset = None,
+        layers: Layers = None,
+        mode: ModeName = None,
+        untrained: Untrained = False,
+        cache_embeddings: CacheEmbeddings = False,
+        config: ConfigFile = None,
+        assignments: Settings = None,
+        seed: Seed = None,
+        resume: Resume = False,
+        as_json: AsJson = False,
+    ) -> None:
+        from aalbert.train.downstream import resume_downstream, start_downstream
+
+        if resume:
+            refuse_with_resume(
+                data=data,
+                upstream=upstream,
+                preset=preset,
+                layers=layers,
+                mode=mode,
+                untrained=untrained,
+                cache_embeddings=cache_embeddings,
+                config=config,
+                set=assignments,
+                seed=seed,
+            )
+            resume_downstream(out, task)
+        else:
+            given = flags(
+                layers=number_or_name(layers),
+                mode=mode,
+                untrained=untrained or None,
+                cache_embeddings=cache_embeddings or None,
+                seed=seed,
+            )
+            settings = read_settings(task, preset, config, assignments, given)
+            start_downstream(
+                settings, require(data, "--data"), require(upstream, "--upstream"), out
+            )
+        show_run(out, as_json)
+
+
+def show_run(out: Path, as_json: bool) -> None:
+    """Print how a finished run did on its dev part, and what comes next."""
+    from aalbert.train.run_folder import RunFolder
+    from aalbert.train.selection import best_measurement, describe_measurement
+
+    best = best_measurement(RunFolder(out).read_metrics())
+    text = f"{out}: {describe_measurement(best)}; next: aalbert evaluate {out}"
+    show({"run": str(out), **best}, as_json, text)
+
+
+for name, (words, _) in TASKS.items():
+    add_task(name, words)

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aalbert.models.heads import mean_pool
+from aalbert.models.pooling import mean_pool
 from aalbert.models.upstream import Upstream
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.order import Rows
-from aalbert.train.identification import evaluation_loader
+from aalbert.train.scoring import whole_utterances
 
 Embeddings = NDArray[np.float32]
 
@@ -20,7 +20,7 @@ def pooled_states(
     """Return the mean over the real frames of every hidden state, `(rows, states, width)`."""
     feature = str(upstream.config.features["kind"])
     device = next(upstream.buffers()).device
-    loader = evaluation_loader(dataset, rows, feature, batch_seconds, prefetch=0)
+    loader = whole_utterances(dataset, rows, feature, batch_seconds, prefetch=0)
     place = {int(row): number for number, row in enumerate(rows)}
     pooled = np.empty((len(rows), upstream.states, upstream.width), np.float32)
     for batch in loader:

@@ -13,11 +13,18 @@ from aalbert.shards.dataset import Dataset
 from aalbert.shards.mismatch import require_equal_settings
 from aalbert.shards.order import Rows
 from aalbert.shards.settings import SETTINGS_BY_KIND, settings_from_dict
+from aalbert.train.downstream_config import BaselineConfig
 from aalbert.train.seeds import seed_of
 
 
 def open_upstream(
-    name: str, dataset: Dataset, rows: Rows, *, untrained: bool, seed: int
+    name: str,
+    dataset: Dataset,
+    rows: Rows,
+    *,
+    untrained: bool,
+    seed: int,
+    baseline: BaselineConfig | None = None,
 ) -> Upstream:
     """Return the upstream that `name` stands for.
 
@@ -30,23 +37,28 @@ def open_upstream(
     if name in SETTINGS_BY_KIND:
         if untrained:
             raise ConfigError(f"--untrained needs an encoder, and --upstream {name} has none")
-        return feature_baseline(name, dataset, rows)
+        return feature_baseline(name, dataset, rows, baseline or BaselineConfig())
     upstream = PretrainedModel.from_pretrained(Path(name)).upstream
     check_feature_settings(name, upstream.config, dataset)
     return fresh_twin(upstream, seed) if untrained else upstream
 
 
-def feature_baseline(feature: str, dataset: Dataset, rows: Rows) -> Upstream:
+def feature_baseline(
+    feature: str, dataset: Dataset, rows: Rows, baseline: BaselineConfig
+) -> Upstream:
     """Return an upstream whose only hidden state is the stored feature.
 
-    Its normalisation is global, over the frames of `rows`: per utterance, the mean
-    over time would be zero in every dimension, and nothing would be left to tell
-    speakers by.
+    A global normalisation is over the frames of `rows`. (Per utterance, the mean over time
+    would be zero in every dimension, and nothing would be left to tell speakers by.)
     """
     dataset.require_feature(feature)
     settings = dataset.manifest.features[feature]
     statistics = dataset.statistics(rows, feature)
-    front_end = FrontEndConfig(feature_dims=settings.dims, normalisation="global")
+    front_end = FrontEndConfig(
+        feature_dims=settings.dims,
+        deltas=baseline.deltas,
+        normalisation=baseline.normalisation,
+    )
     config = UpstreamConfig(features=asdict(settings), front_end=front_end)
     return Upstream(
         config,

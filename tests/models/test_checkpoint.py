@@ -6,10 +6,11 @@ import torch
 
 from aalbert.errors import InputError, IntegrityError
 from aalbert.models import (
+    DownstreamModel,
     EncoderConfig,
     FrontEndConfig,
+    HeadConfig,
     PretrainedModel,
-    SpeakerClassifier,
     UpstreamConfig,
 )
 from aalbert.models.upstream import Upstream
@@ -80,22 +81,22 @@ def test_what_is_no_model_is_named_with_what_was_expected(tmp_path: Path) -> Non
 
 
 def test_a_classifier_is_no_pretrained_model(model: PretrainedModel, tmp_path: Path) -> None:
-    SpeakerClassifier(model.upstream, ["a", "b"], "last").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="holds a 'speaker-classifier' model, expected a 'pre"):
+    DownstreamModel(model.upstream, ["a", "b"], "last", HeadConfig()).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="holds a 'downstream' model, expected a 'pre"):
         PretrainedModel.from_pretrained(tmp_path)
 
 
 def test_a_classifier_read_back_scores_the_same(model: PretrainedModel, tmp_path: Path) -> None:
-    classifier = SpeakerClassifier(model.upstream, ["a", "b", "c"], "weighted").eval()
+    classifier = DownstreamModel(model.upstream, ["a", "b", "c"], "weighted", HeadConfig()).eval()
     classifier.save_pretrained(tmp_path)
-    copy = SpeakerClassifier.from_pretrained(tmp_path)
+    copy = DownstreamModel.from_pretrained(tmp_path)
     features, lengths = torch.randn(2, 9, 8), torch.tensor([9, 4])
-    assert copy.speakers == ["a", "b", "c"]
+    assert copy.classes == ["a", "b", "c"]
     assert torch.equal(classifier(features, lengths), copy(features, lengths))
 
 
 def test_a_frozen_upstream_gets_no_gradient_and_no_dropout(model: PretrainedModel) -> None:
-    classifier = SpeakerClassifier(model.upstream, ["a", "b"], "weighted").train()
+    classifier = DownstreamModel(model.upstream, ["a", "b"], "weighted", HeadConfig()).train()
     features, lengths = torch.randn(2, 9, 8), torch.tensor([9, 4])
     assert torch.equal(classifier(features, lengths), classifier(features, lengths))
     classifier(features, lengths).sum().backward()

@@ -1,6 +1,27 @@
+import pytest
 import torch
+from torch import Tensor
 
-from aalbert.models.heads import LayerMix, SpeakerHead, mean_pool
+from aalbert.errors import ConfigError
+from aalbert.models.downstream_head import DownstreamHead, HeadConfig
+from aalbert.models.layer_choice import LayerMix
+from aalbert.models.pooling import AttentivePooling, mean_pool, statistics_pool
+
+HEADS = {
+    "mean": HeadConfig(),
+    "projected": HeadConfig(projection=6),
+    "statistics": HeadConfig(pooling="statistics"),
+    "attentive": HeadConfig(pooling="attentive", projection=6),
+    "hidden": HeadConfig(hidden=(8, 6)),
+    "frames": HeadConfig(pooling="none", hidden=(8,)),
+    "xvector": HeadConfig(
+        trunk="xvector", pooling="statistics", hidden=(8, 6), classifier="cosine"
+    ),
+}
+
+
+def states(count: int, frames: int = 9) -> list[Tensor]:
+    return [torch.randn(2, frames, 4) for _ in range(count)]
 
 
 def test_mean_pooling_sees_real_frames_only() -> None:
@@ -11,28 +32,90 @@ def test_mean_pooling_sees_real_frames_only() -> None:
     torch.testing.assert_close(pooled[1], hidden[1, :3].mean(dim=0))
 
 
+def test_statistics_are_the_mean_and_the_deviation_of_real_frames() -> None:
+    hidden = torch.randn(2, 10, 4)
+    hidden[1, 3:] = 1e3
+    pooled = statistics_pool(hidden, torch.tensor([10, 3]))
+    for number, length in enumerate((10, 3)):
+        real = hidden[number, :length]
+        expected = torch.cat([real.mean(dim=0), real.std(dim=0, unbiased=False)])
+        torch.testing.assert_close(pooled[number], expected)
+
+
+def test_attention_that_does_not_choose_gives_plain_statistics() -> None:
+    pooling = AttentivePooling(4)
+    torch.nn.init.zeros_(pooling.attend.weight)
+    hidden, lengths = torch.randn(2, 10, 4), torch.tensor([10, 3])
+    torch.testing.assert_close(pooling(hidden, lengths), statistics_pool(hidden, lengths))
+
+
+def test_attention_that_chooses_one_frame_gives_that_frame() -> None:
+    pooling = AttentivePooling(4, attention_width=1)
+    with torch.no_grad():
+        pooling.project.weight.copy_(torch.tensor([[10.0, 0, 0, 0]]))
+        pooling.project.bias.zero_()
+        pooling.attend.weight.fill_(50.0)
+    hidden = torch.randn(1, 5, 4)
+    hidden[0, :, 0] = torch.tensor([-1.0, -1.0, 1.0, -1.0, -1.0])
+    pooled = pooling(hidden, torch.tensor([5]))
+    torch.testing.assert_close(pooled[0, :4], hidden[0, 2])
+
+
+@pytest.mark.parametrize("config", HEADS.values(), ids=HEADS)
+def test_what_lies_past_the_end_of_an_utterance_changes_no_head(config: HeadConfig) -> None:
+    torch.manual_seed(0)
+    head = DownstreamHead(3, 4, 5, "weighted", config).eval()
+    lengths = torch.tensor([9, 4])
+    clean = states(3)
+    dirty = [state.clone() for state in clean]
+    for state in dirty:
+        state[1, 4:] = 1e3
+    together, spoilt = head(clean, lengths), head(dirty, lengths)
+    alone = head([state[1:, :4] for state in clean], torch.tensor([4]))
+    torch.testing.assert_close(together[0], spoilt[0])
+    real = slice(4 if config.frames else None)
+    torch.testing.assert_close(together[1:, real], spoilt[1:, real])
+    torch.testing.assert_close(together[1:, real], alone, atol=1e-5, rtol=1e-5)
+
+
 def test_a_fresh_mix_is_the_average_and_its_weights_sum_to_one() -> None:
     mix = LayerMix(3)
-    states = [torch.randn(2, 5) for _ in range(3)]
-    torch.testing.assert_close(mix(states), torch.stack(states).mean(dim=0))
+    some = [torch.randn(2, 5) for _ in range(3)]
+    torch.testing.assert_close(mix(some), torch.stack(some).mean(dim=0))
     with torch.no_grad():
         mix.logits.copy_(torch.tensor([1.0, -2.0, 0.5]))
     torch.testing.assert_close(mix.weights().sum(), torch.tensor(1.0))
 
 
 def test_mixing_pooled_states_equals_pooling_the_mix() -> None:
-    head = SpeakerHead(states=3, width=4, speakers=5, layers="weighted")
-    assert head.mix is not None
+    head = DownstreamHead(3, 4, 5, "weighted", HeadConfig(projection=6))
+    assert head.mix is not None and head.classifier is not None
     with torch.no_grad():
         head.mix.logits.copy_(torch.tensor([1.0, -2.0, 0.5]))
-    states = [torch.randn(2, 7, 4) for _ in range(3)]
-    lengths = torch.tensor([7, 2])
-    expected = head.classify(mean_pool(head.mix(states), lengths))
-    torch.testing.assert_close(head(states, lengths), expected)
+    some, lengths = states(3), torch.tensor([9, 2])
+    expected = head.classifier(mean_pool(head.project(head.mix(some)), lengths))
+    torch.testing.assert_close(head(some, lengths), expected)
 
 
-def test_the_choice_of_the_last_layer_reads_no_other() -> None:
-    head = SpeakerHead(states=2, width=4, speakers=5, layers="last")
-    last, lengths = torch.randn(1, 7, 4), torch.tensor([7])
-    one, other = (head([torch.randn(1, 7, 4), last], lengths) for _ in range(2))
-    torch.testing.assert_close(one, other)
+@pytest.mark.parametrize(
+    ("layers", "chosen"), [("last", [2]), ("mean", [0, 1, 2]), ("weighted", [0, 1, 2]), (1, [1])]
+)
+def test_a_choice_of_layers_reads_these_states(layers: str | int, chosen: list[int]) -> None:
+    head = DownstreamHead(3, 4, 5, layers, HeadConfig())  # type: ignore[arg-type]
+    assert list(head.chosen) == chosen
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="layers 3: the upstream has the states 0 to 2"):
+        DownstreamHead(3, 4, 5, 3, HeadConfig())
+
+
+def test_a_head_that_trains_nothing_gives_the_pooled_states_from_its_centre() -> None:
+    head = DownstreamHead(3, 4, 0, "mean", HeadConfig(classifier="none"))
+    head.centre.fill_(0.5)
+    some, lengths = states(3), torch.tensor([9, 4])
+    expected = mean_pool(torch.stack(some).mean(dim=0), lengths) - 0.5
+    torch.testing.assert_close(head.embed(some, lengths), expected)
+    assert list(head.parameters()) == []
+    with pytest.raises(ConfigError, match=r"head\.classifier none trains nothing"):
+        HeadConfig(classifier="none", hidden=(8,))

@@ -9,18 +9,14 @@ from pytorch_lightning import Trainer
 
 from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
-from aalbert.models import PretrainedModel, SpeakerClassifier
+from aalbert.models import DownstreamModel, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
-from aalbert.train.configs import DownstreamConfig
 from aalbert.train.downstream import start_downstream
-from aalbert.train.identification import (
-    bootstrap_interval,
-    evaluation_loader,
-    find_speakers,
-    name_classes,
-    score,
-)
+from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.measure import measure
+from aalbert.train.outcomes import Decisions
 from aalbert.train.run_folder import RunFolder
+from aalbert.train.scoring import embed_all, whole_utterances
 from aalbert.train.upstreams import open_upstream
 
 QUICK = DownstreamConfig(epochs=2)
@@ -28,19 +24,16 @@ QUICK = DownstreamConfig(epochs=2)
 
 def test_the_frozen_encoder_is_saved_as_it_was(speaker_run: Path, pretrained: Path) -> None:
     before = PretrainedModel.from_pretrained(pretrained).upstream.state_dict()
-    after = SpeakerClassifier.from_pretrained(speaker_run).upstream.state_dict()
+    after = DownstreamModel.from_pretrained(speaker_run).upstream.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_the_head_that_is_kept_is_the_best_on_dev(speaker_run: Path, voxceleb1_data: Path) -> None:
-    model = SpeakerClassifier.from_pretrained(speaker_run)
-    dataset = Dataset(voxceleb1_data)
-    speakers = name_classes(dataset, model.speakers)
-    loader = evaluation_loader(dataset, speakers.rows(dataset, "dev"), "logmel", 60, 0)
-    scores = score(model, loader, speakers)
-    measured = [row for row in RunFolder(speaker_run).read_metrics() if "dev_loss" in row]
-    best = max((row["dev_accuracy"], -row["dev_loss"]) for row in measured)
-    assert (scores.accuracy(), -scores.loss) == pytest.approx(best)
+def test_the_head_that_is_kept_is_the_best_on_dev(speaker_run: Path) -> None:
+    measured = measure(RunFolder(speaker_run), split="dev")
+    assert isinstance(measured.outcome, Decisions)
+    rows = [row for row in RunFolder(speaker_run).read_metrics() if "dev_loss" in row]
+    best = max(row["dev_accuracy"] for row in rows)
+    assert measured.outcome.accuracy == pytest.approx(best)
 
 
 def test_training_never_reads_the_test_split(
@@ -61,16 +54,14 @@ def test_training_never_reads_the_test_split(
 
 
 def test_scores_of_a_batch_equal_scores_one_by_one(speaker_run: Path, voxceleb1_data: Path) -> None:
-    model = SpeakerClassifier.from_pretrained(speaker_run)
-    dataset = Dataset(voxceleb1_data)
-    speakers = name_classes(dataset, model.speakers)
-    rows = speakers.rows(dataset, "test")
+    model, dataset = DownstreamModel.from_pretrained(speaker_run), Dataset(voxceleb1_data)
+    rows = dataset.rows(["test"])
     together, alone = (
-        score(model, evaluation_loader(dataset, rows, "logmel", seconds, 0), speakers)
+        embed_all(model, whole_utterances(dataset, rows, "logmel", seconds, 0))
         for seconds in (60, 0.01)
     )
-    assert together.rows.tolist() == alone.rows.tolist()
-    torch.testing.assert_close(together.scores, alone.scores, atol=1e-4, rtol=0)
+    assert together[0].tolist() == alone[0].tolist()
+    torch.testing.assert_close(together[1], alone[1], atol=1e-4, rtol=0)
 
 
 def test_the_baseline_is_the_stored_feature_normalised_over_the_training_split(
@@ -127,9 +118,9 @@ def test_a_stopped_run_resumes_to_the_same_head(
     with pytest.raises(InterruptedRunError, match="stopped by SIGINT"):
         start_downstream(DownstreamConfig(epochs=3), voxceleb1_data, str(pretrained), out)
     monkeypatch.undo()
-    resume_downstream(out)
+    resume_downstream(out, "voxceleb1")
     resumed, whole = (
-        SpeakerClassifier.from_pretrained(run).head.state_dict() for run in (out, speaker_run)
+        DownstreamModel.from_pretrained(run).head.state_dict() for run in (out, speaker_run)
     )
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
@@ -148,29 +139,13 @@ def test_what_does_not_fit_is_refused_with_the_way_out(
     assert not list(tmp_path.iterdir())
 
 
-def test_speakers_without_training_data_are_named(
-    voxceleb1_data: Path, librispeech_data: Path
-) -> None:
-    dataset = Dataset(voxceleb1_data)
-    speakers = name_classes(dataset, ["id10001"])
-    with pytest.raises(InputError, match="by speakers without training data, for example 'id1000"):
-        speakers.rows(dataset, "test")
-    assert find_speakers(dataset, "train").names == [f"id1000{n}" for n in (1, 2, 3, 4)]
-
-
-def test_the_bootstrap_interval_agrees_with_resampling_by_hand() -> None:
-    correct = [True] * 70 + [False] * 30
-    draws = torch.randint(100, (4000, 100), generator=torch.Generator().manual_seed(0))
-    means = torch.tensor(correct).float()[draws].mean(dim=1)
-    expected = torch.quantile(means, torch.tensor([0.025, 0.975])).tolist()
-    assert bootstrap_interval(correct) == pytest.approx(expected, abs=0.02)
-
-
 def test_features_that_the_model_does_not_expect_are_listed_line_by_line(
     pretrained: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["downstream", "voxceleb1", "--data", str(prepared), "--upstream", str(pretrained)]
-    assignments = ["--set", "train_split=train-clean-100", "--out", str(tmp_path / "run")]
+    splits = {"train": "train-clean-100", "dev": "drawn", "test": "drawn"}
+    options = [f"--set=splits.{name}={split}" for name, split in splits.items()]
+    assignments = [*options, "--out", str(tmp_path / "run")]
     assert main([*command, *assignments]) == 2
     first, *details = capsys.readouterr().err.splitlines()
     assert first.endswith(f" than {prepared} has: prepare the data with the model's settings")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
-from aalbert.train.configs import DownstreamConfig
 from aalbert.train.downstream import start_downstream
+from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.evaluate import Evaluation, compare_evaluations, evaluate_runs
 from aalbert.train.report import write_reports
 from aalbert.train.result_tables import text_tables
@@ -31,7 +31,7 @@ def test_a_result_file_names_everything_the_result_depends_on(
     result = json.loads(evaluations[0].run.evaluation.read_text())
     assert result["split"] == "test"
     assert result["counts"] == {"utterances": 8, "classes": 4}
-    assert result["metric"]["baselines"] == {"guessing": 0.25}
+    assert result["metric"]["baselines"] == {"guessing": 0.25, "most frequent class": 0.25}
     assert result["metric"]["resampled"] == "4 videos"
     assert result["layers"] == "weighted" and sum(result["layer_weights"]) == pytest.approx(
         1, abs=1e-5
@@ -78,13 +78,14 @@ def test_the_report_escapes_what_comes_from_outside(evaluations: list[Evaluation
     assert "&lt;script&gt;" in evaluations[0].run.report.read_text()
 
 
-def test_the_table_lists_the_best_first_and_guessing_last(evaluations: list[Evaluation]) -> None:
+def test_the_table_lists_the_best_first_and_what_needs_no_ears_last(evaluations: list[Evaluation]) -> None:
     results = [evaluation.result for evaluation in evaluations]
     lines = text_tables(results, []).splitlines()
     assert lines[0].split() == ["upstream", "accuracy", "95", "%", "interval", "top-5", "accuracy"]
     best = max(results, key=lambda result: result.metric.value)
     assert lines[1].startswith(best.upstream_name)
-    assert lines[-1].split() == ["guessing", "25.0", "%"]
+    assert lines[-2].split() == ["guessing", "25.0", "%"]
+    assert lines[-1].split() == ["most", "frequent", "class", "25.0", "%"]
 
 
 def test_what_cannot_be_evaluated_says_why(

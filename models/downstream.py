@@ -1,0 +1,109 @@
+"""A downstream model: an upstream, frozen or trained along, and the head of a task on it."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aalbert.models.checkpoint import load_checkpoint, restore, save_checkpoint
+from aalbert.models.downstream_head import DownstreamHead, HeadConfig
+from aalbert.models.layer_choice import LayerChoice
+from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
+
+KIND = "downstream"
+
+
+class DownstreamModel(nn.Module):
+    """Scores the classes of features `(batch, frames, dims)`.
+
+    `classes` are their names in the order of the scores; without a classifier the model
+    gives embeddings alone. A frozen upstream stays in evaluation mode and gets no gradient.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        classes: Sequence[str],
+        layers: LayerChoice,
+        head: HeadConfig,
+        *,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__()
+        self.classes = list(classes)
+        self.frozen = frozen
+        self.upstream = upstream
+        self.head = DownstreamHead(upstream.states, upstream.width, len(classes), layers, head)
+        if frozen:
+            self.upstream.eval().requires_grad_(False)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return the scores `(batch, classes)`; of a frame task `(batch, frames, classes)`."""
+        scores: Tensor = self.head(*self.states(features, lengths))
+        return scores
+
+    def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return the vectors that the classifier reads, `(batch, dims)` or per frame."""
+        return self.head.embed(*self.states(features, lengths))
+
+    def states(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the hidden states that the head reads, and their lengths.
+
+        `features` may be such states already, `(batch, frames, states, width)`: those of a
+        frozen upstream need to be computed once only.
+        """
+        if features.dim() == 4:
+            return list(features.float().unbind(dim=2)), lengths
+        with torch.no_grad() if self.frozen else nullcontext():
+            states, state_lengths = self.upstream(features, lengths)
+        return [states[number] for number in self.head.chosen], state_lengths
+
+    def train(self, mode: bool = True) -> "DownstreamModel":
+        """Set the mode; a frozen upstream keeps its dropout off."""
+        super().train(mode)
+        if self.frozen:
+            self.upstream.eval()
+        return self
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write `model.safetensors`, `config.json` and a model card into `folder`."""
+        document = {
+            "kind": KIND,
+            "upstream": self.upstream.config.to_dict(),
+            "layers": self.head.layers,
+            "head": asdict(self.head.config),
+            "frozen": self.frozen,
+            "classes": self.classes,
+        }
+        save_checkpoint(Path(folder), self, document, downstream_card(self))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> "DownstreamModel":
+        """Load a saved model or the result of a downstream run, in evaluation mode."""
+        tensors, document = load_checkpoint(Path(folder), KIND)
+        upstream = Upstream(UpstreamConfig.from_dict(document["upstream"]))
+        head = head_from_dict(document["head"])
+        model = cls(
+            upstream, document["classes"], document["layers"], head, frozen=document["frozen"]
+        )
+        restore(model, tensors, Path(folder))
+        return model.eval()
+
+
+def head_from_dict(document: dict[str, Any]) -> HeadConfig:
+    """Read the configuration of a head from its JSON document."""
+    return HeadConfig(**{**document, "hidden": tuple(document["hidden"])})
+
+
+def downstream_card(model: DownstreamModel) -> str:
+    """Describe a downstream model in Markdown."""
+    return (
+        f"# A head with {len(model.classes)} classes\n\n"
+        f"A {'frozen' if model.frozen else 'fine-tuned'} upstream, layers: {model.head.layers}, "
+        f"and a head of {count_parameters(model.head):,} parameters: "
+        f"{model.head.config.describe()}.\n"
+    )

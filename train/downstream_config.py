@@ -1,0 +1,228 @@
+"""The settings of a downstream run, the same for every task; recipes are in `presets/`."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from aalbert.errors import require
+from aalbert.models.downstream_head import HeadConfig
+from aalbert.models.front_end import Normalisation
+from aalbert.models.layer_choice import LayerChoice
+from aalbert.train.configs import require_positive
+
+TaskName = Literal[
+    "voxceleb1", "voxceleb1-verification", "librispeech-speaker", "librispeech-phone", "classify"
+]
+TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
+# Stands for a split that is drawn out of the one to train on.
+DRAWN = "drawn"
+Mode = Literal["frozen", "fine-tuned", "from-scratch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Which utterances are trained on, selected on, and tested on; they never overlap.
+
+    `train`, `dev` and `test` are splits of the dataset, or patterns. A `dev` or `test` that is
+    `drawn` is about `drawn_proportion` of `train`, by `draw_seed`: utterances, the same share
+    of every class, or whole speakers. `train_list` and `test_list` are files that name the
+    utterances of `train` to train and to test on, one key a line, as CPC's split files are.
+    `proportion` trains on that share of the training part only.
+    """
+
+    train: str = "train"
+    dev: str = "dev"
+    test: str = "test"
+    train_list: str = ""
+    test_list: str = ""
+    draw: Literal["utterances", "speakers"] = "utterances"
+    drawn_proportion: float = 0.1
+    draw_seed: int = 0
+    proportion: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.drawn_proportion < 1,
+            f"splits.drawn_proportion {self.drawn_proportion} must be between 0 and 1",
+        )
+        require(0 < self.proportion <= 1, f"splits.proportion {self.proportion} must be in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """What is to be told apart: the values of a `column` of the index, or phones.
+
+    Classes with fewer than `least_utterances` in all parts are left out. `alignments` is a
+    folder of TextGrid files or a file of `KEY number number ...` lines with a number per
+    `label_shift_ms`; the stress of vowels (the 1 of AH1) can be dropped.
+    """
+
+    column: str = "speaker"
+    least_utterances: int = 1
+    alignments: str = ""
+    label_shift_ms: float = 10.0
+    drop_stress: bool = False
+
+    def __post_init__(self) -> None:
+        require_positive("labels.", self, "least_utterances", "label_shift_ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Verification: the trials to test on, and those to select on.
+
+    `test` is a file of `1 FILE FILE` (the same speaker) and `0 FILE FILE` lines. Models are
+    selected on `dev_count` trials made of the dev part. The speakers of the test trials
+    are left out of training, unless `known_speakers` says that they may be known.
+    """
+
+    test: str = ""
+    dev_count: int = 4000
+    known_speakers: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.dev_count >= 2, f"trials.dev_count {self.dev_count} must be at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuningConfig:
+    """How an encoder is trained along with its head.
+
+    Its learning rate rises over `warmup_proportion` of the steps. In the first
+    `frozen_epochs` the head is trained alone; then one more layer, from the top, joins
+    every `epochs_per_layer` epochs, or all at once when that is 0.
+    """
+
+    encoder_learning_rate: float = 1e-4
+    warmup_proportion: float = 0.1
+    frozen_epochs: int = 1
+    epochs_per_layer: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive("fine_tuning.", self, "encoder_learning_rate")
+        require(
+            0 <= self.warmup_proportion < 1,
+            f"fine_tuning.warmup_proportion {self.warmup_proportion} must be in [0, 1)",
+        )
+        for name in ("frozen_epochs", "epochs_per_layer"):
+            value = getattr(self, name)
+            require(value >= 0, f"fine_tuning.{name} {value} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """The front end of plain features that stand in for an encoder."""
+
+    deltas: int = 0
+    normalisation: Normalisation = "global"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownstreamConfig:
+    """A task on an upstream: what its head reads, how it is trained, and on what.
+
+    After every epoch the model is measured on the dev part; the best one is kept, and the
+    test part is read by `evaluate` alone. AdamW's learning rate rises over
+    `warmup_proportion` of the steps and stays, or falls to 0 with `decay`. Utterances longer
+    than `crop_seconds` are cropped at random (0: never). With `cache_embeddings` a frozen
+    upstream computes its hidden states of whole utterances once, and epochs read those.
+    """
+
+    task: TaskName = "voxceleb1"
+    layers: LayerChoice = "weighted"
+    mode: Mode = "frozen"
+    untrained: bool = False
+    splits: SplitConfig = field(default_factory=SplitConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    trials: TrialConfig = field(default_factory=TrialConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    fine_tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    epochs: int = 60
+    learning_rate: float = 3e-2
+    weight_decay: float = 0.0
+    warmup_proportion: float = 0.0
+    decay: bool = False
+    gradient_clip: float = 0.0
+    batch_seconds: float = 60.0
+    crop_seconds: float = 8.0
+    cache_embeddings: bool = False
+    prefetch: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive("", self, "epochs", "learning_rate", "batch_seconds")
+        for name in ("prefetch", "weight_decay", "gradient_clip", "crop_seconds"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} {value} must not be negative")
+        require(
+            0 <= self.warmup_proportion < 1,
+            f"warmup_proportion {self.warmup_proportion} must be in [0, 1)",
+        )
+        check_modes(self)
+        check_head(self)
+
+
+def check_modes(config: DownstreamConfig) -> None:
+    """Refuse combinations of modes that mean nothing, or two things."""
+    require(
+        config.mode == "frozen" or not config.untrained,
+        f"untrained is the control of a frozen encoder, mode is {config.mode}: "
+        "use --mode from-scratch to train one with fresh weights",
+    )
+    require(
+        config.mode == "frozen" or not config.cache_embeddings,
+        f"cache_embeddings needs a frozen encoder, mode is {config.mode}: its hidden states "
+        "change with every step",
+    )
+    require(
+        config.head.classifier != "none" or config.mode == "frozen",
+        f"head.classifier none trains nothing, mode is {config.mode}: choose a classifier",
+    )
+    require(
+        config.head.classifier != "none" or config.layers != "weighted",
+        "head.classifier none trains nothing, so there is no mix to learn: use --layers mean",
+    )
+
+
+def check_head(config: DownstreamConfig) -> None:
+    """Refuse a head or labels with which the task cannot be done."""
+    phones, trials = config.task == "librispeech-phone", config.task == "voxceleb1-verification"
+    require(
+        config.head.frames or not phones,
+        f"head.pooling is {config.head.pooling}, phones are labels of frames: use none",
+    )
+    require(
+        phones or not config.labels.alignments,
+        f"labels.alignments is for librispeech-phone, the task is {config.task}",
+    )
+    require(
+        trials or (config.head.classifier != "none" and not config.trials.test),
+        f"trials and head.classifier none are for voxceleb1-verification, the task is "
+        f"{config.task}",
+    )
+    require(
+        not (trials and config.head.frames),
+        "head.pooling is none: verification compares utterances, use mean, statistics or attentive",
+    )
+    require(
+        config.task != "classify"
+        or config.labels.column != "speaker"
+        or config.splits.draw != "speakers",
+        "labels.column is speaker, which cannot be told of speakers that were never heard: name "
+        "another column, such as --set labels.column=gender",
+    )
+    require(
+        not phones or not config.crop_seconds,
+        f"crop_seconds is {config.crop_seconds}: phones are told in whole utterances, use 0",
+    )
+
+
+def chance_only(head: HeadConfig, baseline: BaselineConfig) -> bool:
+    """Say whether plain features with this head can give nothing but chance.
+
+    Normalised per utterance, every dimension has mean 0 and deviation 1 over time, and so do
+    its deltas: what is pooled is the same for every utterance. A projection keeps the means,
+    not the deviations.
+    """
+    constant = head.pooling == "mean" or (head.pooling == "statistics" and not head.projection)
+    return baseline.normalisation == "utterance" and head.trunk == "none" and constant

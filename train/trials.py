@@ -1,0 +1,125 @@
+"""Verification trials: pairs of utterances, and whether one speaker says both."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aalbert.errors import InputError
+from aalbert.shards.dataset import Dataset
+from aalbert.shards.order import Rows
+from aalbert.train.seeds import seed_of
+
+# So many utterances have eight million pairs.
+ALL_PAIRS_UP_TO = 4096
+LINE = re.compile(r"([01])\s+(\S+)\s+(\S+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Rows of the left and the right utterance of every trial, and whether the speaker is one."""
+
+    left: Rows
+    right: Rows
+    same: NDArray[np.bool_]
+
+    @property
+    def rows(self) -> Rows:
+        """The utterances that occur, each once, rising."""
+        return np.unique(np.concatenate([self.left, self.right]))
+
+
+def read_trials(place: str, dataset: Dataset) -> Pairs:
+    """Read `1 id10001/VIDEO/00001.wav id10001/VIDEO/00002.wav` lines, as VoxCeleb lists trials.
+
+    Files are named by speaker, video and number whatever their suffix, or by key. Raises
+    `InputError` when a line is none or names an utterance that the dataset lacks.
+    """
+    path = Path(place)
+    if not path.is_file():
+        raise InputError(
+            f"there is no list of trials {path}: get veri_test2.txt (the cleaned VoxCeleb1-O) "
+            "from the VoxCeleb site and name it with --set trials.test=FILE"
+        )
+    row_of = name_rows(dataset)
+    labels, sides = [], []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = LINE.fullmatch(line.strip())
+        if match is None:
+            raise InputError(
+                f"{path}:{number} is '{line.strip()[:80]}': expected '1 FILE FILE' (one speaker) "
+                "or '0 FILE FILE' (two)"
+            )
+        for name in match.groups()[1:]:
+            if plain_name(name) not in row_of:
+                raise InputError(f"{path}:{number} names {name}, which {dataset.place} lacks")
+        labels.append(match[1] == "1")
+        sides.append([row_of[plain_name(name)] for name in match.groups()[1:]])
+    return checked(str(path), np.array(sides, np.int64).reshape(-1, 2), np.array(labels, np.bool_))
+
+
+def checked(source: str, sides: NDArray[np.int64], same: NDArray[np.bool_]) -> Pairs:
+    """Return trials; `InputError` unless there are some of one speaker and some of two."""
+    if same.all() or not same.any():
+        raise InputError(
+            f"{source} has {int(same.sum())} trials of one speaker and {int((~same).sum())} of "
+            "two: both are needed"
+        )
+    return Pairs(sides[:, 0], sides[:, 1], same)
+
+
+def name_rows(dataset: Dataset) -> dict[str, int]:
+    """Return the row of every name that a trial may use: the key, and the end of the path."""
+    names: dict[str, int] = {}
+    columns = (dataset.table.column(name).to_pylist() for name in ("key", "source"))
+    for row, (key, source) in enumerate(zip(*columns, strict=True)):
+        names[key] = row
+        names["/".join(PurePosixPath(source).with_suffix("").parts[-3:])] = row
+    return names
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name without its suffix; a key has none."""
+    return str(PurePosixPath(name).with_suffix("")) if "/" in name else name
+
+
+def draw_trials(dataset: Dataset, rows: Rows, count: int, seed: int) -> Pairs:
+    """Make trials of these rows, half of one speaker and half of two, from the seed.
+
+    Pairs are drawn without repetition; where there are fewer than asked for, all are taken.
+    Raises `InputError` when no speaker has two utterances, or there is one speaker only.
+    """
+    column = dataset.column("speaker")
+    _, speakers = np.unique([column[row] or "" for row in rows], return_inverse=True)
+    generator = np.random.default_rng(seed_of(seed, "trials"))
+    if len(rows) <= ALL_PAIRS_UP_TO:
+        lefts, rights = np.triu_indices(len(rows), k=1)
+    else:
+        lefts, rights = draw_pairs(speakers, count, generator)
+    same = speakers[lefts] == speakers[rights]
+    kept = [
+        generator.permutation(np.flatnonzero(same == wanted))[: count // 2]
+        for wanted in (True, False)
+    ]
+    chosen = np.sort(np.concatenate(kept))
+    sides = np.stack([rows[lefts[chosen]], rows[rights[chosen]]], axis=1)
+    return checked(f"{dataset.place}: the dev part", sides, same[chosen])
+
+
+def draw_pairs(
+    speakers: NDArray[np.int64], count: int, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw pairs of many utterances, about `count` of one speaker and as many of two."""
+    order = np.argsort(speakers, kind="stable")
+    starts = np.searchsorted(speakers[order], speakers)
+    sizes = np.bincount(speakers)[speakers]
+    left = generator.integers(len(speakers), size=2 * count)
+    partner = order[starts[left] + generator.integers(sizes[left])]
+    right = np.where(np.arange(2 * count) < count, partner, generator.permutation(left))
+    pairs = np.unique(np.sort(np.stack([left, right]), axis=0), axis=1)
+    left, right = pairs[:, pairs[0] != pairs[1]]
+    return left, right
