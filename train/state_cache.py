@@ -54,6 +54,7 @@ class StateCache:
             rows=torch.from_numpy(rows.copy()),
             real_frames=int(self.frames[rows].sum()),
             longest=int(counts.max()),
+            squared_frames=int((self.frames[rows] ** 2).sum()),
         )
 
 

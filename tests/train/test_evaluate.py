@@ -78,7 +78,9 @@ def test_the_report_escapes_what_comes_from_outside(evaluations: list[Evaluation
     assert "&lt;script&gt;" in evaluations[0].run.report.read_text()
 
 
-def test_the_table_lists_the_best_first_and_what_needs_no_ears_last(evaluations: list[Evaluation]) -> None:
+def test_the_table_lists_the_best_first_and_what_needs_no_ears_last(
+    evaluations: list[Evaluation],
+) -> None:
     results = [evaluation.result for evaluation in evaluations]
     lines = text_tables(results, []).splitlines()
     assert lines[0].split() == ["upstream", "accuracy", "95", "%", "interval", "top-5", "accuracy"]
