@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-s3prl check fix bench bench-loader lock
+.PHONY: help setup demo test test-slow test-s3prl check fix bench bench-loader bench-pretrain lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: .venv/.bench ## measure `prepare` beside other ways to do its work (print
 
 bench-loader: .venv/.bench ## measure the loader beside five others (an hour; prints JSON lines)
 	$(BIN)/python -m benchmarks.loader
+
+bench-pretrain: .venv/.bench ## measure a step of every preset beside the reference's way (prints JSON lines)
+	$(BIN)/python -m benchmarks.pretrain
 
 lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt

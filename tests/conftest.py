@@ -1,4 +1,6 @@
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -128,3 +130,21 @@ def s3(s3_client: Any) -> Iterator[str]:
     for item in s3_client.list_objects_v2(Bucket="bucket").get("Contents", []):
         s3_client.delete_object(Bucket="bucket", Key=item["Key"])
     s3_client.delete_bucket(Bucket="bucket")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        pytest.skip("mounting a small disk needs root")
+    command = [mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    tried = subprocess.run(command, capture_output=True, text=True)
+    if tried.returncode != 0:
+        pytest.skip(f"mounting is not allowed here: {tried.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

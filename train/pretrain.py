@@ -22,7 +22,7 @@ from aalbert.train.checkpoints import SaveStates, best_weights, latest_state, st
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.guard import NonFiniteGuard
 from aalbert.train.held_out import held_out_loss
-from aalbert.train.loggers import open_loggers
+from aalbert.train.loggers import open_loggers, require_installed
 from aalbert.train.metrics import MetricsWriter, Recorder, Recorders
 from aalbert.train.pictures import Pictures
 from aalbert.train.pretrain_parts import (
@@ -56,6 +56,7 @@ def start_pretraining(
     """
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
+    require_installed(config.loggers)
     datasets = [Dataset(place) for place in data]
     parts = select_parts(config, datasets)
     run = RunFolder(out)

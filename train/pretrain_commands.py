@@ -56,6 +56,7 @@ def pretrain(
     from aalbert.train.estimate import estimate_pretraining
     from aalbert.train.presets import read_preset
     from aalbert.train.pretrain import resume_pretraining, start_pretraining
+    from aalbert.train.ranks import find_ranks
     from aalbert.train.run_folder import RunFolder
 
     if resume or extend:
@@ -75,6 +76,8 @@ def pretrain(
             show(asdict(expected), as_json, expected.describe())
             return
         start_pretraining(settings, require(data, "--data"), out)
+    if not find_ranks().first:
+        return
     losses = [row for row in RunFolder(out).read_metrics() if "validation_loss" in row]
     summary = {"run": str(out), "model": str(RunFolder(out).export), **losses[-1]}
     loss, step = losses[-1]["validation_loss"], losses[-1]["step"]

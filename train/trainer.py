@@ -31,7 +31,8 @@ def make_trainer(
     folder: Path, callbacks: Sequence[Callback], ranks: Ranks, **options: Any
 ) -> Trainer:
     """Return a trainer on the best device at hand that writes nothing of its own."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=[*callbacks, ResumeLoops()],

@@ -23,50 +23,61 @@ LIMIT_S = 240
 STEPS = 8
 
 
-def start_ranks(
-    arguments: list[str], size: int = 2, environment: dict[int, dict[str, str]] | None = None
-) -> list["subprocess.Popen[str]"]:
-    """Start the processes of one run with the variables that `torchrun` sets."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {
-        "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": "test",
-        "GROUP_RANK": "0",
-        "OMP_NUM_THREADS": "1",
-    }
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "aalbert.cli", "pretrain", *arguments],
-            env={
-                **os.environ,
-                **common,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                **(environment or {}).get(rank, {}),
-            },
-            stderr=subprocess.PIPE,
+# Imports once, and forks the ranks, each with the variables that `torchrun` sets.
+PROGRAM = """
+import json, os, sys
+import aalbert.train.pretrain
+from aalbert.cli import main
+
+folder, port, size, settings, *arguments = sys.argv[1:]
+pids = []
+for rank in range(int(size)):
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(f"{folder}/rank-{rank}.err", os.O_WRONLY | os.O_CREAT), 2)
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size,
+                       "LOCAL_WORLD_SIZE": size, "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                       "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+        os.environ |= json.loads(settings).get(str(rank), {})
+        os._exit(main(["pretrain", *arguments]))
+    pids.append(pid)
+print(json.dumps(pids), flush=True)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
+"""
+
+
+class Started:
+    """The ranks of one run."""
+
+    def __init__(
+        self, folder: Path, arguments: list[str], settings: dict[str, dict[str, str]] | None = None
+    ) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(folder), str(port), "2", json.dumps(settings or {})]
+            + arguments,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(size)
-    ]
+        assert self.process.stdout is not None
+        self.pids: list[int] = json.loads(self.process.stdout.readline())
 
-
-def finish(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str]]:
-    """Wait for all processes and return exit code and stderr of each."""
-    try:
-        outputs = [process.communicate(timeout=LIMIT_S)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [
-        (process.returncode, output) for process, output in zip(processes, outputs, strict=True)
-    ]
+    def finish(self) -> list[tuple[int, str]]:
+        """Wait for all ranks and return exit code and stderr of each."""
+        try:
+            output = self.process.communicate(timeout=LIMIT_S)[0]
+        except subprocess.TimeoutExpired:
+            for pid in self.pids:
+                os.kill(pid, signal.SIGKILL)
+            self.process.communicate()
+            raise
+        codes = json.loads(output.splitlines()[-1])
+        errors = [(self.folder / f"rank-{rank}.err").read_text() for rank in range(len(codes))]
+        return list(zip(codes, errors, strict=True))
 
 
 def losses_of(run: Path) -> list[tuple[int, str, float]]:
@@ -114,7 +125,7 @@ def test_two_processes_have_the_losses_of_one_and_a_run_moves_between_them(
 ) -> None:
     """One process to step 4, two to step 6, one to the end: to 1e-4 the run of one process."""
     run = tmp_path / "run"
-    assert [code for code, _ in finish(start_ranks(arguments))] == [0, 0]
+    assert [code for code, _ in Started(tmp_path, arguments).finish()] == [0, 0]
     expected = losses_of(one_process)
     measured = losses_of(run)
     assert [loss[:2] for loss in measured] == [loss[:2] for loss in expected]
@@ -131,7 +142,7 @@ def test_two_processes_have_the_losses_of_one_and_a_run_moves_between_them(
 def test_a_rank_with_other_settings_is_named_before_the_first_step(
     arguments: list[str], tmp_path: Path
 ) -> None:
-    results = finish(start_ranks(arguments, environment={1: {"AALBERT_SEED": "5"}}))
+    results = Started(tmp_path, arguments, {"1": {"AALBERT_SEED": "5"}}).finish()
     for code, error in results:
         assert code == 2
         assert "aalbert: rank 1 (" in error
@@ -140,23 +151,23 @@ def test_a_rank_with_other_settings_is_named_before_the_first_step(
 
 
 def test_a_killed_rank_ends_the_others_which_name_it(arguments: list[str], tmp_path: Path) -> None:
-    processes = start_ranks([*arguments, "--set", "steps=100000"])
+    started = Started(tmp_path, [*arguments, "--set", "steps=100000"])
     wait_for_metrics(tmp_path / "run")
-    processes[1].kill()
+    os.kill(started.pids[1], signal.SIGKILL)
     killed = time.monotonic()
-    code, error = finish(processes)[0]
+    code, error = started.finish()[0]
     assert time.monotonic() - killed < 60
     assert code == 1
-    assert f"process {processes[1].pid}) left the run without a word" in error
+    assert f"process {started.pids[1]}) left the run without a word" in error
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(
     arguments: list[str], tmp_path: Path
 ) -> None:
-    processes = start_ranks([*arguments, "--set", "steps=100000"])
+    started = Started(tmp_path, [*arguments, "--set", "steps=100000"])
     wait_for_metrics(tmp_path / "run")
-    processes[1].send_signal(signal.SIGTERM)
-    results = finish(processes)
+    os.kill(started.pids[1], signal.SIGTERM)
+    results = started.finish()
     assert [code for code, _ in results] == [143, 143]
     saved = max(path.name for path in (tmp_path / "run").glob("checkpoints/*.ckpt"))
     step = int(saved.removeprefix("step-").removesuffix(".ckpt"))

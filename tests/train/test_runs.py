@@ -1,0 +1,251 @@
+"""What a run survives: signals, full disks, and the wish to go on for longer."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aalbert.cli import main
+from aalbert.configuration import load_config, to_yaml
+from aalbert.errors import ConfigError, InterruptedRunError
+from aalbert.models import PretrainedModel
+from aalbert.train import held_out, loggers, reconstruction
+from aalbert.train import pretrain as pretrain_module
+from aalbert.train.checkpoints import SaveStates, is_intact
+from aalbert.train.configs import PretrainConfig
+from aalbert.train.pretrain import resume_pretraining, start_pretraining
+from aalbert.train.run_folder import RunFolder
+from aalbert.train.validation import Measurement
+
+MEASURED_ANEW = {"x_real_time", "frames_per_second", "padding_efficiency", "data_wait"}
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    """What a run measured, but for the speed."""
+    return [
+        {name: row[name] for name in row.keys() - MEASURED_ANEW}
+        for row in RunFolder(run).read_metrics()
+    ]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    ours, theirs = (PretrainedModel.from_pretrained(run).state_dict() for run in (one, other))
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continues(
+    pretrained: Path,
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, original, calls = tmp_path / "run", reconstruction.reconstruction_loss, [0]
+
+    def interrupted(*arguments: Any) -> Any:
+        calls[0] += 1
+        if (run / "checkpoints" / "step-00000004.ckpt").exists():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(*arguments)
+
+    monkeypatch.setattr(held_out, "reconstruction_loss", interrupted)
+    started = time.monotonic()
+    with pytest.raises(InterruptedRunError, match="stopped by SIGUSR1, saved at step 8") as caught:
+        start_pretraining(pretrain_config, [librispeech_data], run)
+    assert caught.value.signal_number == signal.SIGUSR1
+    assert time.monotonic() - started < 60
+    assert [row["step"] for row in rows_of(run) if "validation_loss" in row] == [4]
+    monkeypatch.undo()
+    resume_pretraining(run)
+    assert rows_of(run) == rows_of(pretrained)
+    assert same_weights(run, pretrained)
+
+
+@pytest.mark.slow
+def test_losses_are_bit_equal_after_signals_at_ten_random_steps_of_one_run(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = replace(pretrain_config, steps=60)
+    start_pretraining(config, [librispeech_data], tmp_path / "undisturbed")
+    points = sorted(random.Random(19).sample(range(1, 60), 10))
+    original = SaveStates.on_train_batch_end
+
+    def signal_at_points(self: SaveStates, trainer: Trainer, *rest: Any) -> None:
+        original(self, trainer, *rest)
+        if points and trainer.global_step == points[0]:
+            points.pop(0)
+            os.kill(os.getpid(), random.choice([signal.SIGTERM, signal.SIGINT]))
+
+    monkeypatch.setattr(SaveStates, "on_train_batch_end", signal_at_points)
+    run = tmp_path / "run"
+    with pytest.raises(InterruptedRunError):
+        start_pretraining(config, [librispeech_data], run)
+    while points:
+        with pytest.raises(InterruptedRunError):
+            resume_pretraining(run)
+    resume_pretraining(run)
+    assert rows_of(run) == rows_of(tmp_path / "undisturbed")
+    assert same_weights(run, tmp_path / "undisturbed")
+
+
+def test_a_full_disk_keeps_the_states_before_and_room_lets_the_run_go_on(
+    pretrained: Path,
+    librispeech_data: Path,
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, filler = small_disk / "run", small_disk / "filler"
+    original = SaveStates.on_train_batch_end
+
+    def fill_up(self: SaveStates, trainer: Trainer, *rest: Any) -> None:
+        if trainer.global_step == 6:
+            filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 60_000))
+        original(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveStates, "on_train_batch_end", fill_up)
+        config = ["--config", str(pretrained / "config.yaml"), "--data", str(librispeech_data)]
+        assert main(["pretrain", *config, "--out", str(run)]) == 7
+    assert f"aalbert: {os.strerror(28)}: {run}" in capsys.readouterr().err
+    states = list(run.glob("checkpoints/*.ckpt"))
+    assert [path.name for path in states] == ["step-00000004.ckpt"] and is_intact(states[0])
+    assert not list(run.rglob("*.partial"))
+    filler.unlink()
+    resume_pretraining(run)
+    assert rows_of(run) == rows_of(pretrained)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(
+    pretrained: Path,
+    librispeech_data: Path,
+    small_disk: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(pretrained, small_disk / "run", ignore=shutil.ignore_patterns("pictures"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    config = ["--config", str(pretrained / "config.yaml"), "--data", str(librispeech_data)]
+    assert main(["pretrain", *config, "--out", str(small_disk / "new")]) == 7
+    assert main(["pretrain", "--resume", "--out", str(small_disk / "run")]) == 7
+    assert capsys.readouterr().err.count(f"aalbert: {os.strerror(30)}: {small_disk}") == 2
+
+
+def test_a_finished_run_is_extended_with_the_rates_of_a_longer_one(
+    pretrained: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(pretrained, run)
+    assert main(["pretrain", "--extend", "6", "--out", str(run)]) == 0
+    assert rows_of(run)[: len(rows_of(pretrained))] == rows_of(pretrained)
+    rates = {row["step"]: row["learning_rate"] for row in rows_of(run) if "learning_rate" in row}
+    # A warm-up of 7 % of 18 steps is one step; the rate of step s, counted from 1, is then
+    # (18 - (s - 1)) / 17 of the peak.
+    expected = [1e-3 * (19 - step) / 17 for step in range(13, 19)]
+    assert [rates[step] for step in range(13, 19)] == pytest.approx(expected)
+    assert load_config(PretrainConfig, file=run / "config.yaml", environment={}).steps == 18
+    record = RunFolder(run).read_record()
+    assert record["exported_step"] == 18 and record["changes"][0]["step"] == 12
+
+
+def test_the_best_state_is_kept_and_exported_when_asked_for(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = iter([0.2, 0.1, 0.3])
+
+    def measured(*_: Any) -> Measurement:
+        return {"validation_loss": next(losses)}
+
+    monkeypatch.setattr(pretrain_module, "held_out_loss", measured)
+    run = tmp_path / "run"
+    config = replace(pretrain_config, export="best", keep_checkpoints=1)
+    start_pretraining(config, [librispeech_data], run)
+    states = sorted(path.name for path in run.glob("checkpoints/*.ckpt"))
+    assert states == ["step-00000008.ckpt", "step-00000012.ckpt"]
+    saved = torch.load(run / "checkpoints" / states[0], weights_only=True)["state_dict"]
+    exported = PretrainedModel.from_pretrained(run)
+    assert all(torch.equal(saved[f"model.{n}"], t) for n, t in exported.state_dict().items())
+    record = RunFolder(run).read_record()
+    assert (record["exported"], record["exported_step"]) == ("best", 8)
+    assert exported.config.training["exported_step"] == 8
+    assert "exported best, exported_step 8" in (run / "export" / "README.md").read_text()
+
+
+def test_measurements_go_to_tensorboard_and_to_weights_and_biases_too(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    pretrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tmp_path / "run"
+    config = replace(pretrain_config, loggers=("tensorboard", "wandb"))
+    start_pretraining(config, [librispeech_data], run)
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    for name in ("train_loss", "validation_loss", "learning_rate"):
+        logged = [(event.step, event.value) for event in events.Scalars(name)]
+        expected = [(row["step"], row[name]) for row in rows_of(pretrained) if name in row]
+        assert [step for step, _ in logged] == [step for step, _ in expected]
+        assert [value for _, value in logged] == pytest.approx([value for _, value in expected])
+    assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
+
+
+def test_a_logger_that_is_not_installed_says_what_to_install(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    config = replace(pretrain_config, loggers=("wandb",))
+    with pytest.raises(ConfigError, match=r"'wandb' is not installed: pip install 'aalbert\[wandb"):
+        start_pretraining(config, [librispeech_data], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(pretrain_config))
+    before = set(tmp_path.rglob("*"))
+    arguments = ["--config", str(tmp_path / "config.yaml"), "--data", str(librispeech_data)]
+    command = ["pretrain", *arguments, "--out", str(tmp_path / "run"), "--dry-run", "--json"]
+    assert main(command) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert set(tmp_path.rglob("*")) == before
+    assert expected["steps"] == 12 and expected["parameters"] > expected["encoder_parameters"] > 0
+    assert 0 < expected["seconds_per_step"] < 60 and expected["peak_bytes"] > 0
+    assert expected["hours_seen"] == pytest.approx(
+        expected["hours_in_an_epoch"] * expected["epochs"], rel=0.01
+    )
+
+
+def test_the_report_shows_curves_pictures_settings_and_data(pretrained: Path) -> None:
+    page = (pretrained / "report.html").read_text()
+    for title in ("Loss", "Learning rate", "Speed", "Reconstructions", "Settings", "Data", "Run"):
+        assert f"<h2>{title}" in page
+    assert page.count("data:image/png;base64,") == 4
+    losses = [row for row in rows_of(pretrained) if "validation_loss" in row]
+    assert f"{losses[-1]['validation_loss']:.4f}" in page
+    assert "validate_every_steps: 4" in page and "http" not in page.split("<body>")[1]
