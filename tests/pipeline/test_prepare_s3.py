@@ -35,16 +35,14 @@ def objects(client: Any) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 def test_a_bucket_gets_the_bytes_of_a_folder(
     s3: str,
     s3_client: Any,
     corpus: Corpus,
     prepared: Path,
     small_config: PrepareConfig,
-    workers: int,
 ) -> None:
-    limits = PrepareLimits(engine=LocalEngine(workers=workers))
+    limits = PrepareLimits(engine=LocalEngine(workers=2))
     manifest = prepare(corpus, f"{s3}/data", small_config, limits)
     assert manifest.utterances == len(corpus.utterances)
     assert objects(s3_client) == tree(prepared)

@@ -14,30 +14,26 @@ from aalbert.pipeline.prepare import PrepareLimits, prepare
 from tests.trees import tree
 
 SETTINGS = ["--set", "shard_bytes=60000", "--feature", "logmel", "--feature", "fbank"]
-MACHINES = {
-    "other locale, time zone and umask": (
-        {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7"},
-        0o077,
-    ),
-    "other user and home, more threads": (
-        {"HOME": "/nonexistent", "USER": "somebody", "OMP_NUM_THREADS": "2"}
-        | {"OPENBLAS_NUM_THREADS": "2", "PYTHONHASHSEED": "8", "LC_ALL": "C.UTF-8"},
-        0o002,
-    ),
+OTHER_MACHINE = {
+    "LC_ALL": "C",
+    "TZ": "Pacific/Kiritimati",
+    "HOME": "/nonexistent",
+    "USER": "somebody",
+    "OMP_NUM_THREADS": "2",
+    "OPENBLAS_NUM_THREADS": "2",
+    "PYTHONHASHSEED": "7",
 }
 
 
-@pytest.mark.parametrize("machine", MACHINES)
-def test_the_settings_of_the_machine_change_nothing(
-    librispeech_folder: Path, prepared: Path, tmp_path: Path, machine: str
+def test_locale_time_zone_umask_user_home_and_threads_change_nothing(
+    librispeech_folder: Path, prepared: Path, tmp_path: Path
 ) -> None:
-    environment, umask = MACHINES[machine]
     out = tmp_path / "data"
     subprocess.run(
         [sys.executable, "-m", "aalbert.cli", "prepare", "librispeech", str(librispeech_folder)]
         + ["--out", str(out), "--workers", "2", *SETTINGS],
-        env={**os.environ, **environment},
-        umask=umask,
+        env={**os.environ, **OTHER_MACHINE},
+        umask=0o077,
         check=True,
         capture_output=True,
     )

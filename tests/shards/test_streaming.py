@@ -45,6 +45,21 @@ def test_without_a_buffer_the_order_is_that_of_the_shards(prepared: Path) -> Non
     assert [sample["__key__"] for sample in samples] == [keys[row] for row in rows]
 
 
+def test_workers_share_the_shards(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which worker it is in, WebDataset reads from PyTorch, or else from these variables."""
+    monkeypatch.setenv("NUM_WORKERS", "2")
+    shares = []
+    for worker in range(2):
+        monkeypatch.setenv("WORKER", str(worker))
+        pipeline = webdataset_pipeline(prepared, ["train*"])
+        shares.append([sample["__key__"] for sample in pipeline])
+    dataset = Dataset(prepared)
+    expected = sorted(dataset.column("key")[row] for row in dataset.rows(["train*"]))
+    assert sorted(sum(shares, [])) == expected
+    assert all(shares)
+
+
+@pytest.mark.slow
 def test_workers_of_a_data_loader_share_the_shards(prepared: Path) -> None:
     loader = DataLoader(
         webdataset_pipeline(prepared, ["train*"]),
