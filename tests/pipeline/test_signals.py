@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,14 @@ from tests.trees import tree
 
 # The pool's processes, which import for a while before they can say what they ignore.
 PROCESSES = 2
+
+
+@pytest.fixture(autouse=True)
+def signals_that_nobody_ignores() -> Iterator[None]:
+    """A shell lets what it runs in the background ignore SIGINT, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

@@ -93,10 +93,7 @@ def phases(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     assert [process.returncode for process in started] == [0] * RANKS
     by_rank = [[json.loads(line) for line in output.splitlines()] for output in outputs]
     steps = iter(
-        [
-            Phase(*map(list, zip(*lines, strict=True)))  # type: ignore[arg-type]
-            for lines in zip(*by_rank, strict=True)
-        ]
+        [Phase(*map(list, zip(*lines, strict=True))) for lines in zip(*by_rank, strict=True)]
     )
     return {name: [next(steps) for _ in plan] for name, plan in SCENARIOS.items()}
 
