@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from aalbert import __version__
 from aalbert.console import exit_code_of
+from aalbert.inspection import inspect
 from aalbert.pipeline.commands import prepare_app
 from aalbert.pipeline.convert_command import convert
 from aalbert.pipeline.extract_command import extract
@@ -21,14 +22,25 @@ from aalbert.train.downstream_commands import downstream_app
 from aalbert.train.evaluate_commands import evaluate
 from aalbert.train.pretrain_commands import pretrain
 
+ORDER = ("prepare", "shards", "pretrain", "downstream", "evaluate", "extract", "inspect", "convert")
+
 
 class InOrderOfWork(TyperGroup):
     """Lists the commands in the order in which they are used."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Return the names of the commands."""
-        order = ["prepare", "shards", "pretrain", "downstream", "evaluate", "extract", "convert"]
-        return sorted(self.commands, key=lambda name: [*order, name].index(name))
+        order = [
+            "prepare",
+            "shards",
+            "pretrain",
+            "downstream",
+            "evaluate",
+            "extract",
+            "inspect",
+            "convert",
+        ]
+        return sorted(self.commands, key=lambda name: [*ORDER, name].index(name))
 
 
 app = typer.Typer(
@@ -47,6 +59,7 @@ app.command("pretrain")(pretrain)
 app.add_typer(downstream_app, name="downstream")
 app.command("evaluate")(evaluate)
 app.command("extract")(extract)
+app.command("inspect")(inspect)
 app.command("convert")(convert)
 
 

@@ -32,6 +32,7 @@ COMMANDS = [
     ["downstream", "classify"],
     ["evaluate"],
     ["extract"],
+    ["inspect"],
     ["convert"],
     ["demo"],
 ]

@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import aalbert
+from aalbert import inspection
+from aalbert.cli import main
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "speech.wav"
+    samples = np.random.default_rng(1).standard_normal(24_000) * 0.1
+    soundfile.write(path, samples, 16_000)
+    return path
+
+
+def test_a_model_is_described(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(model_folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    model = aalbert.from_pretrained(model_folder)
+    stored = sum(each.numel() for each in model.parameters())
+    assert document["parameters"]["stored"] == stored
+    assert (document["encoder"]["layers"], document["frame_shift_ms"]) == (2, 20.0)
+    # 500 frames in 10 s: projection, 6 matrices' worth per layer, scores and sums.
+    per_frame = 40 * 16 + 2 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 2 * 500 * 16
+    assert document["macs_per_second"] == 50 * per_frame
+    assert main(["inspect", str(model_folder)]) == 0
+    text = capsys.readouterr().out
+    assert f"stored {stored:,}" in " ".join(text.split())
+    assert "2 layers (one shared layer), width 16, 2 heads, post-norm" in text
+
+
+def test_pictures_show_attention_similarity_and_reconstruction(
+    model_folder: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["inspect", str(model_folder), "--audio", str(recording), "--out", str(out)]
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    names = {"attention.png", "similarity.png", "reconstruction.png"}
+    assert {Path(name).name for name in document["pictures"]} == names
+    for name in names:
+        pixels = matplotlib.image.imread(out / name)
+        assert pixels.shape[0] > 200 and pixels.shape[1] > 200 and np.ptp(pixels) > 0.5
+    divergence = np.array(document["attention_divergence_bits"]["averaged"])
+    assert divergence.shape == (2, 2) and 0 < divergence[0, 1] == divergence[1, 0] < 1
+    saved = json.loads((out / "inspection.json").read_text())
+    assert saved["attention_divergence_bits"] == document["attention_divergence_bits"]
+    assert main(command) == 6
+
+
+def test_attention_maps_are_of_the_first_seconds(model_folder: Path) -> None:
+    model = aalbert.from_pretrained(model_folder)
+    features = np.random.default_rng(0).standard_normal((60, 20)).astype(np.float32)
+    maps = inspection.attention_maps(model, features)
+    assert maps.shape == (2, 2, 30, 30)
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(2, 2, 30))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing"], 3, "there is no folder missing: expected a run or a saved model"),
+        (["{model}", "--audio", "x.wav"], 2, "--audio and --out go together: give both"),
+        (["{model}", "--audio", "{broken}", "--out", "{out}"], 3, "broken.flac cannot be decoded"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    broken = tmp_path / "broken.flac"
+    broken.write_bytes(b"<html>no audio</html>")
+    places = {"model": model_folder, "broken": broken, "out": tmp_path / "out"}
+    assert main(["inspect", *(word.format(**places) for word in arguments)]) == code
+    assert message in capsys.readouterr().err
