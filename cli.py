@@ -30,16 +30,6 @@ class InOrderOfWork(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Return the names of the commands."""
-        order = [
-            "prepare",
-            "shards",
-            "pretrain",
-            "downstream",
-            "evaluate",
-            "extract",
-            "inspect",
-            "convert",
-        ]
         return sorted(self.commands, key=lambda name: [*ORDER, name].index(name))
 
 

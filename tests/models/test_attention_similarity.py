@@ -32,8 +32,8 @@ def test_layers_are_compared_as_the_definition_says() -> None:
                 for a in numbers[one]
                 for b in numbers[other]
             )
-            assert abs(found.averaged[one, other] - averaged) < 1e-5
-            assert abs(found.closest[one, other] - closest) < 1e-5
+            assert abs(float(found.averaged[one, other]) - averaged) < 1e-5
+            assert abs(float(found.closest[one, other]) - closest) < 1e-5
 
 
 def test_the_divergence_goes_from_nothing_to_one_bit() -> None:
