@@ -66,6 +66,10 @@ def find_checkpoint(folder: Path) -> Path:
             return candidate
     if not folder.exists():
         raise InputError(f"there is no folder {folder}: expected a run or a saved model")
+    if folder.is_file():
+        raise InputError(
+            f"{folder} is a file: 'aalbert convert' makes a model of a checkpoint of another system"
+        )
     if (folder / "checkpoints").is_dir():
         raise InputError(f"the run in {folder} is not finished: continue it with --resume")
     raise InputError(

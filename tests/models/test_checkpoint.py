@@ -75,6 +75,11 @@ def test_what_is_no_model_is_named_with_what_was_expected(tmp_path: Path) -> Non
         PretrainedModel.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"has no config\.json, nor has .*export"):
         PretrainedModel.from_pretrained(tmp_path)
+    (tmp_path / "states.ckpt").touch()
+    with pytest.raises(
+        InputError, match=r"states\.ckpt is a file: 'aalbert convert' makes a model"
+    ):
+        PretrainedModel.from_pretrained(tmp_path / "states.ckpt")
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(InputError, match="is not finished: continue it with --resume"):
         PretrainedModel.from_pretrained(tmp_path)
