@@ -14,6 +14,8 @@ import pytest
 
 from aalbert.configuration import to_yaml
 from aalbert.errors import ConfigError
+from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
+from aalbert.shards.stream import Stream
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
 from aalbert.train.ranks import Ranks, describe_loss
@@ -199,3 +201,15 @@ def test_the_facts_of_one_process_are_its_own(tmp_path: Path) -> None:
     ranks = Ranks()
     ranks.require_same({"settings": "abc"})
     assert ranks.gather(json.dumps(1)) == ["1"] and ranks.total(1.0, 2.0) == [1.0, 2.0]
+
+
+def test_a_stream_continues_where_more_ranks_left_it(librispeech_data: Path) -> None:
+    dataset = Dataset(librispeech_data)
+    settings = LoaderConfig(order=OrderConfig(frames_per_batch=300), prefetch=0)
+    two = Stream(Loader(dataset.select(["train*"]), settings, world_size=2), 4)
+    batches = iter(two)
+    next(batches), next(batches)
+    one = Stream(Loader(dataset.select(["train*"]), settings), 8)
+    one.load_state_dict(two.state_dict())
+    assert one.taken == 4 and one.loader.position == two.loader.position
+    assert len(list(one)) == 4
