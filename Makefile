@@ -21,7 +21,7 @@ test-slow: .venv/.dev ## run all tests, the slow ones too
 	$(BIN)/python -m pytest -n auto -m "not gpu"
 
 test-s3prl: .venv/.s3prl ## test the upstream for s3prl against s3prl itself
-	$(BIN)/python -m pytest tests/pipeline/test_s3prl_expert.py
+	$(BIN)/python -m pytest tests/pipeline/test_s3prl_expert.py tests/test_documents.py
 
 check: .venv/.dev ## check format, lint, types and imports
 	$(BIN)/ruff format --check .

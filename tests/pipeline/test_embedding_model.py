@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 import aalbert
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
+from aalbert.models.downstream import DownstreamModel
+from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.pipeline.conditioning import condition
 from aalbert.pipeline.features import extract
@@ -187,3 +189,26 @@ def test_a_checkpoint_of_another_system_needs_no_conversion(
     model.save_pretrained(tmp_path / "model")
     expected = aalbert.from_pretrained(tmp_path / "model").extract(wave)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_the_mix_of_a_downstream_run_weighs_the_states(model_folder: Path, tmp_path: Path) -> None:
+    upstream = PretrainedModel.from_pretrained(model_folder).upstream
+    downstream = DownstreamModel(upstream, ["ann", "bob"], "weighted", HeadConfig())
+    assert downstream.head.mix is not None
+    with torch.no_grad():
+        downstream.head.mix.logits.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    downstream.save_pretrained(tmp_path)
+    model = aalbert.from_pretrained(tmp_path)
+    wave = noise(0.4)
+    weights = np.exp([0.5, -1.0, 2.0]) / np.exp([0.5, -1.0, 2.0]).sum()
+    expected = np.einsum("s,sfw->fw", weights, model.extract(wave).numpy())
+    np.testing.assert_allclose(model.extract(wave, layers="weighted"), expected, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_what_a_wave_is_extracted_with_changes_no_bit_on_a_gpu(model_folder: Path) -> None:
+    model = aalbert.from_pretrained(model_folder, "cuda")
+    waves = [noise(0.3 + 0.4 * (number % 7), seed=number) for number in range(40)]
+    together = model.extract(waves)
+    for wave, states in zip(waves, together, strict=True):
+        assert torch.equal(model.extract(wave), states)

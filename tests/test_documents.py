@@ -1,0 +1,52 @@
+"""The examples of docs/embeddings.md run."""
+
+import importlib.util
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from aalbert.cli import main
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(?P<language>\w+)(?P<about>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
+PAGE = (ROOT / "docs" / "embeddings.md").read_text()
+EXAMPLES = [match.groupdict() for match in BLOCK.finditer(PAGE)]
+
+
+@pytest.fixture
+def places(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paths that the examples name."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model_folder, "runs/pretrain")
+    Path("recordings").mkdir()
+    generator = np.random.default_rng(3)
+    for path in ("speech.wav", "recordings/one.wav", "recordings/two.wav"):
+        soundfile.write(path, generator.standard_normal(12_000) * 0.1, 16_000)
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_the_examples_run(language: str) -> None:
+    chosen = [each for each in EXAMPLES if each["language"] == language]
+    assert chosen
+    for example in chosen:
+        if language == "sh":
+            for line in example["code"].splitlines():
+                assert main(shlex.split(line)[1:]) == 0, line
+        elif "s3prl" not in example["about"]:
+            exec(compile(example["code"], "embeddings.md", "exec"), {"CHECKOUT": str(ROOT)})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("places")
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_of_s3prl_runs() -> None:
+    if importlib.util.find_spec("s3prl") is None:
+        pytest.skip("`make test-s3prl` installs s3prl")
+    [example] = [each for each in EXAMPLES if "s3prl" in each["about"]]
+    exec(compile(example["code"], "embeddings.md", "exec"), {})
