@@ -74,7 +74,9 @@ def test_the_whole_path_runs_from_corpora_to_a_report(
     run(f"{speaker} --upstream logmel --out runs/logmel")
     capsys.readouterr()
     run("evaluate runs/speaker runs/untrained runs/logmel --json")
-    results = json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
+    results = document["results"]
+    assert [each["reference"] for each in document["comparisons"]] == ["runs/speaker"] * 2
     assert [Path(result["run"]).name for result in results] == ["speaker", "untrained", "logmel"]
     assert [result["layers"] for result in results] == ["weighted", "last", "last"]
     for result in results:

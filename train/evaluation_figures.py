@@ -8,10 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aalbert.train.detection import ErrorRates, probit
-from aalbert.train.figures import ACCENT, INK, QUIET, tidy
+from aalbert.train.figures import ACCENT, INK, QUIET, WIDTH, tidy
 from aalbert.train.probing import LayerProbe
 
-WIDTH = 6.2
 # Names on the axes of a larger confusion matrix cannot be read.
 CLASSES_SHOWN = 24
 # More colours than these cannot be told apart.
@@ -34,11 +33,11 @@ def confusion_figure(
     if len(chosen) < len(names):
         block = np.column_stack([block, shares[chosen].sum(axis=1) - block.sum(axis=1)])
         columns = [*labels, "all others"]
-    figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(block, cmap="GnBu", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.set(xlabel="named", ylabel="true")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
     return figure
@@ -46,7 +45,7 @@ def confusion_figure(
 
 def det_figure(curves: Sequence[tuple[str, ErrorRates]]) -> Figure:
     """Draw misses over false alarms on normal axes, a curve for every run."""
-    figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
     ticks = probit(np.array(DET_TICKS))
     axes.plot(ticks, ticks, color=QUIET, linewidth=0.8, linestyle=":")
@@ -94,7 +93,7 @@ def plane_figure(
     """Draw embeddings `(n, 2)`; the labels with most points are coloured and named."""
     names, counts = np.unique(np.array(labels), return_counts=True)
     named = names[np.argsort(-counts, kind="stable")[:COLOURED_CLASSES]]
-    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
     axes = figure.add_subplot()
     rest = ~np.isin(labels, named)
     axes.scatter(points[rest, 0], points[rest, 1], s=8, color=QUIET, linewidths=0)
@@ -117,7 +116,7 @@ def plane_figure(
         xticks=[],
         yticks=[],
     )
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     tidy(axes)
     return figure
 
@@ -133,7 +132,7 @@ class Example:
 
 def examples_figure(examples: Sequence[Example], frame_shift_ms: float) -> Figure:
     """Draw the first seconds of utterances, right ones titled in one colour, wrong in another."""
-    figure = Figure(figsize=(WIDTH, 1.75 * len(examples)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.5 * len(examples)), layout="constrained")
     frames = round(EXAMPLE_SECONDS * 1000 / frame_shift_ms)
     panels = figure.subplots(len(examples), 1, sharex=True, squeeze=False)[:, 0]
     for axes, example in zip(panels, examples, strict=True):

@@ -14,6 +14,8 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.train.masking import MaskingConfig, corrupt, draw_mask
 from aalbert.train.seeds import generator_of
 
+# Inches: 750 dots, with letters that can still be read when a phone shows half of them.
+WIDTH, DOTS_PER_INCH = 5.0, 150
 INK, ACCENT, QUIET = "#1f2933", "#0b7285", "#adb5bd"
 SECONDS_SHOWN = 4.0
 
@@ -26,7 +28,7 @@ def to_data_uri(figure: Figure) -> str:
 def to_png(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
 
 
@@ -34,7 +36,7 @@ def curve_figure(
     measurements: Sequence[dict[str, Any]], series: dict[str, str], ylabel: str
 ) -> Figure:
     """Draw measured values over steps; `series` maps names of measurements to labels."""
-    figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for (name, label), colour in zip(series.items(), (QUIET, ACCENT), strict=False):
         points = [(row["step"], row[name]) for row in measurements if name in row]
@@ -47,7 +49,7 @@ def curve_figure(
 
 def layer_figure(weights: Sequence[float]) -> Figure:
     """Draw how much the head listens to each hidden state."""
-    figure = Figure(figsize=(6.2, 2.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.add_subplot()
     names = ["input", *(f"layer {number}" for number in range(1, len(weights)))]
     axes.bar(names, weights, color=ACCENT)
@@ -63,7 +65,7 @@ def reconstruction_figure(
     shift_ms = float(model.config.features["frame_shift_ms"])
     shown = features[: round(SECONDS_SHOWN * 1000 / shift_ms)]
     original, masked, predicted = reconstruct(model, torch.from_numpy(np.array(shown)), masking)
-    figure = Figure(figsize=(6.2, 6.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     low, high = np.percentile(original, [1, 99])
     for axes, picture, title in zip(

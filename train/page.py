@@ -19,15 +19,17 @@ PAGE = """\
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff;
        max-width: 46rem; margin: 0 auto; padding: 1rem; }}
 h1 {{ font-size: 1.6rem; line-height: 1.2; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
-h1, h2, td, p {{ overflow-wrap: anywhere; }}
+h1, h2, p {{ overflow-wrap: anywhere; }}
 .figure {{ font-size: 2.6rem; font-weight: 650; color: #0b7285; line-height: 1.1; }}
 img {{ max-width: 100%; height: auto; }}
-.wide {{ overflow-x: auto; }}
+.wide {{ overflow-x: auto; margin: 1rem 0; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .92rem; }}
 th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb;
          white-space: nowrap; font-variant-numeric: tabular-nums; }}
-th:first-child, td:first-child {{ text-align: left; white-space: normal; }}
+th:first-child, td:first-child {{ text-align: left; white-space: normal; min-width: 7.5rem;
+         overflow-wrap: break-word; }}
 .facts td {{ text-align: left; white-space: normal; vertical-align: top; }}
+.facts td + td {{ overflow-wrap: anywhere; }}
 tr.this td {{ font-weight: 650; background: #e6f4f6; }}
 p.note {{ color: #52606d; font-size: .92rem; }}
 </style>

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from aalbert.files import write_text
 from aalbert.train.comparison import Comparison
@@ -106,7 +107,7 @@ def result_section(result: Result, report: Report) -> str:
         header, *rows = comparison_rows(report.comparisons)
         parts += [
             note(f"{comparison_title(report.comparisons)}."),
-            table(header, [(row, row[0] == result.run) for row in rows]),
+            table(header, [(row, row[0] == Path(result.run).name) for row in rows]),
         ]
     else:
         parts.append(

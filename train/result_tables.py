@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from aalbert.train.comparison import Comparison
 from aalbert.train.result import Result
@@ -45,7 +46,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     header = ["run", "difference", "95 % interval", "p (bootstrap)", "p (McNemar)"]
     rows = [
         [
-            each.run,
+            Path(each.run).name,
             f"{100 * each.difference:+.1f}",
             " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95),
             p_value(each.bootstrap_p),
@@ -58,9 +59,10 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
 
 def comparison_title(comparisons: Sequence[Comparison]) -> str:
     """Say what the rows of a comparison are."""
+    reference = Path(comparisons[0].reference).name
     return (
-        f"Points of difference to {comparisons[0].reference}, paired over the same test items; "
-        "p-values adjusted for the number of runs (Holm)"
+        f"Points of difference to {reference}, paired over the same test items; p-values adjusted "
+        "for the number of runs (Holm)"
     )
 
 

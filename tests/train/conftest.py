@@ -13,8 +13,10 @@ from aalbert.shards.settings import LogMelSettings
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream import start_downstream
 from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.evaluate import Evaluation, compare_evaluations, evaluate_runs
 from aalbert.train.presets import read_preset
 from aalbert.train.pretrain import start_pretraining
+from aalbert.train.report import write_reports
 
 CONFIG = PrepareConfig(features=(LogMelSettings(mels=20),))
 LIMITS = PrepareLimits(engine=LocalEngine(workers=1))
@@ -87,3 +89,15 @@ def speaker_run(
     out = tmp_path_factory.mktemp("runs") / "speaker"
     start_downstream(DownstreamConfig(epochs=3), voxceleb1_data, str(pretrained), out)
     return out
+
+
+@pytest.fixture(scope="session")
+def evaluations(
+    speaker_run: Path, voxceleb1_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Evaluation]:
+    """A run and one of plain features in a folder with a hostile name, evaluated together."""
+    out = tmp_path_factory.mktemp("runs") / "<script>alert(1)<"
+    start_downstream(DownstreamConfig(epochs=1), voxceleb1_data, "logmel", out)
+    evaluated = evaluate_runs([speaker_run, out])
+    write_reports(evaluated, compare_evaluations(evaluated))
+    return evaluated

@@ -6,23 +6,8 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
-from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_config import DownstreamConfig
-from aalbert.train.evaluate import Evaluation, compare_evaluations, evaluate_runs
-from aalbert.train.report import write_reports
+from aalbert.train.evaluate import Evaluation, evaluate_runs
 from aalbert.train.result_tables import text_tables
-
-
-@pytest.fixture(scope="session")
-def evaluations(
-    speaker_run: Path, voxceleb1_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[Evaluation]:
-    """A run and one of plain features in a folder with a hostile name, evaluated together."""
-    out = tmp_path_factory.mktemp("runs") / "<script>alert(1)<"
-    start_downstream(DownstreamConfig(epochs=1), voxceleb1_data, "logmel", out)
-    evaluated = evaluate_runs([speaker_run, out])
-    write_reports(evaluated, compare_evaluations(evaluated))
-    return evaluated
 
 
 def test_a_result_file_names_everything_the_result_depends_on(
