@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-s3prl check fix bench bench-loader bench-pretrain lock
+.PHONY: help setup demo test test-slow test-s3prl check fix bench bench-loader bench-encoder bench-pretrain lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,8 @@ bench-loader: .venv/.bench ## measure the loader beside five others (an hour; pr
 
 bench-pretrain: .venv/.bench ## measure a step of every preset beside the reference's way (prints JSON lines)
 	$(BIN)/python -m benchmarks.pretrain
+bench-encoder: .venv/.dev ## measure a training step of the encoder beside an eager one (prints JSON lines)
+	$(BIN)/python -m benchmarks.encoder
 
 lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt
