@@ -41,6 +41,7 @@ bench-loader: .venv/.bench ## measure the loader beside five others (an hour; pr
 
 bench-pretrain: .venv/.bench ## measure a step of every preset beside the reference's way (prints JSON lines)
 	$(BIN)/python -m benchmarks.pretrain
+
 bench-encoder: .venv/.dev ## measure a training step of the encoder beside an eager one (prints JSON lines)
 	$(BIN)/python -m benchmarks.encoder
 

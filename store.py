@@ -202,6 +202,11 @@ class Store:
             time.sleep(wait_s)
 
 
+def is_url(place: Path | str) -> bool:
+    """Say whether a place is a URL, and not a path."""
+    return isinstance(place, str) and "://" in place
+
+
 def is_atomic(filesystem: Any) -> bool:
     """Say whether a file that is put appears complete or not at all."""
     protocols = filesystem.protocol

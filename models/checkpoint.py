@@ -1,23 +1,31 @@
 """Weights on disk as Hugging Face users expect them: a folder with safetensors, JSON and a card.
 
 `config.json` is written last and holds the hash of the weights, so a folder that has
-it is complete, and a changed byte of the weights is noticed.
+it is complete, and a changed byte of the weights is noticed. The folder may be in a store
+behind a URL; what is read from there is kept in the cache.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from aalbert.errors import InputError, IntegrityError
-from aalbert.files import atomic_write, file_digest, write_json, write_text
+from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.files import atomic_write, cache_folder, file_digest, write_json, write_text
+from aalbert.store import Store, is_url
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
+CARD_NAME = "README.md"
+# In the order in which they are written.
+FILE_NAMES = (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
 # A run folder keeps its finished model here.
@@ -25,25 +33,42 @@ EXPORT_FOLDER = "export"
 
 
 def save_checkpoint(
+    place: Path | str, module: nn.Module, document: Mapping[str, Any], card: str
+) -> None:
+    """Write a module's state, the configuration it is rebuilt from, and its model card.
+
+    `place` is a folder or a URL. Raises `StorageError` when the store cannot be written.
+    """
+    if not is_url(place):
+        write_checkpoint(Path(place), module, document, card)
+        return
+    with TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder), module, document, card)
+        for name in FILE_NAMES:
+            Store(str(place).rstrip("/")).put(Path(folder) / name, name)
+
+
+def write_checkpoint(
     folder: Path, module: nn.Module, document: Mapping[str, Any], card: str
 ) -> None:
-    """Write a module's state, the configuration it is rebuilt from, and its model card."""
+    """Write the files of a checkpoint into a folder here."""
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with atomic_write(folder / WEIGHTS_NAME) as stream:
         stream.write(save(tensors))
-    write_text(folder / "README.md", card)
+    write_text(folder / CARD_NAME, card)
     header = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
     digest = {"weights_xxh3": file_digest(folder / WEIGHTS_NAME)}
     write_json(folder / CONFIG_NAME, {**header, **document, **digest})
 
 
-def load_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the configuration of a checkpoint of this kind.
 
-    `folder` may be the checkpoint or a run folder. Raises `InputError` when there is
-    none of this kind, `IntegrityError` when the files are damaged.
+    `place` may be the checkpoint or a run, in a folder or at a URL. Raises `InputError` when
+    there is none of this kind, `IntegrityError` when the files are damaged, `StorageError`
+    when the store does not answer.
     """
-    folder = find_checkpoint(folder)
+    folder = find_checkpoint(place)
     document = read_config(folder)
     if document["kind"] != kind:
         raise InputError(f"{folder} holds a '{document['kind']}' model, expected a '{kind}' one")
@@ -59,8 +84,11 @@ def load_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[st
         raise IntegrityError(f"{weights} is not a safetensors file: {error}") from error
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint folder itself, or the one inside a run folder."""
+def find_checkpoint(place: Path | str) -> Path:
+    """Return the folder of a checkpoint: itself, the one inside a run, or a copy of a URL's."""
+    if is_url(place):
+        return fetch_checkpoint(Store(str(place).rstrip("/")))
+    folder = Path(place)
     for candidate in (folder, folder / EXPORT_FOLDER):
         if (candidate / CONFIG_NAME).is_file():
             return candidate
@@ -74,6 +102,32 @@ def find_checkpoint(folder: Path) -> Path:
         raise InputError(f"the run in {folder} is not finished: continue it with --resume")
     raise InputError(
         f"{folder} has no {CONFIG_NAME}, nor has {folder / EXPORT_FOLDER}: "
+        "expected a run or a saved model"
+    )
+
+
+def fetch_checkpoint(store: Store) -> Path:
+    """Return the folder in the cache that holds the checkpoint, or the run's, of a store.
+
+    It is named after the bytes of `config.json`, which has the hash of the weights; so it is
+    fetched once, and again when it is another.
+    """
+    for prefix in ("", f"{EXPORT_FOLDER}/"):
+        content = store.read(prefix + CONFIG_NAME)
+        if content is None:
+            continue
+        folder = cache_folder() / "models" / xxhash.xxh3_128_hexdigest(content)
+        if not (folder / CONFIG_NAME).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            # Several processes may fetch at once.
+            with TemporaryDirectory(dir=folder) as temporary:
+                store.get(prefix + WEIGHTS_NAME, Path(temporary) / WEIGHTS_NAME)
+                (Path(temporary) / WEIGHTS_NAME).replace(folder / WEIGHTS_NAME)
+            with atomic_write(folder / CONFIG_NAME) as stream:
+                stream.write(content)
+        return folder
+    raise InputError(
+        f"{store.name} has no {CONFIG_NAME}, nor has {store.name}/{EXPORT_FOLDER}: "
         "expected a run or a saved model"
     )
 
@@ -95,7 +149,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return document
 
 
-def restore(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+@contextmanager
+def reading_config(place: Path | str) -> Iterator[None]:
+    """Turn what a `config.json` of another make raises into an `IntegrityError`."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise IntegrityError(
+            f"{CONFIG_NAME} of {place} does not describe a model of this aalbert ({error}): "
+            "use the version that saved it"
+        ) from error
+
+
+def restore(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path | str) -> None:
     """Load tensors into a module; `IntegrityError` when names or shapes do not fit."""
     try:
         module.load_state_dict(dict(tensors))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aalbert.models.checkpoint import load_checkpoint, restore, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig
 from aalbert.models.layer_choice import LayerChoice
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
@@ -69,8 +69,8 @@ class DownstreamModel(nn.Module):
             self.upstream.eval()
         return self
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write `model.safetensors`, `config.json` and a model card into `folder`."""
+    def save_pretrained(self, place: Path | str) -> None:
+        """Write `model.safetensors`, `config.json` and a model card to a folder or a URL."""
         document = {
             "kind": KIND,
             "upstream": self.upstream.config.to_dict(),
@@ -79,18 +79,19 @@ class DownstreamModel(nn.Module):
             "frozen": self.frozen,
             "classes": self.classes,
         }
-        save_checkpoint(Path(folder), self, document, downstream_card(self))
+        save_checkpoint(place, self, document, downstream_card(self))
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> "DownstreamModel":
+    def from_pretrained(cls, place: Path | str) -> "DownstreamModel":
         """Load a saved model or the result of a downstream run, in evaluation mode."""
-        tensors, document = load_checkpoint(Path(folder), KIND)
-        upstream = Upstream(UpstreamConfig.from_dict(document["upstream"]))
-        head = head_from_dict(document["head"])
-        model = cls(
-            upstream, document["classes"], document["layers"], head, frozen=document["frozen"]
-        )
-        restore(model, tensors, Path(folder))
+        tensors, document = load_checkpoint(place, KIND)
+        with reading_config(place):
+            upstream = Upstream(UpstreamConfig.from_dict(document["upstream"]))
+            head = head_from_dict(document["head"])
+            model = cls(
+                upstream, document["classes"], document["layers"], head, frozen=document["frozen"]
+            )
+        restore(model, tensors, place)
         return model.eval()
 
 

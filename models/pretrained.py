@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.errors import require
-from aalbert.models.checkpoint import load_checkpoint, restore, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
 from aalbert.models.front_end import FrontEnd, Statistics
 from aalbert.models.heads import ReconstructionHead
 from aalbert.models.layout import Packed
@@ -93,29 +93,31 @@ class PretrainedModel(nn.Module):
             for kind, prepare in self.target_front_ends.items()
         }
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write `model.safetensors`, `config.json` and a model card into `folder`."""
+    def save_pretrained(self, place: Path | str) -> None:
+        """Write `model.safetensors`, `config.json` and a model card to a folder or a URL."""
         document = {
             "kind": KIND,
             "upstream": self.config.to_dict(),
             "targets": [asdict(target) for target in self.targets],
             "mask_token": self.mask_token is not None,
         }
-        save_checkpoint(Path(folder), self, document, model_card(self))
+        save_checkpoint(place, self, document, model_card(self))
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> "PretrainedModel":
+    def from_pretrained(cls, place: Path | str) -> "PretrainedModel":
         """Load a saved model or the result of a pretraining run, in evaluation mode.
 
-        Raises `InputError` when there is none, `IntegrityError` when it is damaged.
+        `place` is a folder or a URL. Raises `InputError` when there is none, `IntegrityError`
+        when it is damaged, `StorageError` when the store does not answer.
         """
-        tensors, document = load_checkpoint(Path(folder), KIND)
-        model = cls(
-            UpstreamConfig.from_dict(document["upstream"]),
-            tuple(TargetConfig(**target) for target in document["targets"]),
-            mask_token=document["mask_token"],
-        )
-        restore(model, tensors, Path(folder))
+        tensors, document = load_checkpoint(place, KIND)
+        with reading_config(place):
+            model = cls(
+                UpstreamConfig.from_dict(document["upstream"]),
+                tuple(TargetConfig(**target) for target in document["targets"]),
+                mask_token=document["mask_token"],
+            )
+        restore(model, tensors, place)
         return model.eval()
 
 
@@ -130,34 +132,64 @@ def own_feature(config: UpstreamConfig) -> TargetConfig:
 
 
 MODEL_CARD = """\
+---
+library_name: aalbert
+tags: [audio, speech, self-supervised, {tag}]
+---
+
 # {system}, {layers} layers, width {width}
 
-{parameters:,} parameters, {encoder_parameters:,} of them in the encoder. Reads `{feature}`
-features of {dims} dims ({normalisation} normalisation, {stacked} frames stacked).
+An encoder of speech, pretrained without labels by reconstructing masked frames. {parameters:,}
+parameters, {encoder_parameters:,} of them in the encoder{sharing}.
+
+## Use
+
+Hidden states as features for other tasks (who speaks, which phone), frozen or fine-tuned. It
+generates neither speech nor text. It hears as well as the speech it was trained on: other
+languages, channels and ages may come out worse, and whoever decides about people with it has to
+measure that first.
 
 ```python
-from aalbert.models import PretrainedModel
-model = PretrainedModel.from_pretrained("FOLDER")
-states, lengths = model.upstream(features, lengths)  # (batch, frames, {dims}) in
+import aalbert
+model = aalbert.from_pretrained("FOLDER")
+states = model.extract(wave, sample_rate=16_000)
 ```
 
-Training: {training}.
+Reads `{feature}` features of {dims} dims ({deltas} orders of deltas, {normalisation}
+normalisation, {stacked} frames stacked); `config.json` has all settings of the features.
+
+## Training
+
+{training}
+
+Reconstructs: {targets}.
+
+## Files and licence
+
+`model.safetensors` holds the weights, a shared layer once; `config.json` what they are rebuilt
+with, and their XXH3 hash. Weights are under no licence of this software: whoever trained them
+says which, with regard to that of the corpus.
 """
 
 
 def model_card(model: PretrainedModel) -> str:
-    """Describe a pretrained model in Markdown."""
+    """Describe a pretrained model in Markdown, with the header that Hugging Face reads."""
     config, encoder = model.config, model.config.encoder
     assert encoder is not None and model.upstream.encoder is not None
+    training = "\n".join(f"- {key}: {value}" for key, value in config.training.items())
     return MODEL_CARD.format(
         system="AALBERT" if encoder.share_layers else "Mockingjay",
+        tag="audio-albert" if encoder.share_layers else "mockingjay",
+        sharing=", whose layers are one and the same" if encoder.share_layers else "",
         layers=encoder.layers,
         width=encoder.width,
         parameters=count_parameters(model),
         encoder_parameters=count_parameters(model.upstream.encoder),
         feature=config.features.get("kind"),
         dims=config.front_end.feature_dims,
+        deltas=config.front_end.deltas,
         normalisation=config.front_end.normalisation,
         stacked=config.front_end.frames_stacked,
-        training=", ".join(f"{key} {value}" for key, value in config.training.items()) or "none",
+        targets=", ".join(f"`{target.feature}`" for target in model.targets) or "nothing",
+        training=training or "Not recorded.",
     )

@@ -22,8 +22,8 @@ from aalbert.pipeline.static_batches import Features
 from aalbert.pipeline.table_file import SUFFIXES as TABLE_SUFFIXES
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.manifest import MANIFEST_NAME
-from aalbert.shards.mirror import is_url
 from aalbert.shards.mismatch import require_equal_settings
+from aalbert.store import is_url
 
 EXPECTED = "audio files, folders of them, tables that list them, or datasets made by 'prepare'"
 READERS = 4

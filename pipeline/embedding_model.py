@@ -34,7 +34,6 @@ from aalbert.pipeline.static_batches import (
     StaticShapes,
     static_batches,
 )
-from aalbert.shards.mirror import is_url
 from aalbert.shards.settings import (
     FASTEST_SAMPLE_RATE,
     SLOWEST_SAMPLE_RATE,
@@ -43,7 +42,7 @@ from aalbert.shards.settings import (
     fingerprint,
     settings_from_dict,
 )
-from aalbert.store import Store
+from aalbert.store import Store, is_url
 
 Wave = Tensor | NDArray[Any] | ArrayLike
 Layers = int | Literal["all", "last", "weighted"]
@@ -236,7 +235,7 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
     chosen = choose_device(device)
     if is_foreign(place):
         return open_foreign(place).to(chosen)
-    document = read_config(find_checkpoint(Path(place)))
+    document = read_config(find_checkpoint(place))
     if document["kind"] == DOWNSTREAM_KIND:
         classifier = DownstreamModel.from_pretrained(place)
         mix = classifier.head.mix

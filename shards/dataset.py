@@ -23,8 +23,9 @@ from aalbert.shards.manifest import (
     SplitRecord,
     read_manifest,
 )
-from aalbert.shards.mirror import Mirror, is_url, open_mirror
+from aalbert.shards.mirror import Mirror, open_mirror
 from aalbert.shards.statistics import frame_counts, pool_statistics
+from aalbert.store import is_url
 
 STORED_DTYPE = np.dtype("<f2")
 

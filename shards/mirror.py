@@ -79,8 +79,3 @@ def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:
         with atomic_write(folder / MANIFEST_NAME) as stream:
             stream.write(content)
     return Mirror(store, cache, folder), read_manifest(folder)
-
-
-def is_url(place: Path | str) -> bool:
-    """Say whether a place is a URL, and not a path."""
-    return isinstance(place, str) and "://" in place

@@ -18,6 +18,7 @@ from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig, Rows
 from aalbert.shards.settings import SETTINGS_BY_KIND
 from aalbert.shards.stream import Stream
+from aalbert.store import is_url
 from aalbert.train.checkpoints import SaveStates, latest_state, step_of
 from aalbert.train.detection import equal_error_rate, error_rates
 from aalbert.train.downstream_config import DownstreamConfig
@@ -50,9 +51,9 @@ def start_downstream(
     `InputError` when they do not fit, `OutputInUseError` when `out` holds something.
     """
     dataset = Dataset(data)
-    location = (
-        upstream if upstream in SETTINGS_BY_KIND else str(find_checkpoint(Path(upstream)).resolve())
-    )
+    location = upstream
+    if upstream not in SETTINGS_BY_KIND and not is_url(upstream):
+        location = str(find_checkpoint(upstream).resolve())
     config = with_lasting_paths(config)
     job = build_job(config, dataset, location)
     run = RunFolder(out)

@@ -14,7 +14,7 @@ from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.files import TEMPORARY_SUFFIX, require_empty, write_json, write_text
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.shards.dataset import Dataset
-from aalbert.shards.mirror import is_url
+from aalbert.store import is_url
 from aalbert.train.metrics import read_measurements
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")

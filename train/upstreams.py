@@ -1,7 +1,6 @@
 """Opening an upstream by name: a pretrained model, its untrained twin, or plain features."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 
@@ -29,7 +28,7 @@ def open_upstream(
     """Return the upstream that `name` stands for.
 
     A feature kind (`logmel`) is the baseline without an encoder; anything else is the
-    folder of a run or of a saved model. With `untrained` its weights are drawn anew:
+    folder, or the URL, of a run or of a saved model. With `untrained` its weights are drawn anew:
     the control that shows what pretraining adds. `rows` are those to train on, the only
     ones that a normalisation may be taken from. Raises `ConfigError` when the dataset
     does not store the features that the upstream reads.
@@ -38,7 +37,7 @@ def open_upstream(
         if untrained:
             raise ConfigError(f"--untrained needs an encoder, and --upstream {name} has none")
         return feature_baseline(name, dataset, rows, baseline or BaselineConfig())
-    upstream = PretrainedModel.from_pretrained(Path(name)).upstream
+    upstream = PretrainedModel.from_pretrained(name).upstream
     check_feature_settings(name, upstream.config, dataset)
     return fresh_twin(upstream, seed) if untrained else upstream
 

@@ -1,19 +1,27 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 import torch
+import yaml
 
 from aalbert.errors import InputError, IntegrityError
+from aalbert.files import file_digest
 from aalbert.models import (
     DownstreamModel,
     EncoderConfig,
     FrontEndConfig,
     HeadConfig,
     PretrainedModel,
+    TargetConfig,
     UpstreamConfig,
 )
+from aalbert.models.checkpoint import FILE_NAMES
 from aalbert.models.upstream import Upstream
+from aalbert.store import Store
 
 
 @pytest.fixture
@@ -60,6 +68,149 @@ def test_a_flipped_bit_in_the_weights_is_noticed(model: PretrainedModel, tmp_pat
     weights.write_bytes(data)
     with pytest.raises(IntegrityError, match=r"model\.safetensors .* not what was written"):
         PretrainedModel.from_pretrained(tmp_path)
+
+
+def test_a_header_that_is_no_safetensors_is_refused_even_with_its_checksum(
+    model: PretrainedModel, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes((2**60).to_bytes(8, "little") + weights.read_bytes()[8:])
+    document = json.loads((tmp_path / "config.json").read_text())
+    document["weights_xxh3"] = file_digest(weights)
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="is not a safetensors file") as caught:
+        PretrainedModel.from_pretrained(tmp_path)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"upstream": {}},
+        {"upstream": None},
+        {"targets": [{"feature": "logmel", "bins": 8}]},
+        {"targets": [{"feature": "logmel", "dims": -8}]},
+    ],
+)
+def test_a_configuration_of_another_make_is_told_in_words(
+    model: PretrainedModel, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    model.save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**document, **change}))
+    with pytest.raises(IntegrityError, match=r"config\.json of .* does not describe a model"):
+        PretrainedModel.from_pretrained(tmp_path)
+
+
+def test_weights_of_other_sizes_are_refused(model: PretrainedModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    document["upstream"]["encoder"]["width"] = 32
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="weights and configuration differ: .*size mismatch"):
+        PretrainedModel.from_pretrained(tmp_path)
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """The URL of a store in memory."""
+    yield "memory://models/ours"
+    fsspec.filesystem("memory").rm("/models", recursive=True)
+
+
+def test_a_model_at_a_url_is_saved_fetched_once_and_read_back(
+    model: PretrainedModel, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.save_pretrained(memory)
+    names = fsspec.filesystem("memory").ls("/models/ours", detail=False)
+    assert sorted(name.rsplit("/", 1)[1] for name in names) == sorted(FILE_NAMES)
+    copy = PretrainedModel.from_pretrained(memory)
+    for name, expected in model.state_dict().items():
+        assert torch.equal(copy.state_dict()[name], expected)
+    monkeypatch.setattr(Store, "get", None)
+    PretrainedModel.from_pretrained(memory + "/")
+
+
+def test_a_run_at_a_url_stands_for_its_export_and_a_changed_one_is_fetched_anew(
+    model: PretrainedModel, memory: str
+) -> None:
+    model.save_pretrained(f"{memory}/export")
+    PretrainedModel.from_pretrained(memory)
+    with torch.no_grad():
+        model.upstream.front_end.mean.add_(1)
+    model.save_pretrained(f"{memory}/export")
+    copy = PretrainedModel.from_pretrained(memory)
+    assert torch.equal(copy.upstream.front_end.mean, model.upstream.front_end.mean)
+
+
+def test_a_changed_byte_in_a_store_is_noticed(model: PretrainedModel, memory: str) -> None:
+    model.save_pretrained(memory)
+    weights = bytearray(fsspec.filesystem("memory").cat("/models/ours/model.safetensors"))
+    weights[-3] ^= 4
+    fsspec.filesystem("memory").pipe("/models/ours/model.safetensors", bytes(weights))
+    with pytest.raises(IntegrityError, match="not what was written"):
+        PretrainedModel.from_pretrained(memory)
+
+
+def test_a_url_without_a_model_is_named(memory: str) -> None:
+    fsspec.filesystem("memory").pipe("/models/ours/other.txt", b"")
+    with pytest.raises(InputError, match=r"memory://models/ours has no config\.json, nor has"):
+        PretrainedModel.from_pretrained(memory)
+
+
+def test_heads_and_mask_token_are_saved_with_what_they_reconstruct(tmp_path: Path) -> None:
+    targets = (
+        TargetConfig(feature="linear", dims=5, normalisation="none"),
+        TargetConfig(feature="fbank", dims=4, deltas=2),
+    )
+    config = UpstreamConfig(
+        features={"kind": "logmel"},
+        front_end=FrontEndConfig(feature_dims=8, frames_stacked=2),
+        encoder=EncoderConfig(layers=2, width=16, heads=2, feed_forward_width=32),
+    )
+    model = PretrainedModel(config, targets, mask_token=True).eval()
+    model.save_pretrained(tmp_path)
+    copy = PretrainedModel.from_pretrained(tmp_path)
+    assert copy.targets == targets
+    inputs, lengths = torch.randn(2, 5, 16), torch.tensor([5, 3])
+    predicted = copy(inputs, lengths)
+    assert {kind: tuple(value.shape) for kind, value in predicted.items()} == {
+        "linear": (2, 5, 10),
+        "fbank": (2, 5, 24),
+    }
+    for kind, expected in model(inputs, lengths).items():
+        assert torch.equal(predicted[kind], expected)
+    assert model.mask_token is not None and copy.mask_token is not None
+    assert torch.equal(copy.mask_token, model.mask_token)
+    stored = {"linear": torch.randn(2, 10, 5), "fbank": torch.randn(2, 10, 4)}
+    wanted = model.prepare_targets(stored, torch.tensor([10, 6]))
+    assert torch.equal(wanted["linear"][0], stored["linear"][0].reshape(5, 10))
+    assert wanted["fbank"].shape == (2, 5, 24)
+
+
+def test_a_shared_layer_is_stored_once(tmp_path: Path) -> None:
+    sizes = []
+    for layers in (1, 12):
+        config = UpstreamConfig(
+            features={"kind": "logmel"},
+            front_end=FrontEndConfig(feature_dims=8),
+            encoder=EncoderConfig(layers=layers, width=16, heads=2, feed_forward_width=32),
+        )
+        PretrainedModel(config).save_pretrained(tmp_path / str(layers))
+        sizes.append((tmp_path / str(layers) / "model.safetensors").stat().st_size)
+    assert sizes[0] == sizes[1]
+
+
+def test_the_card_says_what_it_is_for_and_how_it_was_trained(
+    model: PretrainedModel, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    header, _, text = card.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(header)["tags"][-1] == "audio-albert"
+    assert "- steps: 7" in text and "## Use" in text and "licence" in text
+    assert f"{sum(p.numel() for p in model.parameters()):,}\nparameters" in text
 
 
 def test_an_unknown_format_version_is_refused(model: PretrainedModel, tmp_path: Path) -> None:
