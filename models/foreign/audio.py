@@ -1,7 +1,7 @@
 """s3prl's audio settings as feature settings and front end of this package.
 
 s3prl has two ways to features, chosen by the group `kaldi`: Kaldi's (`fbank`, `mfcc`) on the
-wave as it is, and its own (`mel`, `linear`) on the wave scaled to `target_level` dB
+wave as it is, and its own (`mel`, `linear`) on the wave scaled to `target_level` dB, if told to
 (`s3prl/upstream/baseline/extracter.py` and `preprocessor.py`, `upstream/mockingjay/builder.py`).
 """
 
@@ -67,7 +67,7 @@ def read_own(audio: Settings) -> AudioReading:
         "fft_size": 2 * (audio.whole("n_freq", 201) - 1),
         "window_length_ms": audio.real("win_ms", 25),
         "frame_shift_ms": audio.real("hop_ms", 10),
-        "wave": {"loudness_db": audio.real("target_level")},
+        "wave": {"loudness_db": audio.real("target_level") if "target_level" in audio else None},
     }
     if kind == "logmel":
         features["mels"] = audio.whole("n_mels", 40)

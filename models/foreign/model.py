@@ -18,8 +18,8 @@ from aalbert.models.upstream import UpstreamConfig
 class ForeignHead:
     """A prediction head by the names of `ReconstructionHead`, and the feature it predicts.
 
-    Without `feature` that is the one the model reads; without `deltas` the head's width tells
-    whether they are predicted too.
+    Without `feature` that is the one the model reads; without `deltas` the size of the head tells
+    whether it predicts those of the input too.
     """
 
     tensors: Mapping[str, Tensor]
@@ -33,8 +33,8 @@ class ForeignHead:
         rows = len(self.tensors["output.bias"])
         feature, deltas = self.feature or kind, self.deltas
         if deltas is None:
-            orders = rows // (stacked * front_end.feature_dims) if feature == kind else 1
-            deltas = max(orders, 1) - 1
+            both = feature == kind and rows == front_end.input_dims
+            deltas = front_end.deltas if both else 0
         if rows % (stacked * (1 + deltas)):
             raise IntegrityError(f"a head predicts {rows} numbers of {stacked} frames: no multiple")
         return TargetConfig(

@@ -31,7 +31,7 @@ from aalbert.models.foreign.settings import Settings
 ReadTensors = Callable[[Mapping[str, Any], str], dict[str, Tensor]]
 PRE_NORM = "pre_layer_norm"
 HEADS = ("SpecHead",)  # some files hold no head
-# The group of audio settings; for a while it was called otherwise.
+# The group of audio settings; in 2020 there is one only where features were not read from files.
 AUDIO = ("audio", "online")
 # The groups of AlbertNew's settings, which has all three at once: without a number in the names
 # of its layer a model is of the second, without keys of the third.
@@ -93,7 +93,10 @@ def read_s3prl(document: Mapping[str, Any], read_tensors: ReadTensors) -> Foreig
         encoder=encoder,
         encoder_tensors=import_encoder(tensors, encoder, "input_representations"),
         heads=tuple(
-            ForeignHead(tensors=head, **(reading.target if reading else {})) for head in heads
+            ForeignHead(
+                tensors=head, **(reading.target if reading else stored_target(layout.config))
+            )
+            for head in heads
         ),
         features=reading.features if reading else None,
         front_end={
@@ -174,7 +177,15 @@ def sequence_length(config: Settings, transformer: Settings) -> int:
     """Return the frames after which positions begin anew, 0 for never."""
     if "task" in config:
         return config.group("task").whole("sequence_length", 0)
-    return transformer.whole("max_input_length", 0)
+    # Counted before frames are stacked.
+    return transformer.whole("max_input_length", 0) // transformer.whole("downsample_rate", 1)
+
+
+def stored_target(config: Settings) -> dict[str, Any]:
+    """Return the target of a model that read stored features: these, or linear spectrograms."""
+    groups = [config.values.get(name) for name in ("solver", "runner")]
+    two = any(isinstance(group, Mapping) and group.get("duo_feature") is True for group in groups)
+    return {"feature": "linear", "deltas": 0} if two else {}
 
 
 def features_note(config: Settings) -> str:

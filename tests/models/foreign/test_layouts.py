@@ -116,6 +116,38 @@ def test_stacked_frames_are_those_of_the_settings(tmp_path: Path) -> None:
     assert model.targets[0].dims == 10
 
 
+def test_a_target_beside_stored_features_is_the_linear_spectrogram(tmp_path: Path) -> None:
+    sizes = replace(SHARED, outputs=1025)
+    document = s3prl_2019(sizes, make_transformer(sizes), make_head(sizes))
+    document["Settings"]["Config"]["solver"] = {"duo_feature": True}
+    [target] = build(read(tmp_path, document)).targets
+    assert (target.feature, target.dims, target.deltas) == ("linear", 1025, 0)
+
+
+@pytest.mark.parametrize(("outputs", "dims", "deltas"), [(20, 10, 1), (10, 10, 0)])
+def test_a_head_may_predict_deltas_or_not(
+    tmp_path: Path, outputs: int, dims: int, deltas: int
+) -> None:
+    sizes = replace(SHARED, outputs=outputs)
+    foreign = read(tmp_path, s3prl_2020(sizes, make_transformer(sizes), make_head(sizes)))
+    model = foreign.build(FEATURES, FrontEndConfig(feature_dims=10, deltas=1))
+    [target] = model.targets
+    assert (target.dims, target.deltas) == (dims, deltas)
+
+
+def test_features_of_2020_that_were_not_read_from_files(tmp_path: Path) -> None:
+    document = s3prl_2020(SHARED, make_transformer(SHARED), make_head(SHARED))
+    audio = s3prl_2022(SHARED, {}, {})["Upstream_Config"]["audio"]
+    document["Settings"]["Config"]["online"] = audio
+    foreign = read(tmp_path, document)
+    assert foreign.features is not None
+    assert (foreign.features["mels"], foreign.features["wave"]) == (20, {"loudness_db": -25})
+    del audio["target_level"]
+    foreign = read(tmp_path, document)
+    assert foreign.features is not None
+    assert foreign.features["wave"] == {"loudness_db": None}
+
+
 def test_long_audio_is_cut_as_s3prl_cuts_it(tmp_path: Path) -> None:
     """torch.chunk's pieces, of at most `sequence_length` frames, each encoded by itself."""
     document = s3prl_2022(SHARED, make_transformer(SHARED), make_head(SHARED))
@@ -265,7 +297,7 @@ AUDIO = "Upstream_Config/audio"
         (f"{AUDIO}/input/feat_type", "phase", InputError, "'phase', expected mel or linear"),
         (f"{AUDIO}/input/log", False, InputError, "log is false: features here are logarithms"),
         (f"{AUDIO}/input/cmvn", "False", InputError, "cmvn is 'False', expected true or false"),
-        (f"{AUDIO}/target_level", KeyError, InputError, "audio has no 'target_level'"),
+        (f"{AUDIO}/target_level", "loud", InputError, "target_level is 'loud', expected a number"),
         (
             "Transformer/encoder.layer.1.output.dense.bias",
             torch.zeros(16),
