@@ -39,7 +39,7 @@ from aalbert.train.reconstruction import Pretraining
 from aalbert.train.speed import ModelFlops, peak_flops
 from benchmarks.pretrain_reference import SAMPLE_RATE, Reference, read_waves
 
-CPU_SECONDS_PER_STEP = 24.0
+CPU_SECONDS_PER_STEP = 12.0
 REFERENCE_STEPS = 3
 
 

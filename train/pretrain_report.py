@@ -44,7 +44,7 @@ def curves(measurements: Sequence[dict[str, Any]]) -> str:
     losses = {"train_loss": "training", "validation_loss": "held out"}
     shown = [
         ("Loss", losses, "loss", "loss of training and of held-out speech over steps"),
-        ("Learning rate", {"learning_rate": "peak group"}, "learning rate", "learning rate"),
+        ("Learning rate", {"learning_rate": "of the step"}, "learning rate", "learning rate"),
         ("Speed", {"x_real_time": "all ranks"}, "x real time", "speed in times real time"),
     ]
     return "\n".join(
@@ -82,12 +82,14 @@ def data_section(datasets: Sequence[Dataset]) -> str:
     cards = []
     for dataset in datasets:
         manifest = dataset.manifest
+        kind, settings = next(iter(manifest.features.items()))
+        hours = dataset.frames(kind).sum() * settings.frame_shift_ms / 3_600_000
         features = ", ".join(f"{kind} of {some.dims}" for kind, some in manifest.features.items())
         card = {
             "corpus": manifest.corpus,
             "place": dataset.place,
             "fingerprint": manifest.fingerprint,
-            "utterances": f"{len(dataset):,}",
+            "utterances": f"{len(dataset):,}, {hours:,.2f} hours",
             "splits": ", ".join(manifest.splits),
             "features": features,
         }

@@ -121,7 +121,7 @@ class Ranks:
                 raise
             missing = self._report(error)
             if missing:
-                raise LostRankError(missing) from error
+                raise LostRankError(f"{missing}; continue with --resume") from error
             raise
 
     def _report(self, error: Exception) -> str:
@@ -133,12 +133,11 @@ class Ranks:
             if own_fault:
                 # Closes the connections, so that the others need not wait for their time-out.
                 dist.destroy_process_group()
-            reasons = self._hear(range(self.size))
+            # The first rank keeps the store, so it stays until the others have read it.
+            heard = self._hear(range(self.size)) if self.first or not own_fault else {}
         except (RuntimeError, dist.DistError):
-            reasons = {}
-        if own_fault:
-            return ""
-        return describe_loss(reasons, self.names, self.rank)
+            heard = {}
+        return "" if own_fault else describe_loss(heard, self.names, self.rank)
 
     def _hear(self, ranks: Sequence[int]) -> dict[int, str]:
         """Return what ranks said on their way out; those that say nothing in time are left out."""

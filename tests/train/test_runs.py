@@ -20,11 +20,13 @@ from aalbert.cli import main
 from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InterruptedRunError
 from aalbert.models import PretrainedModel
+from aalbert.shards import Batch
 from aalbert.train import held_out, loggers, reconstruction
 from aalbert.train import pretrain as pretrain_module
 from aalbert.train.checkpoints import SaveStates, is_intact
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
+from aalbert.train.reconstruction import Pretraining
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.validation import Measurement
 
@@ -70,6 +72,38 @@ def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continu
     resume_pretraining(run)
     assert rows_of(run) == rows_of(pretrained)
     assert same_weights(run, pretrained)
+
+
+def test_utterances_come_in_the_same_order_after_two_stops_and_in_another_in_the_next_epoch(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original, rows, stops = Pretraining.training_step, [[]], []  # type: ignore[var-annotated]
+
+    def note(self: Pretraining, batch: Batch, batch_idx: int) -> torch.Tensor:
+        rows[-1].append(batch.rows.tolist())
+        if stops and self.global_step + 1 == stops[0]:
+            stops.pop(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Pretraining, "training_step", note)
+    start_pretraining(pretrain_config, [librispeech_data], tmp_path / "undisturbed")
+    rows.append([])
+    stops += [2, 4]
+    with pytest.raises(InterruptedRunError, match="saved at step 2"):
+        start_pretraining(pretrain_config, [librispeech_data], tmp_path / "run")
+    with pytest.raises(InterruptedRunError, match="saved at step 4"):
+        resume_pretraining(tmp_path / "run")
+    resume_pretraining(tmp_path / "run")
+    assert rows[1] == rows[0]
+    utterances = [row for batch in rows[0] for row in batch]
+    size = len(set(utterances))
+    first, second = utterances[:size], utterances[size : 2 * size]
+    assert sorted(first) == sorted(set(utterances)) and set(second) <= set(first)
+    assert len(second) > 4 and first[: len(second)] != second
 
 
 @pytest.mark.slow
