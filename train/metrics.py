@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from aalbert.files import write_text
+from aalbert.files import naming, write_text
 
 Measurements = list[dict[str, Any]]
 
@@ -49,12 +49,13 @@ class MetricsWriter:
 
     def write(self, **row: Any) -> None:
         """Append one measurement to both files."""
-        with self.path.open("a", encoding="utf-8") as stream:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(to_line(row))
         self._append_csv(row)
 
     def _append_csv(self, row: dict[str, Any]) -> None:
-        with self.csv_path.open("a", encoding="utf-8", newline="") as stream:
+        path = self.csv_path
+        with naming(path), path.open("a", encoding="utf-8", newline="") as stream:
             csv.DictWriter(stream, self.columns, lineterminator="\n").writerow(row)
 
 

@@ -116,12 +116,14 @@ def test_losses_are_bit_equal_after_signals_at_ten_random_steps_of_one_run(
     config = replace(pretrain_config, steps=60)
     start_pretraining(config, [librispeech_data], tmp_path / "undisturbed")
     points = sorted(random.Random(19).sample(range(1, 60), 10))
+    sent = [0.0]
     original = SaveStates.on_train_batch_end
 
     def signal_at_points(self: SaveStates, trainer: Trainer, *rest: Any) -> None:
         original(self, trainer, *rest)
         if points and trainer.global_step == points[0]:
             points.pop(0)
+            sent[0] = time.monotonic()
             os.kill(os.getpid(), random.choice([signal.SIGTERM, signal.SIGINT]))
 
     monkeypatch.setattr(SaveStates, "on_train_batch_end", signal_at_points)
@@ -131,6 +133,7 @@ def test_losses_are_bit_equal_after_signals_at_ten_random_steps_of_one_run(
     while points:
         with pytest.raises(InterruptedRunError):
             resume_pretraining(run)
+        assert time.monotonic() - sent[0] < 10
     resume_pretraining(run)
     assert rows_of(run) == rows_of(tmp_path / "undisturbed")
     assert same_weights(run, tmp_path / "undisturbed")
