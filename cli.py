@@ -18,11 +18,12 @@ from aalbert.pipeline.commands import prepare_app
 from aalbert.pipeline.convert_command import convert
 from aalbert.pipeline.extract_command import extract
 from aalbert.shards.commands import shards_app
+from aalbert.train.config_commands import config_app
 from aalbert.train.downstream_commands import downstream_app
 from aalbert.train.evaluate_commands import evaluate
 from aalbert.train.pretrain_commands import pretrain
 
-ORDER = ("prepare", "shards", "pretrain", "downstream", "evaluate", "extract", "inspect", "convert")
+ORDER = ("prepare", "shards", "config", "pretrain", "downstream", "evaluate", "extract", "inspect", "convert")
 
 
 class InOrderOfWork(TyperGroup):
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(shards_app, name="shards")
 app.command("pretrain")(pretrain)
+app.add_typer(config_app, name="config")
 app.add_typer(downstream_app, name="downstream")
 app.command("evaluate")(evaluate)
 app.command("extract")(extract)

@@ -24,6 +24,9 @@ COMMANDS = [
     ["shards", "verify"],
     ["shards", "show"],
     ["shards", "stats"],
+    ["config", "show"],
+    ["config", "diff"],
+    ["config", "presets"],
     ["pretrain"],
     ["downstream", "voxceleb1"],
     ["downstream", "voxceleb1-verification"],
@@ -121,7 +124,7 @@ def test_every_command_shows_an_example_of_itself(
 def test_the_list_of_commands_is_known() -> None:
     groups = {group.name: group.typer_instance for group in app.registered_groups}
     names = [[command.name] for command in app.registered_commands]
-    assert groups.keys() == {"prepare", "shards", "downstream"}
+    assert groups.keys() == {"prepare", "shards", "config", "downstream"}
     for name, group in groups.items():
         assert group is not None
         names += [[name, command.name] for command in group.registered_commands]

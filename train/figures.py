@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.train.masking import MaskingConfig, corrupt, draw_mask
-from aalbert.train.seeds import generator_of
+from aalbert.shards.batch import Batch
+from aalbert.train.masking import MaskingConfig
+from aalbert.train.reconstruction import reconstruct
+from aalbert.train.seeds import seed_of
 
 # Inches: 750 dots, with letters that can still be read when a phone shows half of them.
 WIDTH, DOTS_PER_INCH = 5.0, 150
@@ -59,12 +62,16 @@ def layer_figure(weights: Sequence[float]) -> Figure:
 
 
 def reconstruction_figure(
-    model: PretrainedModel, features: NDArray[np.float16], masking: MaskingConfig
+    model: PretrainedModel, features: Mapping[str, NDArray[np.float16]], masking: MaskingConfig
 ) -> Figure:
-    """Draw an utterance `(frames, dims)`, what the model was given, and what it made of it."""
+    """Draw an utterance, what the model was given, and what it made of it.
+
+    `features` are the arrays `(frames, dims)` of what the model reads and of all its targets.
+    """
     shift_ms = float(model.config.features["frame_shift_ms"])
-    shown = features[: round(SECONDS_SHOWN * 1000 / shift_ms)]
-    original, masked, predicted = reconstruct(model, torch.from_numpy(np.array(shown)), masking)
+    frames = round(SECONDS_SHOWN * 1000 / shift_ms)
+    shown = {kind: torch.tensor(np.array(values[:frames])) for kind, values in features.items()}
+    original, masked, predicted = complete(model, shown, masking)
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     low, high = np.percentile(original, [1, 99])
@@ -91,32 +98,34 @@ def reconstruction_figure(
 
 
 @torch.no_grad()
-def reconstruct(
-    model: PretrainedModel, features: torch.Tensor, masking: MaskingConfig
+def complete(
+    model: PretrainedModel, features: Mapping[str, torch.Tensor], masking: MaskingConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Return original, masked (NaN where hidden) and reconstructed frames `(frames, dims)`."""
-    lengths = torch.tensor([len(features)])
-    prepared = model.upstream.front_end(features.unsqueeze(0), lengths)
-    generator = generator_of("picture")
-    mask = draw_mask(prepared.lengths, prepared.inputs.shape[1], masking, generator)
-    zeros = MaskingConfig(
-        proportion=masking.proportion,
-        consecutive=masking.consecutive,
-        random_share=0.0,
-        keep_share=0.0,
-    )
-    given = corrupt(prepared.inputs, mask, prepared.lengths, zeros, generator)
-    feature = model.config.features["kind"]
-    target = model.prepare_targets({feature: features.unsqueeze(0)}, lengths)[feature]
-    predicted = model(given, prepared.lengths)[feature]
-    hidden = mask.unsqueeze(-1)
+    """Return original, masked (NaN where hidden) and reconstructed frames `(frames, dims)`.
+
+    They are of the feature that the model reads if that is a target, or else of the first target.
+    """
+    read = model.config.features["kind"]
+    shown = read if read in model.heads else next(iter(model.heads))
+    frames = len(features[read])
+    batch = Batch(
+        features=features[read].unsqueeze(0),
+        lengths=torch.tensor([frames]),
+        rows=torch.tensor([0]),
+        real_frames=frames,
+        longest=frames,
+        targets={kind: values.unsqueeze(0) for kind, values in features.items()},
+    ).to(next(model.parameters()).device)
+    zeros = replace(masking, random_share=0.0, keep_share=0.0, band_share=0.0, noise_share=0.0)
+    result = reconstruct(model, batch, zeros, seed_of("picture"))
+    target, hidden = result.targets[shown], result.mask.frames.unsqueeze(1)
     pictures = (
         target,
         target.masked_fill(hidden, float("nan")),
-        torch.where(hidden, predicted, target),
+        result.predicted[shown].where(hidden, target),
     )
-    dims = model.config.front_end.feature_dims
-    original, masked, filled = (picture.reshape(-1, dims).numpy() for picture in pictures)
+    dims = next(some.dims for some in model.targets if some.feature == shown)
+    original, masked, filled = (picture.reshape(-1, dims).cpu().numpy() for picture in pictures)
     return original, masked, filled
 
 

@@ -5,9 +5,15 @@ from collections.abc import Callable
 import torch
 
 from aalbert.shards.loader import Loader
+from aalbert.train.objective import Errors
 from aalbert.train.ranks import Ranks
-from aalbert.train.reconstruction import VALIDATION_SEED, Pretraining, reconstruction_loss
-from aalbert.train.seeds import generator_of
+from aalbert.train.reconstruction import (
+    VALIDATION_SEED,
+    Pretraining,
+    measure_errors,
+    reconstruct,
+)
+from aalbert.train.seeds import seed_of
 from aalbert.train.validation import Measurement
 
 
@@ -19,15 +25,17 @@ def held_out_loss(
     stopped: Callable[[], bool],
 ) -> Measurement | None:
     """Return the mean error per masked element, or None when a signal came on some rank."""
-    error, frames = 0.0, 0.0
-    for index, batch in enumerate(loader):
+    seed, config = seed_of(VALIDATION_SEED, "mask"), module.config
+    targets = len(config.objective.targets) or 1
+    errors = Errors(*torch.zeros(2, targets, device=module.device))
+    for batch in loader:
         if stopped():
             break
-        generator = generator_of(VALIDATION_SEED, "mask", index)
         moved = batch.to(module.device)
-        masking = module.config.masking
-        loss, masked = reconstruction_loss(module.model, moved, masking, generator)
-        error += float(loss) * masked
-        frames += masked
-    error, frames, signals = ranks.total(error, frames, stopped())
-    return None if signals else {"validation_loss": error / frames}
+        result = reconstruct(module.model, moved, config.masking, seed)
+        errors += measure_errors(result, config.objective)
+    *numbers, signals = ranks.total(*errors.sums.tolist(), *errors.counts.tolist(), stopped())
+    if signals:
+        return None
+    total = Errors(*torch.tensor(numbers).view(2, targets))
+    return {"validation_loss": float(total.loss(config.objective))}

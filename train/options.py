@@ -17,6 +17,9 @@ Settings = Annotated[
     ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="A recipe; 'aalbert config presets' lists them.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 

@@ -27,7 +27,10 @@ class Pictures(Callback):
         self.clock = clock
         self.ranks = ranks
         some = parts.validation[0]
-        self.features = some.dataset.features(int(some.rows[0]), config.data.feature)
+        self.features = {
+            kind: some.dataset.features(int(some.rows[0]), kind)
+            for kind in (config.data.feature, *config.objective.targets)
+        }
         self.due = every(config.picture_every_steps, last=config.steps)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

@@ -7,6 +7,7 @@ import typer
 from aalbert.console import AsJson, Out, show
 from aalbert.train.options import (
     ConfigFile,
+    Preset,
     Resume,
     Seed,
     Settings,
@@ -26,9 +27,7 @@ def pretrain(
         list[float] | None,
         typer.Option(help="How often an epoch has each utterance of the dataset in that place."),
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="A recipe: tiny, aalbert-3l, mockingjay-3l.")
-    ] = None,
+    preset: Preset = None,
     logger: Annotated[
         list[str] | None,
         typer.Option(help="Log to tensorboard or wandb too; give it again for both."),

@@ -1,18 +1,23 @@
 """What a pretraining run is made of: utterances to train on, their loaders, and a fresh model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
+from aalbert.configuration import merge
 from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.targets import TargetConfig
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.shards.assembly import LoaderConfig
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.loader import Loader
+from aalbert.shards.mismatch import require_equal_settings
 from aalbert.shards.order import OrderConfig, Rows, held_out
+from aalbert.shards.settings import FeatureSettings, settings_from_dict
 from aalbert.shards.statistics import combine_statistics
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.ranks import Ranks
@@ -65,18 +70,24 @@ def select_parts(config: PretrainConfig, datasets: Sequence[Dataset]) -> Parts:
 
 def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
     """Return the rows to train on and those held out, at least one of each."""
-    rows = dataset.rows(config.data.splits)
+    settings = config.data
+    rows = dataset.rows(settings.splits)
+    shift_ms = dataset.manifest.features[settings.feature].frame_shift_ms
+    long_enough = (
+        dataset.frames(settings.feature)[rows] * shift_ms >= settings.shortest_seconds * 1000
+    )
+    rows = rows[long_enough]
     if len(rows) < 2:
         raise ConfigError(
-            f"{dataset.place} has {len(rows)} utterances in splits "
-            f"{', '.join(config.data.splits)}: at least 2 are needed, one to hold out"
+            f"{dataset.place} has {len(rows)} utterances of at least {settings.shortest_seconds} s "
+            f"in splits {', '.join(settings.splits)}: at least 2 are needed, one to hold out"
         )
     keys = dataset.table.column("key").take(rows).to_pylist()
     # One seed for all runs: losses on the held-out part are there to be compared.
-    chosen = held_out(keys, config.data.validation_proportion, seed=VALIDATION_SEED)
+    chosen = held_out(keys, settings.validation_proportion, seed=VALIDATION_SEED)
     if chosen.all():
         raise ConfigError(
-            f"data.validation_proportion {config.data.validation_proportion} holds out all "
+            f"data.validation_proportion {settings.validation_proportion} holds out all "
             f"{len(rows)} utterances: lower it"
         )
     return rows[~chosen], rows[chosen]
@@ -85,13 +96,32 @@ def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
 def check_features(config: PretrainConfig, dataset: Dataset) -> None:
     """Raise `ConfigError` when the dataset's features are not what the settings expect."""
     feature = config.data.feature
-    dataset.require_feature(feature)
+    for stored in (feature, *config.objective.targets):
+        dataset.require_feature(stored)
+    for kind, required in (config.data.features or {}).items():
+        dataset.require_feature(kind)
+        found = dataset.manifest.features[kind]
+        require_equal_settings(
+            changed_settings(found, required),
+            found,
+            who="the configuration",
+            where=dataset.place,
+            way_out="prepare data as 'aalbert config presets' shows, or take these with "
+            "--set data.features=null",
+        )
     dims = dataset.manifest.features[feature].dims
     if dims != config.front_end.feature_dims:
         raise ConfigError(
             f"front_end.feature_dims is {config.front_end.feature_dims}, the {feature} of "
             f"{dataset.place} has {dims} dims: use --set front_end.feature_dims={dims}"
         )
+
+
+def changed_settings(settings: FeatureSettings, changes: Mapping[str, Any]) -> FeatureSettings:
+    """Return the settings of a feature with others in their place, the rest as it was."""
+    document = asdict(settings)
+    merge(document, changes)
+    return settings_from_dict(document)
 
 
 def make_loaders(
@@ -103,14 +133,24 @@ def make_loaders(
     that every one counts once.
     """
     ranks = ranks or Ranks()
-    shift_ms = frame_shift_ms(config, parts)
+    data, shift_ms = config.data, frame_shift_ms(config, parts)
+
+    def frames(seconds: float) -> int:
+        return round(seconds * 1000 / shift_ms)
+
+    static = data.static_seconds or (data.crop_seconds,)
     training = LoaderConfig(
-        order=OrderConfig(frames_per_batch=round(config.data.batch_seconds * 1000 / shift_ms)),
-        feature=config.data.feature,
-        crop_frames=round(config.data.crop_seconds * 1000 / shift_ms),
+        order=OrderConfig(
+            frames_per_batch=frames(data.batch_seconds),
+            packed=data.batching == "packed",
+            static_lengths=tuple(map(frames, static)) if data.batching == "static" else (),
+        ),
+        feature=data.feature,
+        targets=other_targets(config),
+        crop_frames=frames(data.crop_seconds),
         seed=config.seed,
-        prefetch=config.data.prefetch,
-        verify=config.data.verify,
+        prefetch=data.prefetch,
+        verify=data.verify,
     )
     held_out = replace(training, shuffle=False, seed=VALIDATION_SEED)
     mine = [
@@ -127,6 +167,11 @@ def make_loaders(
     return loader, Loader(mine, held_out)
 
 
+def other_targets(config: PretrainConfig) -> tuple[str, ...]:
+    """Return the targets that are not the feature which the encoder reads."""
+    return tuple(name for name in config.objective.targets if name != config.data.feature)
+
+
 def frame_shift_ms(config: PretrainConfig, parts: Parts) -> float:
     """Return the time from one stored frame to the next."""
     return parts.datasets[0].manifest.features[config.data.feature].frame_shift_ms
@@ -137,9 +182,6 @@ def build_model(config: PretrainConfig, parts: Parts) -> PretrainedModel:
     torch.manual_seed(seed_of(config.seed, "weights"))
     feature = config.data.feature
     manifests = [dataset.manifest for dataset in parts.datasets]
-    statistics = combine_statistics(
-        [some.dataset.statistics(some.rows, feature) for some in parts.training]
-    )
     description = UpstreamConfig(
         features=asdict(manifests[0].features[feature]),
         front_end=config.front_end,
@@ -151,7 +193,32 @@ def build_model(config: PretrainConfig, parts: Parts) -> PretrainedModel:
             "seed": config.seed,
         },
     )
-    front_end = FrontEnd(
-        config.front_end, torch.tensor(statistics.mean), torch.tensor(statistics.std)
+    targets = [
+        TargetConfig(
+            feature=name,
+            dims=manifests[0].features[name].dims,
+            normalisation=config.front_end.normalisation,
+        )
+        for name in config.objective.targets or (feature,)
+    ]
+    return PretrainedModel(
+        description,
+        tuple(targets),
+        mask_token=config.masking.learned_token,
+        front_end=FrontEnd(config.front_end, *corpus_statistics(parts, feature)),
+        target_front_ends={
+            target.feature: FrontEnd(
+                target.front_end(config.front_end.frames_stacked),
+                *corpus_statistics(parts, target.feature),
+            )
+            for target in targets
+        },
     )
-    return PretrainedModel(description, front_end=front_end)
+
+
+def corpus_statistics(parts: Parts, feature: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation `(dims,)` of a feature over what is trained on."""
+    found = combine_statistics(
+        [some.dataset.statistics(some.rows, feature) for some in parts.training]
+    )
+    return torch.tensor(found.mean), torch.tensor(found.std)

@@ -1,5 +1,6 @@
 """Masked reconstruction: the step that pretraining repeats, and its measure on held-out speech."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,15 +11,36 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from aalbert.models.layout import Packed
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.batch import Batch
 from aalbert.train.configs import PretrainConfig
-from aalbert.train.masking import MaskingConfig, corrupt, draw_mask, masked_l1
+from aalbert.train.corruption import corrupt
+from aalbert.train.draws import Draws
+from aalbert.train.frames import Frames, frames_of
+from aalbert.train.masking import Mask, MaskingConfig, draw_mask
+from aalbert.train.objective import Errors, ObjectiveConfig, chosen_elements, measure_target
 from aalbert.train.schedule import linear_warmup_and_decay
-from aalbert.train.seeds import generator_of, seed_of
+from aalbert.train.seeds import seed_of
 
 # Crops and masks of the held-out part are the same in every run.
 VALIDATION_SEED = 0
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A masked batch and what a model makes of it; the frames of all utterances on one axis.
+
+    `feature` is what the encoder read, as `inputs (frames, input dims)`; `predicted` and `targets`
+    `(frames, dims)` lie by feature.
+    """
+
+    feature: str
+    frames: Frames
+    mask: Mask
+    inputs: Tensor
+    predicted: dict[str, Tensor]
+    targets: dict[str, Tensor]
 
 
 class Pretraining(LightningModule):
@@ -28,16 +50,21 @@ class Pretraining(LightningModule):
         super().__init__()
         self.model = model
         self.config = config
+        if config.compile and model.upstream.encoder is not None:
+            model.upstream.encoder.compile()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout from (seed, step), so that a resumed run draws the same."""
-        torch.manual_seed(seed_of(self.config.seed, "dropout", self.global_step))
+        """Seed dropout from (seed, step, rank, batch), so that a resumed run draws the same."""
+        words = ("dropout", self.global_step, self.global_rank, batch_idx)
+        torch.manual_seed(seed_of(self.config.seed, *words))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, masked from (seed, step)."""
-        generator = generator_of(self.config.seed, "mask", self.global_step)
-        loss, _ = reconstruction_loss(self.model, batch, self.config.masking, generator)
-        return loss
+        seed = seed_of(self.config.seed, "mask", self.global_step)
+        errors = measure_errors(
+            reconstruct(self.model, batch, self.config.masking, seed), self.config.objective
+        )
+        return errors.loss(self.config.objective)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the norm of the gradient; Lightning refuses to with a fused optimiser."""
@@ -54,27 +81,53 @@ class Pretraining(LightningModule):
         )
         factor = partial(
             linear_warmup_and_decay,
-            warmup_steps=round(settings.warmup_proportion * self.config.steps),
+            warmup_steps=settings.count_warmup_steps(self.config.steps),
             steps=self.config.steps,
         )
         scheduler = {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}
         return {"optimizer": optimiser, "lr_scheduler": scheduler}
 
 
-def reconstruction_loss(
-    model: PretrainedModel, batch: Batch, masking: MaskingConfig, generator: torch.Generator
-) -> tuple[Tensor, int]:
-    """Mask a batch and return the mean error per masked element, and the masked frames."""
-    prepared = model.upstream.front_end(batch.features, batch.lengths)
-    mask = draw_mask(prepared.lengths, prepared.inputs.shape[1], masking, generator)
-    masked = corrupt(prepared.inputs, mask, prepared.lengths, masking, generator)
-    features = {model.config.features["kind"]: batch.features}
-    targets = model.prepare_targets(features, batch.lengths)
-    losses = [
-        masked_l1(predicted, targets[feature], mask.to(predicted.device))
-        for feature, predicted in model(masked, prepared.lengths).items()
-    ]
-    return torch.stack(losses).sum(), int(mask.sum())
+def reconstruct(
+    model: PretrainedModel, batch: Batch, masking: MaskingConfig, seed: int
+) -> Reconstruction:
+    """Mask a batch on its device, from the seed and the rows of its utterances, and restore it."""
+    packed = batch.features.ndim == 2
+    layout = Packed(batch.offsets, batch.longest) if packed else batch.lengths
+    feature, dims = model.config.features["kind"], model.config.front_end.feature_dims
+    prepared = model.upstream.front_end(batch.features, layout)
+    frames = frames_of(prepared.inputs, prepared.lengths)
+    draws = Draws(seed, batch.rows)
+    mask = draw_mask(frames, dims, masking, draws)
+    inputs = prepared.inputs.reshape(-1, prepared.inputs.shape[-1])
+    inputs = corrupt(inputs, mask, frames, masking, draws, model.mask_token)
+    predicted = model(inputs.view_as(prepared.inputs), prepared.lengths)
+    stored = {feature: batch.features, **batch.targets}
+    targets = model.prepare_targets(stored, layout)
+    return Reconstruction(feature, frames, mask, inputs, flatten(predicted), flatten(targets))
+
+
+def flatten(features: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put the frames of padded batches on one axis; packed ones are so already."""
+    return {name: values.reshape(-1, values.shape[-1]) for name, values in features.items()}
+
+
+def measure_errors(result: Reconstruction, objective: ObjectiveConfig) -> Errors:
+    """Return the errors of a reconstruction, target by target."""
+    sums, counts = [], []
+    for name in objective.targets or (result.feature,):
+        target = result.targets[name]
+        chosen = chosen_elements(
+            result.mask,
+            result.frames,
+            target.shape[1],
+            objective,
+            has_bands=name == result.feature,
+        )
+        total, count = measure_target(result.predicted[name], target, chosen, objective.loss)
+        sums.append(total)
+        counts.append(count)
+    return Errors(torch.stack(sums), torch.stack(counts))
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -275,18 +275,17 @@ def pretraining_section(evaluation: Evaluation) -> str:
     losses = {"train_loss": "training", "validation_loss": "held out"}
     model = PretrainedModel.from_pretrained(run.path)
     dataset = evaluation.measured.dataset
-    features = dataset.features(int(evaluation.embedded_rows[0]), config.data.feature)
-    return section(
-        "Pretraining the upstream",
-        picture(
-            to_data_uri(curve_figure(run.read_metrics(), losses, "L1 over masked frames")),
-            "reconstruction loss over training steps",
-        ),
-        picture(
-            to_data_uri(reconstruction_figure(model, features, config.masking)),
-            "a spectrogram, the same with masked frames, and its reconstruction",
-        ),
-    )
+    curves = curve_figure(run.read_metrics(), losses, "error over masked frames")
+    parts = [picture(to_data_uri(curves), "reconstruction loss over training steps")]
+    # A task's data need not hold the targets of pretraining.
+    kinds = {config.data.feature, *config.objective.targets}
+    if kinds <= dataset.manifest.features.keys():
+        row = int(evaluation.embedded_rows[0])
+        features = {kind: dataset.features(row, kind) for kind in kinds}
+        caption = "a spectrogram, the same with masked frames, and its reconstruction"
+        figure = reconstruction_figure(model, features, config.masking)
+        parts.append(picture(to_data_uri(figure), caption))
+    return section("Pretraining the upstream", *parts)
 
 
 def data_section(evaluation: Evaluation) -> str:

@@ -9,7 +9,7 @@ from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 from aalbert.pipeline.voxceleb1 import read_voxceleb1
-from aalbert.shards.settings import LogMelSettings
+from aalbert.shards.settings import LinearSettings, LogMelSettings
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream import start_downstream
 from aalbert.train.downstream_config import DownstreamConfig
@@ -24,12 +24,14 @@ LIMITS = PrepareLimits(engine=LocalEngine(workers=1))
 
 @pytest.fixture(scope="session")
 def librispeech_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve synthetic readers, prepared with 20 mel bands."""
+    """Twelve synthetic readers, prepared with 20 mel bands and a spectrum of 33 bins."""
     root = tmp_path_factory.mktemp("librispeech")
     write_librispeech(
         root / "corpus", speakers=12, utterances_per_speaker=2, seed=3, seconds=(1.0, 2.0)
     )
-    prepare(read_librispeech(root / "corpus"), root / "data", CONFIG, LIMITS)
+    spectrum = LinearSettings(fft_size=64, window_length_ms=4.0)
+    config = PrepareConfig(features=(*CONFIG.features, spectrum))
+    prepare(read_librispeech(root / "corpus"), root / "data", config, LIMITS)
     return root / "data"
 
 

@@ -1,111 +1,278 @@
+import math
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from aalbert.errors import ConfigError
-from aalbert.train.masking import MaskingConfig, corrupt, draw_mask, masked_l1
-from aalbert.train.seeds import generator_of
+from aalbert.models.layout import Packed
+from aalbert.train.corruption import corrupt
+from aalbert.train.draws import Draws
+from aalbert.train.frames import Frames, frames_of
+from aalbert.train.masking import Mask, MaskingConfig, draw_mask
 
 LENGTHS = st.lists(st.integers(1, 120), min_size=1, max_size=8)
+POLICIES = [
+    MaskingConfig(),
+    MaskingConfig(consecutive=1),
+    MaskingConfig(consecutive=(3, 9)),
+    MaskingConfig(consecutive=7, bucket_ratio=1.5),
+    MaskingConfig(consecutive=1, bucket_ratio=3.0),
+    MaskingConfig(consecutive=4, decide_per="span", random_share=0.3, keep_share=0.3),
+    MaskingConfig(band_share=0.2, noise_share=0.15),
+]
 
 
-def spans(mask: torch.Tensor) -> list[int]:
+def drawn(
+    lengths: Tensor, config: MaskingConfig, *, seed: int = 1, dims: int = 4, longest: int = 0
+) -> tuple[Frames, Mask, Draws]:
+    """Return the mask of a padded batch of these lengths, whose rows are counted."""
+    batch = torch.zeros(len(lengths), longest or int(lengths.max()), dims)
+    frames, draws = frames_of(batch, lengths), Draws(seed, torch.arange(len(lengths)))
+    return frames, draw_mask(frames, dims, config, draws), draws
+
+
+def rows_of(mask: Tensor, lengths: Tensor) -> Tensor:
+    """Return what lies on one axis as `(batch, frames)`."""
+    return mask.view(len(lengths), -1)
+
+
+def runs(mask: Tensor) -> list[int]:
     """Return the lengths of the runs of true values."""
     text = "".join("x" if value else " " for value in mask.tolist())
     return [len(run) for run in text.split()]
 
 
-@given(LENGTHS, st.integers(1, 12), st.floats(0.05, 0.5), st.integers(0, 99))
+@pytest.mark.parametrize("config", POLICIES, ids=range(len(POLICIES)))
+@settings(max_examples=25)
+@given(lengths=LENGTHS, seed=st.integers(0, 99))
 def test_every_utterance_is_masked_somewhere_and_never_in_its_padding(
-    lengths: list[int], consecutive: int, proportion: float, seed: int
+    config: MaskingConfig, lengths: list[int], seed: int
 ) -> None:
-    config = MaskingConfig(proportion=proportion, consecutive=consecutive)
-    mask = draw_mask(torch.tensor(lengths), 120, config, generator_of(seed))
-    for length, row in zip(lengths, mask, strict=True):
+    counts = torch.tensor(lengths)
+    _, mask, _ = drawn(counts, config, seed=seed, longest=130)
+    for length, row in zip(lengths, rows_of(mask.frames, counts), strict=True):
         assert row[:length].any()
         assert not row[length:].any()
 
 
+@settings(max_examples=50)
 @given(st.integers(20, 120), st.integers(1, 9), st.integers(0, 99))
 def test_masked_frames_come_in_spans_of_at_least_the_given_length(
     length: int, consecutive: int, seed: int
 ) -> None:
     config = MaskingConfig(consecutive=consecutive)
-    mask = draw_mask(torch.tensor([length]), 120, config, generator_of(seed))
-    assert min(spans(mask[0])) >= consecutive
+    _, mask, _ = drawn(torch.tensor([length]), config, seed=seed)
+    assert min(runs(mask.frames)) >= consecutive
+
+
+def test_spans_on_a_grid_do_not_overlap_and_have_the_distance_of_buckets() -> None:
+    lengths = torch.full((300,), 500)
+    config = MaskingConfig(consecutive=4, bucket_ratio=1.5)
+    _, mask, _ = drawn(lengths, config)
+    # round(500 x 0.15 / 4) spans of 4 frames.
+    assert rows_of(mask.frames, lengths).sum(dim=1).eq(19 * 4).all()
+    phases = set()
+    for row in rows_of(mask.frames, lengths):
+        assert set(runs(row)) == {4}
+        starts = torch.nonzero(row[1:] & ~row[:-1]).flatten() + 1
+        assert len({int(start) % 6 for start in starts}) == 1
+        phases.add(int(starts[0]) % 6)
+    assert phases == set(range(6))
+
+
+def test_a_range_of_lengths_is_drawn_for_each_utterance() -> None:
+    lengths = torch.full((800,), 200)
+    config = MaskingConfig(consecutive=(3, 6), proportion=0.05, bucket_ratio=3.0)
+    _, mask, _ = drawn(lengths, config)
+    spans = [set(runs(row)) for row in rows_of(mask.frames, lengths)]
+    assert all(len(found) == 1 for found in spans)
+    shares = torch.bincount(torch.tensor([found.pop() for found in spans]), minlength=7) / 800
+    assert shares[3:].tolist() == pytest.approx([0.25] * 4, abs=0.06)
 
 
 def test_single_frame_spans_mask_exactly_the_proportion() -> None:
-    mask = draw_mask(
-        torch.tensor([200, 100]),
-        200,
-        MaskingConfig(proportion=0.15, consecutive=1),
-        generator_of(1),
-    )
-    assert mask.sum(dim=1).tolist() == [30, 15]
+    lengths = torch.tensor([200, 100])
+    _, mask, _ = drawn(lengths, MaskingConfig(consecutive=1))
+    assert rows_of(mask.frames, lengths).sum(dim=1).tolist() == [30, 15]
 
 
-def test_overlapping_spans_mask_a_little_less_than_the_proportion() -> None:
-    mask = draw_mask(torch.full((200,), 500), 500, MaskingConfig(), generator_of(1))
-    assert 0.12 < mask.float().mean() < 0.15
+def test_overlapping_spans_mask_what_chance_says() -> None:
+    """Of 494 starts 11 are drawn; an inner frame is hidden unless none of its 7 starts is."""
+    lengths = torch.full((1000,), 500)
+    _, mask, _ = drawn(lengths, MaskingConfig())
+    inner = rows_of(mask.frames, lengths)[:, 6:494].float().mean()
+    expected = 1 - math.comb(494 - 7, 11) / math.comb(494, 11)
+    assert float(inner) == pytest.approx(expected, abs=0.003)
 
 
-def test_starts_are_spread_evenly_over_the_utterance() -> None:
-    mask = draw_mask(torch.full((3000,), 50), 50, MaskingConfig(consecutive=1), generator_of(1))
-    counts = mask.sum(dim=0).float()
-    assert counts.std() / counts.mean() < 0.1
+@pytest.mark.parametrize("ratio", [None, 3.0])
+def test_starts_are_spread_evenly_over_the_utterance(ratio: float | None) -> None:
+    lengths = torch.full((4000,), 50)
+    _, mask, _ = drawn(lengths, MaskingConfig(consecutive=1, bucket_ratio=ratio))
+    counts = rows_of(mask.frames, lengths).sum(dim=0).float()
+    # 8 of 50 frames in each: binomial with deviation 23.2.
+    assert float((counts - 640).abs().max()) < 4.5 * 23.2
 
 
 def test_equal_seeds_give_equal_masks_and_other_seeds_others() -> None:
     lengths = torch.tensor([90, 60])
-    first, again, other = (
-        draw_mask(lengths, 90, MaskingConfig(), generator_of("mask", seed)) for seed in (1, 1, 2)
+    first, again, other = (drawn(lengths, MaskingConfig(), seed=seed)[1] for seed in (1, 1, 2))
+    assert torch.equal(first.frames, again.frames)
+    assert torch.equal(first.source, again.source)
+    assert not torch.equal(first.frames, other.frames)
+
+
+@pytest.mark.parametrize("config", POLICIES, ids=range(len(POLICIES)))
+def test_a_mask_depends_on_the_utterance_and_not_on_its_batch(config: MaskingConfig) -> None:
+    lengths, rows = torch.tensor([50, 80, 20]), torch.tensor([7, 3, 11])
+    values = torch.randn(3, 80, 4)
+    together = frames_of(values, lengths)
+    draws = Draws(5, rows)
+    mask = draw_mask(together, 4, config, draws)
+    read = corrupt(values.view(-1, 4), mask, together, config, draws).view(3, 80, 4)
+    for place, (length, row) in enumerate(zip(lengths.tolist(), rows.tolist(), strict=True)):
+        alone = values[place : place + 1, :length]
+        frames = frames_of(alone, torch.tensor([length]))
+        own = Draws(5, torch.tensor([row]))
+        mine = draw_mask(frames, 4, config, own)
+        assert torch.equal(mine.frames, rows_of(mask.frames, lengths)[place, :length])
+        found = corrupt(alone[0], mine, frames, config, own)
+        torch.testing.assert_close(found, read[place, :length])
+
+
+@pytest.mark.parametrize("config", POLICIES, ids=range(len(POLICIES)))
+def test_packed_batches_are_masked_as_padded_ones(config: MaskingConfig) -> None:
+    lengths, draws = torch.tensor([50, 1, 20]), Draws(5, torch.arange(3))
+    values = torch.randn(3, 50, 4)
+    real = torch.arange(50) < lengths.unsqueeze(1)
+    padded = frames_of(values, lengths)
+    mask = draw_mask(padded, 4, config, draws)
+    expected = corrupt(values.view(-1, 4), mask, padded, config, draws).view(3, 50, 4)[real]
+    offsets = torch.tensor([0, 50, 51, 71], dtype=torch.int32)
+    # Two spare rows at the end belong to no utterance.
+    flat = torch.cat((values[real], torch.full((2, 4), 9.0)))
+    frames = frames_of(flat, Packed(offsets, 50))
+    packed = draw_mask(frames, 4, config, draws)
+    assert torch.equal(packed.frames[:71], rows_of(mask.frames, lengths)[real])
+    assert not packed.frames[71:].any()
+    torch.testing.assert_close(corrupt(flat, packed, frames, config, draws)[:71], expected)
+
+
+@pytest.mark.parametrize("decide_per", ["utterance", "span"])
+def test_the_three_branches_are_drawn_as_often_as_configured(decide_per: str) -> None:
+    lengths = torch.full((3000,), 60)
+    config = MaskingConfig(
+        consecutive=3,
+        bucket_ratio=2.0,
+        random_share=0.2,
+        keep_share=0.1,
+        decide_per=decide_per,  # type: ignore[arg-type]
     )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    _, mask, _ = drawn(lengths, config)
+    hidden = rows_of(mask.frames, lengths)
+    zeroed, replaced = (rows_of(some, lengths) for some in (mask.zeroed, mask.replaced))
+    masked = hidden.sum()
+    assert not (zeroed & replaced).any() and not ((zeroed | replaced) & ~hidden).any()
+    assert float(zeroed.sum() / masked) == pytest.approx(0.7, abs=0.03)
+    assert float(replaced.sum() / masked) == pytest.approx(0.2, abs=0.03)
+    whole = (zeroed == hidden).all(dim=1)
+    # Three spans each: all of them are zeroed in 0.7 of the utterances, or in 0.7 cubed.
+    expected = 0.7 if decide_per == "utterance" else 0.7**3
+    assert float(whole.float().mean()) == pytest.approx(expected, abs=0.035)
+    for row, part in zip(hidden[:50], zeroed[:50], strict=True):
+        assert set(runs(part)) <= set(runs(row))
 
 
-def test_the_three_policies_are_drawn_as_often_as_configured() -> None:
-    utterances, frames = 4000, 12
-    inputs = torch.randn(utterances, frames, 2)
-    lengths = torch.full((utterances,), frames)
-    config = MaskingConfig(consecutive=3, random_share=0.2, keep_share=0.1)
-    mask = draw_mask(lengths, frames, config, generator_of(1))
-    corrupted = corrupt(inputs, mask, lengths, config, generator_of(2))
-    assert torch.equal(corrupted[~mask], inputs[~mask])
-    hidden = mask.unsqueeze(-1)
-    zeroed = (corrupted.masked_fill(~hidden, 0) == 0).all(dim=(1, 2))
-    kept = (corrupted == inputs).all(dim=(1, 2))
-    assert zeroed.float().mean() == pytest.approx(0.7, abs=0.03)
-    assert kept.float().mean() == pytest.approx(0.1, abs=0.02)
-
-
-def test_replacement_frames_come_from_the_real_frames_of_the_same_utterance() -> None:
+def test_a_replacement_is_a_span_of_the_real_frames_of_the_same_utterance() -> None:
     inputs = torch.arange(40.0).view(2, 20, 1)
     lengths = torch.tensor([20, 7])
-    config = MaskingConfig(proportion=0.5, consecutive=2, random_share=1.0, keep_share=0.0)
-    mask = draw_mask(lengths, 20, config, generator_of(1))
-    corrupted = corrupt(inputs, mask, lengths, config, generator_of(3))
-    assert set(corrupted[0, :, 0].tolist()) <= set(range(20))
-    assert set(corrupted[1, :7, 0].tolist()) <= set(range(20, 27))
+    config = MaskingConfig(proportion=0.4, consecutive=2, random_share=1.0, keep_share=0.0)
+    for seed in range(20):
+        frames, mask, draws = drawn(lengths, config, seed=seed, dims=1)
+        read = corrupt(inputs.view(-1, 1), mask, frames, config, draws).view(2, 20)
+        assert set(read[0].tolist()) <= set(range(20))
+        assert set(read[1, :7].tolist()) <= set(range(20, 27))
+        for row, found in zip(rows_of(mask.frames, lengths), read, strict=True):
+            if set(runs(row)) == {2}:
+                first = torch.nonzero(row[1:] & ~row[:-1]).flatten() + 1
+                assert torch.equal(found[first + 1], found[first] + 1)
 
 
-def test_the_loss_is_the_mean_over_masked_elements_alone() -> None:
-    predicted, targets = torch.randn(2, 6, 3), torch.randn(2, 6, 3)
-    mask = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0]]).bool()
-    expected = (predicted[mask] - targets[mask]).abs().mean()
-    torch.testing.assert_close(masked_l1(predicted, targets, mask), expected)
+def test_frames_that_are_not_hidden_and_kept_ones_stay_as_they_are() -> None:
+    lengths = torch.tensor([90, 40])
+    values = torch.randn(180, 4)
+    config = MaskingConfig(random_share=0.0, keep_share=0.0)
+    frames, mask, draws = drawn(lengths, config)
+    token = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    read = corrupt(values, mask, frames, config, draws, token)
+    assert torch.equal(read[~mask.frames], values[~mask.frames])
+    assert torch.equal(read[mask.frames], token.expand(int(mask.frames.sum()), 4))
+    config = MaskingConfig(random_share=0.0, keep_share=1.0)
+    frames, mask, draws = drawn(lengths, config)
+    assert torch.equal(corrupt(values, mask, frames, config, draws), values)
+
+
+def test_bands_have_widths_from_none_to_the_share_and_lie_anywhere() -> None:
+    lengths = torch.full((6000,), 2)
+    config = MaskingConfig(band_share=0.2)
+    _, mask, _ = drawn(lengths, config, dims=20)
+    assert mask.bands is not None
+    widths = mask.bands.sum(dim=1)
+    assert (torch.bincount(widths) / 6000).tolist() == pytest.approx([0.2] * 5, abs=0.025)
+    assert all(len(runs(band)) <= 1 for band in mask.bands[:300])
+    edges = mask.bands[widths == 4].float().mean(dim=0)
+    # 17 places of a band of 4: the outer dims are in one of them, the inner ones in four.
+    assert edges[[0, 19]].tolist() == pytest.approx([1 / 17] * 2, abs=0.03)
+    assert float(edges[3:17].mean()) == pytest.approx(4 / 17, abs=0.01)
+
+
+def test_a_band_is_hidden_in_deltas_and_stacked_frames_too() -> None:
+    lengths = torch.full((50,), 8)
+    config = MaskingConfig(band_share=0.5, keep_share=1.0, random_share=0.0)
+    frames, mask, draws = drawn(lengths, config, dims=6)
+    assert mask.bands is not None
+    read = corrupt(torch.ones(400, 24), mask, frames, config, draws).view(50, 8, 4, 6)
+    assert torch.equal(read == 0, mask.bands.view(50, 1, 1, 6).expand_as(read))
+
+
+def test_noise_comes_to_a_share_of_the_utterances_with_its_deviation() -> None:
+    lengths = torch.full((3000,), 10)
+    config = MaskingConfig(noise_share=0.15, noise_std=0.2, keep_share=1.0, random_share=0.0)
+    frames, mask, draws = drawn(lengths, config, dims=8)
+    noise = corrupt(torch.zeros(30_000, 8), mask, frames, config, draws).view(3000, -1)
+    noisy = noise.abs().sum(dim=1) > 0
+    assert float(noisy.float().mean()) == pytest.approx(0.15, abs=0.02)
+    assert float(noise[noisy].std()) == pytest.approx(0.2, abs=0.005)
+    assert float(noise[noisy].mean()) == pytest.approx(0, abs=0.005)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", POLICIES, ids=range(len(POLICIES)))
+def test_a_gpu_draws_the_same_masks(config: MaskingConfig) -> None:
+    lengths = torch.randint(1, 300, (32,))
+    frames = frames_of(torch.zeros(32, 300, 4), lengths)
+    there = frames_of(torch.zeros(32, 300, 4, device="cuda"), lengths.cuda())
+    mask = draw_mask(frames, 4, config, Draws(1, torch.arange(32)))
+    other = draw_mask(there, 4, config, Draws(1, torch.arange(32).cuda()))
+    for name in ("frames", "zeroed", "replaced", "source"):
+        assert torch.equal(getattr(mask, name), getattr(other, name).cpu())
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("wrong", "message"),
     [
         ({"proportion": 0.0}, r"masking\.proportion 0\.0 must be between 0 and 1"),
-        ({"consecutive": 0}, r"masking\.consecutive 0 must be at least 1"),
-        ({"random_share": 0.6, "keep_share": 0.6}, "together at most 1"),
+        ({"consecutive": 0}, r"masking\.consecutive 0 must be at least 1, or a rising range"),
+        ({"consecutive": (5, 3)}, r"masking\.consecutive \(5, 3\) must be .* a rising range"),
+        ({"random_share": 0.6, "keep_share": 0.6}, "together be at most 1"),
+        ({"band_share": 2.0}, r"masking\.band_share 2\.0 must be between 0 and 1"),
+        ({"noise_std": 0.0}, r"masking\.noise_std 0\.0 must be above 0"),
+        ({"bucket_ratio": 8.0}, r"bucket_ratio 8\.0 must be at least 1, and at most 6\.66667"),
     ],
 )
-def test_impossible_masking_is_refused(settings: dict[str, float], message: str) -> None:
+def test_impossible_masking_is_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        MaskingConfig(**settings)  # type: ignore[arg-type]
+        MaskingConfig(**wrong)  # type: ignore[arg-type]

@@ -22,18 +22,12 @@ from aalbert.errors import (
 )
 from aalbert.files import file_digest
 from aalbert.models import PretrainedModel
-from aalbert.shards.assembly import LoaderConfig
-from aalbert.shards.dataset import Dataset, Selection
-from aalbert.shards.loader import Loader
-from aalbert.shards.order import OrderConfig
+from aalbert.shards.dataset import Dataset
 from aalbert.train.checkpoints import SaveStates, is_intact
 from aalbert.train.configs import PretrainConfig
-from aalbert.train.masking import MaskingConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
-from aalbert.train.pretrain_parts import build_model, make_loaders, select_parts
-from aalbert.train.reconstruction import reconstruction_loss
+from aalbert.train.pretrain_parts import make_loaders, select_parts
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.seeds import generator_of
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:
@@ -275,37 +269,6 @@ def test_no_held_out_utterance_is_trained_on(
     assert not training & validation
     assert training | validation == set(range(len(dataset)))
     assert validation
-
-
-@pytest.mark.parametrize("share_layers", [True, False])
-def test_overfitting_one_batch_reaches_a_small_part_of_the_first_loss(
-    librispeech_data: Path, pretrain_config: PretrainConfig, share_layers: bool
-) -> None:
-    encoder = replace(
-        pretrain_config.encoder,
-        width=64,
-        feed_forward_width=128,
-        dropout=0.0,
-        share_layers=share_layers,
-    )
-    config = replace(pretrain_config, encoder=encoder)
-    dataset = Dataset(librispeech_data)
-    model = build_model(config, select_parts(config, [dataset]))
-    loader = Loader(
-        Selection(dataset, dataset.rows(["train*"])[:2]),
-        LoaderConfig(order=OrderConfig(frames_per_batch=400), crop_frames=90),
-    )
-    batch = next(iter(loader))
-    masking = MaskingConfig(consecutive=1, random_share=0.0, keep_share=0.0)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    losses = []
-    for _ in range(250):
-        loss, _ = reconstruction_loss(model, batch, masking, generator_of("fixed"))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < losses[0] / 10
 
 
 def test_the_run_folder_names_its_places(tmp_path: Path) -> None:
