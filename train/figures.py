@@ -113,6 +113,7 @@ def complete(
         lengths=torch.tensor([frames]),
         rows=torch.tensor([0]),
         real_frames=frames,
+        squared_frames=frames**2,
         longest=frames,
         targets={kind: values.unsqueeze(0) for kind, values in features.items()},
     ).to(next(model.parameters()).device)

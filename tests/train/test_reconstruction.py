@@ -14,19 +14,18 @@ from aalbert.shards.batch import Batch
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.settings import LogMelSettings
 from aalbert.train.configs import PretrainConfig
+from aalbert.train.held_out import held_out_loss
 from aalbert.train.masking import MaskingConfig
 from aalbert.train.objective import ObjectiveConfig
 from aalbert.train.presets import find_preset
 from aalbert.train.pretrain import start_pretraining
 from aalbert.train.pretrain_parts import Parts, build_model, make_loaders, select_parts
+from aalbert.train.ranks import Ranks
 from aalbert.train.reconstruction import (
     Pretraining,
     measure_errors,
     reconstruct,
-    validation_loss,
 )
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -82,11 +81,13 @@ def test_held_out_loss_does_not_depend_on_the_size_of_batches(
 ) -> None:
     config = replace(config, data=replace(config.data, validation_proportion=0.5))
     parts = parts_of(config, librispeech_data)
-    model = build_model(config, parts).eval()
-    losses = [
-        validation_loss(model, make_loaders(some, parts)[1], some, CPU)
-        for some in (config, batched(config, "padded", batch_seconds=2.0))
-    ]
+    module = Pretraining(build_model(config, parts), config).eval()
+    losses = []
+    for some in (config, batched(config, "padded", batch_seconds=2.0)):
+        loader = make_loaders(some, parts)[1]
+        measured = held_out_loss(module, loader, Ranks(), lambda: False)
+        assert measured is not None
+        losses.append(measured["validation_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -241,7 +242,9 @@ def test_a_compiled_encoder_gives_the_same_loss(
     losses = []
     for some in (config, replace(config, compile=True)):
         module = Pretraining(build_model(some, parts), some)
-        errors = measure_errors(reconstruct(module.model, batch, some.masking, seed=1), some.objective)
+        errors = measure_errors(
+            reconstruct(module.model, batch, some.masking, seed=1), some.objective
+        )
         losses.append(errors.loss(some.objective))
         losses[-1].backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(losses[0], losses[1])
