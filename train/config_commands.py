@@ -66,13 +66,14 @@ def config_presets(as_json: AsJson = False) -> None:
 
     Example: aalbert config presets
     """
-    from aalbert.train.presets import find_preset, prepare_command, preset_names
+    from aalbert.train.presets import find_preset, preset_names
+    from aalbert.train.recipes import prepare_command, read_recipe
 
     described = [
         {
             "name": preset.name,
             "about": preset.about,
-            "prepare": prepare_command(preset.resolve(), f"data/{preset.name}"),
+            "prepare": prepare_command(read_recipe(preset.name), f"data/{preset.name}"),
         }
         for preset in map(find_preset, preset_names())
     ]

@@ -9,7 +9,8 @@ from aalbert.configuration import Document, as_plain, load_config, read_yaml_fil
 from aalbert.errors import ConfigError
 from aalbert.shards.mismatch import flat
 from aalbert.train.configs import PretrainConfig
-from aalbert.train.presets import find_preset, preset_names, read_preset
+from aalbert.train.presets import preset_names, read_preset
+from aalbert.train.recipes import read_recipe
 from aalbert.train.run_folder import RunFolder
 
 
@@ -22,7 +23,7 @@ def settings_of(place: str) -> Document:
     if path.is_dir():
         return read_yaml_file(RunFolder(path).config)
     if place in preset_names():
-        return plain(find_preset(place).resolve())
+        return plain(read_recipe(place))
     if path.is_file():
         return plain(load_config(PretrainConfig, file=path, environment={}))
     raise ConfigError(

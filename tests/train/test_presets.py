@@ -5,7 +5,8 @@ import pytest
 
 from aalbert.errors import ConfigError
 from aalbert.shards.mismatch import flat
-from aalbert.train.presets import find_preset, prepare_command, preset_names
+from aalbert.train.presets import find_preset, preset_names
+from aalbert.train.recipes import prepare_command, read_recipe
 from aalbert.train.schedule import linear_warmup_and_decay
 
 S3PRL = ["aalbert-3l", "aalbert-6l", "aalbert-12l", "mockingjay-3l", "mockingjay-6l"]
@@ -66,7 +67,7 @@ def test_every_preset_has_a_curve_here() -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_learning_rates_are_those_computed_by_hand(name: str) -> None:
-    config = find_preset(name).resolve()
+    config = read_recipe(name)
     warmup = config.optimiser.count_warmup_steps(config.steps)
     for step, rate in CURVES[name]:
         factor = linear_warmup_and_decay(step, warmup_steps=warmup, steps=config.steps)
@@ -76,18 +77,18 @@ def test_learning_rates_are_those_computed_by_hand(name: str) -> None:
 
 @pytest.mark.parametrize(("left", "right"), DIFFERENCES, ids="-to-".join)
 def test_presets_differ_only_where_their_sources_do(left: str, right: str) -> None:
-    one, other = (dict(flat(asdict(find_preset(name).resolve()))) for name in (left, right))
+    one, other = (dict(flat(asdict(read_recipe(name)))) for name in (left, right))
     changed = {name: value for name, value in other.items() if one.get(name) != value}
     assert changed == DIFFERENCES[left, right]
 
 
 @pytest.mark.parametrize("name", ["aalbert-paper", "aalbert-seed"])
 def test_the_recipes_with_stacked_frames_read_480_numbers(name: str) -> None:
-    assert find_preset(name).resolve().front_end.input_dims == 480
+    assert read_recipe(name).front_end.input_dims == 480
 
 
 def test_a_step_of_the_repositorys_recipe_is_48_crops_of_ten_seconds() -> None:
-    data = find_preset("aalbert-seed").resolve().data
+    data = read_recipe("aalbert-seed").data
     assert (data.batch_seconds / data.crop_seconds, data.batching) == (48, "static")
 
 
@@ -97,9 +98,7 @@ def test_an_unknown_preset_is_named_with_those_there_are() -> None:
 
 
 def test_every_preset_says_how_its_data_are_prepared() -> None:
-    commands = {
-        name: prepare_command(find_preset(name).resolve(), "data") for name in preset_names()
-    }
+    commands = {name: prepare_command(read_recipe(name), "data") for name in preset_names()}
     start = "aalbert prepare librispeech /corpora/LibriSpeech --out data"
     assert commands["aalbert-3l"] == commands["tera-3l"] == f"{start} --feature logmel"
     assert commands["aalbert-s3prl-960h"] == (
@@ -117,7 +116,7 @@ def test_the_command_makes_the_features_that_the_preset_expects(name: str) -> No
     """The options are read back by what reads them in `prepare`."""
     from aalbert.pipeline.recipe import load_recipe
 
-    config = find_preset(name).resolve()
+    config = read_recipe(name)
     words = prepare_command(config, "data").split()
     pairs = list(zip(words, words[1:], strict=False))
     made = load_recipe(

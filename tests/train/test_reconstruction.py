@@ -17,10 +17,10 @@ from aalbert.train.configs import PretrainConfig
 from aalbert.train.held_out import held_out_loss
 from aalbert.train.masking import MaskingConfig
 from aalbert.train.objective import ObjectiveConfig
-from aalbert.train.presets import find_preset
 from aalbert.train.pretrain import start_pretraining
 from aalbert.train.pretrain_parts import Parts, build_model, make_loaders, select_parts
 from aalbert.train.ranks import Ranks
+from aalbert.train.recipes import read_recipe
 from aalbert.train.reconstruction import (
     Pretraining,
     measure_errors,
@@ -223,7 +223,7 @@ def librispeech_100_minutes(shared: Path, tmp_path_factory: pytest.TempPathFacto
 def test_the_held_out_loss_falls_on_recorded_speech(
     librispeech_100_minutes: Path, share_layers: bool, tmp_path: Path
 ) -> None:
-    config = find_preset("tiny").resolve()
+    config = read_recipe("tiny")
     encoder = replace(config.encoder, share_layers=share_layers)
     config = replace(config, encoder=encoder, steps=400, validate_every_steps=100)
     start_pretraining(config, [librispeech_100_minutes], tmp_path / "run")

@@ -53,7 +53,7 @@ def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continu
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run, original, calls = tmp_path / "run", reconstruction.reconstruction_loss, [0]
+    run, original, calls = tmp_path / "run", reconstruction.reconstruct, [0]
 
     def interrupted(*arguments: Any) -> Any:
         calls[0] += 1
@@ -61,7 +61,7 @@ def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continu
             os.kill(os.getpid(), signal.SIGUSR1)
         return original(*arguments)
 
-    monkeypatch.setattr(held_out, "reconstruction_loss", interrupted)
+    monkeypatch.setattr(held_out, "reconstruct", interrupted)
     started = time.monotonic()
     with pytest.raises(InterruptedRunError, match="stopped by SIGUSR1, saved at step 8") as caught:
         start_pretraining(pretrain_config, [librispeech_data], run)
