@@ -65,6 +65,12 @@ def test_every_preset_is_valid(preset: str) -> None:
         ("optimiser.gradient_clip=-1", r"optimiser\.gradient_clip -1\.0 must be above 0"),
         ("encoder=3", r"--set: encoder must be a group of settings"),
         ("data.crop_seconds=1e9", r"data\.crop_seconds .* at most data\.batch_seconds"),
+        ("optimiser.warmup_steps=-1", r"optimiser\.warmup_steps -1 must not be negative"),
+        ("front_end.normalisation=speaker", "pretraining knows no speakers, use utterance"),
+        ("data.batching=packed", r"packed has no dropout .* --set encoder\.attention_dropout=0"),
+        ("data.static_seconds=[5.0]", r"static_seconds \(5\.0,\) are for data\.batching static"),
+        ("data.shortest_seconds=20", r"shortest_seconds 20\.0 must be below data\.crop_seconds"),
+        ("objective.loss=l3", r"objective\.loss = 'l3': Input should be 'l1', 'l2' or 'huber'"),
         ("optimiser.warmup_proportion=1", r"optimiser\.warmup_proportion 1\.0 must be in \[0, 1\)"),
     ],
 )  # fmt: skip

@@ -127,8 +127,8 @@ class PretrainConfig:
     gradients are accumulated. A step whose gradient is not finite changes no weights; `on_nan`
     says whether the run ends then. The latest `keep_checkpoints` states are kept, and the one with
     the lowest validation loss; `export` says which becomes the model. A rank that does not answer
-    for `timeout_s` ends the run.
-    `compile` has PyTorch compile the encoder: faster on a GPU after a minute or so at the start.
+    for `timeout_s` ends the run. `compile` has PyTorch compile the encoder: faster on a GPU after
+    a minute or so at the start.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -155,6 +155,16 @@ class PretrainConfig:
         every = ("validate_every_steps", "log_every_steps", "picture_every_steps")
         require_positive("", self, "steps", "batches_per_step", *every, "keep_checkpoints")
         require_positive("", self, "timeout_s")
+        require(
+            self.front_end.normalisation != "speaker",
+            "front_end.normalisation 'speaker' is for downstream tasks: pretraining knows no "
+            "speakers, use utterance, global or none",
+        )
+        require(
+            self.data.batching != "packed" or self.encoder.probability_dropout == 0,
+            "data.batching packed has no dropout of attention: use --set "
+            "encoder.attention_dropout=0",
+        )
 
 
 def require_positive(prefix: str, config: object, *names: str) -> None:
