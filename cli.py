@@ -23,7 +23,17 @@ from aalbert.train.downstream_commands import downstream_app
 from aalbert.train.evaluate_commands import evaluate
 from aalbert.train.pretrain_commands import pretrain
 
-ORDER = ("prepare", "shards", "config", "pretrain", "downstream", "evaluate", "extract", "inspect", "convert")
+ORDER = (
+    "prepare",
+    "shards",
+    "config",
+    "pretrain",
+    "downstream",
+    "evaluate",
+    "extract",
+    "inspect",
+    "convert",
+)
 
 
 class InOrderOfWork(TyperGroup):

@@ -147,9 +147,9 @@ def draw(model: "EmbeddingModel", audio: Path, out: Path) -> dict[str, Any]:
     pretrained = model.model
     if can_reconstruct(pretrained):
         assert isinstance(pretrained, PretrainedModel)
-        half = features.astype("float16")
+        read = {pretrained.config.features["kind"]: features.astype("float16")}
         pictures["reconstruction.png"] = lambda: reconstruction_figure(
-            pretrained, half, MaskingConfig()
+            pretrained, read, MaskingConfig()
         )
     for name, make in pictures.items():
         with atomic_write(out / name) as stream:
@@ -187,10 +187,10 @@ def attention_maps(model: "EmbeddingModel", features: "Features") -> "torch.Tens
 
 
 def can_reconstruct(model: "torch.nn.Module") -> bool:
-    """Say whether a model predicts the feature that it reads."""
+    """Say whether a model predicts the feature that it reads, and nothing else."""
     from aalbert.models.pretrained import PretrainedModel
 
-    return isinstance(model, PretrainedModel) and any(
+    return isinstance(model, PretrainedModel) and all(
         target.feature == model.config.features["kind"]
         and target.dims == model.config.front_end.feature_dims
         and target.deltas == 0
