@@ -154,12 +154,12 @@ def test_overfitting_one_batch_reaches_a_tenth_of_the_first_loss(
     encoder = replace(config.encoder, width=64, feed_forward_width=128, share_layers=share_layers)
     masking = MaskingConfig(consecutive=1, random_share=0.0, keep_share=0.0)
     config = replace(config, encoder=encoder, masking=masking)
-    config = batched(config, "padded", batch_seconds=3.0, crop_seconds=0.9)
+    config = batched(config, "padded", batch_seconds=2.0, crop_seconds=0.9)
     parts = parts_of(config, librispeech_data)
     model, batch = build_model(config, parts), first_batch(config, parts)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=4e-3)
     losses = []
-    for _ in range(250):
+    for _ in range(160):
         errors = measure_errors(reconstruct(model, batch, config.masking, seed=1), config.objective)
         loss = errors.loss(config.objective)
         optimiser.zero_grad()
@@ -203,7 +203,7 @@ def test_the_held_out_loss_falls(
     librispeech_data: Path, config: PretrainConfig, share_layers: bool, tmp_path: Path
 ) -> None:
     encoder = replace(config.encoder, share_layers=share_layers)
-    config = replace(config, encoder=encoder, steps=60, validate_every_steps=20)
+    config = replace(config, encoder=encoder, steps=40, validate_every_steps=20)
     start_pretraining(config, [librispeech_data], tmp_path / "run")
     losses = validation_losses(tmp_path / "run")
     assert losses == sorted(losses, reverse=True)
