@@ -14,14 +14,14 @@ FLOAT32_BYTES = 4
 TRAINED_NUMBERS = 4
 # What the names of parameters say of the part they belong to; the first that fits counts.
 PARTS = {
+    "prediction heads": ("heads.",),
+    "downstream head": ("head.",),
+    "mask token": ("mask_token",),
     "input projection": ("encoder.projection.",),
     "positions": ("encoder.positions.",),
     "layer norms": ("_norm.", "_norms."),
     "attention": (".attention.",),
     "feed-forward network": (".expand.", ".contract."),
-    "prediction heads": ("heads.",),
-    "mask token": ("mask_token",),
-    "downstream head": ("head.",),
 }
 
 

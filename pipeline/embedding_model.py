@@ -60,7 +60,7 @@ class EmbeddingModel(nn.Module):
     `model` is what the checkpoint holds, `upstream` its part from features to hidden
     states. `layer_weights (states,)` is the mix that a downstream task has learned, if the
     checkpoint is one of a downstream run with a mix. `fingerprint` tells its configuration
-    and weights from others.
+    and weights from others, `place` is where it was opened.
     """
 
     def __init__(
@@ -69,9 +69,11 @@ class EmbeddingModel(nn.Module):
         upstream: Upstream,
         layer_weights: Tensor | None = None,
         fingerprint: str = "",
+        place: str = "",
     ) -> None:
         super().__init__()
         self.fingerprint = fingerprint
+        self.place = place
         self.model = model
         self.upstream = upstream
         self.layer_weights: Tensor | None
@@ -240,10 +242,14 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
         classifier = DownstreamModel.from_pretrained(place)
         mix = classifier.head.mix
         weights = mix.weights().detach() if mix else None
-        opened = EmbeddingModel(classifier, classifier.upstream, weights, fingerprint(document))
+        opened = EmbeddingModel(
+            classifier, classifier.upstream, weights, fingerprint(document), str(place)
+        )
     else:
         model = PretrainedModel.from_pretrained(place)
-        opened = EmbeddingModel(model, model.upstream, fingerprint=fingerprint(document))
+        opened = EmbeddingModel(
+            model, model.upstream, fingerprint=fingerprint(document), place=str(place)
+        )
     return opened.to(chosen)
 
 
@@ -264,7 +270,7 @@ def open_foreign(place: Path | str) -> EmbeddingModel:
             Store(parent).get(name, local)
         model = load_foreign(local)
         digest = fingerprint([model.config.to_dict(), file_digest(local)])
-    return EmbeddingModel(model, model.upstream, fingerprint=digest)
+    return EmbeddingModel(model, model.upstream, fingerprint=digest, place=str(place))
 
 
 def feature_model(

@@ -77,7 +77,7 @@ def extract(
     with stop_on_signals():
         opened = from_pretrained(model, device)
         recordings, skipped = find_recordings(opened, inputs, split or ())
-        found = Inputs(recordings=recordings, skipped=skipped)
+        found = Inputs(recordings=recordings, skipped=skipped, places=inputs)
         record = extract_embeddings(opened, found, out, config)
     words = (
         f"{out}: {record['utterances']:,} utterances, {record['hours']:.2f} hours, layers "

@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from aalbert.shards.settings import fingerprint
 
 RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"
 WORK_FOLDER = ".extract"
+SOFTWARE = ("aalbert", "torch", "numpy")
 PIECE_BYTES = 64 * 2**20
 BYTES_PER_NUMBER = 4
 
@@ -46,10 +48,14 @@ class ExtractConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is extracted: the recordings, the shortest first, and what could not be read."""
+    """What is extracted: the recordings, the shortest first, and what could not be read.
+
+    `places` are what the user named.
+    """
 
     recordings: Sequence[Recording]
     skipped: Sequence[Skip] = ()
+    places: Sequence[str] = ()
 
 
 def extract_embeddings(
@@ -179,6 +185,8 @@ def finalise(
     write_text(out / INDEX_NAME, json_lines(rows))
     write_text(out / SKIPPED_NAME, json_lines(sorted(skipped, key=lambda skip: skip["source"])))
     record = {
+        "model": model.place,
+        "inputs": list(inputs.places),
         "layers": config.layers,
         "pooling": config.pooling,
         "format": config.format,
@@ -191,6 +199,7 @@ def finalise(
         "utterances": len(rows),
         "hours": sum(row["seconds"] for row in rows) / 3600,
         "skipped": len(skipped),
+        "software": {name: version(name) for name in SOFTWARE},
     }
     write_json(out / RECORD_NAME, record)
     return record

@@ -65,6 +65,7 @@ def test_a_folder_becomes_an_array_per_recording(
     assert extract("--model", model_folder, audio_folder, "--out", out, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["utterances"], summary["skipped"], summary["width"]) == (6, 1, 16)
+    assert (summary["model"], summary["inputs"]) == (str(model_folder), [str(audio_folder)])
     expected = embeddings_of(aalbert.from_pretrained(model_folder), audio_folder, layers="last")
     index = {row["key"]: row for row in lines(out / "index.jsonl")}
     assert index.keys() == expected.keys() == {path.stem for path in out.glob("*.npy")}
