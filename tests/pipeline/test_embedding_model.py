@@ -212,3 +212,9 @@ def test_what_a_wave_is_extracted_with_changes_no_bit_on_a_gpu(model_folder: Pat
     together = model.extract(waves)
     for wave, states in zip(waves, together, strict=True):
         assert torch.equal(model.extract(wave), states)
+
+
+def test_a_model_at_a_url_is_opened(model_folder: Path) -> None:
+    wave = noise(0.3)
+    found = aalbert.from_pretrained(model_folder.as_uri())
+    assert torch.equal(found.extract(wave), aalbert.from_pretrained(model_folder).extract(wave))
