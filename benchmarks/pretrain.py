@@ -29,7 +29,7 @@ from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech
 from aalbert.shards.dataset import Dataset
-from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.shards.settings import SETTINGS_BY_KIND, FeatureSettings
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.estimate import device_name, time_steps
 from aalbert.train.presets import preset_names, read_preset
@@ -63,11 +63,13 @@ def measure(
     name: str, seconds: float | None, corpus: Path, rounds: int, device: torch.device
 ) -> None:
     """Measure one preset in all ways, in turn, and print the lines."""
-    config = load_config(PretrainConfig, preset=read_preset(name), environment={})
+    recipe = load_config(PretrainConfig, preset=read_preset(name), environment={})
+    # The synthetic corpus has no other split.
+    config = replace(recipe, data=replace(recipe.data, splits=("train*",)))
     scaled = config if seconds is None else scale(config, seconds)
     data = corpus.parent / f"data-{name}"
-    features = PrepareConfig(features=(SETTINGS_BY_KIND[config.data.feature](),))
-    prepare(read_librispeech(corpus), data, features, PrepareLimits(engine=LocalEngine(workers=1)))
+    stored = PrepareConfig(features=features_of(config))
+    prepare(read_librispeech(corpus), data, stored, PrepareLimits(engine=LocalEngine(workers=1)))
     work, audio = step_work(scaled, data)
     ways: dict[str, Callable[[], float]] = {
         "aalbert, float32": lambda: ours(replace(scaled, precision="32-true"), data),
@@ -100,10 +102,16 @@ def measure(
         print(json.dumps(line), flush=True)
 
 
+def features_of(config: PretrainConfig) -> tuple[FeatureSettings, ...]:
+    """Return the features that a preset names, or its only one with default settings."""
+    named = config.data.features or {config.data.feature: {}}
+    return tuple(SETTINGS_BY_KIND[kind](**settings) for kind, settings in named.items())
+
+
 def scale(config: PretrainConfig, seconds: float) -> PretrainConfig:
     """Return the settings with one batch of so much audio a step."""
     crop = min(config.data.crop_seconds, seconds)
-    data = replace(config.data, batch_seconds=seconds, crop_seconds=crop)
+    data = replace(config.data, batch_seconds=seconds, crop_seconds=crop, static_seconds=())
     return replace(config, data=data, batches_per_step=1)
 
 

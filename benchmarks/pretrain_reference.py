@@ -1,8 +1,9 @@
 """Pretraining as one writes it first: audio decoded and transformed at every step, eager, float32.
 
-Features, stacking and masking are those of a preset; the Transformer has a projection each for
-queries, keys and values, an explicit softmax and an additive mask, and every batch is padded to
-its longest utterance. Nothing of the package is used but the settings.
+Log-mel features with a preset's FFT, deltas and stacking, which are also what is reconstructed:
+the work of other targets and of mixed masks is left out, in favour of this side. The Transformer
+has a projection each for queries, keys and values, an explicit softmax and an additive mask, and
+every batch is padded to its longest utterance. Nothing of the package is used but the settings.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from aalbert.models.encoder import EncoderConfig
 from aalbert.train.configs import PretrainConfig
 
-SAMPLE_RATE, N_FFT, WINDOW, HOP, MELS = 16_000, 400, 400, 160, 80
+SAMPLE_RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 80
 
 
 class Attention(nn.Module):
@@ -71,11 +72,17 @@ class Reference(nn.Module):
         super().__init__()
         self.config = config
         encoder, stacked = config.encoder, config.front_end.frames_stacked
+        named = (config.data.features or {}).get("logmel", {})
+        dims = MELS * (1 + config.front_end.deltas) * stacked
         self.stacked = stacked
         self.mel = torchaudio.transforms.MelSpectrogram(
-            SAMPLE_RATE, n_fft=N_FFT, win_length=WINDOW, hop_length=HOP, n_mels=MELS
+            SAMPLE_RATE,
+            n_fft=named.get("fft_size", WINDOW),
+            win_length=WINDOW,
+            hop_length=HOP,
+            n_mels=MELS,
         )
-        self.projection = nn.Linear(MELS * stacked, encoder.width)
+        self.projection = nn.Linear(dims, encoder.width)
         self.norm = nn.LayerNorm(encoder.width)
         distinct = 1 if encoder.share_layers else encoder.layers
         self.layers = nn.ModuleList(Block(encoder) for _ in range(distinct))
@@ -83,7 +90,7 @@ class Reference(nn.Module):
             nn.Linear(encoder.width, encoder.width),
             nn.GELU(),
             nn.LayerNorm(encoder.width),
-            nn.Linear(encoder.width, MELS * stacked),
+            nn.Linear(encoder.width, dims),
         )
 
     def forward(self, waves: Tensor, samples: Tensor) -> Tensor:
@@ -104,15 +111,18 @@ class Reference(nn.Module):
 
     def features(self, waves: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return normalised, stacked log-mel frames, padded, and their lengths."""
-        mels = (self.mel(waves) + 1e-10).log().transpose(1, 2)
+        parts = [(self.mel(waves) + 1e-10).log()]
+        for _ in range(self.config.front_end.deltas):
+            parts.append(torchaudio.functional.compute_deltas(parts[-1]))
+        mels = torch.cat(parts, dim=1).transpose(1, 2)
         lengths = samples // HOP + 1
         for row, length in zip(mels, lengths.tolist(), strict=True):
             real = row[:length]
             row[:length] = (real - real.mean(dim=0)) / (real.std(dim=0) + 1e-10)
             row[length:] = 0
-        batch, frames, _ = mels.shape
+        batch, frames, dims = mels.shape
         kept = frames - frames % self.stacked
-        return mels[:, :kept].reshape(batch, -1, MELS * self.stacked), lengths // self.stacked
+        return mels[:, :kept].reshape(batch, -1, dims * self.stacked), lengths // self.stacked
 
 
 def read_waves(paths: Sequence[Path], crop_samples: int) -> tuple[Tensor, Tensor]:
