@@ -14,7 +14,7 @@ import numpy as np
 import webdataset
 from webdataset.utils import pytorch_worker_info
 
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, IntegrityError
 from aalbert.shards.manifest import read_manifest
 
 Sample = dict[str, Any]
@@ -96,10 +96,22 @@ class Wanted:
 
 
 def decode(sample: Sample) -> Sample:
-    """Turn the bytes of a sample's members into arrays and a dictionary."""
-    decoded: Sample = {"__key__": sample["__key__"], "json": json.loads(sample["json"])}
+    """Turn the bytes of a sample's members into arrays and a dictionary.
+
+    Raises `IntegrityError` for a member that is neither; a pickle is never opened.
+    """
+    decoded: Sample = {"__key__": sample["__key__"]}
     for name, payload in sample.items():
-        if name.endswith(".npy"):
-            array = np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
-            decoded[name.removesuffix(".npy")] = array
+        try:
+            if name.endswith(".npy"):
+                array = np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
+                decoded[name.removesuffix(".npy")] = array
+            elif name == "json":
+                decoded["json"] = json.loads(payload)
+        except ValueError as error:
+            what = "array of numbers" if name.endswith(".npy") else "description"
+            raise IntegrityError(
+                f"{sample['__url__']}: '{sample['__key__']}.{name}' holds no {what}; restore the "
+                "shard or prepare the data again"
+            ) from error
     return decoded

@@ -355,13 +355,13 @@ def test_a_large_folder_is_planned_in_seconds(tmp_path: Path, speakers: int, lim
         folder.mkdir()
         for number in range(100):
             (folder / f"take-{number}.flac").touch()
-    started = time.perf_counter()
+    started = time.process_time()
     corpus = read_folder(tmp_path, options(speaker_level=1))
-    found = time.perf_counter()
+    found = time.process_time()
     tasks = make_plan(corpus, CONFIG)
-    planned = time.perf_counter()
+    planned = time.process_time()
     plan_fingerprint(corpus, CONFIG)
-    hashed = time.perf_counter()
+    hashed = time.process_time()
     print(
         f"{100 * speakers} files: read_folder {found - started:.2f} s, make_plan "
         f"{planned - found:.2f} s, plan_fingerprint {hashed - planned:.2f} s"

@@ -1,6 +1,8 @@
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
-from aalbert.shards.order import OrderConfig
+from aalbert.shards.order import OrderConfig, shuffled_window
 from aalbert.shards.plan import Part, Plan, Step
 
 SEEDS = st.integers(0, 2**31)
@@ -233,3 +235,29 @@ def test_steps_go_on_into_the_next_epoch() -> None:
     assert [entries_of([step]) for step in first] == [
         entries_of([step]) for epoch in range(3) for step in epoch_of(plan, epoch, 2)
     ]
+
+
+def test_going_on_in_the_middle_plans_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = LARGE.plan()
+    epoch = epoch_of(plan, 3)
+    place = len(epoch) // 2
+    planned = []
+
+    def counting(*arguments: Any) -> Any:
+        planned.append(arguments[-2:])
+        return shuffled_window(*arguments)
+
+    monkeypatch.setattr("aalbert.shards.plan.shuffled_window", counting)
+    again = next(LARGE.plan().steps(epoch[place - 1].position, 1))
+    assert as_lists(again) == as_lists(epoch[place])
+    assert len(planned) == 1
+
+
+@pytest.mark.slow
+def test_going_on_among_ten_million_utterances_takes_less_than_a_second() -> None:
+    frames = np.random.default_rng(0).integers(140, 1_700, 10_000_000)
+    shards = np.arange(len(frames)) // 1_300
+    began = time.process_time()
+    plan = Plan(frames, shards, OrderConfig(frames_per_batch=48_000))
+    next(plan.steps(plan.size // 2, 64))
+    assert time.process_time() - began < 1

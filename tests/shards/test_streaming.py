@@ -1,3 +1,7 @@
+import gc
+import io
+import pickle
+import tarfile
 from itertools import islice
 from pathlib import Path
 
@@ -6,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, IntegrityError
 from aalbert.shards import Dataset, webdataset_pipeline
 
 # webdataset leaves closing its files to the garbage collector.
@@ -114,3 +118,42 @@ def test_the_example_of_the_format_runs(
     exec(example, names)
     batch = names["batch"]
     assert isinstance(batch, torch.Tensor) and batch.shape[::2] == (8, 80)
+
+
+class Evil:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.trace,)
+
+
+def test_pickles_in_a_shard_are_never_opened(dataset_copy: Path, tmp_path: Path) -> None:
+    """WebDataset's own `decode()` would run a `.pyd`, NumPy an array of objects if allowed to."""
+    trace = tmp_path / "trace"
+    [shard, *_] = sorted(dataset_copy.glob("dev-clean/*.tar"))
+    objects = io.BytesIO()
+    np.save(objects, np.array([Evil(trace)], dtype=object), allow_pickle=True)
+    with tarfile.open(shard, "a:") as tar:
+        for name, payload in (
+            ("evil.json", b"{}"),
+            ("evil.pyd", pickle.dumps(Evil(trace))),
+            ("evil.logmel.npy", objects.getvalue()),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(payload)
+            tar.addfile(member, io.BytesIO(payload))
+    with pytest.raises(IntegrityError) as caught:
+        list(webdataset_pipeline(dataset_copy, ["dev-clean"], shuffle_buffer=0))
+    message = str(caught.value)
+    del caught
+    gc.collect()  # closes what webdataset left open
+    assert message == (
+        f"{shard}: 'evil.logmel.npy' holds no array of numbers; restore the shard or prepare the "
+        "data again"
+    )
+    assert not trace.exists()
+    np.load(io.BytesIO(objects.getvalue()), allow_pickle=True)
+    assert trace.exists()

@@ -1,0 +1,39 @@
+"""The memory of `prepare` does not grow with its corpus."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+MOST_MIB = 700
+NOISE_MIB = 20
+
+
+def peak_mib(arguments: list[str]) -> float:
+    """The most memory that the command, which works in one process, has held."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aalbert.cli", *arguments], stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count in other units")
+def test_four_times_the_recordings_take_no_more_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    peaks = []
+    for count in (8, 32):
+        folder = tmp_path / f"{count}"
+        folder.mkdir()
+        for number in range(count):
+            soundfile.write(folder / f"{number}.wav", rng.uniform(-0.1, 0.1, 480_000), 16_000)
+        out = ["--out", str(tmp_path / f"data-{count}"), "--set", "shard_bytes=1000000"]
+        peaks.append(peak_mib(["prepare", "folder", str(folder), "--workers", "1", *out]))
+    assert max(peaks) < MOST_MIB
+    assert peaks[1] - peaks[0] < NOISE_MIB
