@@ -39,6 +39,9 @@ class PretrainedModel(nn.Module):
         super().__init__()
         assert config.encoder is not None, "a pretrained model has an encoder"
         self.upstream = Upstream(config, front_end)
+        assert self.upstream.encoder is not None
+        # Heads read the last state alone: no gradient will reach the norms of the others.
+        self.upstream.encoder.state_norms[:-1].requires_grad_(False)
         self.targets = (own_feature(config),) if targets is None else targets
         self.target_front_ends = nn.ModuleDict()
         self.heads = nn.ModuleDict()

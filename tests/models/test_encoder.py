@@ -1,17 +1,19 @@
 import argparse
 import math
 import pathlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aalbert.errors import ConfigError
-from aalbert.models.encoder import Encoder, EncoderConfig
+from aalbert.models.encoder import Encoder, EncoderConfig, Layer, initialise
 from aalbert.models.heads import ReconstructionHead
+from aalbert.models.layout import Padded, frame_mask
 from aalbert.models.positions import sinusoids
 from aalbert.models.upstream import count_parameters
 
@@ -28,7 +30,11 @@ SMALL = EncoderConfig(layers=3, width=16, heads=4, feed_forward_width=32)
         (3, True, 160, 7_213_056),
         (3, False, 480, 21_634_560),
         (3, False, 80, 21_327_360),
+        (3, False, 160, 21_388_800),
+        (6, False, 480, 42_898_176),
+        (6, False, 80, 42_590_976),
         (12, False, 480, 85_425_408),
+        (12, False, 80, 85_118_208),
     ],
 )
 def test_encoders_have_as_many_parameters_as_published(
@@ -39,8 +45,147 @@ def test_encoders_have_as_many_parameters_as_published(
     assert count_parameters(encoder) == parameters
 
 
-def test_the_reconstruction_head_has_as_many_parameters_as_published() -> None:
-    assert count_parameters(ReconstructionHead(EncoderConfig(), 80)) == 653_648
+@pytest.mark.parametrize(
+    ("target_dims", "parameters"), [(80, 653_648), (3 * 1024, 2_954_496), (3 * 1025, 2_956_803)]
+)
+def test_the_reconstruction_head_has_as_many_parameters_as_published(
+    target_dims: int, parameters: int
+) -> None:
+    with torch.device("meta"):
+        assert count_parameters(ReconstructionHead(EncoderConfig(), target_dims)) == parameters
+
+
+def test_sharing_leaves_out_91_percent_of_twelve_layers() -> None:
+    with torch.device("meta"):
+        shared, separate = (
+            count_parameters(Encoder(EncoderConfig(layers=12, share_layers=share), 480))
+            for share in (True, False)
+        )
+    assert round(100 * (1 - shared / separate), 2) == 91.27
+
+
+def test_one_projection_of_queries_and_keys_saves_a_square_matrix_per_layer() -> None:
+    counts = [
+        count_parameters(Encoder(replace(SMALL, share_query_key=share, share_layers=False), 8))
+        for share in (False, True)
+    ]
+    assert counts[0] - counts[1] == 3 * (16 * 16 + 16)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_a_layer_computes_what_that_of_pytorch_does(
+    norm: Literal["post", "pre"], activation: Literal["gelu", "relu"]
+) -> None:
+    config = replace(SMALL, norm=norm, activation=activation, initial_std=0.3, dropout=0.0)
+    ours = Layer(config)
+    initialise(ours, 0.3)
+    theirs = nn.TransformerEncoderLayer(
+        16, 4, 32, 0.0, activation, 1e-12, batch_first=True, norm_first=norm == "pre"
+    )
+    theirs.load_state_dict(names_of_pytorch(ours))
+    hidden, lengths = torch.randn(2, 9, 16), torch.tensor([9, 4])
+    expected = theirs(hidden, src_key_padding_mask=~frame_mask(lengths, 9))
+    found = ours(hidden, Padded.of(lengths, 9))
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1, :4], expected[1, :4], atol=1e-5, rtol=1e-5)
+
+
+def names_of_pytorch(layer: Layer) -> dict[str, Tensor]:
+    names = {
+        "attention.query_key_value.": "self_attn.in_proj_",
+        "attention.output.": "self_attn.out_proj.",
+        "attention_norm.": "norm1.",
+        "expand.": "linear1.",
+        "contract.": "linear2.",
+        "feed_forward_norm.": "norm2.",
+    }
+    return {
+        theirs + kind: layer.state_dict()[ours + kind].clone()
+        for ours, theirs in names.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def test_attention_maps_are_those_of_pytorch_and_give_padding_nothing() -> None:
+    encoder = Encoder(replace(SMALL, initial_std=0.5), 8).eval()
+    inputs, lengths = torch.randn(2, 9, 8), torch.tensor([9, 4])
+    with torch.no_grad():
+        maps = encoder.attention_maps(inputs, lengths)
+        states = encoder(inputs, lengths)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert encoder.attention_maps(inputs, lengths).dtype == torch.float32
+    assert maps.shape == (3, 2, 4, 9, 9)
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(3, 2, 4, 9))
+    assert not maps[:, 1, :, :, 4:].any()
+    attention = nn.MultiheadAttention(16, 4, batch_first=True).eval()
+    layer = encoder.layers[0]
+    assert isinstance(layer, Layer)
+    attention.load_state_dict(
+        {
+            name.removeprefix("self_attn."): value
+            for name, value in names_of_pytorch(layer).items()
+            if name.startswith("self_attn.")
+        }
+    )
+    padding = ~frame_mask(lengths, 9)
+    for number, state in enumerate(states[:-1]):
+        _, expected = attention(state, state, state, padding, average_attn_weights=False)
+        torch.testing.assert_close(maps[number], expected)
+
+
+def test_attention_maps_of_what_would_be_cut_are_refused() -> None:
+    encoder = Encoder(replace(SMALL, beyond_positions="restart", position_frames=5), 8)
+    with pytest.raises(ConfigError, match=r"maps of 9 frames.* at most 5 .*shorter audio"):
+        encoder.attention_maps(torch.randn(1, 9, 8), torch.tensor([9]))
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@torch.no_grad()
+def test_long_utterances_are_encoded_in_the_chunks_of_torch_chunk(
+    norm: Literal["post", "pre"],
+) -> None:
+    config = replace(SMALL, norm=norm, beyond_positions="restart", position_frames=7)
+    encoder = Encoder(config, 8).eval()
+    padded, lengths = torch.randn(3, 24, 8), torch.tensor([24, 15, 6])
+    states = encoder(padded, lengths)
+    for row, (utterance, length) in enumerate(zip(padded, lengths.tolist(), strict=True)):
+        chunks = utterance[:length].chunk(-(-length // 7))
+        parts = [encoder(chunk.unsqueeze(0), torch.tensor([len(chunk)])) for chunk in chunks]
+        for number, state in enumerate(states):
+            expected = torch.cat([part[number][0] for part in parts])
+            torch.testing.assert_close(state[row, :length], expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_positions_go_on_beyond_the_table_when_they_are_to() -> None:
+    short, long = (Encoder(replace(SMALL, position_frames=frames), 8).eval() for frames in (4, 100))
+    long.load_state_dict(short.state_dict())
+    inputs, lengths = torch.randn(1, 30, 8), torch.tensor([30])
+    short(inputs[:, :3], torch.tensor([3]))
+    for ours, theirs in zip(short(inputs, lengths), long(inputs, lengths), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_learned_positions_are_parameters_and_end() -> None:
+    config = replace(SMALL, positions="learned", beyond_positions="restart", position_frames=50)
+    encoder = Encoder(config, 8)
+    assert encoder.state_dict()["positions.weight"].shape == (50, 16)
+    encoder(torch.randn(1, 3, 8), torch.tensor([3]))[-1].square().mean().backward()
+    gradient = encoder.positions.weight.grad
+    assert isinstance(gradient, Tensor)
+    assert gradient[:3].abs().min() > 0 and not gradient[3:].any()
+    with pytest.raises(ConfigError, match=r"learned end after .*set encoder\.beyond_positions"):
+        replace(config, beyond_positions="continue")
+
+
+def test_a_model_that_was_used_in_inference_mode_can_still_be_trained() -> None:
+    encoder = Encoder(SMALL, 8)
+    inputs, lengths = torch.randn(1, 9, 8), torch.tensor([9])
+    with torch.inference_mode():
+        encoder(inputs, lengths)
+    encoder(inputs, lengths)[-1].square().mean().backward()
+    assert encoder.projection.weight.grad is not None
 
 
 def test_a_shared_layer_is_stored_once() -> None:
