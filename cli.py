@@ -19,7 +19,7 @@ from aalbert.pipeline.convert_command import convert
 from aalbert.pipeline.extract_command import extract
 from aalbert.shards.commands import shards_app
 from aalbert.train.config_commands import config_app
-from aalbert.train.downstream_commands import downstream_app
+from aalbert.train.downstream_commands import downstream_app, sweep
 from aalbert.train.evaluate_commands import evaluate
 from aalbert.train.pretrain_commands import pretrain
 
@@ -29,6 +29,7 @@ ORDER = (
     "config",
     "pretrain",
     "downstream",
+    "sweep",
     "evaluate",
     "extract",
     "inspect",
@@ -59,6 +60,7 @@ app.add_typer(shards_app, name="shards")
 app.command("pretrain")(pretrain)
 app.add_typer(config_app, name="config")
 app.add_typer(downstream_app, name="downstream")
+app.command("sweep")(sweep)
 app.command("evaluate")(evaluate)
 app.command("extract")(extract)
 app.command("inspect")(inspect)

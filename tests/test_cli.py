@@ -33,6 +33,7 @@ COMMANDS = [
     ["downstream", "librispeech-speaker"],
     ["downstream", "librispeech-phone"],
     ["downstream", "classify"],
+    ["sweep"],
     ["evaluate"],
     ["extract"],
     ["inspect"],

@@ -43,11 +43,17 @@ KEEP_STATES = 2
 
 
 def start_downstream(
-    config: DownstreamConfig, data: Path | str, upstream: str, out: Path
+    config: DownstreamConfig,
+    data: Path | str,
+    upstream: str,
+    out: Path,
+    *,
+    states: Path | None = None,
 ) -> DownstreamModel:
     """Train the head of a task on a dataset and export the model to `out/export`.
 
-    `upstream` is a run, a saved model, or a feature kind. Raises `ConfigError` or
+    `upstream` is a run, a saved model, or a feature kind. Cached hidden states lie in the
+    folder `states`, or in the run's own. Raises `ConfigError` or
     `InputError` when they do not fit, `OutputInUseError` when `out` holds something.
     """
     dataset = Dataset(data)
@@ -65,10 +71,10 @@ def start_downstream(
         "seed": config.seed,
     }
     run.create(to_yaml(config), record)
-    return run_downstream(config, job, run, state=None)
+    return run_downstream(config, job, run, states, state=None)
 
 
-def resume_downstream(out: Path, task: str) -> DownstreamModel:
+def resume_downstream(out: Path, task: str, *, states: Path | None = None) -> DownstreamModel:
     """Continue the run in `out` from its latest intact checkpoint, with its own settings."""
     run = RunFolder(out)
     record = run.read_record()
@@ -77,7 +83,7 @@ def resume_downstream(out: Path, task: str) -> DownstreamModel:
     dataset = open_data(record)
     config = load_config(DownstreamConfig, file=run.config, environment={})
     job = build_job(config, dataset, record["upstream"])
-    return run_downstream(config, job, run, state=latest_state(run.checkpoints))
+    return run_downstream(config, job, run, states, state=latest_state(run.checkpoints))
 
 
 def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
@@ -101,13 +107,14 @@ def absolute(path: str) -> str:
 
 
 def run_downstream(
-    config: DownstreamConfig, job: Job, run: RunFolder, state: Path | None
+    config: DownstreamConfig, job: Job, run: RunFolder, states: Path | None, state: Path | None
 ) -> DownstreamModel:
     """Train for all epochs, put the best weights back, and export the model.
 
     A head without a classifier is measured and exported as it is.
     """
-    cache = cache_states(config, job, run.path / "states") if config.cache_embeddings else None
+    folder = states or run.path / "states"
+    cache = cache_states(config, job, folder) if config.cache_embeddings else None
     if job.model.head.classifier is None:
         settle_embeddings(config, job, run, cache)
     else:

@@ -1,4 +1,4 @@
-"""The commands `aalbert downstream TASK`."""
+"""The commands `aalbert downstream TASK` and `aalbert sweep TASK`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aalbert.console import AsJson, Out, show
+from aalbert.errors import ConfigError
 from aalbert.train.options import (
     ConfigFile,
     Resume,
@@ -144,6 +145,55 @@ def show_run(out: Path, as_json: bool) -> None:
     best = best_measurement(RunFolder(out).read_metrics())
     text = f"{out}: {describe_measurement(best)}; next: aalbert evaluate {out}"
     show({"run": str(out), **best}, as_json, text)
+
+
+def sweep(
+    task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.")],
+    out: Out,
+    data: Annotated[str, typer.Option(help="Folder or URL of a dataset.")],
+    upstream: Annotated[str, typer.Option(help="A pretraining run, a saved model, or a feature.")],
+    assignments: Annotated[
+        list[str],
+        typer.Option("--set", metavar="NAME=VALUE,VALUE", help="A setting and the values to try."),
+    ],
+    preset: Preset = None,
+    layers: Layers = None,
+    mode: ModeName = None,
+    untrained: Untrained = False,
+    cache_embeddings: CacheEmbeddings = False,
+    config: ConfigFile = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a task with every combination of settings and compare them on the dev part.
+
+    The same command continues an interrupted sweep.
+
+    Example: aalbert sweep voxceleb1 --data data/voxceleb1 --upstream runs/pretrain
+    --set learning_rate=1e-4,1e-3,1e-2 --out runs/sweep
+    """
+    from dataclasses import asdict
+
+    from aalbert.train.sweep import make_grid, run_sweep, sweep_table
+
+    if task not in TASKS:
+        raise ConfigError(f"unknown task '{task}': use one of {', '.join(TASKS)}")
+    given = flags(
+        layers=number_or_name(layers),
+        mode=mode,
+        untrained=untrained or None,
+        cache_embeddings=cache_embeddings or None,
+        seed=seed,
+    )
+    points = run_sweep(
+        make_grid(assignments),
+        lambda point: read_settings(task, preset, config, list(point), given),
+        data,
+        upstream,
+        out,
+    )
+    text = f"{sweep_table(points)}\nnext: aalbert evaluate {points[0].run}"
+    show([asdict(point) for point in points], as_json, text)
 
 
 for name, (words, _) in TASKS.items():

@@ -70,7 +70,8 @@ def draw(
     """Draw about `drawn_proportion` of the rows from (seed, key), or whole speakers.
 
     Of utterances, the same share of every stratum is drawn, rounded, which leaves strata of a
-    few whole; if it leaves all of them whole, one utterance of the largest is drawn.
+    few whole; if it leaves all of them whole, one utterance of the largest is drawn, unless
+    that has no other.
     """
     if config.draw == "speakers":
         groups = np.unique(strata[rows])
@@ -83,7 +84,7 @@ def draw(
     order = np.lexsort((numbers, strata[rows]))
     _, first, counts = np.unique(strata[rows][order], return_index=True, return_counts=True)
     taken = np.round(config.drawn_proportion * counts).astype(np.int64)
-    if not taken.any():
+    if not taken.any() and counts.max() > 1:
         taken[counts.argmax()] = 1
     places = np.arange(len(rows)) - np.repeat(first, counts)
     return np.sort(rows[order[places < np.repeat(taken, counts)]])

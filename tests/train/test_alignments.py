@@ -1,0 +1,150 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aalbert.errors import InputError
+from aalbert.train.alignments import Alignment, label_places, read_alignments, read_textgrid
+from aalbert.train.phones import FrameLabels, check_length, gather_labels
+
+LONG_TEXTGRID = """\
+File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 0.06
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 0.06
+        intervals: size = 1
+        intervals [1]:
+            xmin = 0
+            xmax = 0.06
+            text = "a ""b"" 3"
+    item [2]:
+        class = "IntervalTier"
+        name = "phones"
+        xmin = 0
+        xmax = 0.06
+        intervals: size = 3
+        intervals [1]:
+            xmin = 0
+            xmax = 0.02
+            text = ""
+        intervals [2]:
+            xmin = 0.02
+            xmax = 0.05
+            text = "AH1"
+        intervals [3]:
+            xmin = 0.05
+            xmax = 0.06
+            text = "B"
+"""
+SHORT_TEXTGRID = """\
+File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+0.06
+<exists>
+2
+"TextTier"
+"points"
+0
+0.06
+1
+0.03
+"here"
+"IntervalTier"
+"phones"
+0
+0.06
+3
+0
+0.02
+""
+0.02
+0.05
+"AH1"
+0.05
+0.06
+"B"
+"""
+
+
+def places(frames: int, **changes: float) -> list[int]:
+    rule = {"label_shift_ms": 10, "frame_shift_ms": 10, "offset_ms": 0, "stacked": 1, **changes}
+    return [int(place) for place in label_places(frames, **rule)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [LONG_TEXTGRID, SHORT_TEXTGRID], ids=["long", "short"])
+def test_both_forms_of_a_textgrid_give_the_phone_at_the_middle_of_each_label(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "speaker").mkdir()
+    (tmp_path / "speaker" / "1-2-3.TextGrid").write_text(text)
+    found = read_alignments(str(tmp_path), ["1-2-3"], shift_ms=10, drop_stress=False)
+    assert found["1-2-3"].phones == ["sil", "sil", "AH1", "AH1", "AH1", "B"]
+    plain = read_alignments(str(tmp_path), ["1-2-3"], shift_ms=10, drop_stress=True)
+    assert plain["1-2-3"].phones == ["sil", "sil", "AH", "AH", "AH", "B"]
+
+
+def test_numbers_per_frame_are_read_for_the_wanted_utterances(tmp_path: Path) -> None:
+    path = tmp_path / "converted_aligned_phones.txt"
+    path.write_text("a 3 3 40\nb 1 1\n\n")
+    found = read_alignments(str(path), ["a"], shift_ms=10, drop_stress=False)
+    assert found == {"a": Alignment(["3", "3", "40"], 10)}
+
+
+def test_frames_take_the_label_that_their_centre_lies_in() -> None:
+    # Centred on 0, 10, 20 ms: labels begin there.
+    assert places(4) == [0, 1, 2, 3]
+    # Kaldi's windows of 25 ms are centred on 12.5, 22.5, ... ms.
+    assert places(3, offset_ms=12.5) == [1, 2, 3]
+    # Three frames a stack: centres at 10, 40, 70 ms.
+    assert places(3, stacked=3) == [1, 4, 7]
+    # Two frames a stack: centres at 5, 25, 45 ms.
+    assert places(3, stacked=2) == [0, 2, 4]
+    # A frame every 12.5 ms, labels every 10 ms: 0, 12.5, 25, 37.5, 50 ms.
+    assert places(5, frame_shift_ms=12.5) == [0, 1, 2, 3, 5]
+
+
+def test_labels_of_a_batch_are_padded_and_the_last_one_goes_on() -> None:
+    labels = gather_labels(
+        4,
+        np.array([1, 3]),
+        [Alignment(["7", "7", "2"], 10), Alignment(["10"], 10)],
+        label_places(8, label_shift_ms=10, frame_shift_ms=10, offset_ms=0, stacked=1),
+    )
+    assert isinstance(labels, FrameLabels) and labels.names == ["2", "7", "10"]
+    targets = labels.targets(torch.tensor([3, 1]), torch.tensor([2, 4]), torch.zeros(2, 5, 3))
+    assert targets.tolist() == [[2, 2, -1, -1, -1], [1, 1, 0, 0, -1]]
+    assert labels.majority(np.array([1, 3])) == 1
+
+
+def test_an_alignment_of_another_recording_is_refused() -> None:
+    check_length("a", Alignment(["1"] * 100, 10), 1.04)
+    with pytest.raises(InputError, match=r"'a' lasts 1\.00 s, its audio 1\.20 s: they are not of"):
+        check_length("a", Alignment(["1"] * 100, 10), 1.2)
+
+
+def test_what_is_no_alignment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there are no alignments at nowhere"):
+        read_alignments("nowhere", ["a"], shift_ms=10, drop_stress=False)
+    path = tmp_path / "phones.txt"
+    path.write_text("a 1 2\n")
+    with pytest.raises(InputError, match="has no alignment of 1 of 2 utterances, for example 'b'"):
+        read_alignments(str(path), ["a", "b"], shift_ms=10, drop_stress=False)
+    path.write_text("a 1 2\nb x\n")
+    with pytest.raises(InputError, match=r"phones\.txt:2 is 'b x': expected 'KEY number"):
+        read_alignments(str(path), ["a", "b"], shift_ms=10, drop_stress=False)
+    broken = tmp_path / "a.TextGrid"
+    broken.write_text(LONG_TEXTGRID.replace("phones", "letters"))
+    with pytest.raises(InputError, match="is not a TextGrid with intervals in a tier 'phones'"):
+        read_textgrid(broken)

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from aalbert.errors import ConfigError, InputError
+from aalbert.shards import Dataset
+from aalbert.train.downstream_config import LabelConfig, SplitConfig
+from aalbert.train.labels import find_classes, require_known
+from aalbert.train.splits import Parts, split_rows
+
+DRAWN = {"train": "train-clean-100", "dev": "drawn", "test": "drawn"}
+
+
+@pytest.fixture(scope="module")
+def readers(librispeech_data: Path) -> Dataset:
+    return Dataset(librispeech_data)
+
+
+@pytest.fixture(scope="module")
+def classes(readers: Dataset) -> NDArray[np.int64]:
+    rows = readers.rows(["train-clean-100"])
+    return find_classes(readers, LabelConfig(), rows).row_classes()
+
+
+def all_rows(parts: Parts) -> list[int]:
+    return [int(row) for row in np.concatenate([parts.train, parts.dev, parts.test])]
+
+
+def test_drawn_parts_cover_everything_once_and_depend_on_the_seed_alone(
+    readers: Dataset, classes: NDArray[np.int64]
+) -> None:
+    groups = classes % 3  # of eight utterances each
+    config = SplitConfig(**DRAWN, drawn_proportion=0.25)  # type: ignore[arg-type]
+    parts, again = (split_rows(readers, config, groups) for _ in range(2))
+    assert sorted(all_rows(parts)) == readers.rows(["train-clean-100"]).tolist()
+    assert all_rows(parts) == all_rows(again)
+    assert np.bincount(groups[parts.test]).tolist() == [2, 2, 2]
+    other = SplitConfig(**DRAWN, drawn_proportion=0.25, draw_seed=1)  # type: ignore[arg-type]
+    assert all_rows(split_rows(readers, other, groups)) != all_rows(parts)
+
+
+def test_whole_speakers_are_drawn_when_asked_for(
+    readers: Dataset, classes: NDArray[np.int64]
+) -> None:
+    config = SplitConfig(**DRAWN, draw="speakers", drawn_proportion=0.25)  # type: ignore[arg-type]
+    parts = split_rows(readers, config, classes)
+    train, dev, test = (set(classes[rows]) for rows in (parts.train, parts.dev, parts.test))
+    assert len(test) == 3 and not (train & dev) | (train & test) | (dev & test)
+
+
+def test_lists_of_keys_say_what_is_tested(
+    readers: Dataset, classes: NDArray[np.int64], tmp_path: Path
+) -> None:
+    rows = readers.rows(["train-clean-100"])
+    (tmp_path / "train").write_text("\n".join(readers.key(row) for row in rows[:12]))
+    (tmp_path / "test").write_text("\n".join(readers.key(row) for row in rows[12:16]))
+    lists = {"train_list": str(tmp_path / "train"), "test_list": str(tmp_path / "test")}
+    parts = split_rows(readers, SplitConfig(**DRAWN, **lists), classes)  # type: ignore[arg-type]
+    assert parts.test.tolist() == rows[12:16].tolist()
+    assert sorted([*parts.train, *parts.dev]) == rows[:12].tolist()
+    overlapping = {**lists, "test_list": lists["train_list"]}
+    with pytest.raises(InputError, match="utterances are in both train and test, for example '"):
+        split_rows(readers, SplitConfig(**DRAWN, **overlapping), classes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("proportion", [0.001, 0.25, 0.5])
+def test_a_share_of_the_training_part_is_part_of_every_larger_one(
+    readers: Dataset, classes: NDArray[np.int64], proportion: float
+) -> None:
+    whole = split_rows(readers, SplitConfig(**DRAWN), classes)  # type: ignore[arg-type]
+    half = split_rows(readers, SplitConfig(**DRAWN, proportion=0.5), classes)  # type: ignore[arg-type]
+    config = SplitConfig(**DRAWN, proportion=proportion)  # type: ignore[arg-type]
+    share = split_rows(readers, config, classes)
+    assert len(share.train) == max(1, round(proportion * len(whole.train)))
+    assert set(share.train) <= set(half.train) <= set(whole.train)
+    assert share.test.tolist() == whole.test.tolist()
+
+
+def test_missing_lists_and_unknown_keys_are_named(
+    readers: Dataset, classes: NDArray[np.int64], tmp_path: Path
+) -> None:
+    for text, message in (
+        (None, "there is no split file"),
+        ("", "is empty: expected one key a line"),
+        ("nobody\n", r"names 1 utterances \(of 1\) .* does not have .* for example 'nobody'"),
+    ):
+        path = tmp_path / "list"
+        if text is not None:
+            path.write_text(text)
+        config = SplitConfig(**DRAWN, test_list=str(path))  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=message):
+            split_rows(readers, config, classes)
+
+
+def test_an_empty_part_unknown_speakers_and_one_speaker_are_one_clear_line_each(
+    voxceleb1_data: Path,
+) -> None:
+    dataset = Dataset(voxceleb1_data)
+    train = dataset.rows(["train"])
+    labels = find_classes(dataset, LabelConfig(), train)
+    nobody = np.full(len(dataset), -1)
+    nobody[train] = labels.row_classes()[train]
+    with pytest.raises(InputError, match="the dev part is empty: name a split with utterances"):
+        split_rows(dataset, SplitConfig(), nobody)
+    one = train[labels.row_classes()[train] == 0]
+    with pytest.raises(ConfigError, match="the column 'speaker' has 1 value in the split to train"):
+        find_classes(dataset, LabelConfig(), one)
+    two = train[labels.row_classes()[train] < 2]
+    known = find_classes(dataset, LabelConfig(), two)
+    with pytest.raises(InputError, match=r"have a label \(speaker\) without training data, for ex"):
+        split_rows(dataset, SplitConfig(dev="test"), known.row_classes())
+    with pytest.raises(InputError, match="1 of 2 values of 'speaker' have no utterance to train"):
+        require_known(dataset, known, "speaker", one)
+    with pytest.raises(InputError, match="has no column 'accent': it has key, split"):
+        find_classes(dataset, LabelConfig(column="accent"), train)

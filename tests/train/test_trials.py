@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aalbert.errors import InputError
+from aalbert.shards import Dataset
+from aalbert.train.scoring import score_trials
+from aalbert.train.trials import Pairs, draw_pairs, draw_trials, read_trials
+
+
+def test_trials_are_drawn_half_and_half_without_repetition(voxceleb1_data: Path) -> None:
+    dataset = Dataset(voxceleb1_data)
+    rows = dataset.rows(["train"])
+    pairs, again = (draw_trials(dataset, rows, 16, seed=0) for _ in range(2))
+    speakers = np.array(dataset.column("speaker"))
+    assert (speakers[pairs.left] == speakers[pairs.right]).tolist() == pairs.same.tolist()
+    assert pairs.same.sum() == 8 and len(pairs.same) == 16
+    assert len(set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))) == 16
+    assert (pairs.left != pairs.right).all() and set(pairs.rows) <= set(rows)
+    assert pairs.left.tolist() == again.left.tolist()
+    one_speaker = rows[speakers[rows] == speakers[rows[0]]]
+    with pytest.raises(InputError, match="the dev part has .* trials of one speaker and 0 of two"):
+        draw_trials(dataset, one_speaker, 16, seed=0)
+
+
+def test_pairs_of_many_utterances_are_of_both_kinds() -> None:
+    speakers = np.random.default_rng(0).integers(0, 50, 6000)
+    left, right = draw_pairs(speakers, 1000, np.random.default_rng(1))
+    same = speakers[left] == speakers[right]
+    assert (left != right).all() and 900 < same.sum() < 1100 and (~same).sum() > 900
+
+
+def test_a_list_names_utterances_as_voxceleb_does_or_by_key(
+    voxceleb1_data: Path, tmp_path: Path
+) -> None:
+    dataset = Dataset(voxceleb1_data)
+    keys = [dataset.key(row) for row in range(3)]
+    first = "/".join(keys[0].split("-")) + ".wav"
+    path = tmp_path / "veri_test.txt"
+    path.write_text(f"1 {first} {keys[1]}\n0 {first} {keys[2]}\n")
+    pairs = read_trials(str(path), dataset)
+    assert (pairs.left.tolist(), pairs.right.tolist()) == ([0, 0], [1, 2])
+    assert pairs.same.tolist() == [True, False]
+    for text, message in (
+        ("1 a\n", r"veri_test\.txt:1 is '1 a': expected '1 FILE FILE'"),
+        (f"1 {first} id9/x/1.wav\n", r":1 names id9/x/1\.wav, which .* lacks"),
+        (f"1 {first} {keys[1]}\n", "has 1 trials of one speaker and 0 of two: both are needed"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_trials(str(path), dataset)
+    with pytest.raises(InputError, match="there is no list of trials nowhere: get veri_test2"):
+        read_trials("nowhere", dataset)
+
+
+def test_a_trial_scores_the_cosine_of_its_embeddings_in_whatever_order_they_come() -> None:
+    embeddings = torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
+    pairs = Pairs(np.array([5, 9]), np.array([7, 5]), np.array([True, False]))
+    trials = score_trials(np.array([5, 9, 7]), embeddings, pairs)
+    # Row 5 is (1, 0), row 9 (3, 4), row 7 (0, 2).
+    np.testing.assert_allclose(trials.scores, [0.0, 0.6])
