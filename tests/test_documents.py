@@ -1,4 +1,4 @@
-"""The examples of docs/embeddings.md run."""
+"""The examples of docs/embeddings.md and docs/models.md run."""
 
 import importlib.util
 import re
@@ -14,8 +14,13 @@ from aalbert.cli import main
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(?P<language>\w+)(?P<about>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
-PAGE = (ROOT / "docs" / "embeddings.md").read_text()
-EXAMPLES = [match.groupdict() for match in BLOCK.finditer(PAGE)]
+
+
+def examples_of(page: str) -> list[dict[str, str]]:
+    return [match.groupdict() for match in BLOCK.finditer((ROOT / "docs" / page).read_text())]
+
+
+EXAMPLES = examples_of("embeddings.md")
 
 
 @pytest.fixture
@@ -50,3 +55,8 @@ def test_the_example_of_s3prl_runs() -> None:
         pytest.skip("`make test-s3prl` installs s3prl")
     [example] = [each for each in EXAMPLES if "s3prl" in each["about"]]
     exec(compile(example["code"], "embeddings.md", "exec"), {})
+
+
+def test_the_example_of_models_runs() -> None:
+    [code] = [each["code"] for each in examples_of("models.md") if each["language"] == "python"]
+    exec(compile(code, "models.md", "exec"), {})
