@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Features = NDArray[np.float32]
 # Utterances are padded to a multiple of so many encoder frames.
 FRAME_MULTIPLE = 64
-# A GPU is filled by about 80 s of speech at a time; on a CPU one utterance is as fast as many.
+# A GPU is given about 80 s of speech at a time; on a CPU one utterance is about as fast as many.
 CUDA_BATCH_FRAMES = 8192
 CPU_BATCH_FRAMES = 1
 
