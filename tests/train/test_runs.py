@@ -74,6 +74,7 @@ def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continu
     assert same_weights(run, pretrained)
 
 
+@pytest.mark.slow
 def test_utterances_come_in_the_same_order_after_two_stops_and_in_another_in_the_next_epoch(
     librispeech_data: Path,
     pretrain_config: PretrainConfig,

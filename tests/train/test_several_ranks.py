@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from aalbert.configuration import to_yaml
 from aalbert.errors import ConfigError
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.stream import Stream
+from aalbert.train.checkpoints import step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
 from aalbert.train.ranks import Ranks, describe_loss
@@ -29,7 +31,6 @@ STEPS = 8
 PROGRAM = """
 import json, os, sys
 import aalbert.train.pretrain
-from aalbert.cli import main
 
 folder, port, size, settings, *arguments = sys.argv[1:]
 pids = []
@@ -100,6 +101,8 @@ def config(pretrain_config: PretrainConfig) -> PretrainConfig:
         encoder=replace(pretrain_config.encoder, dropout=0.0),
         data=replace(pretrain_config.data, batch_seconds=3.0, crop_seconds=2.0),
         steps=STEPS,
+        validate_every_steps=2,
+        keep_checkpoints=4,
         batches_per_step=2,
         timeout_s=60.0,
     )
@@ -122,23 +125,37 @@ def arguments(config: PretrainConfig, librispeech_data: Path, tmp_path: Path) ->
     return [*settings, "--data", str(librispeech_data), "--out", str(tmp_path / "run")]
 
 
-def test_two_processes_have_the_losses_of_one_and_a_run_moves_between_them(
+def test_two_processes_have_the_losses_of_one(
     one_process: Path, arguments: list[str], tmp_path: Path
 ) -> None:
-    """One process to step 4, two to step 6, one to the end: to 1e-4 the run of one process."""
-    run = tmp_path / "run"
+    """Two ranks, one shard, and a last batch that is smaller: training and held-out losses."""
     assert [code for code, _ in Started(tmp_path, arguments).finish()] == [0, 0]
+    expected, measured = losses_of(one_process), losses_of(tmp_path / "run")
+    assert [loss[:2] for loss in measured] == [loss[:2] for loss in expected]
+    assert [loss[2] for loss in measured] == pytest.approx([loss[2] for loss in expected], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_moves_from_one_process_to_two_and_back(one_process: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(one_process, run)
     expected = losses_of(one_process)
+    forget_after(run, step=2)
+    results = Started(tmp_path, ["--resume", "--out", str(run)]).finish()
+    assert [code for code, _ in results] == [0, 0]
+    assert [loss[:2] for loss in losses_of(run)] == [loss[:2] for loss in expected]
+    forget_after(run, step=6)
+    resume_pretraining(run)
     measured = losses_of(run)
     assert [loss[:2] for loss in measured] == [loss[:2] for loss in expected]
     assert [loss[2] for loss in measured] == pytest.approx([loss[2] for loss in expected], rel=1e-4)
-    # Back to the state of step 4, and on with one process.
-    latest = max(run.glob("checkpoints/*.ckpt"), key=lambda path: path.name)
-    latest.unlink()
-    resume_pretraining(run)
-    assert [loss[2] for loss in losses_of(run)] == pytest.approx(
-        [loss[2] for loss in expected], rel=1e-4
-    )
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Remove the states after a step."""
+    for path in run.glob("checkpoints/*.ckpt"):
+        if step_of(path) > step:
+            path.unlink()
 
 
 def test_a_rank_with_other_settings_is_named_before_the_first_step(
@@ -152,6 +169,7 @@ def test_a_rank_with_other_settings_is_named_before_the_first_step(
     assert not list((tmp_path / "run").glob("checkpoints/*.ckpt"))
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_others_which_name_it(arguments: list[str], tmp_path: Path) -> None:
     started = Started(tmp_path, [*arguments, "--set", "steps=100000"])
     wait_for_metrics(tmp_path / "run")
@@ -163,6 +181,7 @@ def test_a_killed_rank_ends_the_others_which_name_it(arguments: list[str], tmp_p
     assert f"process {started.pids[1]}) left the run without a word" in error
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(
     arguments: list[str], tmp_path: Path
 ) -> None:
