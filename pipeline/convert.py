@@ -1,6 +1,6 @@
 """Models of other systems become this package's, and go back to s3prl's layout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,12 +130,29 @@ def summary(
         "encoder": asdict(encoder),
         "front_end": asdict(model.config.front_end),
         "features": dict(model.config.features),
+        "prepare": prepare_options(model.config.features),
         "targets": [asdict(target) for target in model.targets],
         "mask_token": model.mask_token is not None,
         "parameters": count_parameters(model),
         "training": dict(model.config.training),
         "notes": list(notes),
     }
+
+
+def prepare_options(features: Mapping[str, Any]) -> str:
+    """Return the options with which 'aalbert prepare' stores what a model reads."""
+    kind = features["kind"]
+    usual = asdict(default_settings(kind))
+    changes = [
+        (f"{group}.{name}", value)
+        for group, settings, defaults in (
+            (kind, features, usual),
+            ("wave", features["wave"], usual["wave"]),
+        )
+        for name, value in settings.items()
+        if name != "wave" and value != defaults[name]
+    ]
+    return " ".join([f"--feature {kind}", *(f"--set {name}={value}" for name, value in changes)])
 
 
 def summary_text(document: dict[str, Any]) -> str:
@@ -149,6 +166,7 @@ def summary_text(document: dict[str, Any]) -> str:
         f"{encoder['heads']} heads, layer norm {encoder['norm']}",
         f"reads       {document['features']['kind']}, {front_end['deltas']} deltas, normalisation "
         f"{front_end['normalisation']}, {front_end['frames_stacked']} frames stacked",
+        f"prepare     {document['prepare']}",
         f"predicts    {', '.join(targets) or 'nothing'}",
         f"parameters  {document['parameters']:,}",
         *(f"note: {note}" for note in document["notes"]),

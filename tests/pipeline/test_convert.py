@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import aalbert
 from aalbert.cli import main
 from aalbert.models import PretrainedModel
 from aalbert.models.foreign.conversion import read_foreign
+from aalbert.pipeline.recipe import load_recipe
 from tests.models.foreign.transformers import (
     Sizes,
     lightning,
@@ -109,6 +111,19 @@ def test_settings_of_the_user_win(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert convert(*arguments, tmp_path / "b", *changes) == 0
     changed = json.loads(capsys.readouterr().out)["features"]
     assert (changed["fft_size"], changed["wave"]["loudness_db"]) == (512, -25)
+
+
+def test_the_options_that_are_told_prepare_what_the_model_reads(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(checkpoint, "--out", tmp_path / "model", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (
+        document["prepare"] == "--feature logmel --set logmel.mels=20 --set wave.loudness_db=-25.0"
+    )
+    _, feature, *options = document["prepare"].split()
+    recipe = load_recipe(assignments=options[1::2], features=[feature])
+    assert [asdict(settings) for settings in recipe.features] == [document["features"]]
 
 
 class Run:
