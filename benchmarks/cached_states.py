@@ -1,0 +1,111 @@
+"""An epoch of head training with and without cached hidden states; prints JSON lines.
+
+The encoder has the size of Audio ALBERT with 3 layers and random weights: speed does not depend
+on them. Without the cache every epoch passes all audio through it. Both runs take whole
+utterances in the same order, so that they train the same head; the difference in time between a
+run of several epochs and one of a single epoch is that of the epochs alone, without start and
+caching. A line per kind, then the ratio.
+
+    python -m benchmarks.cached_states --data data/voxceleb1
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from aalbert.models import (
+    EncoderConfig,
+    FrontEndConfig,
+    HeadConfig,
+    PretrainedModel,
+    UpstreamConfig,
+)
+from aalbert.shards import Dataset
+from aalbert.train.downstream import start_downstream
+from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.run_folder import RunFolder
+from aalbert.train.selection import best_measurement
+
+CONFIG = DownstreamConfig(crop_seconds=0, learning_rate=1e-2, head=HeadConfig(pooling="mean"))
+KINDS = {"plain": False, "cached": True}
+
+
+def main() -> None:
+    """Measure both kinds and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="dataset with train and dev")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs that are timed")
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_encoder(options.data, folder / "model")
+        for number in range(options.rounds):
+            measured = {
+                kind: measure(options.data, folder, f"{kind}-{number}", options.epochs, cached)
+                for kind, cached in KINDS.items()
+            }
+            for kind, (seconds, accuracy) in measured.items():
+                print_line(kind=kind, seconds_per_epoch=round(seconds, 4), dev_accuracy=accuracy)
+            ratio = measured["plain"][0] / measured["cached"][0]
+            print_line(kind="ratio", times_faster=round(ratio, 1), **surroundings())
+
+
+def save_encoder(data: Path, folder: Path) -> None:
+    """Save an encoder of the published size that reads the log-mel features of a dataset."""
+    settings = Dataset(data).manifest.features["logmel"]
+    torch.manual_seed(0)
+    front_end = FrontEndConfig(feature_dims=settings.dims)
+    config = UpstreamConfig(features=asdict(settings), front_end=front_end, encoder=EncoderConfig())
+    PretrainedModel(config).save_pretrained(folder)
+
+
+def measure(data: Path, folder: Path, name: str, epochs: int, cached: bool) -> tuple[float, float]:
+    """Return the seconds an epoch takes, and the accuracy on dev after all of them."""
+    config = replace(CONFIG, cache_embeddings=cached)
+    # A cached epoch is over so soon that many are needed to time one.
+    counts = (1, 1 + epochs * (20 if cached else 1))
+    seconds = []
+    for count in counts:
+        out = folder / f"{name}-{count}"
+        started = time.perf_counter()
+        start_downstream(
+            replace(config, epochs=count), data, str(folder / "model"), out, states=folder / name
+        )
+        seconds.append(time.perf_counter() - started)
+        if cached and count == 1:
+            # The first run has filled the cache: its time is not that of the epoch.
+            again = folder / f"{name}-again"
+            started = time.perf_counter()
+            start_downstream(
+                replace(config, epochs=1), data, str(folder / "model"), again, states=folder / name
+            )
+            seconds[0] = time.perf_counter() - started
+    rows = RunFolder(out).read_metrics()
+    same_epochs = [row for row in rows if "dev_accuracy" in row][: 1 + epochs]
+    accuracy = float(best_measurement(same_epochs)["dev_accuracy"])
+    return (seconds[1] - seconds[0]) / (counts[1] - counts[0]), accuracy
+
+
+def surroundings() -> dict[str, str | int]:
+    """Return what the times depend on."""
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }
+
+
+def print_line(**fields: object) -> None:
+    """Print one line of JSON at once."""
+    print(json.dumps(fields), flush=True)
+
+
+if __name__ == "__main__":
+    main()
