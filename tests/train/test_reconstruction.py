@@ -203,7 +203,7 @@ def test_the_held_out_loss_falls(
     librispeech_data: Path, config: PretrainConfig, share_layers: bool, tmp_path: Path
 ) -> None:
     encoder = replace(config.encoder, share_layers=share_layers)
-    config = replace(config, encoder=encoder, steps=40, validate_every_steps=20)
+    config = replace(config, encoder=encoder, steps=60, validate_every_steps=20)
     start_pretraining(config, [librispeech_data], tmp_path / "run")
     losses = validation_losses(tmp_path / "run")
     assert losses == sorted(losses, reverse=True)
