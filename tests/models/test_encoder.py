@@ -179,6 +179,25 @@ def test_learned_positions_are_parameters_and_end() -> None:
         replace(config, beyond_positions="continue")
 
 
+def test_a_place_without_an_utterance_stays_finite() -> None:
+    encoder = Encoder(SMALL, 8)
+    states = encoder(torch.zeros(2, 9, 8), torch.tensor([9, 0]))
+    states[-1].square().mean().backward()
+    assert all(state.isfinite().all() for state in states)
+    assert all(
+        part.grad is not None and part.grad.isfinite().all() for part in encoder.parameters()
+    )
+
+
+def test_weights_may_be_half_as_wide() -> None:
+    encoder = Encoder(SMALL, 8).eval()
+    inputs, lengths = torch.randn(1, 9, 8), torch.tensor([9])
+    exact = encoder(inputs, lengths)[-1]
+    half = encoder.bfloat16()(inputs, lengths)[-1]
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - exact).norm() / exact.norm() < 2e-2
+
+
 def test_a_model_that_was_used_in_inference_mode_can_still_be_trained() -> None:
     encoder = Encoder(SMALL, 8)
     inputs, lengths = torch.randn(1, 9, 8), torch.tensor([9])
