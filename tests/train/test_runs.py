@@ -222,7 +222,8 @@ def test_the_best_state_is_kept_and_exported_when_asked_for(
     record = RunFolder(run).read_record()
     assert (record["exported"], record["exported_step"]) == ("best", 8)
     assert exported.config.training["exported_step"] == 8
-    assert "exported best, exported_step 8" in (run / "export" / "README.md").read_text()
+    card = (run / "export" / "README.md").read_text()
+    assert "- exported: best" in card and "- exported_step: 8" in card
 
 
 def test_measurements_go_to_tensorboard_and_to_weights_and_biases_too(
