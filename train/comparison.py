@@ -68,7 +68,6 @@ def paired(
 ) -> tuple[Floats, float | None]:
     """Return differences (second less first) over the same resamples, and McNemar's p-value."""
     if isinstance(first, Decisions) and isinstance(second, Decisions):
-        first, second = in_row_order(first), in_row_order(second)
         same = np.array_equal(first.rows, second.rows)
         same = same and np.array_equal(first.counted, second.counted)
         require_same_items(same, names)
@@ -104,20 +103,6 @@ def paired_trials(first: Trials, second: Trials, clusters: NDArray[np.int64], se
 
     left, right = trial_clusters(clusters, first)
     return resampled_trials(difference, left, right, first.same, seed, TRIAL_DRAWS)
-
-
-def in_row_order(decisions: Decisions) -> Decisions:
-    """Return the same decisions with rising rows; runs may batch differently."""
-    order = np.argsort(decisions.rows)
-    return replace(
-        decisions,
-        rows=decisions.rows[order],
-        counted=decisions.counted[order],
-        right=decisions.right[order],
-        truth=None if decisions.truth is None else decisions.truth[order],
-        named=None if decisions.named is None else decisions.named[order],
-        top_5=None if decisions.top_5 is None else decisions.top_5[order],
-    )
 
 
 def require_same_items(same: bool, names: tuple[str, str]) -> None:

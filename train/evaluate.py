@@ -84,6 +84,8 @@ def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
 def evaluate_run(run: RunFolder, data: Path | str | None) -> Evaluation:
     """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
     measured = measure(run, data)
+    if isinstance(measured.outcome, Decisions):
+        measured = replace(measured, outcome=measured.outcome.in_row_order())
     rows = tested_rows(measured)
     clusters = clusters_for(measured.outcome, measured.dataset)
     embeddings = embed(measured, rows)
@@ -100,7 +102,7 @@ def tested_rows(measured: Measured) -> Rows:
     outcome = measured.outcome
     if isinstance(outcome, Trials):
         return np.unique(np.concatenate([outcome.left, outcome.right]))
-    return np.sort(outcome.rows)
+    return outcome.rows
 
 
 def embed(measured: Measured, rows: Rows) -> Embeddings:

@@ -43,7 +43,9 @@ def curve_figure(
     axes = figure.add_subplot()
     for (name, label), colour in zip(series.items(), (QUIET, ACCENT), strict=False):
         points = [(row["step"], row[name]) for row in measurements if name in row]
-        axes.plot(*zip(*points, strict=True), label=label, color=colour)
+        # A single point is no line, and would not be seen.
+        marker = "o" if len(points) == 1 else None
+        axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker)
     axes.set(xlabel="step", ylabel=ylabel)
     axes.legend(frameon=False)
     tidy(axes)

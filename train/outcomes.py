@@ -1,7 +1,7 @@
 """What a model said of every item of a split: all that figures about it are computed from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,26 @@ class Decisions:
     def accuracy(self) -> float:
         """The share of items that were named right."""
         return float(self.right.sum() / self.counted.sum())
+
+    def take(self, places: NDArray[np.int64]) -> "Decisions":
+        """Return the decisions on the utterances at these places; the confusion stays whole."""
+        return replace(
+            self,
+            rows=self.rows[places],
+            counted=self.counted[places],
+            right=self.right[places],
+            truth=None if self.truth is None else self.truth[places],
+            named=None if self.named is None else self.named[places],
+            top_5=None if self.top_5 is None else self.top_5[places],
+        )
+
+    def in_row_order(self) -> "Decisions":
+        """Return the decisions with rising rows, without utterances of which nothing counted.
+
+        Runs may batch differently, and an utterance may have no labelled frame.
+        """
+        order = np.argsort(self.rows)
+        return self.take(order[self.counted[order] > 0])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -26,11 +26,12 @@ img {{ max-width: 100%; height: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .92rem; }}
 th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb;
          white-space: nowrap; font-variant-numeric: tabular-nums; }}
-th:first-child, td:first-child {{ text-align: left; white-space: normal; min-width: 7.5rem;
+th:first-child, td:first-child {{ text-align: left; white-space: normal; min-width: 6rem;
          overflow-wrap: break-word; }}
 .facts td {{ text-align: left; white-space: normal; vertical-align: top; }}
 .facts td + td {{ overflow-wrap: anywhere; }}
 tr.this td {{ font-weight: 650; background: #e6f4f6; }}
+@media (max-width: 32rem) {{ th, td {{ padding: .3rem .35rem; }} }}
 p.note {{ color: #52606d; font-size: .92rem; }}
 </style>
 </head>

@@ -141,7 +141,12 @@ def confusion_parts(evaluation: Evaluation, decisions: Decisions) -> list[str]:
             to_data_uri(confusion_figure(decisions.confusion, labels, chosen)),
             "confusion matrix of the classes that are recognised least",
         ),
-        note(f"{len(chosen)} of {len(labels)} classes: the least recognised ones, and theirs."),
+        note(
+            f"{len(chosen)} of {len(labels)} classes: those recognised least, and those they are "
+            "most often taken for."
+            if len(chosen) < len(labels)
+            else f"All {len(labels)} classes."
+        ),
         table(["least recognised", "items", "accuracy", "most often taken for"], worst),
         table(["commonest errors", "items", "share of its items"], pairs) if pairs else "",
     ]

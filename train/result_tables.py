@@ -106,7 +106,8 @@ def markdown_cell(text: str) -> str:
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
     """Return rows as CSV that is safe to open in a spreadsheet program; numbers stay numbers."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    # All texts are quoted: before Python 3.13 the writer leaves a carriage return bare.
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerows([[neutral(cell) for cell in row] for row in rows])
     return stream.getvalue()
 

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from aalbert.errors import ConfigError
+from aalbert.train.comparison import compare
+from aalbert.train.intervals import mcnemar_p_value
+from aalbert.train.outcomes import Decisions, Trials
+
+
+def decisions(right: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Decisions:
+    ones = np.ones_like(right)
+    return Decisions(
+        names=["a", "b"],
+        rows=np.arange(len(right)) if rows is None else rows,
+        counted=ones,
+        right=right,
+        confusion=np.zeros((2, 2), np.int64),
+        truth=ones,
+        named=right,
+    )
+
+
+def trials(scores: NDArray[np.float64]) -> Trials:
+    left, right = np.triu_indices(12, k=1)
+    return Trials(left=left, right=right, same=left // 3 == right // 3, scores=scores)
+
+
+def test_a_better_run_differs_by_its_points_and_the_test_says_so() -> None:
+    first, second = np.arange(200) % 2, np.where(np.arange(200) % 10, 1, 0)
+    (comparison,) = compare(["one", "two"], [decisions(first), decisions(second)], np.arange(200))
+    assert comparison.reference == "one" and comparison.run == "two"
+    assert comparison.difference == pytest.approx(0.4)
+    assert 0.25 < comparison.interval_95[0] < 0.4 < comparison.interval_95[1] < 0.55
+    # 80 utterances that only the second has right, none that only the first has.
+    assert comparison.mcnemar_p == mcnemar_p_value(0, 80)
+    assert comparison.bootstrap_p < 0.002
+
+
+def test_a_run_does_not_differ_from_itself() -> None:
+    right = np.arange(50) % 3 // 2
+    (comparison,) = compare(["one", "two"], [decisions(right), decisions(right)], np.arange(50))
+    assert comparison.difference == 0 and comparison.interval_95 == (0, 0)
+    assert comparison.mcnemar_p == 1 and comparison.bootstrap_p == 1
+
+
+def test_a_lead_in_two_sessions_is_less_sure_than_one_in_many() -> None:
+    first, second = np.zeros(40, int), np.where(np.arange(40) < 20, 1, 0)
+    few = compare(["a", "b"], [decisions(first), decisions(second)], np.arange(40) // 20)[0]
+    many = compare(["a", "b"], [decisions(first), decisions(second)], np.arange(40))[0]
+    assert few.bootstrap_p > 0.4 and many.bootstrap_p < 0.002
+    assert few.mcnemar_p == many.mcnemar_p
+
+
+def test_p_values_account_for_the_number_of_runs() -> None:
+    first, second = np.zeros(40, int), np.where(np.arange(40) < 8, 1, 0)
+    outcomes = [decisions(first), decisions(second), decisions(second)]
+    alone = compare(["a", "b"], outcomes[:2], np.arange(40))[0]
+    both = compare(["a", "b", "c"], outcomes, np.arange(40))
+    assert alone.mcnemar_p is not None
+    assert [each.mcnemar_p for each in both] == pytest.approx([2 * alone.mcnemar_p] * 2)
+
+
+def test_decisions_in_another_order_are_the_same_once_their_rows_rise() -> None:
+    right, order = np.arange(30) % 2, np.random.default_rng(0).permutation(30)
+    shuffled = decisions(right[order], rows=order).in_row_order()
+    assert shuffled.rows.tolist() == list(range(30))
+    assert compare(["a", "b"], [decisions(right), shuffled], np.arange(30))[0].difference == 0
+
+
+def test_utterances_without_any_label_are_left_out() -> None:
+    some = decisions(np.array([1, 0, 1]), rows=np.array([5, 3, 4]))
+    some.counted[1] = 0
+    assert some.in_row_order().rows.tolist() == [4, 5]
+    assert some.in_row_order().accuracy == 1
+
+
+def test_trials_are_compared_over_the_same_resamples_of_speakers() -> None:
+    generator = np.random.default_rng(3)
+    noise = generator.normal(size=66)
+    left, right = np.triu_indices(12, k=1)
+    good = 2.0 * (left // 3 == right // 3) + noise
+    speakers = np.arange(12) // 3
+    better, same = (
+        compare(["a", "b"], [trials(noise), trials(scores)], speakers)[0]
+        for scores in (good, noise)
+    )
+    assert better.difference < -0.2 and better.interval_95[1] < 0
+    assert better.mcnemar_p is None
+    assert same.difference == 0 and same.bootstrap_p == 1
+
+
+def test_runs_on_other_utterances_are_refused() -> None:
+    right = np.ones(5, int)
+    other = decisions(right, rows=np.arange(1, 6))
+    with pytest.raises(ConfigError, match="two was tested on other utterances than one"):
+        compare(["one", "two"], [decisions(right), other], np.arange(6))

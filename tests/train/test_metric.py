@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aalbert.shards import Dataset
+from aalbert.train.intervals import wilson_interval
+from aalbert.train.metric import Clusters, clusters_for, metric_of, sessions, speakers
+from aalbert.train.outcomes import Decisions, Trials
+
+RIGHT = np.array([1, 0, 1, 1])
+DECISIONS = Decisions(
+    names=["a", "b"],
+    rows=np.array([3, 4, 5, 9]),
+    counted=np.ones(4, int),
+    right=RIGHT,
+    confusion=np.array([[2, 1], [0, 1]]),
+    truth=np.zeros(4, int),
+    named=np.zeros(4, int),
+    top_5=np.array([True, True, True, False]),
+)
+
+
+def test_the_metric_of_decisions_is_their_accuracy() -> None:
+    clusters = Clusters("video", np.array([0, 0, 0, 7, 7, 8, 0, 0, 0, 9]))
+    metric = metric_of(DECISIONS, clusters, {"guessing": 0.5}, seed=0)
+    assert (metric.name, metric.value, metric.higher_is_better) == ("accuracy", 0.75, True)
+    assert metric.resampled == "3 videos"
+    assert metric.further == {"top-5 accuracy": 0.75}
+    wilson = wilson_interval(3, 4)
+    assert metric.interval_95[0] <= wilson[0] + 1e-6 and metric.interval_95[1] == 1
+
+
+def test_frames_count_by_their_number_and_are_called_so() -> None:
+    frames = Decisions(
+        names=["a", "b"],
+        rows=np.arange(3),
+        counted=np.array([100, 10, 90]),
+        right=np.array([90, 0, 10]),
+        confusion=np.array([[90, 10], [90, 10]]),
+    )
+    metric = metric_of(frames, Clusters("utterance", np.arange(3)), {}, seed=0)
+    assert (metric.name, metric.value) == ("frame accuracy", 0.5)
+    assert metric.resampled == "3 utterances" and metric.further == {}
+    # Whole utterances are drawn: from the worst alone to the best alone.
+    assert metric.interval_95 == (0.0, 0.9)
+
+
+def test_the_metric_of_trials_is_their_equal_error_rate() -> None:
+    left, right = np.triu_indices(9, k=1)
+    same = left // 3 == right // 3
+    trials = Trials(left=left, right=right, same=same, scores=same.astype(float))
+    metric = metric_of(trials, Clusters("speaker", np.arange(9) // 3), {"guessing": 0.5}, seed=0)
+    assert (metric.name, metric.value, metric.higher_is_better) == ("equal error rate", 0, False)
+    assert metric.resampled == "3 speakers"
+    assert metric.further == {"minDCF 0.01": 0, "minDCF 0.05": 0}
+    # Without an error only Wilson knows how little nine trials prove.
+    assert metric.interval_95[1] == pytest.approx(wilson_interval(0, 9)[1], abs=1e-6)
+
+
+def test_a_session_is_one_speakers_video(voxceleb1_data: Path) -> None:
+    dataset = Dataset(voxceleb1_data)
+    found = sessions(dataset)
+    assert found.kind == "video"
+    keys = [dataset.key(row) for row in range(len(dataset))]
+    for row, key in enumerate(keys):
+        alike = [other for other in keys if other.rsplit("-", 1)[0] == key.rsplit("-", 1)[0]]
+        own = np.flatnonzero(found.of_row == found.of_row[row])
+        assert [keys[place] for place in own] == alike
+    assert len(set(speakers(dataset).of_row.tolist())) == 4
+    assert clusters_for(DECISIONS, dataset).kind == "video"

@@ -1,0 +1,84 @@
+import csv
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aalbert.cli import main
+from aalbert.train.evaluate import Evaluation, compare_evaluations
+from aalbert.train.predictions import predictions_csv
+from aalbert.train.result_tables import (
+    csv_text,
+    markdown_cell,
+    markdown_tables,
+    neutral,
+    p_value,
+    result_csv,
+)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_a_cell_that_a_spreadsheet_would_run_becomes_text(start: str) -> None:
+    assert neutral(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
+    (row,) = csv.reader(io.StringIO(csv_text([[f"{start}x", 'plain, "quoted"\nline']])))
+    assert row == [f"'{start}x", 'plain, "quoted"\nline']
+
+
+def test_numbers_stay_numbers_even_below_zero() -> None:
+    assert csv_text([[-0.25, 3, None, "id-1"]]) == '-0.25,3,"","id-1"\n'
+
+
+def test_markdown_cells_hold_no_markup() -> None:
+    assert markdown_cell("a|b\n<script>") == "a\\|b &lt;script&gt;"
+
+
+def test_small_p_values_are_not_called_zero() -> None:
+    assert p_value(0.0004) == "< 0.001" and p_value(0.0321) == "0.032"
+
+
+def test_tables_name_every_run_and_the_difference_to_the_first(
+    evaluations: list[Evaluation],
+) -> None:
+    results = [evaluation.result for evaluation in evaluations]
+    comparisons = compare_evaluations(evaluations)
+    rows = list(csv.DictReader(io.StringIO(result_csv(results, comparisons))))
+    assert [row["run"] for row in rows] == [result.run for result in results]
+    assert [float(row["value"]) for row in rows] == [result.metric.value for result in results]
+    assert rows[0]["difference"] == ""
+    assert float(rows[1]["difference"]) == comparisons[0].difference
+    assert "Points of difference to speaker" in markdown_tables(results, comparisons)
+    hostile = [replace(result, run="=HYPERLINK(1)") for result in results]
+    assert '\n"\'=HYPERLINK(1)",' in result_csv(hostile, [])
+
+
+def test_predictions_name_the_classes_of_every_utterance(evaluations: list[Evaluation]) -> None:
+    evaluation = evaluations[0]
+    path = evaluation.run.path / "predictions.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert len(rows) == evaluation.result.counts["utterances"]
+    right = sum(row["true"] == row["named"] for row in rows) / len(rows)
+    assert right == pytest.approx(evaluation.result.metric.value)
+    for row in rows:
+        assert row["key"].startswith(row["true"])
+    measured = evaluation.measured
+    assert path.read_text() == predictions_csv(measured.outcome, measured.dataset)
+
+
+def test_two_formats_at_once_are_refused(
+    evaluations: list[Evaluation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(evaluations[0].run.path)
+    assert main(["evaluate", run, "--json", "--csv"]) == 2
+    assert "--json, --markdown and --csv exclude each other" in capsys.readouterr().err
+
+
+def test_the_command_prints_one_row_a_run(
+    evaluations: list[Evaluation], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(evaluations[1].run.path, tmp_path / "run")
+    assert main(["evaluate", str(run), "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["run"] == str(run)
+    assert float(row["value"]) == evaluations[1].result.metric.value
