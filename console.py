@@ -73,7 +73,9 @@ def usage_message(error: typer.TyperException) -> str:
     """Return a usage error on one line, with the help to ask for."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "aalbert"
-    return f"{' '.join(error.format_message().split())} See '{command} --help'."
+    message = " ".join(error.format_message().split())
+    end = "" if message.endswith((".", "?", "!")) else "."
+    return f"{message}{end} See '{command} --help'."
 
 
 def storage_message(error: OSError) -> str:

@@ -60,7 +60,14 @@ def open_lock(path: Path) -> TextIO:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("a+", encoding="utf-8")
-        except (FileNotFoundError, FileExistsError):
+        except FileNotFoundError as error:
+            tries_left -= 1
+            if not tries_left:
+                raise StorageError(
+                    f"{path.parent.parent} cannot be made: nothing can be written there; choose "
+                    "another --out"
+                ) from error
+        except FileExistsError:
             tries_left -= 1
             if not tries_left:
                 raise

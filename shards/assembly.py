@@ -6,7 +6,7 @@ No PyTorch here: the process that reads ahead starts faster without it.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import xxhash
@@ -56,6 +56,14 @@ class LoaderConfig:
         )
         require(self.prefetch >= 0, f"prefetch is {self.prefetch}: give 0 or more")
         require(self.readers > 0, f"readers is {self.readers}: give 1 or more")
+        require(
+            self.verify in get_args(Verification),
+            f"verify is '{self.verify}': use one of {', '.join(get_args(Verification))}",
+        )
+        require(
+            isinstance(self.targets, tuple),
+            f"targets is {self.targets!r}: give a tuple of names, such as ('linear',)",
+        )
         require(
             len({*self.features}) == len(self.features),
             f"targets are {', '.join(self.targets)}: name each once, and not {self.feature}, "

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, require
 from aalbert.shards.assembly import Assembler, LoaderConfig
 from aalbert.shards.batch import Batch, make_batch
 from aalbert.shards.dataset import Selection
@@ -38,6 +38,10 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        require(
+            0 <= rank < world_size,
+            f"rank is {rank} of {world_size}: ranks count from 0 to {world_size - 1}",
+        )
         self.selections = [selections] if isinstance(selections, Selection) else list(selections)
         self.config = config
         self.rank = rank

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import xxhash
@@ -12,6 +12,7 @@ from aalbert.errors import require
 
 Rows = NDArray[np.int64]
 Word = int | str
+Remainder = Literal["drop", "repeat"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +34,17 @@ class OrderConfig:
     static_lengths: tuple[int, ...] = ()
     window_shards: int = 16
     pool_batches: int = 50
-    remainder: Literal["drop", "repeat"] = "drop"
+    remainder: Remainder = "drop"
 
     def __post_init__(self) -> None:
         """Refuse what no batch could be made with."""
         for name in ("frames_per_batch", "window_shards", "pool_batches"):
             value = getattr(self, name)
             require(value > 0, f"{name} is {value}: give a number above 0")
+        require(
+            self.remainder in get_args(Remainder),
+            f"remainder is '{self.remainder}': use one of {', '.join(get_args(Remainder))}",
+        )
         lengths = self.static_lengths
         require(
             all(left < right for left, right in zip((0, *lengths), lengths, strict=False)),

@@ -135,3 +135,12 @@ def test_a_file_system_without_locks_is_named(
         f"{lock} cannot be locked (Function not implemented): its file system has no locks; "
         "mount it with them, or choose another folder"
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
+def test_a_place_where_no_folder_can_be_made_is_named() -> None:
+    with pytest.raises(StorageError) as caught, hold(Path("/proc/data/.prepare/lock")):
+        pass
+    assert str(caught.value) == (
+        "/proc/data cannot be made: nothing can be written there; choose another --out"
+    )

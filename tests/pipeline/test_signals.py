@@ -20,10 +20,17 @@ PROCESSES = 2
 
 @pytest.fixture(autouse=True)
 def signals_that_nobody_ignores() -> Iterator[None]:
-    """A shell lets what it runs in the background ignore SIGINT, and children inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """In the background SIGINT may be ignored, under nohup SIGHUP is, and children inherit that."""
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGHUP, signal.SIG_DFL),
+        )
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, old in before.items():
+        signal.signal(number, old)
 
 
 @pytest.fixture(scope="module")

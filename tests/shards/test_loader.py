@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -379,6 +380,32 @@ def test_more_ranks_than_utterances_are_refused(dataset: Dataset) -> None:
 def test_a_loader_refuses_a_feature_that_is_not_stored(dataset: Dataset) -> None:
     with pytest.raises(ConfigError, match="has no feature 'mfcc'"):
         make_loader(dataset, replace(CONFIG, feature="mfcc"))
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_that_does_not_exist_is_refused(
+    dataset: Dataset, rank: int, world_size: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"rank is {rank} of {world_size}: ranks count from 0"):
+        make_loader(dataset, rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"verify": "often"}, "verify is 'often': use one of always, first-epoch, never"),
+        ({"targets": "linear"}, "targets is 'linear': give a tuple of names, such as ('linear',)"),
+        ({"crop_frames": 0}, "crop_frames is 0: give a number above 0"),
+        ({"prefetch": -1}, "prefetch is -1: give 0 or more"),
+        ({"readers": 0}, "readers is 0: give 1 or more"),
+    ],
+)
+def test_settings_of_a_loader_without_meaning_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        replace(CONFIG, **settings)
+    assert str(caught.value) == message
 
 
 def test_the_documented_example_runs(

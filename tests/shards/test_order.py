@@ -109,6 +109,7 @@ def test_what_is_left_is_shared_out_in_order(sizes: list[int], world_size: int) 
         ({"static_lengths": (100, 50)}, r"static_lengths are \(100, 50\): give rising numbers"),
         ({"static_lengths": (0,)}, r"static_lengths are \(0,\)"),
         ({"static_lengths": (9,), "packed": True}, "packed batches have no padding"),
+        ({"remainder": "keep"}, "remainder is .keep.: use one of drop, repeat"),
     ],
 )
 def test_settings_without_meaning_are_refused(settings: dict[str, int], message: str) -> None:
