@@ -43,7 +43,7 @@ def inspect(
 
     Example: aalbert inspect runs/pretrain --audio speech.flac --out pictures
     """
-    from aalbert.pipeline.embedding_model import from_pretrained
+    from aalbert.pipeline.open_model import from_pretrained
 
     require(
         (audio is None) == (out is None), "--audio and --out go together: give both, or neither"

@@ -1,13 +1,10 @@
 """A model that takes waves: audio, features, hidden states, in one object.
 
-`aalbert.from_pretrained` returns one. The features are computed with the settings that
-are saved with the model, loudness and all.
+`open_model.py` opens one. The features are computed with the settings that are saved with
+the model, loudness and all.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -16,16 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, InputError, require
-from aalbert.files import file_digest
-from aalbert.models.checkpoint import find_checkpoint, read_config
-from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
-from aalbert.models.downstream import DownstreamModel
-from aalbert.models.front_end import FrontEndConfig
-from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.upstream import Upstream, UpstreamConfig
+from aalbert.models.upstream import Upstream
 from aalbert.pipeline.audio import UnusableAudioError, resample
 from aalbert.pipeline.conditioning import condition
-from aalbert.pipeline.convert import load_foreign
 from aalbert.pipeline.features import check_long_enough, extract
 from aalbert.pipeline.static_batches import (
     CPU_BATCH_FRAMES,
@@ -38,19 +28,14 @@ from aalbert.shards.settings import (
     FASTEST_SAMPLE_RATE,
     SLOWEST_SAMPLE_RATE,
     FeatureSettings,
-    default_settings,
-    fingerprint,
     settings_from_dict,
 )
-from aalbert.store import Store, is_url
 
 Wave = Tensor | NDArray[Any] | ArrayLike
 Layers = int | Literal["all", "last", "weighted"]
 Pooling = Literal["none", "mean", "mean+std"]
 POOLINGS: tuple[Pooling, ...] = ("none", "mean", "mean+std")
 INT16_SCALE = 32_768
-# How files of torch.save are called; at a URL nothing else tells a file from a folder.
-FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 Item = TypeVar("Item")
 
 
@@ -224,89 +209,6 @@ class EmbeddingModel(nn.Module):
         padded = nn.utils.rnn.pad_sequence(features, batch_first=True).to(self.device)
         states, state_lengths = self.upstream(padded, lengths)
         return list(states), state_lengths
-
-
-def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingModel:
-    """Open a model in evaluation mode.
-
-    `place` is a saved model, the folder of a pretraining or downstream run, or a checkpoint
-    file of s3prl or the AALBERT repository, which is read without running what is in it.
-    Without a `device` the model is on a GPU, if there is one. Raises `InputError` when there is
-    no model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
-    """
-    chosen = choose_device(device)
-    if is_foreign(place):
-        return open_foreign(place).to(chosen)
-    document = read_config(find_checkpoint(place))
-    if document["kind"] == DOWNSTREAM_KIND:
-        classifier = DownstreamModel.from_pretrained(place)
-        mix = classifier.head.mix
-        weights = mix.weights().detach() if mix else None
-        opened = EmbeddingModel(
-            classifier, classifier.upstream, weights, fingerprint(document), str(place)
-        )
-    else:
-        model = PretrainedModel.from_pretrained(place)
-        opened = EmbeddingModel(
-            model, model.upstream, fingerprint=fingerprint(document), place=str(place)
-        )
-    return opened.to(chosen)
-
-
-def is_foreign(place: Path | str) -> bool:
-    """Say whether a place is a checkpoint file of another system, and no folder."""
-    if is_url(place):
-        return str(place).endswith(FOREIGN_SUFFIXES)
-    return Path(place).is_file()
-
-
-def open_foreign(place: Path | str) -> EmbeddingModel:
-    """Open a checkpoint file of another system, here or at a URL."""
-    with TemporaryDirectory() as folder:
-        local = Path(place)
-        if is_url(place):
-            parent, _, name = str(place).rpartition("/")
-            local = Path(folder) / name
-            Store(parent).get(name, local)
-        model = load_foreign(local)
-        digest = fingerprint([model.config.to_dict(), file_digest(local)])
-    return EmbeddingModel(model, model.upstream, fingerprint=digest, place=str(place))
-
-
-def feature_model(
-    kind: str, *, deltas: int = 0, normalisation: str = "none", **settings: Any
-) -> EmbeddingModel:
-    """Return a feature itself as a model without an encoder, whose only state it is.
-
-    `settings` are those of the feature. Raises `ConfigError` for what there is not.
-    """
-    known = asdict(default_settings(kind))
-    document = {**known, **settings}
-    feature = settings_from_dict(document)
-    require(
-        normalisation in ("none", "utterance"),
-        f"normalisation is '{normalisation}': plain features have none or utterance",
-    )
-    front_end = FrontEndConfig(
-        feature_dims=feature.dims,
-        deltas=deltas,
-        normalisation="utterance" if normalisation == "utterance" else "none",
-    )
-    upstream = Upstream(UpstreamConfig(features=document, front_end=front_end))
-    return EmbeddingModel(upstream, upstream, fingerprint=fingerprint([document, deltas]))
-
-
-def choose_device(name: str | None) -> torch.device:
-    """Return the device of that name, or the best one; `ConfigError` when there is none."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"the device '{name}' cannot be used: {reason}; try cpu") from error
-    return device
 
 
 def as_samples(wave: Wave) -> Features:

@@ -65,13 +65,13 @@ def extract(
     Example: aalbert extract --model runs/pretrain recordings/ --out embeddings
     """
     from aalbert.pipeline.embedding_inputs import find_recordings
-    from aalbert.pipeline.embedding_model import from_pretrained
     from aalbert.pipeline.extraction import (
         ExtractConfig,
         Inputs,
         check_skipped,
         extract_embeddings,
     )
+    from aalbert.pipeline.open_model import from_pretrained
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
     with stop_on_signals():
