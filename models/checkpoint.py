@@ -73,7 +73,7 @@ def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], di
     if document["kind"] != kind:
         raise InputError(f"{folder} holds a '{document['kind']}' model, expected a '{kind}' one")
     weights = folder / WEIGHTS_NAME
-    if not weights.is_file() or file_digest(weights) != document["weights_xxh3"]:
+    if not has_intact_weights(folder, document):
         raise IntegrityError(
             f"{weights} is missing or is not what was written (checksum); "
             "copy the checkpoint again or export it again"
@@ -110,26 +110,33 @@ def fetch_checkpoint(store: Store) -> Path:
     """Return the folder in the cache that holds the checkpoint, or the run's, of a store.
 
     It is named after the bytes of `config.json`, which has the hash of the weights; so it is
-    fetched once, and again when it is another.
+    fetched once, and again when it is another or the copy has been damaged.
     """
     for prefix in ("", f"{EXPORT_FOLDER}/"):
         content = store.read(prefix + CONFIG_NAME)
         if content is None:
             continue
         folder = cache_folder() / "models" / xxhash.xxh3_128_hexdigest(content)
-        if not (folder / CONFIG_NAME).is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            # Several processes may fetch at once.
-            with TemporaryDirectory(dir=folder) as temporary:
-                store.get(prefix + WEIGHTS_NAME, Path(temporary) / WEIGHTS_NAME)
-                (Path(temporary) / WEIGHTS_NAME).replace(folder / WEIGHTS_NAME)
-            with atomic_write(folder / CONFIG_NAME) as stream:
-                stream.write(content)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Several processes may fetch at once.
+        with TemporaryDirectory(dir=folder) as name:
+            temporary = Path(name)
+            (temporary / CONFIG_NAME).write_bytes(content)
+            (temporary / CONFIG_NAME).replace(folder / CONFIG_NAME)
+            if not has_intact_weights(folder, read_config(folder)):
+                store.get(prefix + WEIGHTS_NAME, temporary / WEIGHTS_NAME)
+                (temporary / WEIGHTS_NAME).replace(folder / WEIGHTS_NAME)
         return folder
     raise InputError(
         f"{store.name} has no {CONFIG_NAME}, nor has {store.name}/{EXPORT_FOLDER}: "
         "expected a run or a saved model"
     )
+
+
+def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:
+    """Say whether the weights in a folder are those that its configuration was written with."""
+    weights = folder / WEIGHTS_NAME
+    return weights.is_file() and file_digest(weights) == document["weights_xxh3"]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -153,6 +153,16 @@ def test_a_changed_byte_in_a_store_is_noticed(model: PretrainedModel, memory: st
         PretrainedModel.from_pretrained(memory)
 
 
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(
+    model: PretrainedModel, memory: str, tmp_path: Path
+) -> None:
+    model.save_pretrained(memory)
+    PretrainedModel.from_pretrained(memory)
+    [copy] = (tmp_path / "user-cache").rglob("model.safetensors")
+    copy.write_bytes(copy.read_bytes()[:-1])
+    PretrainedModel.from_pretrained(memory)
+
+
 def test_a_url_without_a_model_is_named(memory: str) -> None:
     fsspec.filesystem("memory").pipe("/models/ours/other.txt", b"")
     with pytest.raises(InputError, match=r"memory://models/ours has no config\.json, nor has"):
