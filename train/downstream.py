@@ -119,7 +119,7 @@ def run_downstream(
         settle_embeddings(config, job, run, cache)
     else:
         train_model(config, job, run, cache, state)
-    job.model.eval().save_pretrained(run.export)
+    job.model.eval().cpu().save_pretrained(run.export)
     return job.model
 
 
@@ -127,7 +127,7 @@ def settle_embeddings(
     config: DownstreamConfig, job: Job, run: RunFolder, cache: StateCache | None
 ) -> None:
     """Centre embeddings on the mean of the training part, and measure them on dev trials."""
-    model = job.model.eval()
+    model = job.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     _, embeddings = embed_all(model, make_loader(config, job, job.parts.train, cache))
     with torch.no_grad():
         model.head.centre.copy_(embeddings.double().mean(dim=0))
