@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def runs(mask: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("config", POLICIES, ids=range(len(POLICIES)))
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lengths=LENGTHS, seed=st.integers(0, 99))
 def test_every_utterance_is_masked_somewhere_and_never_in_its_padding(
     config: MaskingConfig, lengths: list[int], seed: int
@@ -58,7 +58,7 @@ def test_every_utterance_is_masked_somewhere_and_never_in_its_padding(
         assert not row[length:].any()
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(20, 120), st.integers(1, 9), st.integers(0, 99))
 def test_masked_frames_come_in_spans_of_at_least_the_given_length(
     length: int, consecutive: int, seed: int
