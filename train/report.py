@@ -171,8 +171,14 @@ def settings_table(result: Result) -> str:
             "mode": result.mode,
             "layers": layer_words(result.layers),
             "head": f"{result.head}, {result.head_parameters:,} parameters",
-            "learning rate": f"{result.learning_rate:g}",
-            "epochs": str(result.epochs),
+            **training_settings(result),
             "seed": str(result.seed),
         }
     )
+
+
+def training_settings(result: Result) -> dict[str, str]:
+    """Return how the head was trained, if it has anything to train."""
+    if result.head_parameters == 0:
+        return {"training": "none: nothing was fitted"}
+    return {"learning rate": f"{result.learning_rate:g}", "epochs": str(result.epochs)}

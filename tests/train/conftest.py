@@ -99,7 +99,8 @@ def evaluations(
 ) -> list[Evaluation]:
     """A run and one of plain features in a folder with a hostile name, evaluated together."""
     out = tmp_path_factory.mktemp("runs") / "<script>alert(1)<"
-    start_downstream(DownstreamConfig(epochs=1), voxceleb1_data, "logmel", out)
+    config = DownstreamConfig(epochs=1, prefetch=0)
+    start_downstream(config, voxceleb1_data, "logmel", out)
     evaluated = evaluate_runs([speaker_run, out])
     write_reports(evaluated, compare_evaluations(evaluated))
     return evaluated

@@ -1,12 +1,18 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.models import HeadConfig
+from aalbert.shards import Dataset
+from aalbert.train.downstream import start_downstream
+from aalbert.train.downstream_config import DownstreamConfig, LabelConfig, SplitConfig, TrialConfig
 from aalbert.train.evaluate import Evaluation, evaluate_runs
+from aalbert.train.report import write_reports
 from aalbert.train.result_tables import text_tables
 
 
@@ -84,3 +90,54 @@ def test_what_cannot_be_evaluated_says_why(
         evaluate_runs([tmp_path])
     with pytest.raises(IntegrityError, match="has fingerprint .* it is another dataset, or was"):
         evaluate_runs([speaker_run], data=librispeech_data)
+
+
+def test_trials_and_frames_get_reports_too(voxceleb1_data: Path, tmp_path: Path) -> None:
+    quick = DownstreamConfig(epochs=1, prefetch=0)
+    dataset = Dataset(voxceleb1_data)
+    keys = [dataset.key(int(row)) for row in dataset.rows(["test"])]
+    pairs = [(one, other) for one in keys for other in keys if one < other]
+    lines = [f"{int(one[:7] == other[:7])} {one} {other}" for one, other in pairs]
+    (tmp_path / "trials.txt").write_text("\n".join(lines))
+    verification = replace(
+        quick,
+        task="voxceleb1-verification",
+        layers="mean",
+        head=HeadConfig(classifier="none"),
+        trials=TrialConfig(test=str(tmp_path / "trials.txt"), dev_count=8, known_speakers=True),
+        splits=SplitConfig(dev="drawn", drawn_proportion=0.6),
+    )
+    frames = replace(quick, task="librispeech-speaker", head=HeadConfig(pooling="none"))
+    for name, config in (("verification", verification), ("frames", frames)):
+        start_downstream(config, voxceleb1_data, "logmel", tmp_path / name)
+        evaluated = evaluate_runs([tmp_path / name])
+        write_reports(evaluated, [])
+    result = json.loads((tmp_path / "verification/metrics.json").read_text())
+    assert result["metric"]["name"] == "equal error rate"
+    assert result["metric"]["resampled"] == "4 speakers"
+    assert result["counts"] == {"utterances": 8, "trials": 28, "same_speaker": 4}
+    assert set(result["metric"]["further"]) == {"minDCF 0.01", "minDCF 0.05"}
+    # Plain features have one state, and its cosine is all that this run consists of.
+    report = (tmp_path / "verification/report.html").read_text()
+    assert "Misses against false alarms" in report and "nothing was fitted" in report
+    result = json.loads((tmp_path / "frames/metrics.json").read_text())
+    assert result["metric"]["name"] == "frame accuracy"
+    assert result["counts"]["frames"] == sum(
+        int(line.split(",")[1]) for line in prediction_lines(tmp_path / "frames")
+    )
+    assert "Where it is weak" in (tmp_path / "frames/report.html").read_text()
+
+
+def prediction_lines(run: Path) -> list[str]:
+    return (run / "predictions.csv").read_text().splitlines()[1:]
+
+
+def test_runs_of_different_tasks_are_not_compared(
+    speaker_run: Path, voxceleb1_data: Path, tmp_path: Path
+) -> None:
+    config = DownstreamConfig(
+        epochs=1, prefetch=0, task="classify", labels=LabelConfig(column="gender")
+    )
+    start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
+    with pytest.raises(ConfigError, match="is of the task 'classify' and .* of 'voxceleb1'"):
+        evaluate_runs([speaker_run, tmp_path / "run"])
