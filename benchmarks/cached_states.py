@@ -4,8 +4,8 @@ The encoder is an Audio ALBERT with 3 layers, of the published width of 768 or a
 weights: speed does not depend on them. Without the cache every epoch passes all audio through it.
 Both runs take whole utterances in the same order, so that they train the same head; the difference
 in time between a run of several epochs and one of a single epoch is that of the epochs alone,
-without start and caching. Times are those of the processor, and batches are read in the process itself, so that
-other work on the machine does not count. A line per kind, then the ratio.
+without start and caching. Times are those of the processor, and batches are read in the process
+itself, so that other work on the machine does not count. A line per kind, then the ratio.
 
     python -m benchmarks.cached_states --data data/voxceleb1
 """
