@@ -115,13 +115,12 @@ def import_layer(layer: Tensors, config: EncoderConfig, what: str) -> dict[str, 
     rest = {part: layer[part] for part in layer if part not in fused}
     expected = {f"{name}.{end}" for name in projections for end in ENDS}
     check_names(fused, expected, what)
-    if len({tuple(fused[part].shape[-1:]) for part in fused if part.endswith("weight")}) != 1:
-        raise IntegrityError(f"{what}: queries, keys and values have other shapes")
     ours = import_parts(rest, LAYER_PARTS, what)
     for end in ENDS:
-        ours[f"attention.query_key_value.{end}"] = torch.cat(
-            [fused[f"{name}.{end}"] for name in projections]
-        )
+        parts = [fused[f"{name}.{end}"] for name in projections]
+        if len({part.shape for part in parts}) != 1:
+            raise IntegrityError(f"{what}: the {end} of queries, keys and values differ in shape")
+        ours[f"attention.query_key_value.{end}"] = torch.cat(parts)
     return ours
 
 
@@ -135,8 +134,8 @@ def without_second_names(layer: Tensors, what: str) -> dict[str, Tensor]:
     kept = dict(layer)
     for second, first in SECOND_NAMES.items():
         for end in ENDS:
-            twin = kept.pop(f"{second}.{end}", None)
-            if twin is not None and not torch.equal(twin, layer[f"{first}.{end}"]):
+            twin, original = kept.pop(f"{second}.{end}", None), layer.get(f"{first}.{end}")
+            if twin is not None and (original is None or not torch.equal(twin, original)):
                 raise IntegrityError(f"{what}: {second}.{end} and {first}.{end} should be one")
     return kept
 
@@ -145,6 +144,11 @@ def import_state_norms(tensors: Tensors, config: EncoderConfig) -> dict[str, Ten
     """Return the layer norms of returned states by our names, where norms come before."""
     count = config.layers + 1 if config.norm == "pre" else 0
     found = {name for name in tensors if STATE_NORM_PATTERN.fullmatch(name)}
+    if len(found) != count * len(ENDS):
+        raise IntegrityError(
+            f"it has {len(found)} tensors encoder.LayerNorm.*, with {config.layers} layers and "
+            f"layer norm {config.norm} there are {count * len(ENDS)}"
+        )
     places = range(count)
     check_names(found, {f"encoder.LayerNorm.{i}.{end}" for i in places for end in ENDS}, "encoder")
     return {

@@ -70,7 +70,7 @@ def read_lightning(document: Mapping[str, Any], read_tensors: ReadTensors) -> Fo
         features=SHIPPED_FEATURES,
         front_end={
             "deltas": max(transform.whole("input_dim") // SHIPPED_FEATURES["mels"], 1) - 1,
-            "frames_stacked": transform.whole("downsample_rate"),
+            "frames_stacked": transform.whole("downsample_rate", least=1),
         },
         mask_token=read_mask_token(tensors),
         training=training_facts(document, training),

@@ -101,7 +101,7 @@ def read_s3prl(document: Mapping[str, Any], read_tensors: ReadTensors) -> Foreig
         features=reading.features if reading else None,
         front_end={
             **(reading.front_end if reading else {}),
-            "frames_stacked": transformer.whole("downsample_rate", 1),
+            "frames_stacked": transformer.whole("downsample_rate", 1, least=1),
         },
         training=training_facts(document, layout, transformer),
         notes=() if reading else (features_note(layout.config),),
@@ -178,7 +178,9 @@ def sequence_length(config: Settings, transformer: Settings) -> int:
     if "task" in config:
         return config.group("task").whole("sequence_length", 0)
     # Counted before frames are stacked.
-    return transformer.whole("max_input_length", 0) // transformer.whole("downsample_rate", 1)
+    return transformer.whole("max_input_length", 0) // transformer.whole(
+        "downsample_rate", 1, least=1
+    )
 
 
 def stored_target(config: Settings) -> dict[str, Any]:

@@ -43,11 +43,11 @@ class Settings:
         except (TypeError, ValueError) as error:
             raise self.refusal(name, "a number") from error
 
-    def whole(self, name: str, default: int | None = None) -> int:
-        """Return a whole number."""
+    def whole(self, name: str, default: int | None = None, least: int = 0) -> int:
+        """Return a whole number of at least `least`."""
         number = self.real(name, default)
-        if not number.is_integer():
-            raise self.refusal(name, "a whole number")
+        if not number.is_integer() or number < least:
+            raise self.refusal(name, f"a whole number of at least {least}")
         return int(number)
 
     def text(self, name: str, default: str | None = None) -> str:

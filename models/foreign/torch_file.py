@@ -39,6 +39,8 @@ class TorchFile:
     def tensor(self, stored: StoredTensor) -> Tensor:
         """Read a tensor."""
         data = bytearray(self.read_storage(stored.storage))
+        if not data:
+            return torch.empty(stored.shape, dtype=stored.storage.dtype)
         flat = torch.frombuffer(data, dtype=stored.storage.dtype)
         return flat.as_strided(stored.shape, stored.stride, stored.offset).contiguous()
 

@@ -292,8 +292,16 @@ AUDIO = "Upstream_Config/audio"
             f"{TRANSFORMER}/pre_layer_norm",
             True,
             IntegrityError,
-            "encoder lacks encoder.LayerNorm.0",
+            "it has 0 tensors encoder.LayerNorm",
         ),
+        (
+            f"{AUDIO}/target/delta",
+            -1,
+            InputError,
+            "delta is -1, expected a whole number of at least 0",
+        ),
+        (f"{TRANSFORMER}/downsample_rate", 0, InputError, "a whole number of at least 1"),
+        ("SpecHead/output.bias", torch.zeros(0), IntegrityError, "no weights"),
         (f"{AUDIO}/input/feat_type", "phase", InputError, "'phase', expected mel or linear"),
         (f"{AUDIO}/input/log", False, InputError, "log is false: features here are logarithms"),
         (f"{AUDIO}/input/cmvn", "False", InputError, "cmvn is 'False', expected true or false"),
@@ -354,6 +362,33 @@ def test_a_checkpoint_that_contradicts_itself_is_told(
 def test_a_missing_tensor_is_named(tmp_path: Path, name: str, message: str) -> None:
     document = s3prl_2022(SEPARATE, make_transformer(SEPARATE), make_head(SEPARATE))
     del document["Transformer"][name]
+    with pytest.raises(IntegrityError, match=message):
+        read(tmp_path, document)
+
+
+NORMS_FIRST = replace(SHARED, norms_first=True)
+LAYER = "Transformer/encoder.layer.0"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (f"{LAYER}.LayerNorm.weight", torch.zeros(16), "LayerNorm.weight should be one"),
+        (f"{LAYER}.output.LayerNorm.weight", KeyError, "LayerNorm.weight should be one"),
+        (f"{LAYER}.attention.self.key.bias", torch.zeros(9), "queries, keys and values differ"),
+        (f"{LAYER}.attention.self.key.weight", torch.zeros(16), "queries, keys and values differ"),
+        ("Transformer/encoder.LayerNorm.3.bias", KeyError, "it has 7 tensors encoder.LayerNorm"),
+        (f"{TRANSFORMER}/num_hidden_layers", 10**9, "it has 8 tensors encoder.LayerNorm"),
+    ],
+)
+def test_a_layer_that_contradicts_itself_is_told(
+    tmp_path: Path, place: str, value: Any, message: str
+) -> None:
+    tensors = make_transformer(NORMS_FIRST)
+    tensors = {name: part for name, part in tensors.items() if ".layer.1" not in name}
+    tensors = {name: part for name, part in tensors.items() if ".layer.2" not in name}
+    document = s3prl_2022(NORMS_FIRST, tensors, make_head(NORMS_FIRST))
+    change(document, place, value)
     with pytest.raises(IntegrityError, match=message):
         read(tmp_path, document)
 
