@@ -152,7 +152,7 @@ def train_model(
     guard = NonFiniteGuard(run.path, "stop", job.dataset.keys, due, ranks)
     saver = SaveStates(run.checkpoints, due, KEEP_STATES, guard=guard, ranks=ranks, clock=clock)
     stop = StopOnSignal(saver.save, ranks)
-    log = LogSettings(config.task, ends[-1], ends[0], shift_ms(job))
+    log = LogSettings(config.task, ends[-1], ends[0], shift_ms(job), padding=cache is None)
     callbacks = [
         guard,
         StepLog(log, metrics, training, clock, ranks),

@@ -32,7 +32,9 @@ STEP_COLUMNS = (
 class LogSettings:
     """What the log is told: the name on the bar, how far it goes, and what its figures are of.
 
-    `flops` of None leaves out the model's share of what the device could do (MFU).
+    `flops` of None leaves out the model's share of what the device could do (MFU). Without
+    `padding` the share of real frames is left out: batches of cached hidden states may hold
+    averages, whose frames are not those of the audio.
     """
 
     description: str
@@ -41,6 +43,7 @@ class LogSettings:
     frame_shift_ms: float
     flops: ModelFlops | None = None
     precision: str = "32-true"
+    padding: bool = True
 
 
 class StepLog(Callback):
@@ -122,9 +125,10 @@ class StepLog(Callback):
         row |= {
             "x_real_time": round(speed, 1),
             "frames_per_second": round(frames / seconds),
-            "padding_efficiency": round(frames / max(1, padded), 4),
             "data_wait": round(self.loader.waited_s / seconds, 4),
         }
+        if self.settings.padding:
+            row["padding_efficiency"] = round(frames / max(1, padded), 4)
         peak = peak_flops(device, self.settings.precision)
         if peak is not None and self.settings.flops is not None:
             work = self.settings.flops.count(frames, squared)

@@ -134,6 +134,12 @@ def test_cached_hidden_states_train_the_same_head(
         for name in runs
     }
     assert losses["cached"] == pytest.approx(losses["plain"], rel=2e-3)
+    steps = {
+        name: [row for row in RunFolder(tmp_path / name).read_metrics() if "train_loss" in row]
+        for name in runs
+    }
+    assert all(0 < row["padding_efficiency"] <= 1 for row in steps["plain"])
+    assert steps["cached"] and all("padding_efficiency" not in row for row in steps["cached"])
     [states] = (tmp_path / "cached" / "states").iterdir()
     frames = np.load(states, mmap_mode="r").shape[0]
     dataset = Dataset(voxceleb1_data)
