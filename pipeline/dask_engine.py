@@ -1,9 +1,11 @@
 """The Dask engine of `prepare`: tasks on a cluster that shares the output and the corpus."""
 
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
@@ -14,6 +16,9 @@ from aalbert.pipeline.task import Amount, run_task
 
 ATTEMPTS = 3
 CONNECT_S = 10
+# Dask stops starting workers anew when that fails, and its tasks then wait for ever.
+WORKERLESS_S = 60
+LOOK_EVERY_S = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +26,8 @@ class DaskEngine:
     """Runs tasks on the workers of the Dask scheduler at `address`.
 
     Every worker must see the corpus under the same paths, reach the output, and have this
-    package. A worker that dies costs its shards' repetition on another.
+    package. A worker that dies costs its shards' repetition on another; without any worker
+    for a minute the run ends.
     """
 
     address: str
@@ -33,16 +39,21 @@ class DaskEngine:
             return max(1, sum(map(int, client.nthreads().values())))
 
     def run(self, tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
-        """Run every task; progress comes shard by shard."""
+        """Run every task; progress comes shard by shard.
+
+        Raises `WorkersDiedError` when a shard has killed several workers, or none is left.
+        """
         from distributed.scheduler import KilledWorker
 
         total = Amount()
         with connect(self.address) as client:
             executor = client.get_executor(pure=False, retries=ATTEMPTS - 1)
+            ended: SimpleQueue[Future[Amount]] = SimpleQueue()
             try:
-                futures = [executor.submit(run_task, task, output) for task in tasks]
-                for future in as_completed(futures):
-                    total += future.result()
+                for task in tasks:
+                    executor.submit(run_task, task, output).add_done_callback(ended.put)
+                for _ in tasks:
+                    total += wait_for_one(ended, client, self.address).result()
                     show(total)
             except KilledWorker as error:
                 raise WorkersDiedError(
@@ -51,6 +62,21 @@ class DaskEngine:
                 ) from error
             finally:
                 executor.shutdown(wait=False)
+
+
+def wait_for_one(ended: SimpleQueue[Future[Amount]], client: Any, address: str) -> Future[Amount]:
+    """Return the next task that ends; `WorkersDiedError` once there was no worker for long."""
+    seen = time.monotonic()
+    while time.monotonic() - seen < WORKERLESS_S:
+        try:
+            return ended.get(timeout=LOOK_EVERY_S)
+        except Empty:
+            if client.nthreads():
+                seen = time.monotonic()
+    raise WorkersDiedError(
+        f"{address} has had no worker for {WORKERLESS_S} s: they died, or none was started. "
+        "Start workers, with enough memory, and give the same command again: it goes on"
+    )
 
 
 @contextmanager

@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ def cluster() -> Iterator[Any]:
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         host="127.0.0.1",
         silence_logs="CRITICAL",
     ) as cluster:
@@ -60,13 +63,79 @@ def test_the_shard_of_a_worker_killed_in_the_middle_is_done_by_another(
     assert written == {p: data for p, data in tree(prepared).items() if p.endswith(".tar")}
 
 
-@pytest.mark.slow
-def test_a_shard_that_kills_every_worker_ends_the_run(
-    cluster: Any, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    """The address of a scheduler that has no workers, and starts none."""
+    with distributed.LocalCluster(
+        n_workers=0,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        protocol="tcp",
+        host="127.0.0.1",
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_a_cluster_without_workers_ends_the_run(
+    scheduler: str,
+    corpus: Corpus,
+    small_config: PrepareConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("aalbert.pipeline.dask_engine.WORKERLESS_S", 0.5)
+    monkeypatch.setattr("aalbert.pipeline.dask_engine.LOOK_EVERY_S", 0.1)
+    with pytest.raises(WorkersDiedError) as caught:
+        prepare(
+            corpus,
+            tmp_path / "data",
+            small_config,
+            PrepareLimits(engine=DaskEngine(address=scheduler)),
+        )
+    assert str(caught.value) == (
+        f"{scheduler} has had no worker for 0.5 s: they died, or none was started. Start "
+        "workers, with enough memory, and give the same command again: it goes on"
+    )
+
+
+@pytest.mark.slow
+def test_workers_that_died_and_are_not_started_anew_end_the_run(
+    scheduler: str,
+    corpus: Corpus,
+    small_config: PrepareConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aalbert.pipeline.dask_engine.WORKERLESS_S", 2)
+    monkeypatch.setattr("aalbert.pipeline.dask_engine.LOOK_EVERY_S", 0.2)
     tasks = make_plan(corpus, small_config)
     output = DeadlyOutput(folder=tmp_path, path=f"{tasks[0].name}.tar", always=True)
-    with pytest.raises(WorkersDiedError, match="kept dying"):
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny"]
+    worker = subprocess.Popen([*command, "--no-dashboard"], stderr=subprocess.DEVNULL)
+    try:
+        with distributed.Client(scheduler) as client:
+            client.wait_for_workers(1, timeout=60)
+        with pytest.raises(WorkersDiedError, match="has had no worker for 2 s: they died"):
+            DaskEngine(address=scheduler).run(tasks, output, lambda _: None)
+        assert worker.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_every_worker_ends_the_run(
+    cluster: Any,
+    corpus: Corpus,
+    small_config: PrepareConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dask tries it on others, or gives up starting workers; the run ends either way."""
+    monkeypatch.setattr("aalbert.pipeline.dask_engine.WORKERLESS_S", 30)
+    tasks = make_plan(corpus, small_config)
+    output = DeadlyOutput(folder=tmp_path, path=f"{tasks[0].name}.tar", always=True)
+    with pytest.raises(WorkersDiedError, match=r"kept dying|has had no worker for 30 s"):
         DaskEngine(address=cluster.scheduler_address).run(tasks, output, lambda _: None)
 
 
