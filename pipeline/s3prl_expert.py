@@ -58,7 +58,18 @@ def register(name: str = NAME) -> None:
     """Enter the upstream into s3prl's hub under a name.
 
     s3prl 0.4.18 imports all of its upstreams at once, and two of them use parts of torchaudio
-    that its last release no longer has. Stand-ins let the import pass; they refuse to be called.
+    that its last release no longer has.
+    """
+    add_stand_ins()
+    from s3prl import hub
+
+    setattr(hub, name, UpstreamExpert)
+
+
+def add_stand_ins() -> None:
+    """Put what torchaudio no longer has there, so that the import of s3prl passes.
+
+    Choosing a backend does nothing, the effects of SoX raise `NotImplementedError`.
     """
     if not hasattr(torchaudio, "set_audio_backend"):
         # There are no backends to choose between any more.
@@ -67,9 +78,6 @@ def register(name: str = NAME) -> None:
         stand_in = ModuleType(SOX_MODULE)
         stand_in.apply_effects_tensor = stand_in.apply_effects_file = refuse  # type: ignore[attr-defined]
         torchaudio.sox_effects = sys.modules[SOX_MODULE] = stand_in
-    from s3prl import hub
-
-    setattr(hub, name, UpstreamExpert)
 
 
 def refuse(*_: Any, **__: Any) -> None:

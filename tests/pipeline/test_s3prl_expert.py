@@ -1,18 +1,22 @@
+import importlib
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from torch import Tensor
 
 import aalbert
 from aalbert.errors import ConfigError
 from aalbert.pipeline import s3prl_expert
 from aalbert.pipeline.audio import read_audio
-from aalbert.pipeline.s3prl_expert import UpstreamExpert, refuse
+from aalbert.pipeline.s3prl_expert import SOX_MODULE, UpstreamExpert, add_stand_ins
 
 
 def voices(seconds: Sequence[float]) -> list[Tensor]:
@@ -39,8 +43,22 @@ def test_the_expert_gives_the_hidden_states_of_the_model(model_folder: Path) -> 
 def test_a_configuration_beside_the_checkpoint_is_refused(model_folder: Path) -> None:
     with pytest.raises(ConfigError, match="model_config is x.yaml: the checkpoint holds all"):
         UpstreamExpert(str(model_folder), "x.yaml")
-    with pytest.raises(NotImplementedError, match="torchaudio.sox_effects is not in torchaudio"):
-        refuse("gain")
+
+
+def test_what_stands_in_for_lost_parts_of_torchaudio_is_harmless_or_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("set_audio_backend", "sox_effects"):
+        monkeypatch.setattr(torchaudio, name, None, raising=False)
+        monkeypatch.delattr(torchaudio, name)
+    monkeypatch.setitem(sys.modules, SOX_MODULE, ModuleType("anything"))
+    add_stand_ins()
+    assert torchaudio.set_audio_backend("sox_io") is None
+    effects = importlib.import_module(SOX_MODULE)
+    assert effects is torchaudio.sox_effects
+    for effect in (effects.apply_effects_tensor, effects.apply_effects_file):
+        with pytest.raises(NotImplementedError, match="sox_effects is not in torchaudio"):
+            effect("speech.wav", [["gain"]])
 
 
 @pytest.fixture(scope="module")
