@@ -32,7 +32,7 @@ from aalbert.shards.settings import (
 )
 
 Wave = Tensor | NDArray[Any] | ArrayLike
-Layers = int | Literal["all", "last", "weighted"]
+Layers = int | Literal["all", "last", "mean", "weighted"]
 Pooling = Literal["none", "mean", "mean+std"]
 POOLINGS: tuple[Pooling, ...] = ("none", "mean", "mean+std")
 INT16_SCALE = 32_768
@@ -126,12 +126,12 @@ class EmbeddingModel(nn.Module):
         | layers | shape | with pooling |
         |---|---|---|
         | `"all"` | `(layers + 1, frames, width)` | `(layers + 1, width)` |
-        | a number, `"last"`, `"weighted"` | `(frames, width)` | `(width,)` |
+        | a number, `"last"`, `"mean"`, `"weighted"` | `(frames, width)` | `(width,)` |
 
-        State 0 is the projected input, state `n` what layer `n` gives, -1 the last one.
-        `"mean"` averages over frames, `"mean+std"` appends the standard deviation (that of
-        the population), so there are `2 * width` numbers. What a wave is extracted with
-        changes no bit of its result.
+        State 0 is the projected input, state `n` what layer `n` gives, -1 the last one; layers
+        `"mean"` is the mean of all states. Pooling `"mean"` averages over frames, `"mean+std"`
+        appends the standard deviation (that of the population), so there are `2 * width`
+        numbers. What a wave is extracted with changes no bit of its result.
 
         Raises `InputError` for a wave that has another shape, is shorter than one analysis
         window, or holds a number that is not finite; `ConfigError` for a layer that is not there.
@@ -195,6 +195,8 @@ class EmbeddingModel(nn.Module):
         """Return the states that `layers` means: one, their mix, or all of them stacked."""
         if layers == "all":
             return torch.stack(list(states))
+        if layers == "mean":
+            return torch.stack(list(states)).mean(dim=0)
         if layers == "weighted":
             assert self.layer_weights is not None
             return torch.einsum("s,s...->...", self.layer_weights, torch.stack(list(states)))
@@ -244,8 +246,8 @@ def check_choice(model: EmbeddingModel, layers: Layers, pooling: Pooling) -> Non
         )
     elif isinstance(layers, str):
         require(
-            layers in ("all", "last"),
-            f"unknown layers '{layers}': use all, last, weighted or a number",
+            layers in ("all", "last", "mean"),
+            f"unknown layers '{layers}': use all, last, mean, weighted or a number",
         )
     elif not -states <= layers < states:
         raise ConfigError(

@@ -33,8 +33,8 @@ def extract(
     layers: Annotated[
         str,
         typer.Option(
-            help="last, a number (0 is the projected input), all, or weighted (by the mix of a "
-            "downstream run)."
+            help="last, a number (0 is the projected input), all, mean (of all), or weighted (by "
+            "the mix of a downstream run)."
         ),
     ] = "last",
     pooling: Annotated[
@@ -89,10 +89,15 @@ def extract(
 
 def parse_layers(text: str) -> "Layers":
     """Read `--layers`; `ConfigError` when it is neither a known word nor a number."""
-    named: dict[str, Layers] = {"last": "last", "all": "all", "weighted": "weighted"}
+    named: dict[str, Layers] = {
+        "last": "last",
+        "all": "all",
+        "mean": "mean",
+        "weighted": "weighted",
+    }
     try:
         return named[text] if text in named else int(text)
     except ValueError as error:
         raise ConfigError(
-            f"--layers is '{text}': use last, all, weighted or a number such as 2"
+            f"--layers is '{text}': use last, all, mean, weighted or a number such as 2"
         ) from error

@@ -45,6 +45,8 @@ def test_hidden_states_are_those_of_the_modules_one_after_another(model_folder: 
     torch.testing.assert_close(model.extract(wave, layers="last"), expected[-1], rtol=0, atol=1e-5)
     torch.testing.assert_close(model.extract(wave, layers=1), expected[1], rtol=0, atol=1e-5)
     torch.testing.assert_close(model.extract(wave, layers=-3), expected[0], rtol=0, atol=1e-5)
+    mean = (expected[0] + expected[1] + expected[2]) / 3
+    torch.testing.assert_close(model.extract(wave, layers="mean"), mean, rtol=0, atol=1e-5)
 
 
 def test_pooling_is_over_frames(model_folder: Path) -> None:
@@ -120,7 +122,7 @@ def test_a_wave_that_cannot_be_used_is_refused(
     [
         ({"layers": 3}, r"no layer 3: hidden states are numbered 0 .* to 2 \(the last layer\)"),
         ({"layers": -4}, "no layer -4"),
-        ({"layers": "first"}, "unknown layers 'first': use all, last, weighted or a number"),
+        ({"layers": "first"}, "unknown layers 'first': use all, last, mean, weighted or a number"),
         ({"layers": "weighted"}, "this model has no learned mix"),
         ({"pooling": "max"}, r"unknown pooling 'max': use one of none, mean, mean\+std"),
         ({"sample_rate": 16}, "sample_rate is 16: it must be 1000 to 768000 Hz"),

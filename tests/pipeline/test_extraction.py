@@ -79,18 +79,18 @@ def test_a_folder_becomes_an_array_per_recording(
     assert not (out / ".extract").exists()
 
 
-@pytest.mark.parametrize("layers", ["all", "1"])
+@pytest.mark.parametrize("layers", ["all", "mean", 1])
 @pytest.mark.parametrize("pooling", ["none", "mean+std"])
 def test_safetensors_and_shards_hold_the_same_numbers(
-    model_folder: Path, audio_folder: Path, tmp_path: Path, layers: str, pooling: str
+    model_folder: Path, audio_folder: Path, tmp_path: Path, layers: str | int, pooling: str
 ) -> None:
-    chosen = ["--model", model_folder, audio_folder, "--layers", layers, "--pooling", pooling]
+    chosen = ["--model", model_folder, audio_folder, "--layers", str(layers), "--pooling", pooling]
     for format in ("safetensors", "shards"):
         assert extract(*chosen, "--format", format, "--out", tmp_path / format) == 0
     expected = embeddings_of(
         aalbert.from_pretrained(model_folder),
         audio_folder,
-        layers="all" if layers == "all" else int(layers),
+        layers=layers,
         pooling=pooling,
     )
     tensors = load_file(tmp_path / "safetensors" / "000000.safetensors")
@@ -222,7 +222,11 @@ def test_too_many_inputs_that_cannot_be_used_are_an_error(
     [
         (["missing.wav"], 3, "there is no file or folder missing.wav: expected audio files"),
         (["{audio}", "--layers", "7"], 2, "there is no layer 7: hidden states are numbered 0"),
-        (["{audio}", "--layers", "top"], 2, "--layers is 'top': use last, all, weighted or a"),
+        (
+            ["{audio}", "--layers", "top"],
+            2,
+            "--layers is 'top': use last, all, mean,",
+        ),
         (["{audio}", "--layers", "weighted"], 2, "this model has no learned mix"),
         (["{audio}", "--device", "cuda:99"], 2, "the device 'cuda:99' cannot be used"),
         (["{audio}/speaker0/broken.flac"], 3, "none of the 1 inputs can be used; for example"),
