@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from aalbert.models.costs import count_work
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.batch import Batch
 
@@ -28,6 +29,8 @@ PEAK_TERA_FLOPS = {
 }
 # The backward pass computes two products of the size of each one of the forward pass.
 FORWARD_AND_BACKWARD = 3
+# A multiplication and an addition are two.
+OPERATIONS_PER_MULTIPLY_ACCUMULATE = 2
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
@@ -53,7 +56,7 @@ class ModelFlops:
     scores and sums of the attention, `4 W T` for each frame of an utterance of `T` frames
     (Chowdhery et al. 2022, PaLM, appendix B, where a training step is three times a forward pass).
     Every application of a layer counts, shared or not. Norms, activations, front end and optimiser
-    are left out.
+    are left out. Utterances are taken to be no longer than the encoder attends at once.
     """
 
     per_frame: float
@@ -64,14 +67,13 @@ class ModelFlops:
         """Count for stored frames, several of which may be stacked to one of the encoder."""
         encoder, front_end = model.config.encoder, model.config.front_end
         assert encoder is not None
-        width, stacked = encoder.width, front_end.frames_stacked
-        projections = 3 if encoder.share_query_key else 4
-        layer = 2 * width * (projections * width + 2 * encoder.feed_forward_width)
-        heads = sum(2 * weight.numel() for weight in model.heads.parameters() if weight.ndim == 2)
-        ends = 2 * front_end.input_dims * width + heads
+        work = count_work(encoder, front_end.input_dims, frames=1)
+        heads = sum(weight.numel() for weight in model.heads.parameters() if weight.ndim == 2)
+        operations = FORWARD_AND_BACKWARD * OPERATIONS_PER_MULTIPLY_ACCUMULATE
+        stacked = front_end.frames_stacked
         return cls(
-            FORWARD_AND_BACKWARD * (encoder.layers * layer + ends) / stacked,
-            FORWARD_AND_BACKWARD * encoder.layers * 4 * width / stacked**2,
+            per_frame=operations * (work.input_projection + work.layers + heads) / stacked,
+            per_squared_frame=operations * work.attention / stacked**2,
         )
 
     def count(self, frames: float, squared_frames: float) -> float:
@@ -92,11 +94,6 @@ class Tally:
         self.real_frames += batch.real_frames
         self.squared_frames += batch.squared_frames
         self.padded_frames += batch.features.shape[:-1].numel()
-
-    @property
-    def padding_efficiency(self) -> float:
-        """The share of the frames given to the model that are real."""
-        return self.real_frames / max(1, self.padded_frames)
 
 
 class Clock:
