@@ -34,8 +34,8 @@ from aalbert.train.configs import PretrainConfig
 from aalbert.train.estimate import device_name, time_steps
 from aalbert.train.presets import preset_names, read_preset
 from aalbert.train.pretrain_parts import build_model, frame_shift_ms, make_loaders, select_parts
+from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.ranks import Ranks
-from aalbert.train.reconstruction import Pretraining
 from aalbert.train.speed import ModelFlops, peak_flops
 from benchmarks.pretrain_reference import SAMPLE_RATE, Reference, read_waves
 

@@ -23,8 +23,8 @@ from aalbert.train.pretrain_parts import (
     make_loaders,
     select_parts,
 )
+from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.ranks import Ranks
-from aalbert.train.reconstruction import Pretraining
 from aalbert.train.speed import FORWARD_AND_BACKWARD
 from aalbert.train.stopping import ended_step
 from aalbert.train.trainer import fit, make_trainer

@@ -6,13 +6,9 @@ import torch
 
 from aalbert.shards.loader import Loader
 from aalbert.train.objective import Errors
+from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.ranks import Ranks
-from aalbert.train.reconstruction import (
-    VALIDATION_SEED,
-    Pretraining,
-    measure_errors,
-    reconstruct,
-)
+from aalbert.train.reconstruction import VALIDATION_SEED, measure_errors, reconstruct
 from aalbert.train.seeds import seed_of
 from aalbert.train.validation import Measurement
 

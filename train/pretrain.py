@@ -33,8 +33,8 @@ from aalbert.train.pretrain_parts import (
     select_parts,
 )
 from aalbert.train.pretrain_report import write_pretraining_report
+from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.ranks import Ranks, find_ranks
-from aalbert.train.reconstruction import Pretraining
 from aalbert.train.run_folder import RunFolder, lasting_place, open_datasets
 from aalbert.train.speed import Clock, ModelFlops
 from aalbert.train.step_log import STEP_COLUMNS, LogSettings, StepLog

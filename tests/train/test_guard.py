@@ -14,7 +14,7 @@ from aalbert.models import PretrainedModel
 from aalbert.shards import Batch, Dataset
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
-from aalbert.train.reconstruction import Pretraining
+from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.run_folder import RunFolder
 
 BAD_STEP = 6

@@ -19,13 +19,10 @@ from aalbert.train.masking import MaskingConfig
 from aalbert.train.objective import ObjectiveConfig
 from aalbert.train.pretrain import start_pretraining
 from aalbert.train.pretrain_parts import Parts, build_model, make_loaders, select_parts
+from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.ranks import Ranks
 from aalbert.train.recipes import read_recipe
-from aalbert.train.reconstruction import (
-    Pretraining,
-    measure_errors,
-    reconstruct,
-)
+from aalbert.train.reconstruction import measure_errors, reconstruct
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from aalbert.train import pretrain as pretrain_module
 from aalbert.train.checkpoints import SaveStates, is_intact
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
-from aalbert.train.reconstruction import Pretraining
+from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.validation import Measurement
 
