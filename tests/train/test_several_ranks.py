@@ -31,6 +31,7 @@ STEPS = 8
 PROGRAM = """
 import json, os, sys
 import aalbert.train.pretrain
+from aalbert.cli import main
 
 folder, port, size, settings, *arguments = sys.argv[1:]
 pids = []
