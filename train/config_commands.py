@@ -12,6 +12,10 @@ config_app = typer.Typer(
 )
 
 Place = typer.Argument(metavar="PLACE", help="A preset, a YAML file, or a run.")
+Task = Annotated[
+    str | None,
+    typer.Option("--task", help="The downstream task of presets and files; else pretraining."),
+]
 
 
 @config_app.command("show")
@@ -22,9 +26,12 @@ def config_show(
     preset: Preset = None,
     config: ConfigFile = None,
     assignments: Settings = None,
+    task: Task = None,
     as_json: AsJson = False,
 ) -> None:
     """Print every setting that `aalbert pretrain` would use with these options, as YAML.
+
+    With --task it is what `aalbert downstream TASK` would use.
 
     Flags win over the environment (AALBERT_*), that over the file, and that over the preset.
 
@@ -33,20 +40,23 @@ def config_show(
     import yaml
 
     from aalbert.errors import require
-    from aalbert.train.config_views import plain, resolved_settings, settings_of
+    from aalbert.train.config_views import resolved_settings, settings_of
 
     if place is None:
-        settings = plain(resolved_settings(preset, config, assignments or ()))
+        settings = resolved_settings(task, preset, file=config, assignments=assignments or ())
     else:
         given = preset or config or assignments
         require(not given, f"'{place}' has its own settings: give it alone, or only options")
-        settings = settings_of(place)
+        settings = settings_of(place, task)
     show(settings, as_json, yaml.safe_dump(settings, sort_keys=False).rstrip())
 
 
 @config_app.command("diff")
 def config_diff(
-    left: Annotated[str, Place], right: Annotated[str, Place], as_json: AsJson = False
+    left: Annotated[str, Place],
+    right: Annotated[str, Place],
+    task: Task = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the settings that differ between two presets, files or runs.
 
@@ -54,7 +64,7 @@ def config_diff(
     """
     from aalbert.train.config_views import differences, settings_of, table
 
-    found = differences(settings_of(left), settings_of(right))
+    found = differences(settings_of(left, task), settings_of(right, task))
     lines = [(name, str(ours), str(theirs)) for name, (ours, theirs) in found.items()]
     words = table([("", left, right), *lines]) if found else "no setting differs"
     show({name: list(pair) for name, pair in found.items()}, as_json, words)

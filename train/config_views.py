@@ -1,6 +1,6 @@
 """Settings to look at: of presets, files and runs, resolved, and compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,37 +9,61 @@ from aalbert.configuration import Document, as_plain, load_config, read_yaml_fil
 from aalbert.errors import ConfigError
 from aalbert.shards.mismatch import flat
 from aalbert.train.configs import PretrainConfig
-from aalbert.train.presets import preset_names, read_preset
-from aalbert.train.recipes import read_recipe
+from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.presets import PRETRAIN, preset_names, read_preset, require_task
+from aalbert.train.recipes import read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
 
-def settings_of(place: str) -> Document:
-    """Return all settings of a preset, of a YAML file for pretraining, or of any run.
+def settings_of(place: str, task: str | None) -> Document:
+    """Return all settings of any run, or of a preset or a YAML file.
 
-    Raises `ConfigError` when the place is none of them.
+    The last two are for pretraining, or for a downstream task. Raises `ConfigError` when
+    the place is none of them.
     """
+    if task is not None:
+        require_task(task)
     path = Path(place)
     if path.is_dir():
         return read_yaml_file(RunFolder(path).config)
-    if place in preset_names():
-        return plain(read_recipe(place))
+    names = preset_names(task or PRETRAIN)
+    if place in names:
+        return resolved_settings(task, place, environment={})
     if path.is_file():
-        return plain(load_config(PretrainConfig, file=path, environment={}))
-    raise ConfigError(
-        f"'{place}' is no preset ({', '.join(preset_names())}), file or folder of a run"
-    )
+        return resolved_settings(task, file=path, environment={})
+    raise ConfigError(f"'{place}' is no preset ({', '.join(names)}), file or folder of a run")
 
 
 def resolved_settings(
-    preset: str | None, file: Path | None, assignments: Sequence[str]
-) -> PretrainConfig:
-    """Return what `aalbert pretrain` would use, the environment included."""
-    layer = read_preset(preset) if preset else None
-    return load_config(PretrainConfig, preset=layer, file=file, assignments=assignments)
+    task: str | None,
+    preset: str | None = None,
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[str] = (),
+) -> Document:
+    """Return what `aalbert pretrain` would use, or `aalbert downstream` for a task.
+
+    `environment` is that of the process unless given.
+    """
+    if task is not None:
+        return plain(
+            read_task_recipe(
+                task, preset, file=file, environment=environment, assignments=assignments
+            )
+        )
+    return plain(
+        load_config(
+            PretrainConfig,
+            preset=read_preset(preset) if preset else None,
+            file=file,
+            environment=environment,
+            assignments=assignments,
+        )
+    )
 
 
-def plain(config: PretrainConfig) -> Document:
+def plain(config: PretrainConfig | DownstreamConfig) -> Document:
     """Return a configuration as a document that JSON and YAML have."""
     document: Document = as_plain(asdict(config))
     return document

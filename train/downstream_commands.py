@@ -1,12 +1,11 @@
 """The commands `aalbert downstream TASK` and `aalbert sweep TASK`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from aalbert.console import AsJson, Out, show
-from aalbert.errors import ConfigError
 from aalbert.train.options import (
     ConfigFile,
     Resume,
@@ -17,19 +16,12 @@ from aalbert.train.options import (
     require,
 )
 
-if TYPE_CHECKING:
-    from aalbert.train.downstream_config import DownstreamConfig
-
-# The tasks, and the preset of each that is taken when none is named.
 TASKS = {
-    "voxceleb1": ("Tell the speakers of VoxCeleb1 apart, on its own split.", "best"),
-    "voxceleb1-verification": ("Tell whether one speaker says two utterances.", "cosine"),
-    "librispeech-speaker": (
-        "Tell the speakers of utterances, or of frames.",
-        "utterance",
-    ),
-    "librispeech-phone": ("Tell the phone of every frame, from alignments.", "linear"),
-    "classify": ("Tell a column of the index: gender, accent, emotion.", "default"),
+    "voxceleb1": "Tell the speakers of VoxCeleb1 apart, on its own split.",
+    "voxceleb1-verification": "Tell whether one speaker says two utterances.",
+    "librispeech-speaker": "Tell the speakers of utterances, or of frames.",
+    "librispeech-phone": "Tell the phone of every frame, from alignments.",
+    "classify": "Tell a column of the index: gender, accent, emotion.",
 }
 EXAMPLE = (
     "Example: aalbert downstream {task} --data DATA --upstream runs/pretrain --out runs/{task}"
@@ -60,26 +52,6 @@ CacheEmbeddings = Annotated[
 ]
 
 
-def read_settings(
-    task: str,
-    preset: str | None,
-    config: Path | None,
-    assignments: list[str] | None,
-    given: list[str],
-) -> "DownstreamConfig":
-    """Return the settings of a run; `given` are the flags, which win over all others."""
-    from aalbert.configuration import load_config
-    from aalbert.train.downstream_config import DownstreamConfig
-    from aalbert.train.presets import read_preset
-
-    return load_config(
-        DownstreamConfig,
-        preset=read_preset(preset or TASKS[task][1], folder=task),
-        file=config,
-        assignments=[*(assignments or ()), *given, *flags(task=task)],
-    )
-
-
 def number_or_name(layers: str | None) -> int | str | None:
     """Return the number of a hidden state as a number, and words as they are."""
     return int(layers) if layers and layers.isdigit() else layers
@@ -107,6 +79,7 @@ def add_task(task: str, summary: str) -> None:
         as_json: AsJson = False,
     ) -> None:
         from aalbert.train.downstream import resume_downstream, start_downstream
+        from aalbert.train.recipes import read_task_recipe
 
         if resume:
             refuse_with_resume(
@@ -130,7 +103,9 @@ def add_task(task: str, summary: str) -> None:
                 cache_embeddings=cache_embeddings or None,
                 seed=seed,
             )
-            settings = read_settings(task, preset, config, assignments, given)
+            settings = read_task_recipe(
+                task, preset, file=config, assignments=[*(assignments or ()), *given]
+            )
             start_downstream(
                 settings, require(data, "--data"), require(upstream, "--upstream"), out
             )
@@ -174,10 +149,9 @@ def sweep(
     """
     from dataclasses import asdict
 
+    from aalbert.train.recipes import read_task_recipe
     from aalbert.train.sweep import make_grid, run_sweep, sweep_table
 
-    if task not in TASKS:
-        raise ConfigError(f"unknown task '{task}': use one of {', '.join(TASKS)}")
     given = flags(
         layers=number_or_name(layers),
         mode=mode,
@@ -187,7 +161,7 @@ def sweep(
     )
     points = run_sweep(
         make_grid(assignments),
-        lambda point: read_settings(task, preset, config, list(point), given),
+        lambda point: read_task_recipe(task, preset, file=config, assignments=[*point, *given]),
         data,
         upstream,
         out,
@@ -196,5 +170,5 @@ def sweep(
     show([asdict(point) for point in points], as_json, text)
 
 
-for name, (words, _) in TASKS.items():
+for name, words in TASKS.items():
     add_task(name, words)

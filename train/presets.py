@@ -4,10 +4,23 @@ from dataclasses import dataclass
 from importlib import resources
 
 from aalbert.configuration import Document, merge, parse_yaml
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, require
 
 PRESETS = resources.files("aalbert.train") / "presets"
 PRETRAIN = "pretrain"
+# The preset of each downstream task that is taken when none is named.
+TASK_PRESETS = {
+    "voxceleb1": "best",
+    "voxceleb1-verification": "cosine",
+    "librispeech-speaker": "utterance",
+    "librispeech-phone": "linear",
+    "classify": "default",
+}
+
+
+def require_task(task: str) -> None:
+    """Raise `ConfigError` for a downstream task that there is not."""
+    require(task in TASK_PRESETS, f"unknown task '{task}': use one of {', '.join(TASK_PRESETS)}")
 
 
 @dataclass(frozen=True)

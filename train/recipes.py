@@ -1,20 +1,45 @@
-"""Recipes for pretraining as configurations, and the commands that make the data they read."""
+"""Recipes as configurations, and the commands that make the data of those for pretraining."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from aalbert.configuration import load_config
 from aalbert.shards.mismatch import flat
 from aalbert.shards.settings import default_settings
 from aalbert.train.configs import PretrainConfig
-from aalbert.train.presets import read_preset
+from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.presets import TASK_PRESETS, read_preset, require_task
 
 
 def read_recipe(name: str) -> PretrainConfig:
     """Return the settings of a preset, with the defaults of those that it leaves open."""
     return load_config(PretrainConfig, preset=read_preset(name), environment={})
+
+
+def read_task_recipe(
+    task: str,
+    preset: str | None = None,
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[str] = (),
+) -> DownstreamConfig:
+    """Return the settings of a downstream task, on top of its usual preset or another.
+
+    `environment` is that of the process unless given. Raises `ConfigError` for a task that
+    there is not.
+    """
+    require_task(task)
+    return load_config(
+        DownstreamConfig,
+        preset=read_preset(preset or TASK_PRESETS[task], folder=task),
+        file=file,
+        environment=environment,
+        assignments=[*assignments, f"task={task}"],
+    )
 
 
 def prepare_command(config: PretrainConfig, out: str) -> str:

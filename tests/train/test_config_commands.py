@@ -48,6 +48,26 @@ def test_diff_prints_the_settings_that_differ(
     assert printed(capsys, "diff", str(pretrained), str(file)) == "no setting differs\n"
 
 
+def test_settings_of_a_downstream_task_are_shown_and_compared(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["--task", "voxceleb1", "--preset", "superb", "--set", "epochs=7"]
+    text = printed(capsys, "show", *words)
+    shown = yaml.safe_load(text)
+    assert (shown["task"], shown["epochs"]) == ("voxceleb1", 7)
+    assert (shown["layers"], shown["head"]["projection"]) == ("weighted", 256)
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    diff = ["diff", "superb", str(file), "--task", "voxceleb1", "--json"]
+    assert json.loads(printed(capsys, *diff)).keys() == {"epochs"}
+    # What is left open comes from the preset that the task has by itself.
+    file.write_text("seed: 3")
+    diff[1] = "best"
+    assert json.loads(printed(capsys, *diff)) == {"seed": [0, 3]}
+    usual = printed(capsys, "show", "--task", "librispeech-phone")
+    assert usual == printed(capsys, "show", "linear", "--task", "librispeech-phone")
+
+
 def test_presets_are_listed_with_the_command_for_their_data(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -64,3 +84,8 @@ def test_what_is_no_configuration_is_named(capsys: pytest.CaptureFixture[str]) -
     assert "'nowhere' is no preset (aalbert-12l" in capsys.readouterr().err
     assert main(["config", "show", "tiny", "--set", "steps=3"]) == 2
     assert "'tiny' has its own settings" in capsys.readouterr().err
+    assert main(["config", "show", "tiny", "--task", "voxceleb1"]) == 2
+    assert "'tiny' is no preset (best, seed, superb), file or" in capsys.readouterr().err
+    for words in (["show"], ["diff", "best", "superb"]):
+        assert main(["config", *words, "--task", "voxceleb2"]) == 2
+        assert "unknown task 'voxceleb2': use one of voxceleb1, " in capsys.readouterr().err

@@ -11,7 +11,7 @@ from aalbert.errors import ConfigError, InputError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_commands import TASKS, read_settings
+from aalbert.train.downstream_commands import TASKS
 from aalbert.train.downstream_config import (
     BaselineConfig,
     DownstreamConfig,
@@ -22,7 +22,8 @@ from aalbert.train.downstream_config import (
 )
 from aalbert.train.measure import measure
 from aalbert.train.outcomes import Decisions, Trials
-from aalbert.train.presets import preset_names
+from aalbert.train.presets import TASK_PRESETS, preset_names
+from aalbert.train.recipes import read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.
@@ -310,7 +311,7 @@ def test_deltas_of_plain_features_widen_them(voxceleb1_data: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_preset_is_valid(task: str) -> None:
-    assert TASKS[task][1] in preset_names(task)
+    assert TASK_PRESETS[task] in preset_names(task)
     for preset in preset_names(task):
         column = ["labels.column=gender"] if task == "classify" else []
-        assert read_settings(task, preset, None, column, []).task == task
+        assert read_task_recipe(task, preset, assignments=column).task == task
