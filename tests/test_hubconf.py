@@ -32,7 +32,11 @@ assert importlib.util.find_spec("aalbert") is None
 """
 
 
-@pytest.mark.parametrize("prelude", ["", HIDDEN], ids=["installed", "a bare checkout"])
+@pytest.mark.parametrize(
+    "prelude",
+    [pytest.param("", marks=pytest.mark.slow), HIDDEN],
+    ids=["installed", "a bare checkout"],
+)
 def test_a_script_elsewhere_loads_a_model(model_folder: Path, tmp_path: Path, prelude: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", prelude + SCRIPT, str(ROOT), str(model_folder)],

@@ -75,7 +75,7 @@ def speakers_of(utterances: list[Tensor]) -> Statistics:
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("encoder", ENCODERS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 1000))
 @torch.no_grad()
 def test_an_utterance_has_the_same_states_alone_padded_and_packed(

@@ -63,6 +63,7 @@ def pretrain_config() -> PretrainConfig:
             "encoder.dropout=0.1",
             "front_end.feature_dims=20",
             "data.batch_seconds=6",
+            "data.prefetch=0",
             "steps=12",
             "validate_every_steps=4",
             "log_every_steps=1",
@@ -89,7 +90,7 @@ def speaker_run(
 ) -> Path:
     """The folder of a finished downstream run."""
     out = tmp_path_factory.mktemp("runs") / "speaker"
-    start_downstream(DownstreamConfig(epochs=3), voxceleb1_data, str(pretrained), out)
+    start_downstream(DownstreamConfig(epochs=3, prefetch=0), voxceleb1_data, str(pretrained), out)
     return out
 
 

@@ -19,7 +19,7 @@ from aalbert.train.run_folder import RunFolder
 from aalbert.train.scoring import embed_all, whole_utterances
 from aalbert.train.upstreams import open_upstream
 
-QUICK = DownstreamConfig(epochs=2)
+QUICK = DownstreamConfig(epochs=2, prefetch=0)
 
 
 def test_the_frozen_encoder_is_saved_as_it_was(speaker_run: Path, pretrained: Path) -> None:

@@ -75,13 +75,17 @@ def test_validation_comes_at_its_steps_and_the_rate_is_that_of_the_step(pretrain
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     pretrained: Path, librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
 ) -> None:
-    start_pretraining(pretrain_config, [librispeech_data], tmp_path / "same")
+    ahead = replace(pretrain_config, data=replace(pretrain_config.data, prefetch=4))
+    start_pretraining(ahead, [librispeech_data], tmp_path / "same")
     start_pretraining(replace(pretrain_config, seed=1), [librispeech_data], tmp_path / "other")
     assert rows_of(tmp_path / "same") == rows_of(pretrained)
     assert rows_of(tmp_path / "other") != rows_of(pretrained)
 
 
-@pytest.mark.parametrize("stop_after", [1, 5, 8])
+@pytest.mark.parametrize(
+    "stop_after",
+    [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_resumes_bit_for_bit(
     pretrained: Path,
     librispeech_data: Path,

@@ -143,7 +143,7 @@ def test_the_learned_token_stands_in_masked_frames_and_learns(
     assert model.mask_token.grad is not None and model.mask_token.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("share_layers", [True, False])
+@pytest.mark.parametrize("share_layers", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_overfitting_one_batch_reaches_a_tenth_of_the_first_loss(
     librispeech_data: Path, config: PretrainConfig, share_layers: bool
 ) -> None:
@@ -195,7 +195,11 @@ def validation_losses(run: Path) -> list[float]:
     return [row["validation_loss"] for row in rows if "validation_loss" in row]
 
 
-@pytest.mark.parametrize("share_layers", [True, False], ids=["aalbert", "mockingjay"])
+@pytest.mark.parametrize(
+    "share_layers",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["aalbert", "mockingjay"],
+)
 def test_the_held_out_loss_falls(
     librispeech_data: Path, config: PretrainConfig, share_layers: bool, tmp_path: Path
 ) -> None:

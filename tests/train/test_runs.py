@@ -226,6 +226,7 @@ def test_the_best_state_is_kept_and_exported_when_asked_for(
     assert "- exported: best" in card and "- exported_step: 8" in card
 
 
+@pytest.mark.slow
 def test_measurements_go_to_tensorboard_and_to_weights_and_biases_too(
     librispeech_data: Path,
     pretrain_config: PretrainConfig,

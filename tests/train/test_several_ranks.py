@@ -159,6 +159,7 @@ def forget_after(run: Path, step: int) -> None:
             path.unlink()
 
 
+@pytest.mark.slow
 def test_a_rank_with_other_settings_is_named_before_the_first_step(
     arguments: list[str], tmp_path: Path
 ) -> None:
