@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
-# What the variable-length kernel takes.
+# What the variable-length kernel takes, and from which generation of GPUs on (Ampere is 8).
 KERNEL_DTYPES = (torch.float16, torch.bfloat16)
 KERNEL_HEAD_MULTIPLE = 8
+KERNEL_WIDEST_HEAD = 256
+KERNEL_GENERATION = 8
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Packed:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
         """Map queries, keys and values `(frames, heads, head width)` to the same shape.
 
-        The caller sees to it that `dropout` is 0: the kernel has none. Off the GPU, and in
-        float32, one utterance after another gives the same.
+        The caller sees to it that `dropout` is 0: the kernel has none. Where it does not run
+        (see `runs_kernel`), one utterance after another gives the same.
         """
         assert dropout == 0, "packed attention has no dropout"
         # Frames of no utterance are one more: the kernel would leave them unwritten.
@@ -193,7 +195,14 @@ def runs_kernel(query: Tensor) -> bool:
         query.device.type == "cuda"
         and query.dtype in KERNEL_DTYPES
         and query.shape[-1] % KERNEL_HEAD_MULTIPLE == 0
+        and query.shape[-1] <= KERNEL_WIDEST_HEAD
+        and generation(query.device) >= KERNEL_GENERATION
     )
+
+
+def generation(device: torch.device) -> int:
+    """Return the first number of a GPU's compute capability."""
+    return int(torch.cuda.get_device_properties(device).major)
 
 
 def attend_one_by_one(query: Tensor, key: Tensor, value: Tensor, bounds: list[int]) -> Tensor:

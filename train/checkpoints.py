@@ -98,12 +98,16 @@ class SaveStates(Callback):
                     left_over.unlink()
             trainer.save_checkpoint(state_path(self.folder, trainer.global_step))
             if self.ranks.first:
-                self.drop_old()
+                self.drop_old(trainer.global_step)
         self.saved = trainer.global_step
 
-    def drop_old(self) -> None:
-        """Remove all states but the latest and the best."""
-        for old in list_states(self.folder)[: -self.keep]:
+    def drop_old(self, step: int) -> None:
+        """Remove all states up to a step but the latest and the best.
+
+        Later ones were found damaged when the run continued, and count for nothing.
+        """
+        states = [path for path in list_states(self.folder) if step_of(path) <= step]
+        for old in states[: -self.keep]:
             if step_of(old) != self.best_step():
                 old.unlink()
                 hash_path(old).unlink(missing_ok=True)

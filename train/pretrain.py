@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -86,17 +86,26 @@ def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
     ranks.share(config.batches_per_step)
     parts = select_parts(config, open_datasets(record))
     state = latest_state(run.checkpoints)
-    if extend:
-        config = replace(config, steps=config.steps + extend)
-        if ranks.first:
-            run.change_config(to_yaml(config), {"step": step_of(state) if state else 0})
-    return run_pretraining(config, parts, run, ranks, state)
+    if not extend:
+        return run_pretraining(config, parts, run, ranks, state)
+    longer = replace(config, steps=config.steps + extend)
+    change = {"step": step_of(state) if state else 0}
+    record_change = partial(run.change_config, to_yaml(longer), change)
+    return run_pretraining(longer, parts, run, ranks, state, record_change)
 
 
 def run_pretraining(
-    config: PretrainConfig, parts: Parts, run: RunFolder, ranks: Ranks, state: Path | None
+    config: PretrainConfig,
+    parts: Parts,
+    run: RunFolder,
+    ranks: Ranks,
+    state: Path | None,
+    begun: Callable[[], None] = lambda: None,
 ) -> PretrainedModel:
-    """Train to the last step, from `state` on if there is one, and export the model."""
+    """Train to the last step, from `state` on if there is one, and export the model.
+
+    The first rank calls `begun` once all ranks have met.
+    """
     module = Pretraining(build_model(config, parts), config)
     training, held_out = make_loaders(config, parts, ranks)
     batches = ranks.share(config.batches_per_step)
@@ -104,7 +113,7 @@ def run_pretraining(
     watch = make_watch(config, parts, run, ranks, module, (training, held_out), recorder)
     trainer = make_trainer(
         run.path,
-        [Meeting(ranks, facts(config, parts, state)), *watch.callbacks],
+        [Meeting(ranks, facts(config, parts, state), begun), *watch.callbacks],
         ranks,
         max_steps=config.steps,
         accumulate_grad_batches=batches,

@@ -153,16 +153,13 @@ def make_loaders(
         verify=data.verify,
     )
     held_out = replace(training, shuffle=False, seed=VALIDATION_SEED)
-    mine = [
-        replace(some, rows=some.rows[ranks.rank :: ranks.size])
-        for some in parts.validation
-        if len(some.rows) > ranks.rank
-    ]
-    if not mine:
+    if max(len(some.rows) for some in parts.validation) < ranks.size:
         raise ConfigError(
             f"{ranks.size} ranks need {ranks.size} held-out utterances: "
             "raise data.validation_proportion"
         )
+    # Datasets of which a rank gets nothing stay, since they count in the numbers of the rows.
+    mine = [replace(some, rows=some.rows[ranks.rank :: ranks.size]) for some in parts.validation]
     loader = Loader(parts.training, training, rank=ranks.rank, world_size=ranks.size)
     return loader, Loader(mine, held_out)
 

@@ -4,7 +4,7 @@ import datetime
 import logging
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,27 @@ def make_trainer(
 
 
 class Meeting(Callback):
-    """Meets the other ranks before the first step, and refuses to go on if they differ."""
+    """Meets the other ranks before the first step, and refuses to go on if they differ.
 
-    def __init__(self, ranks: Ranks, facts: Mapping[str, Any]) -> None:
+    What the first rank does `then` finds all of them past reading the files of the run.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        facts: Mapping[str, Any],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
         self.ranks = ranks
         self.facts = facts
+        self.then = then
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compare the facts of all ranks."""
         self.ranks.join()
         self.ranks.require_same(self.facts)
+        if self.ranks.first:
+            self.then()
 
 
 def data_parallel(ranks: Ranks) -> DDPStrategy:

@@ -43,34 +43,37 @@ class Validation(Callback):
         self.due = due
         self.clock = clock or Clock()
         self.best_by = best_by
-        self.owed = False
+        self.owed: int | None = None
         self.best_step: int | None = None
         self.best = math.inf
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make a measurement that a signal had cut short."""
-        if self.owed:
-            self.run(trainer, pl_module)
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make a measurement that a signal had cut short.
+
+        Where that was after the last step, training does not start again.
+        """
+        if self.owed is not None:
+            self.run(self.owed, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Measure when it is time to."""
         if ended_step(trainer) and self.due(trainer.global_step):
-            self.run(trainer, pl_module)
+            self.run(trainer.global_step, pl_module)
 
-    def run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def run(self, step: int, pl_module: LightningModule) -> None:
         """Measure, record, and see whether this step is the best."""
         with self.clock.stopped():
             pl_module.eval()
             measured = self.measure()
             pl_module.train()
-        self.owed = measured is None
+        self.owed = step if measured is None else None
         if measured is None:
             return
         for name, value in measured.items():
-            require_finite(name, value, trainer.global_step)
-        self.metrics.write(step=trainer.global_step, **measured)
+            require_finite(name, value, step)
+        self.metrics.write(step=step, **measured)
         if self.best_by is not None and measured[self.best_by] < self.best:
-            self.best, self.best_step = measured[self.best_by], trainer.global_step
+            self.best, self.best_step = measured[self.best_by], step
 
     def state_dict(self) -> dict[str, Any]:
         """Return what travels with a saved state."""

@@ -22,7 +22,7 @@ from aalbert.models import (
 )
 from aalbert.models.encoder import Encoder
 from aalbert.models.front_end import FrontEnd
-from aalbert.models.layout import attend_one_by_one
+from aalbert.models.layout import attend_one_by_one, runs_kernel
 from aalbert.models.upstream import Upstream
 
 DIMS = 4
@@ -178,8 +178,9 @@ def weights_in_bfloat16() -> Iterator[None]:
 
 @pytest.mark.parametrize("front_end", ["stacked", "utterance"])
 @pytest.mark.usefixtures("weights_in_bfloat16")
-def test_nothing_waits_for_the_device(front_end: str) -> None:
+def test_nothing_waits_for_the_device(front_end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without numbers raise where a number would have to be read on the host."""
+    monkeypatch.setattr("aalbert.models.layout.generation", lambda device: 8)
     with FakeTensorMode(), torch.device("cuda"):
         prepare = FrontEnd(FRONT_ENDS[front_end])
         encoder = Encoder(ENCODERS["restart"], prepare.config.input_dims)
@@ -189,6 +190,29 @@ def test_nothing_waits_for_the_device(front_end: str) -> None:
             prepared = prepare(torch.randn(shape), lay)
             states = encoder(prepared.inputs, prepared.lengths)
             assert states[-1].shape == (*prepared.inputs.shape[:-1], SMALL.width)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "generation", "expected"),
+    [
+        (torch.bfloat16, 64, 8, True),
+        (torch.float16, 256, 9, True),
+        (torch.float32, 64, 9, False),
+        (torch.bfloat16, 60, 9, False),
+        (torch.bfloat16, 264, 9, False),  # "at most 256", says PyTorch's kernel
+        (torch.float16, 64, 7, False),  # "only supports Ampere GPUs or newer"
+    ],
+)
+def test_the_kernel_gets_only_what_it_takes(
+    dtype: torch.dtype,
+    width: int,
+    generation: int,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aalbert.models.layout.generation", lambda device: generation)
+    with FakeTensorMode():
+        assert runs_kernel(torch.empty(5, 4, width, dtype=dtype, device="cuda")) is expected
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,8 +25,10 @@ from aalbert.train import held_out, loggers, reconstruction
 from aalbert.train import pretrain as pretrain_module
 from aalbert.train.checkpoints import SaveStates, is_intact
 from aalbert.train.configs import PretrainConfig
+from aalbert.train.guard import NonFiniteGuard
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
 from aalbert.train.pretraining_module import Pretraining
+from aalbert.train.ranks import Ranks
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.validation import Measurement
 
@@ -46,7 +48,10 @@ def same_weights(one: Path, other: Path) -> bool:
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.parametrize(("step", "measured"), [(8, [4]), (12, [4, 8])])
 def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continues(
+    step: int,
+    measured: list[int],
     pretrained: Path,
     librispeech_data: Path,
     pretrain_config: PretrainConfig,
@@ -57,17 +62,17 @@ def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continu
 
     def interrupted(*arguments: Any) -> Any:
         calls[0] += 1
-        if (run / "checkpoints" / "step-00000004.ckpt").exists():
+        if (run / "checkpoints" / f"step-{step - 4:08d}.ckpt").exists():
             os.kill(os.getpid(), signal.SIGUSR1)
         return original(*arguments)
 
     monkeypatch.setattr(held_out, "reconstruct", interrupted)
     started = time.monotonic()
-    with pytest.raises(InterruptedRunError, match="stopped by SIGUSR1, saved at step 8") as caught:
+    with pytest.raises(InterruptedRunError, match=f"by SIGUSR1, saved at step {step}") as caught:
         start_pretraining(pretrain_config, [librispeech_data], run)
     assert caught.value.signal_number == signal.SIGUSR1
     assert time.monotonic() - started < 60
-    assert [row["step"] for row in rows_of(run) if "validation_loss" in row] == [4]
+    assert [row["step"] for row in rows_of(run) if "validation_loss" in row] == measured
     monkeypatch.undo()
     resume_pretraining(run)
     assert rows_of(run) == rows_of(pretrained)
@@ -197,6 +202,34 @@ def test_a_finished_run_is_extended_with_the_rates_of_a_longer_one(
     assert load_config(PretrainConfig, file=run / "config.yaml", environment={}).steps == 18
     record = RunFolder(run).read_record()
     assert record["exported_step"] == 18 and record["changes"][0]["step"] == 12
+
+
+def test_an_extension_is_written_down_once_all_ranks_have_read_the_settings(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, read = tmp_path / "run", []
+    shutil.copytree(pretrained, run)
+
+    def meet(ranks: Ranks, facts: dict[str, Any]) -> None:
+        read.append(load_config(PretrainConfig, file=run / "config.yaml", environment={}).steps)
+        raise ConfigError("they differ")
+
+    monkeypatch.setattr(Ranks, "require_same", meet)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="they differ"):
+            resume_pretraining(run, extend=6)
+    assert read == [12, 12]
+
+
+def test_states_from_after_the_one_that_is_saved_do_not_push_it_out(tmp_path: Path) -> None:
+    for step in (4, 8, 12):
+        (tmp_path / f"step-{step:08d}.ckpt").touch()
+    guard, ranks = cast(NonFiniteGuard, None), Ranks()
+    SaveStates(tmp_path, lambda step: True, 1, guard=guard, ranks=ranks).drop_old(8)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "step-00000008.ckpt",
+        "step-00000012.ckpt",
+    ]
 
 
 def test_the_best_state_is_kept_and_exported_when_asked_for(

@@ -11,15 +11,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aalbert.configuration import to_yaml
 from aalbert.errors import ConfigError
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
+from aalbert.shards.dataset import Selection
 from aalbert.shards.stream import Stream
 from aalbert.train.checkpoints import step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
+from aalbert.train.pretrain_parts import Parts, make_loaders
 from aalbert.train.ranks import Ranks, describe_loss
 from aalbert.train.run_folder import RunFolder
 
@@ -134,6 +137,22 @@ def test_two_processes_have_the_losses_of_one(
     expected, measured = losses_of(one_process), losses_of(tmp_path / "run")
     assert [loss[:2] for loss in measured] == [loss[:2] for loss in expected]
     assert [loss[2] for loss in measured] == pytest.approx([loss[2] for loss in expected], rel=1e-4)
+
+
+def test_held_out_utterances_have_the_same_numbers_on_every_rank(
+    config: PretrainConfig, librispeech_data: Path
+) -> None:
+    """Also where a dataset has too few of them for some ranks: masks follow the numbers."""
+    data = Dataset(librispeech_data)
+    few, more = (Selection(data, np.array(rows)) for rows in ([3], [1, 2]))
+    training = [Selection(data, np.arange(4, len(data)))] * 2
+    parts = Parts(training, [few, more])
+    held_out = [make_loaders(config, parts, Ranks(rank, 2))[1] for rank in range(2)]
+    rows = [[row for batch in loader for row in batch.rows.tolist()] for loader in held_out]
+    assert [sorted(some) for some in rows] == [[3, len(data) + 1], [len(data) + 2]]
+    for rank in range(3):
+        with pytest.raises(ConfigError, match="3 ranks need 3 held-out utterances"):
+            make_loaders(config, parts, Ranks(rank, 3))
 
 
 @pytest.mark.slow
