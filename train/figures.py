@@ -71,7 +71,8 @@ def reconstruction_figure(
     `features` are the arrays `(frames, dims)` of what the model reads and of all its targets.
     """
     shift_ms = float(model.config.features["frame_shift_ms"])
-    frames = round(SECONDS_SHOWN * 1000 / shift_ms)
+    # Kaldi's features have a frame or two less than the centred ones.
+    frames = min(round(SECONDS_SHOWN * 1000 / shift_ms), *map(len, features.values()))
     shown = {kind: torch.tensor(np.array(values[:frames])) for kind, values in features.items()}
     original, masked, predicted = complete(model, shown, masking)
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")

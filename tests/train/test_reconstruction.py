@@ -3,10 +3,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from aalbert.errors import ConfigError
+from aalbert.models import PretrainedModel
+from aalbert.models.encoder import EncoderConfig
+from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.targets import TargetConfig
+from aalbert.models.upstream import UpstreamConfig
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.prepare import prepare
@@ -14,6 +20,7 @@ from aalbert.shards.batch import Batch
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.settings import LogMelSettings
 from aalbert.train.configs import PretrainConfig
+from aalbert.train.figures import reconstruction_figure
 from aalbert.train.held_out import held_out_loss
 from aalbert.train.masking import MaskingConfig
 from aalbert.train.objective import ObjectiveConfig
@@ -313,3 +320,20 @@ def test_a_target_that_is_not_stored_is_refused(
     config = replace(config, objective=ObjectiveConfig(targets={"mfcc": 1.0}))
     with pytest.raises(ConfigError, match="has no feature 'mfcc': it has logmel, linear"):
         parts_of(config, librispeech_data)
+
+
+def test_a_picture_shows_the_frames_that_all_features_have() -> None:
+    model = PretrainedModel(
+        UpstreamConfig(
+            features={"kind": "logmel", "frame_shift_ms": 10.0},
+            front_end=FrontEndConfig(feature_dims=4),
+            encoder=EncoderConfig(width=8, heads=2, layers=1, feed_forward_width=8),
+        ),
+        (TargetConfig(feature="fbank", dims=5),),
+    ).eval()
+    features = {
+        "logmel": np.zeros((50, 4), np.float16),
+        "fbank": np.zeros((48, 5), np.float16),
+    }
+    figure = reconstruction_figure(model, features, MaskingConfig())
+    assert [axes.images[0].get_size() for axes in figure.axes] == [(5, 48)] * 3
