@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aalbert.configuration import load_config
 from aalbert.errors import OutputInUseError
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
@@ -15,12 +14,11 @@ from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 from aalbert.pipeline.voxceleb1 import read_voxceleb1
 from aalbert.shards.settings import LogMelSettings
-from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream import start_downstream
 from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.evaluate import compare_evaluations, evaluate_runs
-from aalbert.train.presets import read_preset
 from aalbert.train.pretrain import start_pretraining
+from aalbert.train.recipes import read_pretrain_recipe
 from aalbert.train.report import write_reports
 from aalbert.train.result_tables import text_tables
 
@@ -42,9 +40,7 @@ def run_demo(out: Path) -> None:
     with step("prepare: features into shards"):
         prepare_both(out)
     with step("pretrain: reconstruct masked frames"):
-        settings = load_config(
-            PretrainConfig, preset=read_preset("tiny"), assignments=DEMO_SETTINGS, environment={}
-        )
+        settings = read_pretrain_recipe("tiny", assignments=DEMO_SETTINGS, environment={})
         start_pretraining(settings, [out / "data/librispeech"], out / "runs/pretrain")
     with step("downstream: speakers, with three upstreams"):
         runs = train_heads(out)

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import torch
 
-from aalbert.configuration import load_config
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine
@@ -32,10 +31,11 @@ from aalbert.shards.dataset import Dataset
 from aalbert.shards.settings import SETTINGS_BY_KIND, FeatureSettings
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.estimate import device_name, time_steps
-from aalbert.train.presets import preset_names, read_preset
+from aalbert.train.presets import preset_names
 from aalbert.train.pretrain_parts import build_model, frame_shift_ms, make_loaders, select_parts
 from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.ranks import Ranks
+from aalbert.train.recipes import read_recipe
 from aalbert.train.speed import ModelFlops, peak_flops
 from benchmarks.pretrain_reference import SAMPLE_RATE, Reference, read_waves
 
@@ -63,7 +63,7 @@ def measure(
     name: str, seconds: float | None, corpus: Path, rounds: int, device: torch.device
 ) -> None:
     """Measure one preset in all ways, in turn, and print the lines."""
-    recipe = load_config(PretrainConfig, preset=read_preset(name), environment={})
+    recipe = read_recipe(name)
     # The synthetic corpus has no other split.
     config = replace(recipe, data=replace(recipe.data, splits=("train*",)))
     scaled = config if seconds is None else scale(config, seconds)

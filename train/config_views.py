@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aalbert.configuration import Document, as_plain, load_config, read_yaml_file
+from aalbert.configuration import Document, as_plain, read_yaml_file
 from aalbert.errors import ConfigError
 from aalbert.shards.mismatch import flat
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream_config import DownstreamConfig
-from aalbert.train.presets import PRETRAIN, preset_names, read_preset, require_task
-from aalbert.train.recipes import read_task_recipe
+from aalbert.train.presets import PRETRAIN, preset_names, require_task
+from aalbert.train.recipes import read_pretrain_recipe, read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
 
@@ -46,21 +47,8 @@ def resolved_settings(
 
     `environment` is that of the process unless given.
     """
-    if task is not None:
-        return plain(
-            read_task_recipe(
-                task, preset, file=file, environment=environment, assignments=assignments
-            )
-        )
-    return plain(
-        load_config(
-            PretrainConfig,
-            preset=read_preset(preset) if preset else None,
-            file=file,
-            environment=environment,
-            assignments=assignments,
-        )
-    )
+    read = read_pretrain_recipe if task is None else partial(read_task_recipe, task)
+    return plain(read(preset, file=file, environment=environment, assignments=assignments))
 
 
 def plain(config: PretrainConfig | DownstreamConfig) -> Document:

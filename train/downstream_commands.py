@@ -57,6 +57,19 @@ def number_or_name(layers: str | None) -> int | str | None:
     return int(layers) if layers and layers.isdigit() else layers
 
 
+def task_flags(
+    layers: str | None, mode: str | None, untrained: bool, cache_embeddings: bool, seed: int | None
+) -> list[str]:
+    """Return the flags of a task that were given as assignments."""
+    return flags(
+        layers=number_or_name(layers),
+        mode=mode,
+        untrained=untrained or None,
+        cache_embeddings=cache_embeddings or None,
+        seed=seed,
+    )
+
+
 def add_task(task: str, summary: str) -> None:
     """Add the command of a task."""
 
@@ -96,13 +109,7 @@ def add_task(task: str, summary: str) -> None:
             )
             resume_downstream(out, task)
         else:
-            given = flags(
-                layers=number_or_name(layers),
-                mode=mode,
-                untrained=untrained or None,
-                cache_embeddings=cache_embeddings or None,
-                seed=seed,
-            )
+            given = task_flags(layers, mode, untrained, cache_embeddings, seed)
             settings = read_task_recipe(
                 task, preset, file=config, assignments=[*(assignments or ()), *given]
             )
@@ -152,13 +159,7 @@ def sweep(
     from aalbert.train.recipes import read_task_recipe
     from aalbert.train.sweep import make_grid, run_sweep, sweep_table
 
-    given = flags(
-        layers=number_or_name(layers),
-        mode=mode,
-        untrained=untrained or None,
-        cache_embeddings=cache_embeddings or None,
-        seed=seed,
-    )
+    given = task_flags(layers, mode, untrained, cache_embeddings, seed)
     points = run_sweep(
         make_grid(assignments),
         lambda point: read_task_recipe(task, preset, file=config, assignments=[*point, *given]),

@@ -50,12 +50,10 @@ def pretrain(
     """
     from dataclasses import asdict
 
-    from aalbert.configuration import load_config
-    from aalbert.train.configs import PretrainConfig
     from aalbert.train.estimate import estimate_pretraining
-    from aalbert.train.presets import read_preset
     from aalbert.train.pretrain import resume_pretraining, start_pretraining
     from aalbert.train.ranks import find_ranks
+    from aalbert.train.recipes import read_pretrain_recipe
     from aalbert.train.run_folder import RunFolder
 
     if resume or extend:
@@ -64,11 +62,8 @@ def pretrain(
         resume_pretraining(out, extend=extend or 0)
     else:
         given = flags(seed=seed, loggers=logger, **{"data.weights": weight})
-        settings = load_config(
-            PretrainConfig,
-            preset=read_preset(preset) if preset else None,
-            file=config,
-            assignments=[*(assignments or ()), *given],
+        settings = read_pretrain_recipe(
+            preset, file=config, assignments=[*(assignments or ()), *given]
         )
         if dry_run:
             expected = estimate_pretraining(settings, require(data, "--data"))

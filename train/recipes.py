@@ -16,7 +16,27 @@ from aalbert.train.presets import TASK_PRESETS, read_preset, require_task
 
 def read_recipe(name: str) -> PretrainConfig:
     """Return the settings of a preset, with the defaults of those that it leaves open."""
-    return load_config(PretrainConfig, preset=read_preset(name), environment={})
+    return read_pretrain_recipe(name, environment={})
+
+
+def read_pretrain_recipe(
+    preset: str | None = None,
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[str] = (),
+) -> PretrainConfig:
+    """Return the settings of a pretraining run, on top of the defaults or of a preset.
+
+    `environment` is that of the process unless given.
+    """
+    return load_config(
+        PretrainConfig,
+        preset=read_preset(preset) if preset else None,
+        file=file,
+        environment=environment,
+        assignments=assignments,
+    )
 
 
 def read_task_recipe(
