@@ -18,9 +18,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 # A shell reports a program that a signal ended as 128 plus the signal's number.
 SIGNAL_EXIT_BASE = 128
 INTERRUPTED_EXIT = 130
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+SPACE_ERRORS = {errno.ENOSPC, errno.EDQUOT}
+STORAGE_ERRORS = SPACE_ERRORS | {errno.EACCES, errno.EPERM, errno.EROFS}
 # A file stands where a folder is needed, or the other way round; or no such name can be.
-PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def show(document: Any, as_json: bool, text: str) -> None:
@@ -35,6 +36,9 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         # Typer answers Ctrl-C with the exit code alone.
         return complain("interrupted", code) if code == INTERRUPTED_EXIT else code
     except typer.TyperException as error:
+        if is_help(error):
+            print(error.format_message(), file=sys.stderr)
+            return error.exit_code
         return complain(usage_message(error), error.exit_code)
     except InterruptedRunError as error:
         return complain(str(error), SIGNAL_EXIT_BASE + error.signal_number)
@@ -48,6 +52,15 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return complain(storage_message(error), StorageError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return complain("interrupted", INTERRUPTED_EXIT)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in hours, minutes and seconds, as far as it has them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def complain(message: str, exit_code: int, details: Sequence[str] = ()) -> int:
@@ -69,6 +82,12 @@ def one_line(message: str) -> str:
     )
 
 
+def is_help(error: typer.TyperException) -> bool:
+    """Say whether an error is the help that a command without arguments answers with."""
+    context = getattr(error, "ctx", None)
+    return context is not None and error.format_message() == context.get_help()
+
+
 def usage_message(error: typer.TyperException) -> str:
     """Return a usage error on one line, with the help to ask for."""
     context = getattr(error, "ctx", None)
@@ -79,8 +98,10 @@ def usage_message(error: typer.TyperException) -> str:
 
 
 def storage_message(error: OSError) -> str:
-    """Say which path could not be written, and how much space there is."""
+    """Say which path could not be read or written; on a full disk, how much space there is."""
     place = Path(error.filename) if error.filename else Path.cwd()
+    if error.errno not in SPACE_ERRORS:
+        return f"{error.strerror}: {place}"
     existing = next(path for path in (place, *place.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     return f"{error.strerror}: {place} ({free / 2**20:,.0f} MiB free there)"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aalbert.console import duration
 from aalbert.pipeline.audio import UnusableAudioError
 from aalbert.pipeline.corpus import Corpus, Utterance
 from aalbert.pipeline.engine import Engine
@@ -90,12 +91,3 @@ def try_out(
         if time.perf_counter() - started > SAMPLING_S:
             break
     return audio_s, time.perf_counter() - started, weight, unusable, tried
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in hours, minutes and seconds, as far as it has them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -11,7 +11,7 @@ import pytest
 
 from aalbert import __version__
 from aalbert.cli import app, main
-from aalbert.console import one_line, storage_message
+from aalbert.console import exit_code_of, one_line, storage_message
 from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 
 COMMANDS = [
@@ -135,6 +135,16 @@ def test_the_list_of_commands_is_known() -> None:
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("arguments", [[], ["prepare"], ["shards"], ["config"]])
+def test_a_group_without_a_command_shows_its_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Usage: ") and lines[0].endswith("[OPTIONS] COMMAND [ARGS]...")
+    assert "Commands:" in lines
 
 
 @pytest.mark.parametrize(
@@ -289,6 +299,17 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
     message = storage_message(error)
     assert message.startswith(f"No space left on device: {tmp_path}/data/000000.tar (")
     assert message.endswith("MiB free there)")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert exit_code_of(lambda: Path("secret/manifest.json").exists()) == 7
+    assert capsys.readouterr().err == "aalbert: Permission denied: secret/manifest.json\n"
 
 
 def test_help_answers_in_under_three_tenths_of_a_second() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from aalbert.console import duration
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.stream import Stream
@@ -58,7 +59,7 @@ class Estimate:
             f"{self.parameters:,} parameters, {self.encoder_parameters:,} of them in the encoder\n"
             f"{self.steps:,} steps are {self.epochs:,.2f} epochs of {self.hours_in_an_epoch:,.2f} "
             f"hours, {self.hours_seen:,.1f} hours of audio in all\n"
-            f"about {self.seconds / 3600:,.2f} hours on {self.device}, from {TIMED_STEPS} steps of "
+            f"about {duration(self.seconds)} on {self.device}, from {TIMED_STEPS} steps of "
             f"{self.seconds_per_step:.3f} s, validation included\n"
             f"{self.state_bytes / gib:.2f} GiB of weights, gradients and optimiser, "
             f"{self.peak_bytes / gib:.2f} GiB of memory at most; nothing was written"

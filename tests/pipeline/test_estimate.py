@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from aalbert.pipeline.estimate import Estimate, duration, estimate
+from aalbert.console import duration
+from aalbert.pipeline.estimate import Estimate, estimate
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.output import LocalOutput
 from aalbert.pipeline.plan import PrepareConfig, make_plan
