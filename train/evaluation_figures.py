@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aalbert.train.detection import ErrorRates, probit
-from aalbert.train.figures import ACCENT, INK, QUIET, WIDTH, tidy
+from aalbert.train.figures import ACCENT, INK, QUIET, WIDTH, draw_spectrogram, tidy
 from aalbert.train.probing import LayerProbe
 
 # Names on the axes of a larger confusion matrix cannot be read.
@@ -138,15 +138,7 @@ def examples_figure(examples: Sequence[Example], frame_shift_ms: float) -> Figur
     for axes, example in zip(panels, examples, strict=True):
         shown = np.asarray(example.features[:frames], np.float32)
         low, high = np.percentile(shown, [1, 99])
-        axes.imshow(
-            shown.T,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=low,
-            vmax=high,
-            extent=(0, len(shown) * frame_shift_ms / 1000, 0, shown.shape[1]),
-        )
+        draw_spectrogram(axes, shown, frame_shift_ms, (low, high))
         mark, colour = ("right", ACCENT) if example.right else ("wrong", "#c92a2a")
         axes.set_title(f"{mark}: {example.title}", fontsize=9, loc="left", color=colour)
         axes.set_yticks([])

@@ -84,20 +84,27 @@ def reconstruction_figure(
         ("original", "given to the model: masked frames are blank", "masked frames reconstructed"),
         strict=True,
     ):
-        seconds = len(picture) * shift_ms / 1000
-        axes.imshow(
-            picture.T,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=low,
-            vmax=high,
-            extent=(0, seconds, 0, picture.shape[1]),
-        )
+        draw_spectrogram(axes, picture, shift_ms, (low, high))
         axes.set_title(title, fontsize=10, loc="left", color=INK)
         axes.set_ylabel("mel band")
     panels[-1].set_xlabel("seconds")
     return figure
+
+
+def draw_spectrogram(
+    axes: Any, frames: NDArray[np.float32], frame_shift_ms: float, limits: tuple[float, float]
+) -> None:
+    """Draw frames `(frames, dims)` over seconds, with the colours between two values."""
+    seconds = len(frames) * frame_shift_ms / 1000
+    axes.imshow(
+        frames.T,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(0, seconds, 0, frames.shape[1]),
+    )
 
 
 @torch.no_grad()

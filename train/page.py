@@ -86,8 +86,3 @@ def facts(values: Mapping[str, str]) -> str:
         for name, value in values.items()
     )
     return f'<table class="facts">{rows}</table>'
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
