@@ -6,7 +6,8 @@ shuffled utterances as float16 tensors: padded, `(batch, frames, dims)`, of utte
 length, or packed, `(frames, dims)`. Our loader compares checksums in the first epoch, the one that
 warms up here, or always; no peer checks anything. Before anything is timed, every one must have
 delivered an epoch of exactly the bytes that were stored, each utterance once; counts are checked
-again in every timed epoch.
+again in every timed epoch. Medians are printed at the end; each measurement goes to standard error
+when it has ended.
 
 Every measurement is a process of its own, the loaders in turn: one epoch to warm up, then whole
 epochs, first while the main thread only takes batches, then while after each batch it holds
@@ -267,6 +268,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
     for _ in range(arguments.repeats):
         for run in runs:
             measured[run].append(start_run(run, dataset, work))
+            print(json.dumps({**run._asdict(), **measured[run][-1]}), file=sys.stderr, flush=True)
     results = {run: summarise(each, expected) for run, each in measured.items()}
     for run, result in results.items():
         print(json.dumps({**run._asdict(), **checked[run], **result}))
