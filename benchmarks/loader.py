@@ -4,10 +4,11 @@ The peers are webdataset (plainly, and as our `webdataset_pipeline` has it), WID
 Streaming, LitData and lhotse's Shar; `loader_peers` has how each of them is used. All deliver
 shuffled utterances as float16 tensors: padded, `(batch, frames, dims)`, of utterances of like
 length, or packed, `(frames, dims)`. Our loader compares checksums in the first epoch, the one that
-warms up here, or always; no peer checks anything. Before anything is timed, every one must have
-delivered an epoch of exactly the bytes that were stored, each utterance once; counts are checked
-again in every timed epoch. Medians are printed at the end; each measurement goes to standard error
-when it has ended.
+warms up here, or always; no peer checks anything. A list in which an epoch of batches lies ready
+shows what is not a loader's doing: how slow Python is after a busy step. Before anything is
+timed, every one must have delivered an epoch of exactly the bytes that were stored, each
+utterance once; counts are checked again in every timed epoch. Medians are printed at the end;
+each measurement goes to standard error when it has ended.
 
 Every measurement is a process of its own, the loaders in turn: one epoch to warm up, then whole
 epochs, first while the main thread only takes batches, then while after each batch it holds
@@ -42,7 +43,7 @@ import torch
 
 from benchmarks.loader_batches import DIMS
 from benchmarks.loader_data import FRAME_SHIFT_S, digest, prepare_copies, write_everything
-from benchmarks.loader_peers import OPENERS, Setting
+from benchmarks.loader_peers import CONTROL, OPENERS, Setting
 
 PACKAGES = (
     *("aalbert", "webdataset", "wids", "mosaicml-streaming", "litdata", "lhotse"),
@@ -66,8 +67,9 @@ class Run(NamedTuple):
 
 
 def all_runs(loaders: Iterable[str], workers: Iterable[int]) -> list[Run]:
-    """Return the runs of these loaders."""
-    return [Run(*one) for one in product(loaders, LAYOUTS, workers)]
+    """Return the runs of these loaders; a list has no workers."""
+    runs = [Run(*one) for one in product(loaders, LAYOUTS, workers)]
+    return [run for run in runs if run.loader != CONTROL or run.workers == 0]
 
 
 # In the process of a run.
@@ -245,7 +247,7 @@ def ratios(results: dict[Run, dict[str, Any]]) -> dict[str, Any]:
         }
         ranked = sorted(speeds, key=speeds.__getitem__, reverse=True)
         own = next((run for run in ranked if run.loader == OWN[0]), None)
-        peer = next((run for run in ranked if run.loader not in OWN), None)
+        peer = next((run for run in ranked if run.loader not in (*OWN, CONTROL)), None)
         if own and peer:
             found[f"{layout}, {main}, {way}"] = {
                 "times": round(speeds[own] / speeds[peer], 2),

@@ -13,7 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from aalbert.errors import require
-from aalbert.shards.batch_shape import BatchArrays, BatchShape
+from aalbert.shards.batch_shape import BatchArrays, BatchShape, BatchSize
 from aalbert.shards.dataset import Selection
 from aalbert.shards.entries import Entries, StoredFeature, common_frames, open_features
 from aalbert.shards.maps import ShardMaps
@@ -45,7 +45,7 @@ class LoaderConfig:
     shuffle: bool = True
     seed: int = 0
     verify: Verification = "first-epoch"
-    prefetch: int = 4
+    prefetch: int = 8
     readers: int = 1
 
     def __post_init__(self) -> None:
@@ -113,10 +113,18 @@ class Assembler:
 
     def shape(self, entries: Rows) -> BatchShape:
         """Return the sizes of the batch of these entries."""
-        frames = self.frames[entries % self.utterances]
+        lengths = self.frames[entries % self.utterances]
+        total = int(lengths.sum())
         if self.config.order.packed:
-            return BatchShape(len(entries), int(frames.sum()), self._dims, packed=True)
-        return BatchShape(*padded_shape(frames, self.config.order), self._dims, packed=False)
+            utterances, frames = len(entries), total
+        else:
+            utterances, frames = padded_shape(lengths, self.config.order)
+        squared, longest = int(np.square(lengths).sum()), int(lengths.max())
+        return self.shape_of(BatchSize(utterances, frames, total, squared, longest))
+
+    def shape_of(self, size: BatchSize) -> BatchShape:
+        """Return the shape of a batch of this size."""
+        return BatchShape(size, self._dims, self.config.order.packed)
 
     def most_bytes(self) -> int:
         """Return how many bytes a batch can take at most."""
@@ -124,7 +132,8 @@ class Assembler:
         longest = int(padded_lengths(self.frames.max(keepdims=True), order)[0])
         frames = max(order.frames_per_batch, longest)
         shortest = max(1, int(padded_lengths(self.frames.min(keepdims=True), order)[0]))
-        return BatchShape(frames // shortest, frames, self._dims, packed=True).bytes
+        most = BatchSize(frames // shortest, frames, frames, frames * longest, longest)
+        return BatchShape(most, self._dims, packed=True).bytes
 
     def enter(self, step: Step, rank: int) -> None:
         """Hold the shards of a step's window, let go of others, and fetch the next ones ahead.

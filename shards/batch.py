@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aalbert.shards.batch_shape import BatchShape
@@ -67,21 +66,21 @@ class Batch:
 
 
 def make_batch(
-    buffer: NDArray[np.uint8],
+    buffer: Any,
     shape: BatchShape,
     targets: Sequence[str],
     lease: Lease | None = None,
 ) -> Batch:
-    """Return the batch that lies in a buffer, without a copy."""
+    """Return the batch that lies in a buffer, without a copy; the tensors keep it alive."""
     arrays = shape.arrays(buffer)
-    features, *others = (torch.from_numpy(array) for array in arrays.features)
+    features, *others = map(torch.from_numpy, arrays.features)
     return Batch(
         features=features,
         lengths=torch.from_numpy(arrays.lengths),
         rows=torch.from_numpy(arrays.rows),
-        real_frames=int(arrays.lengths.sum()),
-        squared_frames=int(np.square(arrays.lengths).sum()),
-        longest=int(arrays.lengths.max()),
+        real_frames=shape.size.real_frames,
+        squared_frames=shape.size.squared_frames,
+        longest=shape.size.longest,
         targets=dict(zip(targets, others, strict=True)),
         lease=lease,
     )

@@ -10,10 +10,11 @@ from aalbert.errors import ConfigError, require
 from aalbert.shards.assembly import Assembler, LoaderConfig
 from aalbert.shards.batch import Batch, make_batch
 from aalbert.shards.dataset import Selection
+from aalbert.shards.messages import Filled
 from aalbert.shards.plan import Step
 from aalbert.shards.read_ahead import ReadAhead
 from aalbert.shards.reader import Job, SelectionRecord
-from aalbert.shards.ring import Filled, RingSize
+from aalbert.shards.ring import RingSize
 
 # Beside those that are read ahead: the batch in use, and the one before, until it is let go.
 SLOTS_IN_USE = 2

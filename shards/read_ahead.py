@@ -1,23 +1,28 @@
 """Reader processes as the training loop sees them: batches, in order, ready when it asks."""
 
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import weakref
+from collections import deque
 from dataclasses import replace
-from multiprocessing.connection import Connection
 
 import torch
 
 from aalbert.errors import AalbertError, ReaderDiedError
 from aalbert.shards.assembly import Assembler
 from aalbert.shards.batch import Batch, make_batch
+from aalbert.shards.messages import Failure, Filled, receive, send_slots
 from aalbert.shards.reader import Job
-from aalbert.shards.ring import Failure, Filled, Lending, Slots, make_shared_memory
+from aalbert.shards.ring import Lending, Slots, make_shared_memory
 
 GRACE_S = 2.0
+# A reader is woken when this share of its slots can be filled again: to wake it takes longer than
+# all else that is done for a batch.
+WAKING_SHARE = 0.5
 PROGRAM = "from aalbert.shards.reader import main; main()"
 HINTS = {
     signal.SIGKILL: " (out of memory?)",
@@ -55,44 +60,76 @@ class Reader:
         ours, theirs = socket.socketpair()
         self._process = start_process(theirs.fileno(), memory)
         theirs.close()
-        self._connection = Connection(ours.detach())
+        self._connection = ours
         self.close = weakref.finalize(self, end_process, self._process, self._connection)
         self._slots = Slots(memory, job.ring)
         os.close(memory)
         self._lending = Lending(self._slots)
+        # One slot is left to be filled, however many batches are kept.
+        self._most_held = job.ring.slots - 1
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             pin(self._slots)
-        self._send(job)
+        self._messages: deque[Filled | Failure] = deque()
+        self._ready: deque[tuple[Batch, Filled] | Failure] = deque()
+        self._waking = max(1, int(job.ring.slots * WAKING_SHARE))
+        self._hand_over(job)
 
     def next(self) -> tuple[Batch, Filled]:
         """Return the next batch of this reader, and what it said of it.
 
         Raises the error that ended the reader, or `ReaderDiedError` when it was killed.
         """
-        if free := self._lending.take_back():
-            self._send(free)
         try:
-            message = self._connection.recv()
+            if not self._ready:
+                self._take_all()
+            if self._lending.returned >= self._waking:
+                self._give_back()
         except (EOFError, ConnectionError):
             raise self._death() from None
-        if isinstance(message, Failure):
+        ready = self._ready.popleft()
+        if isinstance(ready, Failure):
             self.close()
-            raise message.kind(message.text)
-        return self._take(message), message
+            raise ready.kind(ready.text)
+        return ready
+
+    def _take_all(self) -> None:
+        """Take all batches that are ready, or wait for one.
+
+        Together they take little longer than one: what slows Python down between two steps is
+        that caches have forgotten its code.
+        """
+        if not self._messages:
+            self._messages += receive(self._connection, wait=False)
+        if not self._messages:
+            self._give_back()
+            self._messages += receive(self._connection, wait=True)
+        while self._messages and (not self._ready or self._lending.held < self._most_held):
+            message = self._messages.popleft()
+            if isinstance(message, Failure):
+                self._ready.append(message)
+            else:
+                self._ready.append((self._take(message), message))
+
+    def _give_back(self) -> None:
+        if free := self._lending.take_back():
+            send_slots(self._connection, free)
 
     def _take(self, filled: Filled) -> Batch:
         """Return a batch over the slot; over a copy of it when hardly a slot is left to fill."""
-        scarce = self._lending.lent >= self._slots.size.slots - 1
+        scarce = self._lending.held >= self._most_held
         buffer, lease = self._lending.lend(filled.slot)
-        targets = self._assembler.config.targets
+        targets, shape = self._assembler.config.targets, self._assembler.shape_of(filled.size)
         if scarce:
-            return make_batch(buffer[: filled.shape.bytes].copy(), filled.shape, targets)
-        return make_batch(buffer, filled.shape, targets, lease)
+            return make_batch(bytearray(memoryview(buffer)[: shape.bytes]), shape, targets)
+        return make_batch(buffer, shape, targets, lease)
 
-    def _send(self, message: object) -> None:
+    def _hand_over(self, job: Job) -> None:
+        """Give the job to the process."""
+        assert self._process.stdin is not None
         try:
-            self._connection.send(message)
-        except ConnectionError:
+            with self._process.stdin as stream:
+                pickle.dump(job, stream)
+        except BrokenPipeError:
             raise self._death() from None
 
     def _death(self) -> AalbertError:
@@ -119,12 +156,12 @@ def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
         pass_fds=(connection, memory),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": path},
     )
 
 
-def end_process(process: "subprocess.Popen[bytes]", connection: Connection) -> None:
+def end_process(process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
     """End a reader: it does so itself when its connection is closed, unless it hangs."""
     connection.close()
     try:

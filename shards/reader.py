@@ -4,12 +4,13 @@ It is a program of its own with two open descriptors, imports neither PyTorch no
 its parent, and ends when its parent does.
 """
 
+import pickle
 import signal
+import socket
 import sys
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import Connection
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from aalbert.errors import AalbertError, IntegrityError
 from aalbert.shards.assembly import Assembler, LoaderConfig
 from aalbert.shards.cache import ShardCache
 from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.messages import Failure, Filled, receive_slots, send_failure, send_filled
 from aalbert.shards.order import Rows
-from aalbert.shards.ring import Failure, Filled, RingSize, Slots
+from aalbert.shards.ring import RingSize, Slots
 
 
 @dataclass(frozen=True)
@@ -61,43 +63,43 @@ class Job:
     ring: RingSize
 
 
-def run_job(job: Job, connection: Connection, memory: int) -> None:
-    """Fill slots in turn, and say so; free slots are numbers that come over the connection."""
+def run_job(job: Job, connection: socket.socket, memory: int) -> None:
+    """Fill slots in turn, and say so; which are free again comes over the connection."""
     slots = Slots(memory, job.ring)
     assembler = Assembler([some.open() for some in job.selections], job.config)
     assembler.reading = slots.reading
     free = deque(range(job.ring.slots))
     steps = assembler.plan.steps(job.position, job.world_size)
     for step in islice(steps, job.turn, None, job.config.readers):
-        while not free or connection.poll():
-            free.extend(connection.recv())
+        free.extend(receive_slots(connection, wait=not free))
         assembler.enter(step, job.rank)
         slot, entries = free.popleft(), step.batches[job.rank]
         shape = assembler.shape(entries)
         buffer = np.frombuffer(slots.buffer(slot), np.uint8)
         assembler.fill(entries, step.epoch, shape.arrays(buffer))
-        connection.send(Filled(slot, shape, step.position, step.dropped, step.repeated))
+        filled = Filled(slot, shape.size, step.position, step.dropped, step.repeated)
+        send_filled(connection, filled)
 
 
-def wait_for_end(connection: Connection) -> None:
+def wait_for_end(connection: socket.socket) -> None:
     """Wait until the parent has read everything and closed the connection."""
     try:
         while True:
-            connection.recv()
+            receive_slots(connection, wait=True)
     except (EOFError, ConnectionError):
         return
 
 
 def main() -> None:
-    """Do the job that comes over the connection."""
+    """Do the job that comes on standard input."""
     # The parent decides what a signal to the whole group means; this ends when it does.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    connection = Connection(int(sys.argv[1]))
+    connection = socket.socket(fileno=int(sys.argv[1]))
     try:
-        run_job(connection.recv(), connection, int(sys.argv[2]))
+        run_job(pickle.load(sys.stdin.buffer), connection, int(sys.argv[2]))
     except (EOFError, ConnectionError):
         return  # the parent is gone
     except AalbertError as error:
-        connection.send(Failure(type(error), str(error)))
+        send_failure(connection, Failure(type(error), str(error)))
         wait_for_end(connection)

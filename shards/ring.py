@@ -8,35 +8,13 @@ import tempfile
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.shards.batch_shape import BatchShape
-
 PAGE = mmap.PAGESIZE
-
-
-class Filled(NamedTuple):
-    """What the filling process says of a slot.
-
-    `position` is that of the loader after the batch; `dropped` and `repeated` count utterances
-    at the end of an epoch.
-    """
-
-    slot: int
-    shape: BatchShape
-    position: int
-    dropped: int
-    repeated: int
-
-
-class Failure(NamedTuple):
-    """The error that ended the filling process."""
-
-    kind: type[Exception]
-    text: str
 
 
 @dataclass(frozen=True)
@@ -112,15 +90,28 @@ class Lending:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self.lent = 0
+        self._held: dict[int, weakref.ref[Any]] = {}
         self._returned: deque[Lease] = deque()
 
-    def lend(self, slot: int) -> tuple[NDArray[np.uint8], Lease]:
+    def lend(self, slot: int) -> tuple[Any, Lease]:
         """Return the bytes of a slot, and the lease that ends with them."""
         buffer, lease = self.slots.buffer(slot), Lease(slot)
-        weakref.finalize(buffer, self._returned.append, lease).atexit = False
-        self.lent += 1
-        return np.frombuffer(buffer, np.uint8), lease
+        self._held[slot] = weakref.ref(buffer, partial(self._end, lease))
+        return buffer, lease
+
+    def _end(self, lease: Lease, _: "weakref.ref[Any]") -> None:
+        del self._held[lease.slot]
+        self._returned.append(lease)
+
+    @property
+    def held(self) -> int:
+        """Slots that are lent out and have not come back."""
+        return len(self._held)
+
+    @property
+    def returned(self) -> int:
+        """Slots that have come back, and have not been taken back."""
+        return len(self._returned)
 
     def take_back(self) -> list[int]:
         """Return the slots that can be filled again."""
@@ -131,5 +122,4 @@ class Lending:
                 free.append(lease.slot)
             else:
                 self._returned.append(lease)
-        self.lent -= len(free)
         return free

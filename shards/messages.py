@@ -1,0 +1,107 @@
+"""What a reader and the training loop tell each other: few bytes over a socket.
+
+The training loop waits while it reads one, so nothing is pickled but the error that ends a reader.
+"""
+
+import pickle
+import socket
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aalbert.shards.batch_shape import BatchSize
+
+# A record. Slot, size of the batch, position, dropped and repeated utterances.
+FILLED = struct.Struct("<9q")
+# Stands in place of a slot, before the number of records that a pickled failure takes.
+FAILED = -1
+MOST_AT_ONCE = 64
+MOST_BYTES_OF_SLOTS = 4096
+
+
+class Filled(NamedTuple):
+    """What the filling process says of a slot.
+
+    `position` is that of the loader after the batch; `dropped` and `repeated` count utterances
+    at the end of an epoch.
+    """
+
+    slot: int
+    size: BatchSize
+    position: int
+    dropped: int
+    repeated: int
+
+
+class Failure(NamedTuple):
+    """The error that ended the filling process."""
+
+    kind: type[Exception]
+    text: str
+
+
+def send_filled(connection: socket.socket, filled: Filled) -> None:
+    """Say that a slot holds a batch."""
+    slot, size, *rest = filled
+    connection.sendall(FILLED.pack(slot, *size, *rest))
+
+
+def send_failure(connection: socket.socket, failure: Failure) -> None:
+    """Say what ended the filling process; there are no more messages after this one."""
+    text = pickle.dumps(failure)
+    records = -(-len(text) // FILLED.size)
+    head = FILLED.pack(FAILED, records, *[0] * 7)
+    connection.sendall(head + text.ljust(records * FILLED.size, b"\0"))
+
+
+def receive(connection: socket.socket, *, wait: bool) -> list[Filled | Failure]:
+    """Return all messages that have come, or, with `wait`, that come first.
+
+    Raises `EOFError` when there never will be one.
+    """
+    try:
+        data = connection.recv(MOST_AT_ONCE * FILLED.size, 0 if wait else socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return []
+    if not data:
+        raise EOFError
+    data += receive_exactly(connection, -len(data) % FILLED.size)
+    messages: list[Filled | Failure] = []
+    for start in range(0, len(data), FILLED.size):
+        slot, *numbers = FILLED.unpack_from(data, start)
+        if slot == FAILED:
+            text = data[start + FILLED.size :]
+            text += receive_exactly(connection, numbers[0] * FILLED.size - len(text))
+            return [*messages, pickle.loads(text)]
+        messages.append(Filled(slot, BatchSize(*numbers[:5]), *numbers[5:]))
+    return messages
+
+
+def receive_exactly(connection: socket.socket, count: int) -> bytes:
+    """Wait for so many bytes; `EOFError` when the other end is closed before."""
+    data = connection.recv(count, socket.MSG_WAITALL) if count else b""
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def send_slots(connection: socket.socket, slots: Sequence[int]) -> None:
+    """Say which slots can be filled again."""
+    connection.sendall(array("H", slots).tobytes())
+
+
+def receive_slots(connection: socket.socket, *, wait: bool) -> list[int]:
+    """Return the slots that can be filled again, by now or after waiting for one.
+
+    Raises `EOFError` when the other end is closed.
+    """
+    try:
+        data = connection.recv(MOST_BYTES_OF_SLOTS, 0 if wait else socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return []
+    if not data:
+        raise EOFError
+    slots = array("H")
+    slots.frombytes(data)
+    return slots.tolist()

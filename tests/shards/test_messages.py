@@ -1,0 +1,88 @@
+"""What goes over the socket between a reader and the training loop comes as it was sent."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from aalbert.errors import IntegrityError
+from aalbert.shards.batch_shape import BatchSize
+from aalbert.shards.messages import (
+    FILLED,
+    MOST_AT_ONCE,
+    Failure,
+    Filled,
+    receive,
+    receive_slots,
+    send_failure,
+    send_filled,
+    send_slots,
+)
+
+Ends = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+def filled(number: int) -> Filled:
+    size = BatchSize(number, 2**31 + number, 3, 2**60, 5)
+    return Filled(number % 7, size, 10 * number, dropped=number % 2, repeated=0)
+
+
+def test_messages_come_in_order_and_all_at_once(ends: Ends) -> None:
+    sent = [filled(number) for number in range(MOST_AT_ONCE + 3)]
+    for message in sent:
+        send_filled(ends[0], message)
+    assert receive(ends[1], wait=False) == sent[:MOST_AT_ONCE]
+    assert receive(ends[1], wait=True) == sent[MOST_AT_ONCE:]
+    assert receive(ends[1], wait=False) == []
+
+
+@pytest.mark.parametrize("before", [0, 1, MOST_AT_ONCE])
+@pytest.mark.parametrize("letters", [1, 10_000])
+def test_a_failure_comes_after_the_batches_before_it(ends: Ends, before: int, letters: int) -> None:
+    """However long it is, and wherever it is cut."""
+    failure = Failure(IntegrityError, "é" * letters)
+    sent = [filled(number) for number in range(before)]
+    for message in sent:
+        send_filled(ends[0], message)
+    send_failure(ends[0], failure)
+    found: list[Filled | Failure] = []
+    while len(found) <= before:
+        found += receive(ends[1], wait=True)
+    assert found == [*sent, failure]
+
+
+def test_a_message_cut_into_pieces_is_put_together(ends: Ends) -> None:
+    data = FILLED.pack(*range(9))
+    ends[0].sendall(data[:30])
+    rest = threading.Timer(0.05, ends[0].sendall, [data[30:]])
+    rest.start()
+    [message] = receive(ends[1], wait=True)
+    rest.join()
+    assert message == Filled(0, BatchSize(1, 2, 3, 4, 5), 6, 7, 8)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_closed_end_is_told_from_nothing_to_read(ends: Ends, wait: bool) -> None:
+    assert receive(ends[1], wait=False) == []
+    ends[0].sendall(b"cut")
+    ends[0].close()
+    for _ in range(2):
+        with pytest.raises(EOFError):
+            receive(ends[1], wait=wait)
+    with pytest.raises(EOFError):
+        receive_slots(ends[1], wait=wait)
+
+
+def test_slots_come_as_they_were_given_back(ends: Ends) -> None:
+    assert receive_slots(ends[1], wait=False) == []
+    send_slots(ends[0], [3, 0, 65_535])
+    send_slots(ends[0], [1])
+    assert receive_slots(ends[1], wait=True) == [3, 0, 65_535, 1]
