@@ -16,9 +16,9 @@ import xxhash
 
 from aalbert.errors import InputError
 from aalbert.files import atomic_write, file_digest, write_text
+from aalbert.locking import flock
 from aalbert.pipeline.audio import UnusableAudioError
 from aalbert.pipeline.corpus import Skip
-from aalbert.pipeline.lock import flock
 from aalbert.pipeline.tar_stream import ForwardStream, Listing, Member, scan
 from aalbert.progress import progress_bar
 

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,8 +166,3 @@ def listing(folder: Path, limit: int = 6) -> str:
         return "an empty folder"
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def first_folder(candidates: Iterable[Path]) -> Path | None:
-    """Return the first of these that is a folder."""
-    return next((candidate for candidate in candidates if candidate.is_dir()), None)

@@ -16,11 +16,11 @@ from typing import Any
 
 from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
 from aalbert.files import require_empty, write_json, write_text
+from aalbert.locking import hold
 from aalbert.pipeline.corpus import Skip
 from aalbert.pipeline.embedding_files import WRITERS, Embedded, Format, Layout
 from aalbert.pipeline.embedding_inputs import Recording, load_ahead
 from aalbert.pipeline.embedding_model import EmbeddingModel, Layers, Pooling, check_choice, pool
-from aalbert.pipeline.lock import hold
 from aalbert.progress import WorkBar, progress_bar
 from aalbert.shards.settings import fingerprint
 

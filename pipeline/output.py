@@ -18,7 +18,7 @@ import xxhash
 
 from aalbert.errors import ConfigError, OutputInUseError, require
 from aalbert.files import TEMPORARY_SUFFIX, cache_folder
-from aalbert.pipeline.lock import hold
+from aalbert.locking import hold
 from aalbert.pipeline.store_lock import hold_in_store
 from aalbert.store import Store, is_lasting, without_password
 

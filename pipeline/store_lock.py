@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 from aalbert.errors import OutputInUseError, StorageError
-from aalbert.pipeline.lock import in_use_message, process_exists
+from aalbert.locking import in_use_message, process_exists
 from aalbert.store import Store
 
 HEARTBEAT_S = 30.0

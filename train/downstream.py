@@ -71,7 +71,8 @@ def start_downstream(
         "seed": config.seed,
     }
     run.create(to_yaml(config), record)
-    return run_downstream(config, job, run, states, state=None)
+    with run.hold():
+        return run_downstream(config, job, run, states, state=None)
 
 
 def resume_downstream(out: Path, task: str, *, states: Path | None = None) -> DownstreamModel:
@@ -83,7 +84,8 @@ def resume_downstream(out: Path, task: str, *, states: Path | None = None) -> Do
     dataset = open_data(record)
     config = load_config(DownstreamConfig, file=run.config, environment={})
     job = build_job(config, dataset, record["upstream"])
-    return run_downstream(config, job, run, states, state=latest_state(run.checkpoints))
+    with run.hold():
+        return run_downstream(config, job, run, states, state=latest_state(run.checkpoints))
 
 
 def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:

@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -68,7 +69,8 @@ def start_pretraining(
     }
     if ranks.first:
         run.create(to_yaml(config), record)
-    return run_pretraining(config, parts, run, ranks, state=None)
+    with holding(run, ranks):
+        return run_pretraining(config, parts, run, ranks, state=None)
 
 
 def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
@@ -85,13 +87,19 @@ def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
     parts = select_parts(config, open_datasets(record))
-    state = latest_state(run.checkpoints)
-    if not extend:
-        return run_pretraining(config, parts, run, ranks, state)
-    longer = replace(config, steps=config.steps + extend)
-    change = {"step": step_of(state) if state else 0}
-    record_change = partial(run.change_config, to_yaml(longer), change)
-    return run_pretraining(longer, parts, run, ranks, state, record_change)
+    with holding(run, ranks):
+        state = latest_state(run.checkpoints)
+        if not extend:
+            return run_pretraining(config, parts, run, ranks, state)
+        longer = replace(config, steps=config.steps + extend)
+        change = {"step": step_of(state) if state else 0}
+        record_change = partial(run.change_config, to_yaml(longer), change)
+        return run_pretraining(longer, parts, run, ranks, state, record_change)
+
+
+def holding(run: RunFolder, ranks: Ranks) -> AbstractContextManager[None]:
+    """Have the first rank keep other processes off a run."""
+    return run.hold() if ranks.first else nullcontext()
 
 
 def run_pretraining(

@@ -5,6 +5,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.files import TEMPORARY_SUFFIX, require_empty, write_json, write_text
+from aalbert.locking import hold_where_possible
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.shards.dataset import Dataset
 from aalbert.store import is_url
@@ -75,6 +77,10 @@ class RunFolder:
         require_empty(self.path)
         write_text(self.config, config)
         write_json(self.record, {**record, **surroundings()})
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other processes from training here; `OutputInUseError` names one that does."""
+        return hold_where_possible(self.checkpoints / "lock")
 
     def read_record(self) -> dict[str, Any]:
         """Return `run.json`; `InputError` when the folder is no run."""

@@ -1,7 +1,7 @@
 """`sweep`: a task with every combination of some settings, compared on the dev part."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from aalbert.configuration import load_config
 from aalbert.errors import ConfigError
 from aalbert.files import write_json
+from aalbert.locking import hold_where_possible
 from aalbert.train.downstream import resume_downstream, start_downstream, with_lasting_paths
 from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.run_folder import RunFolder
@@ -46,6 +47,22 @@ def run_sweep(
     """
     configs = {point: settle(point) for point in grid}
     states = out / STATES_FOLDER
+    with hold_where_possible(states / "lock"):
+        train_points(configs, data, upstream, out, states)
+    points = [read_point(out, point) for point in grid]
+    points.sort(key=lambda point: quality_of(point.best), reverse=True)
+    write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
+    return points
+
+
+def train_points(
+    configs: Mapping[Assignments, DownstreamConfig],
+    data: Path | str,
+    upstream: str,
+    out: Path,
+    states: Path,
+) -> None:
+    """Train what is not finished."""
     for point, config in configs.items():
         run = RunFolder(out / folder_name(point))
         if run.record.is_file():
@@ -54,10 +71,6 @@ def run_sweep(
             resume_downstream(run.path, config.task, states=states)
         elif not run.record.is_file():
             start_downstream(config, data, upstream, run.path, states=states)
-    points = [read_point(out, point) for point in grid]
-    points.sort(key=lambda point: quality_of(point.best), reverse=True)
-    write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
-    return points
 
 
 def require_same_settings(run: RunFolder, config: DownstreamConfig, point: Assignments) -> None:

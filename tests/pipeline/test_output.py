@@ -153,7 +153,7 @@ def test_a_second_run_is_refused_and_a_third_one_works(opener: Opener) -> None:
             with pytest.raises(OutputInUseError) as caught, opener().hold(lock, shared=shared):
                 pass
             assert str(caught.value) == (
-                f"{output.name} is being prepared by process {os.getpid()} on "
+                f"{output.name} is being written by process {os.getpid()} on "
                 f"{platform.node()}: wait for it, or choose another --out"
             )
     with opener().hold(lock):
@@ -165,7 +165,7 @@ def test_parts_share_the_lock_and_keep_a_whole_run_out(opener: Opener) -> None:
     with output.hold(lock, shared=True), opener().hold(lock, shared=True):
         with output.hold(".prepare/lock-1-of-2"), pytest.raises(OutputInUseError):
             opener().hold(".prepare/lock-1-of-2").__enter__()
-        with pytest.raises(OutputInUseError, match="is being prepared by process"):
+        with pytest.raises(OutputInUseError, match="is being written by process"):
             opener().hold(lock).__enter__()
     with output.hold(lock):
         pass

@@ -96,6 +96,6 @@ def test_a_second_prepare_of_a_bucket_is_refused(
     output = RemoteOutput(f"{s3}/data", tmp_path / "staging")
     with (
         output.hold(".prepare/lock"),
-        pytest.raises(OutputInUseError, match="is being prepared by process"),
+        pytest.raises(OutputInUseError, match="is being written by process"),
     ):
         prepare(corpus, f"{s3}/data", small_config)

@@ -61,7 +61,7 @@ def test_another_process_is_refused_at_once_and_a_killed_holder_stops_nobody(
         output.hold(LOCK).__enter__()
     assert time.monotonic() - started < 1
     assert str(caught.value) == (
-        f"s3://bucket/out is being prepared by process {other.pid} on {platform.node()}: "
+        f"s3://bucket/out is being written by process {other.pid} on {platform.node()}: "
         "wait for it, or choose another --out"
     )
     assert caught.value.exit_code == 6

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from aalbert.cli import main
 from aalbert.configuration import load_config, to_yaml
-from aalbert.errors import ConfigError, InterruptedRunError
+from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.shards import Batch
 from aalbert.train import held_out, loggers, reconstruction
@@ -185,6 +185,15 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(
     assert main(["pretrain", *config, "--out", str(small_disk / "new")]) == 7
     assert main(["pretrain", "--resume", "--out", str(small_disk / "run")]) == 7
     assert capsys.readouterr().err.count(f"aalbert: {os.strerror(30)}: {small_disk}") == 2
+
+
+def test_a_second_process_is_kept_off_a_run(pretrained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(pretrained, tmp_path / "run"))
+    message = f"{run} is being written by process {os.getpid()} on .*: wait for it, or choose"
+    with RunFolder(run).hold(), pytest.raises(OutputInUseError, match=message):
+        resume_pretraining(run)
+    resume_pretraining(run)
+    assert not (run / "checkpoints" / "lock").exists()
 
 
 def test_a_finished_run_is_extended_with_the_rates_of_a_longer_one(

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from aalbert.cli import main
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, OutputInUseError
+from aalbert.locking import hold
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream import start_downstream
@@ -265,6 +267,9 @@ def test_a_sweep_reports_every_point_the_best_first_and_goes_on_where_it_was(
     assert qualities == sorted(qualities, reverse=True)
     assert points == json.loads((out / "sweep.json").read_text())["points"]
     assert len(list((out / "states").iterdir())) == 1
+    with hold(out / "states" / "lock"):
+        assert main([*command, *grid, "--out", str(out)]) == OutputInUseError.exit_code
+    assert f"{out} is being written by process {os.getpid()}" in capsys.readouterr().err
     assert main([*command, *grid, "--out", str(out), "--json"]) == 0
     again = capsys.readouterr()
     assert json.loads(again.out) == points and "step" not in again.err

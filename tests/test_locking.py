@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import OutputInUseError, StorageError
+from aalbert.locking import hold, hold_where_possible
 from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.lock import hold
 from aalbert.pipeline.output import LocalOutput
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine
@@ -23,7 +23,7 @@ from aalbert.pipeline.prepare import PrepareLimits, prepare
 HOLD = """
 import sys, time
 from pathlib import Path
-from aalbert.pipeline.lock import hold
+from aalbert.locking import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -47,7 +47,7 @@ def test_a_second_prepare_is_refused_at_once_and_a_dead_holder_stops_nobody(
         prepare(corpus, out, small_config, limits)
     assert time.monotonic() - started < 1
     assert str(caught.value) == (
-        f"{out} is being prepared by process {other.pid} on {platform.node()}: wait for it, "
+        f"{out} is being written by process {other.pid} on {platform.node()}: wait for it, "
         "or choose another --out"
     )
     other.send_signal(signal.SIGKILL)
@@ -135,6 +135,22 @@ def test_a_file_system_without_locks_is_named(
         f"{lock} cannot be locked (Function not implemented): its file system has no locks; "
         "mount it with them, or choose another folder"
     )
+
+
+def test_where_there_are_no_locks_a_run_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(stream: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    lock = tmp_path / "run" / "checkpoints" / "lock"
+    with hold_where_possible(lock), pytest.raises(OutputInUseError), hold_where_possible(lock):
+        pass
+    assert not lock.exists()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with hold_where_possible(lock), hold_where_possible(lock):
+        pass
+    assert capsys.readouterr().err.count("; nothing keeps a second process off") == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")

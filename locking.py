@@ -1,12 +1,13 @@
-"""One `prepare` at a time in an output folder, or several that share it."""
+"""One process at a time in an output folder, or several that share it."""
 
 import errno
 import fcntl
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -15,6 +16,10 @@ from aalbert.errors import OutputInUseError, StorageError
 OPEN_TRIES = 100
 # What file systems that know no locks, such as Lustre by default, answer.
 NO_LOCKS_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+
+
+class NoLocksError(StorageError):
+    """The file system has no locks."""
 
 
 @contextmanager
@@ -31,6 +36,20 @@ def hold(path: Path, shared: bool = False) -> Iterator[None]:
         stream.write(json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         stream.flush()
         yield
+
+
+@contextmanager
+def hold_where_possible(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path` alone, and remove it; say so where there are no locks."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(path))
+        except NoLocksError as error:
+            print(f"{error}; nothing keeps a second process off", file=sys.stderr)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def lock(path: Path, shared: bool) -> TextIO:
@@ -82,13 +101,13 @@ def is_at(stream: TextIO, path: Path) -> bool:
 
 
 def flock(stream: IO[str] | IO[bytes], operation: int) -> None:
-    """Lock an open file; `StorageError` when its file system has no locks."""
+    """Lock an open file; `NoLocksError` when its file system has none."""
     try:
         fcntl.flock(stream, operation)
     except OSError as error:
         if error.errno not in NO_LOCKS_ERRNOS:
             raise
-        raise StorageError(
+        raise NoLocksError(
             f"{stream.name} cannot be locked ({error.strerror}): its file system has no locks; "
             "mount it with them, or choose another folder"
         ) from error
@@ -96,7 +115,7 @@ def flock(stream: IO[str] | IO[bytes], operation: int) -> None:
 
 def in_use_message(place: Path | str, process: str) -> str:
     """Say who is at work in an output folder or URL."""
-    return f"{place} is being prepared by {process}: wait for it, or choose another --out"
+    return f"{place} is being written by {process}: wait for it, or choose another --out"
 
 
 def holder(path: Path) -> str:
