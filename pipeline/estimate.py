@@ -37,7 +37,7 @@ class Estimate:
         return (
             f"{self.files:,} files, about {self.hours:,.2f} hours, into {self.shards:,} shards of "
             f"{human_bytes(self.bytes)} in all; {human_bytes(self.free_bytes)} free\n"
-            f"about {duration(self.seconds)} with {self.workers} workers, judging by "
+            f"about {duration(self.seconds)} with --workers {self.workers}, judging by "
             f"{self.sampled_files} files tried out ({self.unusable_files} of them unusable); "
             "nothing was written"
         )

@@ -69,7 +69,7 @@ def test_an_estimate_reads_as_a_sentence() -> None:
     ).describe()
     assert text == (
         "281,241 files, about 960.60 hours, into 216 shards of 51.6 GiB in all; 1.0 TiB free\n"
-        "about 24 min 10 s with 8 workers, judging by 64 files tried out (1 of them unusable); "
+        "about 24 min 10 s with --workers 8, judging by 64 files tried out (1 of them unusable); "
         "nothing was written"
     )
 
