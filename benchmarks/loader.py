@@ -4,15 +4,15 @@ The peers are webdataset (plainly, and as our `webdataset_pipeline` has it), WID
 Streaming, LitData and lhotse's Shar; `loader_peers` has how each of them is used. All deliver
 shuffled utterances as float16 tensors: padded, `(batch, frames, dims)`, of utterances of like
 length, or packed, `(frames, dims)`. Our loader compares checksums in the first epoch, the one that
-warms up here, or always; no peer checks anything. A list in which an epoch of batches lies ready
-shows what is not a loader's doing: how slow Python is after a busy step. Before anything is
-timed, every one must have delivered an epoch of exactly the bytes that were stored, each
-utterance once; counts are checked again in every timed epoch. Medians are printed at the end;
+warms up here, or always; no peer checks anything. A list of arrays that lie ready, and are only
+made into tensors, shows what is not a loader's doing: how slow Python is after a busy step. Before
+anything is timed, every one must have delivered an epoch of exactly the bytes that were stored,
+each utterance once; counts are checked again in every timed epoch. Medians are printed at the end;
 each measurement goes to standard error when it has ended.
 
 Every measurement is a process of its own, the loaders in turn: one epoch to warm up, then whole
 epochs, first while the main thread only takes batches, then while after each batch it holds
-the interpreter for `BUSY_MS` in a loop of Python, as a training loop does that is not waiting
+the interpreter for `--busy-ms` in a loop of Python, as a training loop does that is not waiting
 for its device. The data are in the page cache (`--work` is in memory by default).
 
 - `start_s`: opening the loader, its library's import too, until the first batch; not in speeds.
@@ -52,7 +52,6 @@ PACKAGES = (
 OWN = ("aalbert", "aalbert, verify always")
 LAYOUTS = ("padded", "packed")
 MAIN_THREADS = ("idle", "busy")
-BUSY_MS = 5.0
 BYTES_PER_FRAME = 2 * DIMS
 # Timed epochs are repeated until they took so long.
 LEAST_S = 1.0
@@ -75,7 +74,7 @@ def all_runs(loaders: Iterable[str], workers: Iterable[int]) -> list[Run]:
 # In the process of a run.
 
 
-def run_here(run: Run, dataset: Path, work: Path, check: bool) -> dict[str, Any]:
+def run_here(run: Run, dataset: Path, work: Path, busy_ms: float, check: bool) -> dict[str, Any]:
     """Check what a loader delivers, or measure it."""
     torch.set_num_threads(1)
     expected = json.loads((work / "expected.json").read_text())
@@ -92,7 +91,8 @@ def run_here(run: Run, dataset: Path, work: Path, check: bool) -> dict[str, Any]
     count = 1 + sum(1 for _ in warming)
     return {
         "start_s": start_s,
-        **{main: time_epochs(batches, main == "busy", expected) for main in MAIN_THREADS},
+        "idle": time_epochs(batches, 0, expected),
+        "busy": time_epochs(batches, busy_ms / 1000, expected),
         "memory_mib": measure_memory(batches, count // 2, (dataset, work)),
     }
 
@@ -129,7 +129,9 @@ def utterances_of(batch: Any, packed: bool) -> Iterator[Any]:
         raise ValueError(f"{start} frames of {len(features)} belong to utterances")
 
 
-def time_epochs(batches: Iterable[Any], busy: bool, expected: dict[str, int]) -> dict[str, float]:
+def time_epochs(
+    batches: Iterable[Any], busy_s: float, expected: dict[str, int]
+) -> dict[str, float]:
     """Time whole epochs and return utterances per second, and the share of time waited."""
     utterances = frames = epochs = 0
     waited = 0.0
@@ -141,8 +143,7 @@ def time_epochs(batches: Iterable[Any], busy: bool, expected: dict[str, int]) ->
             waited += time.perf_counter() - asked
             utterances += len(batch.lengths)
             frames += int(batch.lengths.sum())
-            if busy:
-                hold_interpreter(BUSY_MS / 1000)
+            hold_interpreter(busy_s)
             asked = time.perf_counter()
         now = time.perf_counter()
         waited += now - asked
@@ -267,9 +268,10 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
     runs = all_runs(arguments.loaders, arguments.workers)
     checked = {run: start_run(run, dataset, work, "--check") for run in runs}
     measured: dict[Run, list[dict[str, Any]]] = {run: [] for run in runs}
+    busy = ("--busy-ms", str(arguments.busy_ms))
     for _ in range(arguments.repeats):
         for run in runs:
-            measured[run].append(start_run(run, dataset, work))
+            measured[run].append(start_run(run, dataset, work, *busy))
             print(json.dumps({**run._asdict(), **measured[run][-1]}), file=sys.stderr, flush=True)
     results = {run: summarise(each, expected) for run, each in measured.items()}
     for run, result in results.items():
@@ -278,7 +280,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
     about = {
         "utterances": expected["utterances"],
         "mb": round(expected["frames"] * BYTES_PER_FRAME / 1e6),
-        "busy_ms": BUSY_MS,
+        "busy_ms": arguments.busy_ms,
         "repeats": arguments.repeats,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -297,13 +299,14 @@ def main() -> None:
     parser.add_argument("--loaders", nargs="+", default=list(OPENERS), choices=list(OPENERS))
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--busy-ms", type=float, default=5.0)
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
         loader, layout, workers = arguments.run
         run = Run(loader, layout, int(workers))
-        found = run_here(run, arguments.dataset, arguments.work, arguments.check)
+        found = run_here(run, arguments.dataset, arguments.work, arguments.busy_ms, arguments.check)
         print(json.dumps(found))
     elif arguments.work:
         arguments.work.mkdir(parents=True, exist_ok=True)
