@@ -28,7 +28,7 @@ from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, prepare
 from aalbert.pipeline.synthesis import write_librispeech
 from aalbert.shards.dataset import Dataset
-from aalbert.shards.settings import SETTINGS_BY_KIND, FeatureSettings
+from aalbert.shards.settings import FeatureSettings, settings_from_dict
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.estimate import device_name, time_steps
 from aalbert.train.presets import preset_names
@@ -107,7 +107,7 @@ def measure(
 def features_of(config: PretrainConfig) -> tuple[FeatureSettings, ...]:
     """Return the features that a preset names, or its only one with default settings."""
     named = config.data.features or {config.data.feature: {}}
-    return tuple(SETTINGS_BY_KIND[kind](**settings) for kind, settings in named.items())
+    return tuple(settings_from_dict({"kind": kind, **made}) for kind, made in named.items())
 
 
 def scale(config: PretrainConfig, seconds: float) -> PretrainConfig:
