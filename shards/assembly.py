@@ -168,7 +168,7 @@ class Assembler:
 
     def _payloads(
         self, feature: StoredFeature, entries: Rows, starts: Rows, check: bool
-    ) -> Iterator[NDArray[np.uint8]]:
+    ) -> Iterator[memoryview]:
         """Yield the bytes of the utterances' frames from their starts on."""
         own, row_bytes = entries % self.utterances, feature.row_bytes
         begins = (starts + feature.skipped) * row_bytes
@@ -182,7 +182,7 @@ class Assembler:
         for shard, offset, size, written, begin, end, entry in places:
             self.reading[0] = entry
             payload = self._maps[shard][offset : offset + size]
-            if check and xxhash.xxh3_64_intdigest(payload.data) != written:
+            if check and xxhash.xxh3_64_intdigest(payload) != written:
                 self._entries.refuse(entry % self.utterances, feature.name)
             yield payload[begin:end]
 
@@ -230,18 +230,21 @@ class Assembler:
 
 
 def write_payloads(
-    features: NDArray[np.float16], payloads: Iterable[NDArray[np.uint8]], *, packed: bool
+    features: NDArray[np.float16], payloads: Iterable[memoryview], *, packed: bool
 ) -> None:
     """Write the bytes of utterances one after another, or each into a row of its own.
 
     What is left of the array is zero.
     """
     bytes_out = features.reshape(-1).view(np.uint8)
+    # Views of memory are copied with less ado than arrays.
+    view_out = bytes_out.data
     width = 2 * features.shape[-2] * features.shape[-1]
     place = 0
     for number, payload in enumerate(payloads):
         end = place + len(payload)
-        bytes_out[place:end] = payload
+        view_out[place:end] = payload
         place = end if packed else (number + 1) * width
-        bytes_out[end:place] = 0
+        if place > end:
+            bytes_out[end:place] = 0
     bytes_out[place:] = 0

@@ -4,13 +4,10 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from aalbert.shards.dataset import Dataset
 
 
-class ShardMaps(dict[int, NDArray[np.uint8]]):
+class ShardMaps(dict[int, memoryview]):
     """Shards by number. Those of a remote dataset are held in its cache for one window."""
 
     def __init__(self, datasets: Sequence[Dataset]) -> None:
@@ -20,9 +17,9 @@ class ShardMaps(dict[int, NDArray[np.uint8]]):
         self._fetching: Future[None] | None = None
         self.remote = any(dataset.mirror for dataset in datasets)
 
-    def __missing__(self, shard: int) -> NDArray[np.uint8]:
+    def __missing__(self, shard: int) -> memoryview:
         dataset, number = self._find(shard)
-        self[shard] = dataset.map_shard(number)
+        self[shard] = dataset.map_shard(number).data
         return self[shard]
 
     def enter(self, window: Collection[int], following: Collection[int]) -> None:
