@@ -8,7 +8,6 @@ import pickle
 import signal
 import socket
 import sys
-from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
@@ -68,12 +67,13 @@ def run_job(job: Job, connection: socket.socket, memory: int) -> None:
     slots = Slots(memory, job.ring)
     assembler = Assembler([some.open() for some in job.selections], job.config)
     assembler.reading = slots.reading
-    free = deque(range(job.ring.slots))
+    free = list(range(job.ring.slots))
     steps = assembler.plan.steps(job.position, job.world_size)
     for step in islice(steps, job.turn, None, job.config.readers):
         free.extend(receive_slots(connection, wait=not free))
         assembler.enter(step, job.rank)
-        slot, entries = free.popleft(), step.batches[job.rank]
+        # The slot that came back last is the likeliest to be in the cache of the processor still.
+        slot, entries = free.pop(), step.batches[job.rank]
         shape = assembler.shape(entries)
         buffer = np.frombuffer(slots.buffer(slot), np.uint8)
         assembler.fill(entries, step.epoch, shape.arrays(buffer))
