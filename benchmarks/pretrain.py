@@ -7,7 +7,8 @@ step has so many seconds of audio instead, which the line says. `aalbert` is a s
 `aalbert pretrain`, in float32, and on a GPU also under bfloat16 autocast; the reference decodes
 FLAC and computes features at every step, in float32, padded and eager, and its time is that for
 as much real audio. Rounds of all are interleaved; every line is one JSON document with the
-median, the fastest and the slowest round.
+median, the fastest and the slowest round. MFU is the share of the peak in the data sheet of a
+GPU; on a CPU, of what a product of large matrices reaches.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,6 +43,7 @@ from benchmarks.pretrain_reference import SAMPLE_RATE, Reference, read_waves
 
 CPU_SECONDS_PER_STEP = 12.0
 REFERENCE_STEPS = 3
+MATMUL_SIZE = 2048
 
 
 def main() -> None:
@@ -85,7 +88,7 @@ def measure(
     full = config.data.batch_seconds * config.batches_per_step
     for way, taken in times.items():
         median = statistics.median(taken)
-        peak = peak_flops(device, "32-true" if "float32" in way else "bf16-mixed")
+        peak = peak_of(device, "32-true" if "float32" in way else "bf16-mixed")
         line = {
             "preset": name,
             "way": way,
@@ -102,6 +105,23 @@ def measure(
             "aalbert": version("aalbert"),
         }
         print(json.dumps(line), flush=True)
+
+
+def peak_of(device: torch.device, precision: str) -> float | None:
+    """Return what a device can do per second; of a CPU, what large products of matrices reach."""
+    return matmul_flops() if device.type == "cpu" else peak_flops(device, precision)
+
+
+@cache
+def matmul_flops() -> float:
+    """Return the operations per second of products of float32 matrices, the fastest of ten."""
+    left, right = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE)
+    taken = []
+    for _ in range(10):
+        started = time.perf_counter()
+        left @ right
+        taken.append(time.perf_counter() - started)
+    return float(2 * MATMUL_SIZE**3 / min(taken))
 
 
 def features_of(config: PretrainConfig) -> tuple[FeatureSettings, ...]:
