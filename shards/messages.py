@@ -60,12 +60,7 @@ def receive(connection: socket.socket, *, wait: bool) -> list[Filled | Failure]:
 
     Raises `EOFError` when there never will be one.
     """
-    try:
-        data = connection.recv(MOST_AT_ONCE * FILLED.size, 0 if wait else socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return []
-    if not data:
-        raise EOFError
+    data = receive_some(connection, MOST_AT_ONCE * FILLED.size, wait=wait)
     data += receive_exactly(connection, -len(data) % FILLED.size)
     messages: list[Filled | Failure] = []
     for start in range(0, len(data), FILLED.size):
@@ -76,6 +71,17 @@ def receive(connection: socket.socket, *, wait: bool) -> list[Filled | Failure]:
             return [*messages, pickle.loads(text)]
         messages.append(Filled(slot, BatchSize(*numbers[:5]), *numbers[5:]))
     return messages
+
+
+def receive_some(connection: socket.socket, most: int, *, wait: bool) -> bytes:
+    """Return what has come, or, with `wait`, comes first; `EOFError` when nothing ever will."""
+    try:
+        data = connection.recv(most, 0 if wait else socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
+    if not data:
+        raise EOFError
+    return data
 
 
 def receive_exactly(connection: socket.socket, count: int) -> bytes:
@@ -96,12 +102,6 @@ def receive_slots(connection: socket.socket, *, wait: bool) -> list[int]:
 
     Raises `EOFError` when the other end is closed.
     """
-    try:
-        data = connection.recv(MOST_BYTES_OF_SLOTS, 0 if wait else socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return []
-    if not data:
-        raise EOFError
     slots = array("H")
-    slots.frombytes(data)
+    slots.frombytes(receive_some(connection, MOST_BYTES_OF_SLOTS, wait=wait))
     return slots.tolist()
