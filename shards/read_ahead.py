@@ -101,7 +101,8 @@ class Reader:
         if not self._messages:
             self._messages += receive(self._connection, wait=False)
         if not self._messages:
-            self._give_back()
+            # The reader may have no slot left while copies from all of them are under way.
+            self._give_back(wait=True)
             self._messages += receive(self._connection, wait=True)
         while self._messages and (not self._ready or self._lending.held < self._most_held):
             message = self._messages.popleft()
@@ -110,8 +111,8 @@ class Reader:
             else:
                 self._ready.append((self._take(message), message))
 
-    def _give_back(self) -> None:
-        if free := self._lending.take_back():
+    def _give_back(self, *, wait: bool = False) -> None:
+        if free := self._lending.take_back(wait=wait):
             send_slots(self._connection, free)
 
     def _take(self, filled: Filled) -> Batch:

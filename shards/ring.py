@@ -84,6 +84,11 @@ class Lease:
         """Say whether nothing reads the slot any more."""
         return all(copy.query() for copy in self.copies)
 
+    def wait(self) -> None:
+        """Wait until nothing reads the slot any more."""
+        for copy in self.copies:
+            copy.synchronize()
+
 
 class Lending:
     """Which slots are lent out. A slot comes back when the last array over it is gone."""
@@ -113,8 +118,11 @@ class Lending:
         """Slots that have come back, and have not been taken back."""
         return len(self._returned)
 
-    def take_back(self) -> list[int]:
-        """Return the slots that can be filled again."""
+    def take_back(self, *, wait: bool = False) -> list[int]:
+        """Return the slots that can be filled again.
+
+        With `wait`, where all that came back are being copied from, wait for the first of them.
+        """
         free: list[int] = []
         for _ in range(len(self._returned)):
             lease = self._returned.popleft()
@@ -122,4 +130,7 @@ class Lending:
                 free.append(lease.slot)
             else:
                 self._returned.append(lease)
+        if wait and not free and self._returned:
+            self._returned[0].wait()
+            return self.take_back()
         return free

@@ -225,3 +225,29 @@ def test_a_dataset_replaced_under_a_loader_is_refused(copy: Path) -> None:
     (copy / "manifest.json").unlink()
     with pytest.raises(AalbertError, match=r"has no manifest\.json"):
         next(iter(loader))
+
+
+class SlowCopy:
+    """A copy to a device that is not over before somebody waits for it."""
+
+    over = False
+
+    def query(self) -> bool:
+        return self.over
+
+    def synchronize(self) -> None:
+        self.over = True
+
+
+def test_copies_under_way_from_all_slots_are_waited_for(prepared: Path) -> None:
+    """As when the training loop is far ahead of its GPU."""
+    dataset = Dataset(prepared)
+    loader = Loader(dataset.select(["*"]), replace(AHEAD, prefetch=1))
+    seen = 0
+    for batch in loader:
+        assert batch.lease is None or not batch.lease.copies
+        if batch.lease is not None:
+            batch.lease.copies.append(SlowCopy())
+        seen += len(batch.rows)
+    loader.close()
+    assert seen == len(dataset)
