@@ -6,6 +6,7 @@ No PyTorch here: the process that reads ahead starts faster without it.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import mul
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +22,9 @@ from aalbert.shards.order import OrderConfig, Rows, crop_start, padded_lengths, 
 from aalbert.shards.plan import Part, Plan, Step
 
 Verification = Literal["always", "first-epoch", "never"]
+
+# An entry, its shard, and the first and last byte of something in it.
+Place = tuple[int, int, int, int]
 
 # Rows of a batch of static shape that hold no utterance.
 NO_ROW = -1
@@ -76,6 +80,20 @@ class LoaderConfig:
         return (self.feature, *self.targets)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a batch holds: utterances by number (`own`), and where each feature of them lies.
+
+    `lengths` and `rows` have the batch's number of utterances, those that hold none too.
+    """
+
+    own: Rows
+    shape: BatchShape
+    lengths: Rows
+    rows: Rows
+    places: list[list[Place]]
+
+
 class Assembler:
     """Copies the features of utterances into batches.
 
@@ -111,16 +129,35 @@ class Assembler:
             parts=[Part(len(some.rows), some.weight) for some in selections],
         )
 
-    def shape(self, entries: Rows) -> BatchShape:
-        """Return the sizes of the batch of these entries."""
-        lengths = self.frames[entries % self.utterances]
-        total = int(lengths.sum())
-        if self.config.order.packed:
-            utterances, frames = len(entries), total
-        else:
-            utterances, frames = padded_shape(lengths, self.config.order)
-        squared, longest = int(np.square(lengths).sum()), int(lengths.max())
-        return self.shape_of(BatchSize(utterances, frames, total, squared, longest))
+    def look_up(self, entries: Rows, epoch: int) -> Contents:
+        """Return what the batch of these entries holds, and where that lies in the shards."""
+        own = entries % self.utterances
+        lengths = self.frames[own]
+        size = self._size(lengths.tolist())
+        starts = self._crop_starts(entries, epoch)
+        return Contents(
+            own=own,
+            shape=self.shape_of(size),
+            lengths=extended(lengths, size.utterances, 0),
+            rows=extended(self._entries.rows[own], size.utterances, NO_ROW),
+            places=[self._places(feature, own, starts) for feature in self._features],
+        )
+
+    def _size(self, lengths: list[int]) -> BatchSize:
+        """Return the size of a batch of these lengths."""
+        order, count = self.config.order, len(lengths)
+        total, squared, longest = sum(lengths), sum(map(mul, lengths, lengths)), max(lengths)
+        size = (count, total) if order.packed else padded_shape(count, longest, order)
+        return BatchSize(*size, total, squared, longest)
+
+    def _places(self, feature: StoredFeature, own: Rows, starts: Rows) -> list[Place]:
+        """Return where the utterances' frames lie, from their starts on."""
+        begins = feature.begins[own] + starts * feature.row_bytes
+        return self._stretches(own, begins, self.frames[own] * feature.row_bytes)
+
+    def _stretches(self, own: Rows, begins: Rows, sizes: Rows) -> list[Place]:
+        columns = (own, self._entries.shards[own], begins, begins + sizes)
+        return list(zip(*map(np.ndarray.tolist, columns), strict=True))
 
     def shape_of(self, size: BatchSize) -> BatchShape:
         """Return the shape of a batch of this size."""
@@ -149,42 +186,33 @@ class Assembler:
                 self.plan.window_shards(*following) or self.plan.window_shards(step.epoch + 1, 0),
             )
 
-    def fill(self, entries: Rows, epoch: int, arrays: BatchArrays) -> None:
-        """Write the batch of these entries, zeros past the end of each utterance.
+    def fill(self, contents: Contents, arrays: BatchArrays) -> None:
+        """Write a batch, zeros past the end of each utterance.
 
         Raises `IntegrityError`, naming shard and key, when bytes are not those that were written.
         """
-        own = entries % self.utterances
-        arrays.lengths[: len(own)] = self.frames[own]
-        arrays.lengths[len(own) :] = 0
-        arrays.rows[: len(own)] = self._entries.rows[own]
-        arrays.rows[len(own) :] = NO_ROW
-        check = self.config.verify == "always" or not self._checked[own].all()
-        starts = self._crop_starts(entries, epoch)
-        for feature, array in zip(self._features, arrays.features, strict=True):
-            payloads = self._payloads(feature, entries, starts, check)
-            write_payloads(array, payloads, packed=self.config.order.packed)
+        if self.config.verify == "always" or not self._checked[contents.own].all():
+            self._compare(contents.own)
+        arrays.lengths[:] = contents.lengths
+        arrays.rows[:] = contents.rows
+        for places, array in zip(contents.places, arrays.features, strict=True):
+            write_payloads(array, self._payloads(places), packed=self.config.order.packed)
+
+    def _compare(self, own: Rows) -> None:
+        """Compare the checksums of the utterances' whole arrays with those that were written."""
+        for feature in self._features:
+            sizes = feature.stored_frames[own] * feature.row_bytes
+            payloads = self._payloads(self._stretches(own, feature.offsets[own], sizes))
+            for payload, written in zip(payloads, feature.hashes[own].tolist(), strict=True):
+                if xxhash.xxh3_64_intdigest(payload) != written:
+                    self._entries.refuse(int(self.reading[0]), feature.name)
         self._checked[own] = True
 
-    def _payloads(
-        self, feature: StoredFeature, entries: Rows, starts: Rows, check: bool
-    ) -> Iterator[memoryview]:
-        """Yield the bytes of the utterances' frames from their starts on."""
-        own, row_bytes = entries % self.utterances, feature.row_bytes
-        begins = (starts + feature.skipped) * row_bytes
-        places = zip(
-            *(self._entries.shards[own].tolist(), feature.offsets[own].tolist()),
-            *((feature.stored_frames[own] * row_bytes).tolist(), feature.hashes[own].tolist()),
-            *(begins.tolist(), (begins + self.frames[own] * row_bytes).tolist()),
-            entries.tolist(),
-            strict=True,
-        )
-        for shard, offset, size, written, begin, end, entry in places:
+    def _payloads(self, places: Iterable[Place]) -> Iterator[memoryview]:
+        """Yield the bytes that lie at these places."""
+        for entry, shard, begin, end in places:
             self.reading[0] = entry
-            payload = self._maps[shard][offset : offset + size]
-            if check and xxhash.xxh3_64_intdigest(payload) != written:
-                self._entries.refuse(entry % self.utterances, feature.name)
-            yield payload[begin:end]
+            yield self._maps[shard][begin:end]
 
     def _crop_starts(self, entries: Rows, epoch: int) -> Rows:
         """Return the first frame that this epoch, and copy, takes of each utterance."""
@@ -227,6 +255,15 @@ class Assembler:
             f"static_lengths end at {lengths[-1] if lengths else 0} frames, the longest utterance "
             f"has {longest}: add a length, or set crop_frames",
         )
+
+
+def extended(values: Rows, count: int, filler: int) -> Rows:
+    """Return so many numbers: the values, and a filler in the places that are left."""
+    if len(values) == count:
+        return values
+    result = np.full(count, filler)
+    result[: len(values)] = values
+    return result
 
 
 def write_payloads(

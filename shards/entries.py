@@ -97,6 +97,11 @@ class StoredFeature:
         return self._entries.gather(lambda data: data.places(self.name).offset)
 
     @cached_property
+    def begins(self) -> Rows:
+        """Where the first frame that is not skipped begins in the shard."""
+        return self.offsets + self.skipped * self.row_bytes
+
+    @cached_property
     def hashes(self) -> NDArray[np.uint64]:
         """The checksum of every entry's array."""
         return self._entries.gather(lambda data: data.places(self.name).xxh3)

@@ -157,8 +157,8 @@ class Inline:
         """Return the next batch, and the step it belongs to."""
         step = next(self._steps)
         self._assembler.enter(step, self._rank)
-        entries = step.batches[self._rank]
-        shape = self._assembler.shape(entries)
+        contents = self._assembler.look_up(step.batches[self._rank], step.epoch)
+        shape = contents.shape
         buffer = np.empty(shape.bytes, np.uint8)
-        self._assembler.fill(entries, step.epoch, shape.arrays(buffer))
+        self._assembler.fill(contents, shape.arrays(buffer))
         return make_batch(buffer, shape, self._assembler.config.targets), step

@@ -63,13 +63,12 @@ def receive(connection: socket.socket, *, wait: bool) -> list[Filled | Failure]:
     data = receive_some(connection, MOST_AT_ONCE * FILLED.size, wait=wait)
     data += receive_exactly(connection, -len(data) % FILLED.size)
     messages: list[Filled | Failure] = []
-    for start in range(0, len(data), FILLED.size):
-        slot, *numbers = FILLED.unpack_from(data, start)
+    for slot, *size, position, dropped, repeated in FILLED.iter_unpack(data):
         if slot == FAILED:
-            text = data[start + FILLED.size :]
-            text += receive_exactly(connection, numbers[0] * FILLED.size - len(text))
+            text = data[(len(messages) + 1) * FILLED.size :]
+            text += receive_exactly(connection, size[0] * FILLED.size - len(text))
             return [*messages, pickle.loads(text)]
-        messages.append(Filled(slot, BatchSize(*numbers[:5]), *numbers[5:]))
+        messages.append(Filled(slot, BatchSize(*size), position, dropped, repeated))
     return messages
 
 

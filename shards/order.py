@@ -143,10 +143,12 @@ def utterances_of(length: int, config: OrderConfig) -> int:
     return max(1, config.frames_per_batch // max(1, length))
 
 
-def padded_shape(lengths: Rows, config: OrderConfig) -> tuple[int, int]:
-    """Return the utterances and frames that a padded batch of these lengths has."""
-    length = int(padded_lengths(lengths.max(keepdims=True), config)[0])
-    return (utterances_of(length, config) if config.static_lengths else len(lengths)), length
+def padded_shape(utterances: int, longest: int, config: OrderConfig) -> tuple[int, int]:
+    """Return the utterances and frames that a padded batch of so many utterances has."""
+    if not config.static_lengths:
+        return utterances, longest
+    length = int(padded_lengths(np.array([longest]), config)[0])
+    return utterances_of(length, config), length
 
 
 def share_out(batches: list[Rows], world_size: int) -> list[Rows] | None:

@@ -8,18 +8,23 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from aalbert.errors import AalbertError, IntegrityError
-from aalbert.shards.assembly import Assembler, LoaderConfig
+from aalbert.shards.assembly import Assembler, Contents, LoaderConfig
 from aalbert.shards.cache import ShardCache
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.messages import Failure, Filled, receive_slots, send_failure, send_filled
 from aalbert.shards.order import Rows
+from aalbert.shards.plan import Step
 from aalbert.shards.ring import RingSize, Slots
+
+# Steps whose contents are looked up at once.
+LOOKED_UP_TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -68,17 +73,28 @@ def run_job(job: Job, connection: socket.socket, memory: int) -> None:
     assembler = Assembler([some.open() for some in job.selections], job.config)
     assembler.reading = slots.reading
     free = list(range(job.ring.slots))
+    buffers = [np.frombuffer(slots.buffer(slot), np.uint8) for slot in free]
     steps = assembler.plan.steps(job.position, job.world_size)
-    for step in islice(steps, job.turn, None, job.config.readers):
+    own_steps = islice(steps, job.turn, None, job.config.readers)
+    for step, contents in with_contents(own_steps, assembler, job.rank):
         free.extend(receive_slots(connection, wait=not free))
         assembler.enter(step, job.rank)
         # The slot that came back last is the likeliest to be in the cache of the processor still.
-        slot, entries = free.pop(), step.batches[job.rank]
-        shape = assembler.shape(entries)
-        buffer = np.frombuffer(slots.buffer(slot), np.uint8)
-        assembler.fill(entries, step.epoch, shape.arrays(buffer))
+        slot, shape = free.pop(), contents.shape
+        assembler.fill(contents, shape.arrays(buffers[slot]))
         filled = Filled(slot, shape.size, step.position, step.dropped, step.repeated)
         send_filled(connection, filled)
+
+
+def with_contents(
+    steps: Iterator[Step], assembler: Assembler, rank: int
+) -> Iterator[tuple[Step, Contents]]:
+    """Yield steps with what their batches hold, looked up for several at once.
+
+    A large copy drives Python's code out of the caches, so that it is slow just after one.
+    """
+    while some := list(islice(steps, LOOKED_UP_TOGETHER)):
+        yield from [(step, assembler.look_up(step.batches[rank], step.epoch)) for step in some]
 
 
 def wait_for_end(connection: socket.socket) -> None:

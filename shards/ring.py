@@ -56,6 +56,7 @@ class Slots:
     def __init__(self, descriptor: int, size: RingSize) -> None:
         self.size = size
         self._memory = mmap.mmap(descriptor, size.bytes)
+        self._slot_type = ctypes.c_uint8 * size.stride
 
     @property
     def reading(self) -> NDArray[np.int64]:
@@ -70,10 +71,10 @@ class Slots:
     def buffer(self, slot: int) -> Any:
         """Return the bytes of a slot as an object that lives as long as any view of them."""
         start = PAGE + slot * self.size.stride
-        return (ctypes.c_uint8 * self.size.stride).from_buffer(self._memory, start)
+        return self._slot_type.from_buffer(self._memory, start)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Lease:
     """A slot that is lent out; `copies` are copies from it to a device, which may be under way."""
 

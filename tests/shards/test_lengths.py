@@ -45,7 +45,9 @@ def efficiency(frames: Rows, config: OrderConfig) -> float:
     """The share of the frames in an epoch's batches that are speech."""
     plan = Plan(frames, np.arange(len(frames)) // 1300, config)
     batches = [step.batches[0] for step in plan.rest_of_epoch(0, 1)]
-    taken = sum(np.prod(padded_shape(frames[batch], config)) for batch in batches)
+    taken = sum(
+        np.prod(padded_shape(len(batch), int(frames[batch].max()), config)) for batch in batches
+    )
     return float(frames.sum() / taken)
 
 

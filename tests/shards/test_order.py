@@ -55,7 +55,7 @@ def test_static_lengths_give_no_other_shapes(frames: Rows, budget: int, seed: in
     config = OrderConfig(frames_per_batch=budget, static_lengths=lengths, pool_batches=2)
     shapes = {(max(1, budget // length), length) for length in lengths}
     for batch in shuffled_window(np.arange(len(frames)), frames, config, seed):
-        utterances, length = padded_shape(frames[batch], config)
+        utterances, length = padded_shape(len(batch), int(frames[batch].max()), config)
         assert (utterances, length) in shapes
         assert len(batch) <= utterances
         assert frames[batch].max() <= length
@@ -76,7 +76,9 @@ def test_permutations_are_fair() -> None:
 def padding(frames: Rows, config: OrderConfig) -> float:
     """The share of frames that are padding."""
     batches = shuffled_window(np.arange(len(frames)), frames, config, 1)
-    stored = sum(np.prod(padded_shape(frames[batch], config)) for batch in batches)
+    stored = sum(
+        np.prod(padded_shape(len(batch), int(frames[batch].max()), config)) for batch in batches
+    )
     return 1 - float(frames.sum() / stored)
 
 
