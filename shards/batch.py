@@ -1,10 +1,12 @@
 """A batch of features as tensors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aalbert.shards.batch_shape import BatchShape
@@ -66,21 +68,34 @@ class Batch:
 
 
 def make_batch(
-    buffer: Any,
+    buffer: NDArray[np.uint8],
     shape: BatchShape,
     targets: Sequence[str],
     lease: Lease | None = None,
 ) -> Batch:
-    """Return the batch that lies in a buffer, without a copy; the tensors keep it alive."""
-    arrays = shape.arrays(buffer)
-    features, *others = map(torch.from_numpy, arrays.features)
+    """Return the batch that lies in a buffer, without a copy; the tensors keep it alive.
+
+    They are made of the buffer itself: a tensor made of a view of it would keep only the memory
+    below both.
+    """
+    size, (places, end) = shape.size, shape.places()
+    features, *others = [
+        torch.frombuffer(buffer, dtype=torch.float16, count=math.prod(sizes), offset=start).view(
+            sizes
+        )
+        for sizes, start in places
+    ]
+    lengths, rows = [
+        torch.frombuffer(buffer, dtype=torch.int64, count=size.utterances, offset=start)
+        for start in (end, end + 8 * size.utterances)
+    ]
     return Batch(
         features=features,
-        lengths=torch.from_numpy(arrays.lengths),
-        rows=torch.from_numpy(arrays.rows),
-        real_frames=shape.size.real_frames,
-        squared_frames=shape.size.squared_frames,
-        longest=shape.size.longest,
+        lengths=lengths,
+        rows=rows,
+        real_frames=size.real_frames,
+        squared_frames=size.squared_frames,
+        longest=size.longest,
         targets=dict(zip(targets, others, strict=True)),
         lease=lease,
     )

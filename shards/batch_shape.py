@@ -1,7 +1,7 @@
 """The sizes of a batch, and its arrays as views into one stretch of memory."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,25 +46,28 @@ class BatchShape(NamedTuple):
     @property
     def bytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(map(self._feature_bytes, self.dims)) + 2 * 8 * self.size.utterances
+        _, end = self.places()
+        return end + 2 * 8 * self.size.utterances
 
-    def arrays(self, buffer: Any) -> BatchArrays:
-        """Return the arrays as views into a buffer."""
-        features: list[NDArray[np.float16]] = []
-        start = 0
+    def places(self) -> tuple[list[tuple[tuple[int, ...], int]], int]:
+        """Return shape and first byte of each array of features, and the first byte after them.
+
+        There the lengths begin, and the rows follow.
+        """
+        utterances, frames = self.size.utterances, self.size.frames
+        found: list[tuple[tuple[int, ...], int]] = []
+        end = 0
         for dims in self.dims:
-            shape = self._feature_shape(dims)
-            numbers = np.frombuffer(buffer, np.float16, math.prod(shape), start)
-            features.append(numbers.reshape(shape))
-            start += self._feature_bytes(dims)
-        integers = np.frombuffer(buffer, np.int64, 2 * self.size.utterances, start)
-        lengths, rows = integers.reshape(2, -1)
-        return BatchArrays(tuple(features), lengths, rows)
+            shape = (frames, dims) if self.packed else (utterances, frames, dims)
+            found.append((shape, end))
+            end += -(-2 * math.prod(shape) // ALIGNMENT) * ALIGNMENT
+        return found, end
 
-    def _feature_shape(self, dims: int) -> tuple[int, ...]:
-        frames = self.size.frames
-        return (frames, dims) if self.packed else (self.size.utterances, frames, dims)
-
-    def _feature_bytes(self, dims: int) -> int:
-        """Bytes of one array of features, up to the next array."""
-        return math.ceil(2 * math.prod(self._feature_shape(dims)) / ALIGNMENT) * ALIGNMENT
+    def arrays(self, buffer: NDArray[np.uint8]) -> BatchArrays:
+        """Return the arrays as views into a buffer."""
+        places, end = self.places()
+        integers = np.ndarray((2, self.size.utterances), np.int64, buffer, end)
+        return BatchArrays(
+            tuple(np.ndarray(shape, np.float16, buffer, start) for shape, start in places),
+            *integers,
+        )

@@ -121,7 +121,7 @@ class Reader:
         buffer, lease = self._lending.lend(filled.slot)
         targets, shape = self._assembler.config.targets, self._assembler.shape_of(filled.size)
         if scarce:
-            return make_batch(bytearray(memoryview(buffer)[: shape.bytes]), shape, targets)
+            return make_batch(buffer[: shape.bytes].copy(), shape, targets)
         return make_batch(buffer, shape, targets, lease)
 
     def _hand_over(self, job: Job) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-
 from aalbert.errors import AalbertError, IntegrityError
 from aalbert.shards.assembly import Assembler, Contents, LoaderConfig
 from aalbert.shards.cache import ShardCache
@@ -73,7 +71,7 @@ def run_job(job: Job, connection: socket.socket, memory: int) -> None:
     assembler = Assembler([some.open() for some in job.selections], job.config)
     assembler.reading = slots.reading
     free = list(range(job.ring.slots))
-    buffers = [np.frombuffer(slots.buffer(slot), np.uint8) for slot in free]
+    buffers = [slots.buffer(slot) for slot in free]
     steps = assembler.plan.steps(job.position, job.world_size)
     own_steps = islice(steps, job.turn, None, job.config.readers)
     for step, contents in with_contents(own_steps, assembler, job.rank):

@@ -1,6 +1,5 @@
 """Slots of memory that two processes share: one fills them, the other lends them out."""
 
-import ctypes
 import mmap
 import os
 import sys
@@ -55,23 +54,22 @@ class Slots:
 
     def __init__(self, descriptor: int, size: RingSize) -> None:
         self.size = size
-        self._memory = mmap.mmap(descriptor, size.bytes)
-        self._slot_type = ctypes.c_uint8 * size.stride
+        self._memory = np.frombuffer(mmap.mmap(descriptor, size.bytes), np.uint8)
 
     @property
     def reading(self) -> NDArray[np.int64]:
         """The entry that is being read, `(1,)`."""
-        return np.frombuffer(self._memory, np.int64, count=1)
+        return self._memory[:8].view(np.int64)
 
     @property
     def address(self) -> int:
         """Where the memory begins in this process."""
-        return ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        return self._memory.ctypes.data
 
-    def buffer(self, slot: int) -> Any:
-        """Return the bytes of a slot as an object that lives as long as any view of them."""
+    def buffer(self, slot: int) -> NDArray[np.uint8]:
+        """Return the bytes of a slot as an array of its own."""
         start = PAGE + slot * self.size.stride
-        return self._slot_type.from_buffer(self._memory, start)
+        return self._memory[start : start + self.size.stride]
 
 
 @dataclass(eq=False, slots=True)
@@ -92,15 +90,18 @@ class Lease:
 
 
 class Lending:
-    """Which slots are lent out. A slot comes back when the last array over it is gone."""
+    """Which slots are lent out. A slot comes back when the array that was lent is gone."""
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
         self._held: dict[int, weakref.ref[Any]] = {}
         self._returned: deque[Lease] = deque()
 
-    def lend(self, slot: int) -> tuple[Any, Lease]:
-        """Return the bytes of a slot, and the lease that ends with them."""
+    def lend(self, slot: int) -> tuple[NDArray[np.uint8], Lease]:
+        """Return the bytes of a slot, and the lease that ends with this array.
+
+        NumPy's views of it do not keep it, what was made by `torch.frombuffer` does.
+        """
         buffer, lease = self.slots.buffer(slot), Lease(slot)
         self._held[slot] = weakref.ref(buffer, partial(self._end, lease))
         return buffer, lease
