@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 DIMS = 80
 FRAMES_PER_BATCH = 12_000
 POOL_BATCHES = 50
-PREFETCH = 8
+PREFETCH = 12
 
 Features = NDArray[np.float16]
 Numbers = NDArray[np.int64]

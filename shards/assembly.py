@@ -49,7 +49,7 @@ class LoaderConfig:
     shuffle: bool = True
     seed: int = 0
     verify: Verification = "first-epoch"
-    prefetch: int = 8
+    prefetch: int = 12
     readers: int = 1
 
     def __post_init__(self) -> None:

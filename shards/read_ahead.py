@@ -22,7 +22,7 @@ from aalbert.shards.ring import Lending, Slots, make_shared_memory
 GRACE_S = 2.0
 # A reader is woken when this share of its slots can be filled again: to wake it takes longer than
 # all else that is done for a batch.
-WAKING_SHARE = 0.5
+WAKING_SHARE = 0.6
 PROGRAM = "from aalbert.shards.reader import main; main()"
 HINTS = {
     signal.SIGKILL: " (out of memory?)",

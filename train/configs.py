@@ -79,7 +79,7 @@ class PretrainDataConfig:
     static_seconds: tuple[float, ...] = ()
     validation_proportion: float = 0.02
     weights: tuple[float, ...] = ()
-    prefetch: int = 8
+    prefetch: int = 12
     verify: Verification = "first-epoch"
 
     def __post_init__(self) -> None:

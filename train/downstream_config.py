@@ -146,7 +146,7 @@ class DownstreamConfig:
     batch_seconds: float = 60.0
     crop_seconds: float = 8.0
     cache_embeddings: bool = False
-    prefetch: int = 8
+    prefetch: int = 12
     seed: int = 0
 
     def __post_init__(self) -> None:
