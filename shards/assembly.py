@@ -23,7 +23,7 @@ from aalbert.shards.plan import Part, Plan, Step
 
 Verification = Literal["always", "first-epoch", "never"]
 
-# An entry, its shard, and the first and last byte of something in it.
+# An entry, its shard, and where bytes of it begin and end there.
 Place = tuple[int, int, int, int]
 
 # Rows of a batch of static shape that hold no utterance.
@@ -156,6 +156,7 @@ class Assembler:
         return self._stretches(own, begins, self.frames[own] * feature.row_bytes)
 
     def _stretches(self, own: Rows, begins: Rows, sizes: Rows) -> list[Place]:
+        """Return the places of so many bytes of each utterance, in its shard."""
         columns = (own, self._entries.shards[own], begins, begins + sizes)
         return list(zip(*map(np.ndarray.tolist, columns), strict=True))
 
