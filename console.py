@@ -20,6 +20,15 @@ SIGNAL_EXIT_BASE = 128
 INTERRUPTED_EXIT = 130
 SPACE_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 STORAGE_ERRORS = SPACE_ERRORS | {errno.EACCES, errno.EPERM, errno.EROFS}
+# What is wrong with the machine and not with a file, and the way out.
+MACHINE_ERRORS = {
+    errno.EIO: "the disk or its server fails: what is done is kept, run it again when it works",
+    errno.ESTALE: "its server has let go of it: what is done is kept, run it again",
+    errno.ENOTCONN: "its server has gone: what is done is kept, run it again when it is back",
+    errno.ETIMEDOUT: "its server does not answer: what is done is kept, run it again when it does",
+    errno.EMFILE: "this process may not open more: raise its limit with 'ulimit -n'",
+    errno.ENFILE: "this machine opens no more: end other programs",
+}
 # A file stands where a folder is needed, or the other way round; or no such name can be.
 PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
@@ -45,11 +54,10 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     except AalbertError as error:
         return complain(str(error), error.exit_code, error.details)
     except OSError as error:
-        if error.errno in PLACE_ERRORS:
-            return complain(place_message(error), StorageError.exit_code)
-        if error.errno not in STORAGE_ERRORS:
+        message = system_message(error)
+        if message is None:
             raise
-        return complain(storage_message(error), StorageError.exit_code)
+        return complain(message, StorageError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return complain("interrupted", INTERRUPTED_EXIT)
 
@@ -95,6 +103,18 @@ def usage_message(error: typer.TyperException) -> str:
     message = " ".join(error.format_message().split())
     end = "" if message.endswith((".", "?", "!")) else "."
     return f"{message}{end} See '{command} --help'."
+
+
+def system_message(error: OSError) -> str | None:
+    """Say what the system refused and what to do; None where that should not have been asked."""
+    if error.errno in PLACE_ERRORS:
+        return place_message(error)
+    if error.errno in STORAGE_ERRORS:
+        return storage_message(error)
+    if error.errno in MACHINE_ERRORS:
+        place = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}: {MACHINE_ERRORS[error.errno]}"
+    return None
 
 
 def storage_message(error: OSError) -> str:

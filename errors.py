@@ -57,7 +57,7 @@ class OutputInUseError(AalbertError):
 
 
 class StorageError(AalbertError):
-    """No space is left, or there is no permission to write."""
+    """No space is left, there is no permission to write, or the system fails otherwise."""
 
     exit_code = 7
 

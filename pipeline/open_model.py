@@ -10,6 +10,7 @@ import torch
 from aalbert.errors import ConfigError, require
 from aalbert.files import file_digest
 from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.device import best_device
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEndConfig
@@ -97,7 +98,7 @@ def feature_model(
 def choose_device(name: str | None) -> torch.device:
     """Return the device of that name, or the best one; `ConfigError` when there is none."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return best_device()
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -301,6 +301,34 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
     assert message.endswith("MiB free there)")
 
 
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.EIO, "run it again when it works"),
+        (errno.ESTALE, "run it again"),
+        (errno.EMFILE, "raise its limit with 'ulimit -n'"),
+    ],
+)
+def test_a_machine_that_fails_is_one_line_with_the_way_out(
+    capsys: pytest.CaptureFixture[str], number: int, way_out: str
+) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "data/manifest.json")
+
+    assert exit_code_of(fail) == 7
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith(f"aalbert: {os.strerror(number)}: data/manifest.json: ")
+    assert printed.endswith(way_out)
+
+
+def test_an_error_of_the_system_that_nothing_explains_keeps_its_traceback() -> None:
+    def fail() -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        exit_code_of(fail)
+
+
 def test_a_folder_that_may_not_be_looked_into_is_named_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

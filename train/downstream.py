@@ -11,6 +11,7 @@ import torch
 from aalbert.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.checkpoint import find_checkpoint
+from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.assembly import LoaderConfig
 from aalbert.shards.dataset import Dataset, Selection
@@ -129,7 +130,7 @@ def settle_embeddings(
     config: DownstreamConfig, job: Job, run: RunFolder, cache: StateCache | None
 ) -> None:
     """Centre embeddings on the mean of the training part, and measure them on dev trials."""
-    model = job.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    model = job.model.eval().to(best_device())
     _, embeddings = embed_all(model, make_loader(config, job, job.parts.train, cache))
     with torch.no_grad():
         model.head.centre.copy_(embeddings.double().mean(dim=0))

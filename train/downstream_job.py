@@ -23,6 +23,7 @@ from aalbert.train.splits import (
     speakers_of,
     split_rows,
     take_proportion,
+    warn_of_one_class,
 )
 from aalbert.train.trials import Pairs, read_trials
 from aalbert.train.upstreams import open_upstream
@@ -86,6 +87,7 @@ def find_material(config: DownstreamConfig, dataset: Dataset) -> Material:
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
     parts = split_rows(dataset, config.splits, labels.row_classes())
     require_known(dataset, labels, config.labels.column, parts.train)
+    warn_of_one_class(parts, labels.row_classes(), labels.names)
     return Material(parts, labels)
 
 

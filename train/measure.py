@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from aalbert.configuration import load_config
 from aalbert.errors import ConfigError
+from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.order import Rows
@@ -55,7 +55,7 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
             f"{run.path} is a run of '{record['task']}': evaluate a downstream run, "
             f"made by 'aalbert downstream voxceleb1 --upstream {run.path}'"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     model = DownstreamModel.from_pretrained(run.path).to(device)
     dataset = open_data(record, data)
     config = load_config(DownstreamConfig, file=run.config, environment={})

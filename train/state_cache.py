@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.pooling import mean_pool
 from aalbert.progress import progress_bar
@@ -122,7 +123,7 @@ def write_states(
 
     Averages are kept in float32, frames in float16.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     model = job.model.eval().to(device)
     pooled = model.head.config.linear_up_to_pooling
     shape = (int(count.sum()), len(model.head.chosen), model.upstream.width)

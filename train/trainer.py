@@ -4,16 +4,17 @@ import datetime
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.errors import IntegrityError
+from aalbert.models.device import best_device
 from aalbert.shards.stream import Stream
 from aalbert.train.checkpoints import AtomicCheckpoints
 from aalbert.train.ranks import Ranks
@@ -24,9 +25,21 @@ IRRELEVANT_WARNINGS = (
     r".*in eval mode at the start of training.*",
     # Lightning asks PyTorch's trees in a way that PyTorch 2.11 marks as old.
     r".*isinstance\(treespec, LeafSpec\).*",
+    # Apple's GPU is left alone on purpose.
+    r"GPU available but not used.*",
 )
 
 
+@contextmanager
+def without_irrelevant_warnings() -> Iterator[None]:
+    """Let no advice through that does not hold here."""
+    with warnings.catch_warnings():
+        for pattern in IRRELEVANT_WARNINGS:
+            warnings.filterwarnings("ignore", message=pattern)
+        yield
+
+
+@without_irrelevant_warnings()
 def make_trainer(
     folder: Path, callbacks: Sequence[Callback], ranks: Ranks, **options: Any
 ) -> Trainer:
@@ -36,6 +49,7 @@ def make_trainer(
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=[*callbacks, ResumeLoops()],
+        accelerator=best_device().type,
         devices=ranks.size // ranks.nodes,
         num_nodes=ranks.nodes,
         strategy="auto" if ranks.size == 1 else data_parallel(ranks),
@@ -82,7 +96,7 @@ class Meeting(Callback):
 def data_parallel(ranks: Ranks) -> DDPStrategy:
     """Return the strategy that averages gradients over ranks, none of which waits for ever."""
     return DDPStrategy(
-        process_group_backend="nccl" if torch.cuda.is_available() else "gloo",
+        process_group_backend="nccl" if best_device().type == "cuda" else "gloo",
         timeout=datetime.timedelta(seconds=ranks.timeout_s),
     )
 
@@ -126,9 +140,7 @@ def fit(trainer: Trainer, module: LightningModule, stream: Stream, state: Path |
     A state may hold tensors and plain values only. Raises `IntegrityError` when it holds
     anything else, without running it.
     """
-    with warnings.catch_warnings():
-        for pattern in IRRELEVANT_WARNINGS:
-            warnings.filterwarnings("ignore", message=pattern)
+    with without_irrelevant_warnings():
         try:
             trainer.fit(module, stream, ckpt_path=state, weights_only=True)
         except pickle.UnpicklingError as error:

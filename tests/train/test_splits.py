@@ -8,7 +8,7 @@ from aalbert.errors import ConfigError, InputError
 from aalbert.shards import Dataset
 from aalbert.train.downstream_config import LabelConfig, SplitConfig
 from aalbert.train.labels import find_classes, require_known
-from aalbert.train.splits import Parts, split_rows
+from aalbert.train.splits import Parts, split_rows, warn_of_one_class
 
 DRAWN = {"train": "train-clean-100", "dev": "drawn", "test": "drawn"}
 
@@ -48,6 +48,18 @@ def test_whole_speakers_are_drawn_when_asked_for(
     parts = split_rows(readers, config, classes)
     train, dev, test = (set(classes[rows]) for rows in (parts.train, parts.dev, parts.test))
     assert len(test) == 3 and not (train & dev) | (train & test) | (dev & test)
+
+
+def test_a_part_of_one_class_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    classes = np.array([0, 1, 0, 1, 1, 0])
+    parts = Parts(train=np.array([0, 1]), dev=np.array([2, 3]), test=np.array([4]))
+    warn_of_one_class(parts, classes, ["F", "M"])
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the test part is all of one class, 'M': its accuracy tells "
+        "nothing apart; raise splits.drawn_proportion, or draw again with another splits.draw_seed"
+    ]
+    warn_of_one_class(Parts(parts.train, np.array([2, 3]), np.array([4, 5])), classes, ["F", "M"])
+    assert capsys.readouterr().err == ""
 
 
 def test_lists_of_keys_say_what_is_tested(

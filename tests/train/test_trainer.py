@@ -1,0 +1,14 @@
+from pathlib import Path
+
+import pytest
+from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
+
+from aalbert.train.ranks import Ranks
+from aalbert.train.trainer import make_trainer
+
+
+def test_apples_gpu_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    trainer = make_trainer(tmp_path, [], Ranks(), max_steps=1)
+    assert isinstance(trainer.accelerator, CPUAccelerator)
