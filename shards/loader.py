@@ -157,7 +157,7 @@ class Inline:
         """Return the next batch, and the step it belongs to."""
         step = next(self._steps)
         self._assembler.enter(step, self._rank)
-        contents = self._assembler.look_up(step.batches[self._rank], step.epoch)
+        [contents] = self._assembler.look_up([step.batches[self._rank]], [step.epoch])
         shape = contents.shape
         buffer = np.empty(shape.bytes, np.uint8)
         self._assembler.fill(contents, shape.arrays(buffer))

@@ -7,7 +7,7 @@ import pickle
 import socket
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aalbert.shards.batch_shape import BatchSize
@@ -18,6 +18,8 @@ FILLED = struct.Struct("<9q")
 FAILED = -1
 MOST_AT_ONCE = 64
 MOST_BYTES_OF_SLOTS = 4096
+# A batch that took longer is told of at once: its end is worth more than the time to tell of it.
+LONG_S = 0.002
 
 
 class Filled(NamedTuple):
@@ -41,10 +43,34 @@ class Failure(NamedTuple):
     text: str
 
 
-def send_filled(connection: socket.socket, filled: Filled) -> None:
-    """Say that a slot holds a batch."""
-    slot, size, *rest = filled
-    connection.sendall(FILLED.pack(slot, *size, *rest))
+class Notices:
+    """Says which slots have been filled, of up to `most` at once while that goes fast.
+
+    To be told wakes the training loop, which takes both ends longer than all else that is said.
+    """
+
+    def __init__(self, connection: socket.socket, most: int) -> None:
+        self._connection = connection
+        self._most = most
+        self._unsent: list[Filled] = []
+
+    def add(self, filled: Filled, took_s: float) -> None:
+        """Say that a slot holds a batch, together with the next ones, or now if it took long."""
+        self._unsent.append(filled)
+        if len(self._unsent) == self._most or took_s > LONG_S:
+            self.send()
+
+    def send(self) -> None:
+        """Say what has not been said."""
+        if self._unsent:
+            send_filled(self._connection, self._unsent)
+            self._unsent.clear()
+
+
+def send_filled(connection: socket.socket, several: Iterable[Filled]) -> None:
+    """Say that slots hold batches."""
+    packed = [FILLED.pack(slot, *size, *rest) for slot, size, *rest in several]
+    connection.sendall(b"".join(packed))
 
 
 def send_failure(connection: socket.socket, failure: Failure) -> None:

@@ -8,6 +8,7 @@ import pickle
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,13 +17,15 @@ from aalbert.errors import AalbertError, IntegrityError
 from aalbert.shards.assembly import Assembler, Contents, LoaderConfig
 from aalbert.shards.cache import ShardCache
 from aalbert.shards.dataset import Dataset, Selection
-from aalbert.shards.messages import Failure, Filled, receive_slots, send_failure, send_filled
+from aalbert.shards.messages import Failure, Filled, Notices, receive_slots, send_failure
 from aalbert.shards.order import Rows
 from aalbert.shards.plan import Step
 from aalbert.shards.ring import RingSize, Slots
 
 # Steps whose contents are looked up at once.
 LOOKED_UP_TOGETHER = 16
+# The share of the slots that at most are told of at once.
+TOLD_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,28 @@ def run_job(job: Job, connection: socket.socket, memory: int) -> None:
     buffers = [slots.buffer(slot) for slot in free]
     steps = assembler.plan.steps(job.position, job.world_size)
     own_steps = islice(steps, job.turn, None, job.config.readers)
-    for step, contents in with_contents(own_steps, assembler, job.rank):
-        free.extend(receive_slots(connection, wait=not free))
-        assembler.enter(step, job.rank)
-        # The slot that came back last is the likeliest to be in the cache of the processor still.
-        slot, shape = free.pop(), contents.shape
-        assembler.fill(contents, shape.arrays(buffers[slot]))
-        filled = Filled(slot, shape.size, step.position, step.dropped, step.repeated)
-        send_filled(connection, filled)
+    notices = Notices(connection, most=max(1, int(job.ring.slots * TOLD_SHARE)))
+    try:
+        for step, contents in with_contents(own_steps, assembler, job.rank):
+            slot, shape = take_slot(free, connection, notices), contents.shape
+            began = time.perf_counter()
+            assembler.enter(step, job.rank)
+            assembler.fill(contents, shape.arrays(buffers[slot]))
+            filled = Filled(slot, shape.size, step.position, step.dropped, step.repeated)
+            notices.add(filled, took_s=time.perf_counter() - began)
+    finally:
+        notices.send()
+
+
+def take_slot(free: list[int], connection: socket.socket, notices: Notices) -> int:
+    """Return a slot to be filled, and wait for one, all others being told of, if none is free.
+
+    The one that came back last is the likeliest to be in the processor's cache still.
+    """
+    if not free:
+        notices.send()
+    free.extend(receive_slots(connection, wait=not free))
+    return free.pop()
 
 
 def with_contents(
@@ -92,7 +109,8 @@ def with_contents(
     A large copy drives Python's code out of the caches, so that it is slow just after one.
     """
     while some := list(islice(steps, LOOKED_UP_TOGETHER)):
-        yield from [(step, assembler.look_up(step.batches[rank], step.epoch)) for step in some]
+        batches, epochs = [step.batches[rank] for step in some], [step.epoch for step in some]
+        yield from zip(some, assembler.look_up(batches, epochs), strict=True)
 
 
 def wait_for_end(connection: socket.socket) -> None:

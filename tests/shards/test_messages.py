@@ -10,9 +10,11 @@ from aalbert.errors import IntegrityError
 from aalbert.shards.batch_shape import BatchSize
 from aalbert.shards.messages import (
     FILLED,
+    LONG_S,
     MOST_AT_ONCE,
     Failure,
     Filled,
+    Notices,
     receive,
     receive_slots,
     send_failure,
@@ -37,8 +39,8 @@ def filled(number: int) -> Filled:
 
 def test_messages_come_in_order_and_all_at_once(ends: Ends) -> None:
     sent = [filled(number) for number in range(MOST_AT_ONCE + 3)]
-    for message in sent:
-        send_filled(ends[0], message)
+    send_filled(ends[0], sent[:2])
+    send_filled(ends[0], sent[2:])
     assert receive(ends[1], wait=False) == sent[:MOST_AT_ONCE]
     assert receive(ends[1], wait=True) == sent[MOST_AT_ONCE:]
     assert receive(ends[1], wait=False) == []
@@ -50,13 +52,31 @@ def test_a_failure_comes_after_the_batches_before_it(ends: Ends, before: int, le
     """However long it is, and wherever it is cut."""
     failure = Failure(IntegrityError, "é" * letters)
     sent = [filled(number) for number in range(before)]
-    for message in sent:
-        send_filled(ends[0], message)
+    send_filled(ends[0], sent)
     send_failure(ends[0], failure)
     found: list[Filled | Failure] = []
     while len(found) <= before:
         found += receive(ends[1], wait=True)
     assert found == [*sent, failure]
+
+
+def test_slots_that_are_filled_fast_are_told_of_together(ends: Ends) -> None:
+    notices = Notices(ends[0], most=3)
+    told = []
+    for number in range(5):
+        notices.add(filled(number), took_s=0.0)
+        told.append(len(receive(ends[1], wait=False)))
+    assert told == [0, 0, 3, 0, 0]
+    for _ in range(2):
+        notices.send()
+    assert receive(ends[1], wait=False) == [filled(3), filled(4)]
+
+
+def test_a_slot_that_took_long_is_told_of_at_once(ends: Ends) -> None:
+    notices = Notices(ends[0], most=3)
+    notices.add(filled(0), took_s=0.0)
+    notices.add(filled(1), took_s=1.5 * LONG_S)
+    assert receive(ends[1], wait=False) == [filled(0), filled(1)]
 
 
 def test_a_message_cut_into_pieces_is_put_together(ends: Ends) -> None:

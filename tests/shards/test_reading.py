@@ -56,6 +56,23 @@ def test_a_wrong_byte_ends_the_run_and_names_shard_and_key(
     assert caught.value.exit_code == 4
 
 
+def test_all_batches_before_a_wrong_byte_arrive(copy: Path) -> None:
+    """Slots are told of several at once; those not told of yet are not lost."""
+    dataset = Dataset(copy)
+    damage(dataset, 17)
+
+    def batches_before_the_error(config: LoaderConfig) -> list[list[int]]:
+        found: list[list[int]] = []
+        with pytest.raises(IntegrityError):
+            found.extend(batch.rows.tolist() for batch in Loader(dataset.select(["*"]), config))
+        return found
+
+    inline = batches_before_the_error(CONFIG)
+    assert len(inline) > 4
+    for prefetch in (9, 12, 16, 20):
+        assert batches_before_the_error(replace(AHEAD, prefetch=prefetch)) == inline
+
+
 def test_a_hundred_flipped_bits_are_found_as_they_are_read(copy: Path) -> None:
     draws = np.random.default_rng(9)
     dataset = Dataset(copy)

@@ -217,8 +217,9 @@ def test_no_batch_is_larger_than_the_slots_it_is_read_into(
     place: Path, config: LoaderConfig
 ) -> None:
     assembler = Assembler([Dataset(place).select(["*"])], config)
-    steps = assembler.plan.rest_of_epoch(0, 1)
-    sizes = [assembler.look_up(step.batches[0], step.epoch).shape.bytes for step in steps]
+    steps = list(assembler.plan.rest_of_epoch(0, 1))
+    found = assembler.look_up([step.batches[0] for step in steps], [step.epoch for step in steps])
+    sizes = [contents.shape.bytes for contents in found]
     assert max(sizes) <= assembler.most_bytes()
     assert assembler.most_bytes() < 4 * max(sizes)
 
