@@ -5,6 +5,8 @@ and every hidden state and prediction that those systems computed in float32. Ea
 largest difference from them:
 
 - `from_features`: of the imported model on the stored inputs, in float32;
+- `from_features_float64`: the same in float64, whose rounding is nothing beside that of the
+  golden files: the same on every machine, while products in float32 differ by processor;
 - `from_wave`: from the wave on, by this package's kernel in float32, no float16 in between;
 - `from_wave_torch`: the same, but the features by torch and torchaudio from the imported
   settings, in float32, as the original systems compute them;
@@ -62,7 +64,7 @@ class Outputs:
 
 def compare(checkpoint: Path, waves: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the differences of one checkpoint, state by state."""
-    model = load_foreign(checkpoint)
+    model, double = load_foreign(checkpoint), load_foreign(checkpoint).double()
     settings = settings_from_dict(dict(model.config.features))
     golden = np.load(checkpoint.with_name(f"{checkpoint.stem}_io.npz"))
     for key, samples in waves.items():
@@ -75,6 +77,7 @@ def compare(checkpoint: Path, waves: dict[str, Any]) -> Iterator[dict[str, Any]]
         conditioned = condition(wave, settings.sample_rate, settings.wave)
         ways = {
             "from_features": run_encoder(model, stacked),
+            "from_features_float64": run_encoder(double, stacked.double()),
             "from_wave": run(model, torch.from_numpy(extract(conditioned, settings))),
             "from_wave_torch": run(model, torch_features(wave, settings, torch.float32)),
             "reference_rounding": run(model, torch_features(wave, settings, torch.float64)),

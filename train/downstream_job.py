@@ -1,5 +1,6 @@
 """What a downstream run is made of: the model, the labels, and the parts of the dataset."""
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,6 @@ from aalbert.train.splits import (
     speakers_of,
     split_rows,
     take_proportion,
-    warn_of_one_class,
 )
 from aalbert.train.trials import Pairs, read_trials
 from aalbert.train.upstreams import open_upstream
@@ -68,12 +68,14 @@ def build_job(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Job:
     material = find_material(config, dataset)
     opened = open_for(config, dataset, upstream, material.parts.train)
     labels = material.labels or find_frame_labels(config, dataset, material.parts, opened)
+    warn_of_one_class(material)
     return Job(dataset, put_head(config, opened, labels), labels, material.parts, material.pairs)
 
 
 def job_of_model(config: DownstreamConfig, dataset: Dataset, model: DownstreamModel) -> Job:
     """Return the job of a model that is there already."""
     found = find_material(config, dataset)
+    warn_of_one_class(found)
     labels = found.labels or find_frame_labels(config, dataset, found.parts, model.upstream)
     return Job(dataset, model, labels, found.parts, found.pairs)
 
@@ -87,8 +89,23 @@ def find_material(config: DownstreamConfig, dataset: Dataset) -> Material:
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
     parts = split_rows(dataset, config.splits, labels.row_classes())
     require_known(dataset, labels, config.labels.column, parts.train)
-    warn_of_one_class(parts, labels.row_classes(), labels.names)
     return Material(parts, labels)
+
+
+def warn_of_one_class(material: Material) -> None:
+    """Say on stderr when a part to be measured on is all of one class, as few speakers can be."""
+    parts, labels = material.parts, material.labels
+    if labels is None or material.pairs is not None:
+        return
+    for name, rows in (("dev", parts.dev), ("test", parts.test)):
+        found = np.unique(labels.row_classes()[rows])
+        if len(found) == 1:
+            print(
+                f"warning: the {name} part is all of one class, '{labels.names[found[0]]}': its "
+                "accuracy tells nothing apart; raise splits.drawn_proportion, or draw again with "
+                "another splits.draw_seed",
+                file=sys.stderr,
+            )
 
 
 def find_trials(config: DownstreamConfig, dataset: Dataset) -> Material:

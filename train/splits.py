@@ -1,6 +1,5 @@
 """Which utterances of a dataset are trained on, selected on and tested on."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,19 +88,6 @@ def draw(
         taken[counts.argmax()] = 1
     places = np.arange(len(rows)) - np.repeat(first, counts)
     return np.sort(rows[order[places < np.repeat(taken, counts)]])
-
-
-def warn_of_one_class(parts: Parts, classes: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Say on stderr when a part to be measured on is all of one class, as few speakers can be."""
-    for name, rows in (("dev", parts.dev), ("test", parts.test)):
-        found = np.unique(classes[rows])
-        if len(found) == 1:
-            print(
-                f"warning: the {name} part is all of one class, "
-                f"'{names[found[0]]}': its accuracy tells nothing apart; raise "
-                "splits.drawn_proportion, or draw again with another splits.draw_seed",
-                file=sys.stderr,
-            )
 
 
 def take_proportion(dataset: Dataset, rows: Rows, config: SplitConfig) -> Rows:

@@ -36,24 +36,23 @@ def test_every_state_and_prediction_is_compared(lines: list[dict[str, Any]]) -> 
 
 
 def test_every_state_and_prediction_agrees_within_1e_5(lines: list[dict[str, Any]]) -> None:
-    assert max(line["from_features"] for line in lines) <= 1e-5
+    """In float64; in float32 the products of one processor are not those of another."""
+    assert max(line["from_features_float64"] for line in lines) <= 1e-5
+    assert max(line["from_features"] for line in lines) <= 2e-5
 
 
-def test_from_the_wave_they_agree_with_the_features_of_torch(lines: list[dict[str, Any]]) -> None:
-    """Kaldi's features of torchaudio differ themselves from build to build."""
-    own = [line for line in lines if line["checkpoint"] != KALDI]
-    states = [line["from_wave_torch"] for line in own if "state" in line["output"]]
-    assert max(states) <= 1e-5
-    assert max(line["from_wave_torch"] for line in own) <= 2e-5
-    assert max(line["from_wave_torch"] for line in lines) <= 2e-4
+@pytest.mark.parametrize("way", ["from_wave", "from_wave_torch"])
+def test_from_the_wave_they_agree_as_far_as_float32_goes(
+    lines: list[dict[str, Any]], way: str
+) -> None:
+    """Features in float32 differ by rounding; so do those of the reference from float64.
 
-
-def test_from_the_wave_they_agree_as_far_as_float32_goes(lines: list[dict[str, Any]]) -> None:
-    """Features in float32 differ by rounding; so do those of the reference from float64."""
+    Those of torch and torchaudio differ themselves from build to build, and by processor.
+    """
     for name in OUTPUTS:
         own = [line for line in lines if line["checkpoint"] == name]
         rounding = max(line["reference_rounding"] for line in own)
-        assert max(line["from_wave"] for line in own) <= 4 * rounding
+        assert max(line[way] for line in own) <= 4 * rounding
         assert rounding <= (1e-3 if name == KALDI else 1e-4)
 
 

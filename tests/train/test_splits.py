@@ -1,14 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.shards import Dataset
 from aalbert.train.downstream_config import LabelConfig, SplitConfig
-from aalbert.train.labels import find_classes, require_known
-from aalbert.train.splits import Parts, split_rows, warn_of_one_class
+from aalbert.train.downstream_job import Material, warn_of_one_class
+from aalbert.train.labels import ColumnLabels, find_classes, require_known
+from aalbert.train.splits import Parts, split_rows
 
 DRAWN = {"train": "train-clean-100", "dev": "drawn", "test": "drawn"}
 
@@ -51,14 +54,14 @@ def test_whole_speakers_are_drawn_when_asked_for(
 
 
 def test_a_part_of_one_class_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    classes = np.array([0, 1, 0, 1, 1, 0])
+    labels = ColumnLabels(["F", "M"], torch.tensor([0, 1, 0, 1, 1, 0]))
     parts = Parts(train=np.array([0, 1]), dev=np.array([2, 3]), test=np.array([4]))
-    warn_of_one_class(parts, classes, ["F", "M"])
+    warn_of_one_class(Material(parts, labels))
     assert capsys.readouterr().err.splitlines() == [
         "warning: the test part is all of one class, 'M': its accuracy tells "
         "nothing apart; raise splits.drawn_proportion, or draw again with another splits.draw_seed"
     ]
-    warn_of_one_class(Parts(parts.train, np.array([2, 3]), np.array([4, 5])), classes, ["F", "M"])
+    warn_of_one_class(Material(replace(parts, test=np.array([4, 5])), labels))
     assert capsys.readouterr().err == ""
 
 
