@@ -81,7 +81,7 @@ def root(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
 ) -> None:
-    """Synthesise two small corpora and run the whole path on them, in under three minutes.
+    """Synthesise two small corpora and run the whole path on them, in about three minutes.
 
     Example: aalbert demo
     """
