@@ -22,10 +22,10 @@ SPACE_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 STORAGE_ERRORS = SPACE_ERRORS | {errno.EACCES, errno.EPERM, errno.EROFS}
 # What is wrong with the machine and not with a file, and the way out.
 MACHINE_ERRORS = {
-    errno.EIO: "the disk or its server fails: what is done is kept, run it again when it works",
-    errno.ESTALE: "its server has let go of it: what is done is kept, run it again",
-    errno.ENOTCONN: "its server has gone: what is done is kept, run it again when it is back",
-    errno.ETIMEDOUT: "its server does not answer: what is done is kept, run it again when it does",
+    errno.EIO: "the disk or its server fails: run it again when it works",
+    errno.ESTALE: "its server has let go of it: run it again",
+    errno.ENOTCONN: "its server has gone: run it again when it is back",
+    errno.ETIMEDOUT: "its server does not answer: run it again when it does",
     errno.EMFILE: "this process may not open more: raise its limit with 'ulimit -n'",
     errno.ENFILE: "this machine opens no more: end other programs",
 }

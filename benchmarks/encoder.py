@@ -24,6 +24,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor, nn
 
+from aalbert.models.device import best_device
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.layout import Packed
 from benchmarks.encoder_baseline import BaselineEncoder
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--precisions", nargs="+", choices=TOLERANCES, default=list(TOLERANCES))
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     work = make_workload(options.utterances, device)
     for system, shared in (("aalbert", True), ("mockingjay", False)):
         torch.compiler.reset()

@@ -17,6 +17,7 @@ largest difference from them:
 """
 
 import argparse
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class Outputs:
 
 def compare(checkpoint: Path, waves: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the differences of one checkpoint, state by state."""
-    model, double = load_foreign(checkpoint), load_foreign(checkpoint).double()
+    model = load_foreign(checkpoint)
+    double = copy.deepcopy(model).double()
     settings = settings_from_dict(dict(model.config.features))
     golden = np.load(checkpoint.with_name(f"{checkpoint.stem}_io.npz"))
     for key, samples in waves.items():

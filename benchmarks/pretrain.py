@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 
+from aalbert.models.device import best_device
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="seconds of audio a step, for all presets")
     parser.add_argument("--presets", nargs="*", default=preset_names())
     arguments = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     seconds = arguments.seconds or (CPU_SECONDS_PER_STEP if device.type == "cpu" else None)
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "LibriSpeech"

@@ -139,7 +139,7 @@ class Assembler:
         own = entries % self.utterances
         starts = self._crop_starts(entries, np.repeat(epochs, counts))
         lengths, rows = self.frames[own], self._entries.rows[own]
-        places = [self._places(feature, own, starts) for feature in self._features]
+        places = [self._places(feature, own, starts, lengths) for feature in self._features]
         ends = accumulate(counts, initial=0)
         return [
             self._contents(own[some], lengths[some], rows[some], [each[some] for each in places])
@@ -166,10 +166,12 @@ class Assembler:
         size = (count, total) if order.packed else padded_shape(count, longest, order)
         return BatchSize(*size, total, squared, longest)
 
-    def _places(self, feature: StoredFeature, own: Rows, starts: Rows) -> list[Place]:
-        """Return where the utterances' frames lie, from their starts on."""
+    def _places(
+        self, feature: StoredFeature, own: Rows, starts: Rows, lengths: Rows
+    ) -> list[Place]:
+        """Return where so many frames of the utterances lie, from their starts on."""
         begins = feature.begins[own] + starts * feature.row_bytes
-        return self._stretches(own, begins, self.frames[own] * feature.row_bytes)
+        return self._stretches(own, begins, lengths * feature.row_bytes)
 
     def _stretches(self, own: Rows, begins: Rows, sizes: Rows) -> list[Place]:
         """Return the places of so many bytes of each utterance, in its shard."""
