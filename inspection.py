@@ -127,7 +127,7 @@ def draw(model: "EmbeddingModel", audio: Path, out: Path) -> dict[str, Any]:
 
     Raises `OutputInUseError` when the folder is not empty.
     """
-    from aalbert.files import atomic_write, require_empty, write_json
+    from aalbert.common.files import atomic_write, require_empty, write_json
     from aalbert.models.attention_similarity import compare_layers
     from aalbert.models.pretrained import PretrainedModel
     from aalbert.train.attention_figures import attention_figure, similarity_figure

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
+from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
-from aalbert.files import atomic_write, cache_folder, file_digest, write_json, write_text
-from aalbert.store import Store, is_url
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"

@@ -14,13 +14,13 @@ from typing import Any
 import indexed_gzip
 import xxhash
 
+from aalbert.common.files import atomic_write, file_digest, write_text
+from aalbert.common.locking import flock
+from aalbert.common.progress import progress_bar
 from aalbert.errors import InputError
-from aalbert.files import atomic_write, file_digest, write_text
-from aalbert.locking import flock
 from aalbert.pipeline.audio import UnusableAudioError
 from aalbert.pipeline.corpus import Skip
 from aalbert.pipeline.tar_stream import ForwardStream, Listing, Member, scan
-from aalbert.progress import progress_bar
 
 # A read unpacks half the distance of two seek points on average, and each point takes 32 KiB
 # of the reader's memory: 1 MiB apart, but at most about this many (128 MiB) in a large archive.

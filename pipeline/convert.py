@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aalbert.configuration import load_config
+from aalbert.common.configuration import load_config
+from aalbert.common.files import require_empty
 from aalbert.errors import OutputInUseError, require
-from aalbert.files import require_empty
 from aalbert.models.foreign.conversion import read_foreign
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.foreign.model import ForeignModel

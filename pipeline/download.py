@@ -14,9 +14,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
+from aalbert.common.files import TEMPORARY_SUFFIX, sync_folder
+from aalbert.common.progress import progress_bar
 from aalbert.errors import InputError, IntegrityError, OutputInUseError, StorageError, require
-from aalbert.files import TEMPORARY_SUFFIX, sync_folder
-from aalbert.progress import progress_bar
 
 BASE_URL = "https://www.openslr.org/resources/12"
 # The SHA-256 digests of the archives, as torchaudio.datasets.LIBRISPEECH publishes them.

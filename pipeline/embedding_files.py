@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as safetensors_bytes
 
-from aalbert.files import atomic_write
+from aalbert.common.files import atomic_write
 from aalbert.pipeline.embedding_inputs import Loaded, Recording
 from aalbert.shards.writer import Sample, write_shard
 

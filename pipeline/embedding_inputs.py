@@ -10,6 +10,7 @@ from threading import Lock
 
 import numpy as np
 
+from aalbert.common.store import is_url
 from aalbert.errors import InputError
 from aalbert.pipeline.audio import UnusableAudioError, read_audio
 from aalbert.pipeline.corpus import Corpus, Skip, Utterance, measure
@@ -23,7 +24,6 @@ from aalbert.pipeline.table_file import SUFFIXES as TABLE_SUFFIXES
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.manifest import MANIFEST_NAME
 from aalbert.shards.mismatch import require_equal_settings
-from aalbert.store import is_url
 
 EXPECTED = "audio files, folders of them, tables that list them, or datasets made by 'prepare'"
 READERS = 4

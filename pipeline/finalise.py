@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from aalbert.common.files import file_digest
 from aalbert.errors import InputError, OutputInUseError
-from aalbert.files import file_digest
 from aalbert.pipeline.card import dataset_card
 from aalbert.pipeline.corpus import Skip
 from aalbert.pipeline.job import Job, publish_bytes

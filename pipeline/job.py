@@ -13,8 +13,8 @@ from typing import Any
 
 import soundfile
 
+from aalbert.common.files import atomic_write, write_json
 from aalbert.errors import ConfigError, OutputInUseError
-from aalbert.files import atomic_write, write_json
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.output import Output
 from aalbert.pipeline.plan import PrepareConfig, ShardTask

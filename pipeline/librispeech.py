@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from aalbert.common.files import cache_folder
 from aalbert.errors import InputError
-from aalbert.files import cache_folder
 from aalbert.pipeline.archive import index_path
 from aalbert.pipeline.corpus import (
     APPLE_DOUBLE_PREFIX,

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from aalbert.common.files import file_digest
+from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, require
-from aalbert.files import file_digest
 from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.device import best_device
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
@@ -19,7 +20,6 @@ from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.convert import load_foreign
 from aalbert.pipeline.embedding_model import EmbeddingModel
 from aalbert.shards.settings import default_settings, fingerprint, settings_from_dict
-from aalbert.store import Store, is_url
 
 # How files of torch.save are called; at a URL nothing else tells a file from a folder.
 FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")

@@ -16,11 +16,11 @@ from typing import Protocol
 import fsspec
 import xxhash
 
+from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder
+from aalbert.common.locking import hold
+from aalbert.common.store import Store, is_lasting, without_password
 from aalbert.errors import ConfigError, OutputInUseError, require
-from aalbert.files import TEMPORARY_SUFFIX, cache_folder
-from aalbert.locking import hold
 from aalbert.pipeline.store_lock import hold_in_store
-from aalbert.store import Store, is_lasting, without_password
 
 LOCAL_PROTOCOLS = ("file", "local")
 # The extras of this package that bring the backend of a protocol.

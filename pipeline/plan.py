@@ -10,8 +10,8 @@ from typing import Any
 
 import xxhash
 
+from aalbert.common.files import file_digest
 from aalbert.errors import InputError, require
-from aalbert.files import file_digest
 from aalbert.pipeline.corpus import Corpus, Utterance
 from aalbert.shards.settings import FeatureSettings, canonical
 

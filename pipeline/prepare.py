@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aalbert.common.progress import WorkBar, progress_bar
 from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
 from aalbert.pipeline.corpus import Corpus, Skip
 from aalbert.pipeline.engine import Engine, available_cores
@@ -18,7 +19,6 @@ from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fing
 from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.space import human_bytes, require_space
 from aalbert.pipeline.task import WORK_FOLDER, Amount, fragment_name
-from aalbert.progress import WorkBar, progress_bar
 from aalbert.shards.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
 LOCK = f"{WORK_FOLDER}/lock"

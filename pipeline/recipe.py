@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aalbert.configuration import load_config
+from aalbert.common.configuration import load_config
 from aalbert.errors import require
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.shards.settings import (

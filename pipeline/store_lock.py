@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
+from aalbert.common.locking import in_use_message, process_exists
+from aalbert.common.store import Store
 from aalbert.errors import OutputInUseError, StorageError
-from aalbert.locking import in_use_message, process_exists
-from aalbert.store import Store
 
 HEARTBEAT_S = 30.0
 DEAD_AFTER_S = 300.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from aalbert.files import file_digest
+from aalbert.common.files import file_digest
 from aalbert.kernel.native import keep_freed_memory
 from aalbert.pipeline.archive import read_member
 from aalbert.pipeline.audio import UnusableAudioError, read_audio

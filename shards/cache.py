@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest
+from aalbert.common.store import Store
 from aalbert.errors import ConfigError, IntegrityError, StorageError
-from aalbert.files import TEMPORARY_SUFFIX, cache_folder, file_digest
 from aalbert.shards.manifest import FileRecord
-from aalbert.store import Store
 
 DEFAULT_LIMIT_BYTES = 64 * 2**30
 LIMIT_VARIABLE = "AALBERT_CACHE_BYTES"

@@ -55,7 +55,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 
 def verification(directory: Path) -> dict[str, Any]:
     """Verify a dataset with a progress bar on stderr and return what was found."""
-    from aalbert.progress import progress_bar
+    from aalbert.common.progress import progress_bar
     from aalbert.shards.verify import dataset_files, verify
 
     files = dataset_files(directory)

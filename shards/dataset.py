@@ -13,8 +13,9 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from aalbert.common.files import file_digest
+from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, require
-from aalbert.files import file_digest
 from aalbert.shards.cache import ShardCache
 from aalbert.shards.index import read_index
 from aalbert.shards.manifest import (
@@ -25,7 +26,6 @@ from aalbert.shards.manifest import (
 )
 from aalbert.shards.mirror import Mirror, open_mirror
 from aalbert.shards.statistics import frame_counts, pool_statistics
-from aalbert.store import is_url
 
 STORED_DTYPE = np.dtype("<f2")
 

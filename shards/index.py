@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from aalbert.common.files import atomic_write
 from aalbert.errors import IntegrityError
-from aalbert.files import atomic_write
 
 FORMAT_VERSION = 1
 VERSION_KEY = b"aalbert_format_version"

@@ -9,8 +9,8 @@ from typing import Any
 
 import xxhash
 
+from aalbert.common.files import json_text, write_text
 from aalbert.errors import ConfigError, InputError, IntegrityError
-from aalbert.files import json_text, write_text
 from aalbert.shards.index import FORMAT_VERSION
 from aalbert.shards.settings import FeatureSettings, fingerprint, settings_from_dict
 

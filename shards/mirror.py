@@ -7,11 +7,11 @@ from typing import IO
 
 import xxhash
 
+from aalbert.common.files import TEMPORARY_SUFFIX, atomic_write, file_digest
+from aalbert.common.store import Store
 from aalbert.errors import InputError, IntegrityError
-from aalbert.files import TEMPORARY_SUFFIX, atomic_write, file_digest
 from aalbert.shards.cache import ShardCache
 from aalbert.shards.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
-from aalbert.store import Store
 
 
 @dataclass(frozen=True)

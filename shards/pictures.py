@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.files import atomic_write
+from aalbert.common.files import atomic_write
 from aalbert.shards.manifest import FeatureStatistics
 from aalbert.shards.settings import FeatureSettings
 from aalbert.shards.survey import SpeakerTotals

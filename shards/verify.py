@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
 from aalbert.errors import IntegrityError
-from aalbert.files import TEMPORARY_SUFFIX, file_digest
 from aalbert.shards.comparison import NAMED_PLACES, ShardComparison
 from aalbert.shards.consistency import index_problems, repeated_keys, statistics_problems
 from aalbert.shards.index import read_index

@@ -11,8 +11,8 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from aalbert.common.files import atomic_write
 from aalbert.errors import InputError
-from aalbert.files import atomic_write
 from aalbert.shards.half import to_half
 from aalbert.shards.index import row_schema, rows_to_table
 from aalbert.shards.tar import TarWriter

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.configuration import load_config, to_yaml
+from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream_config import DownstreamConfig

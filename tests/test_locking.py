@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from aalbert.common.locking import hold, hold_where_possible
 from aalbert.errors import OutputInUseError, StorageError
-from aalbert.locking import hold, hold_where_possible
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.output import LocalOutput
 from aalbert.pipeline.plan import PrepareConfig
@@ -23,7 +23,7 @@ from aalbert.pipeline.prepare import PrepareLimits, prepare
 HOLD = """
 import sys, time
 from pathlib import Path
-from aalbert.locking import hold
+from aalbert.common.locking import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

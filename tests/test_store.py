@@ -14,11 +14,11 @@ import pytest
 import s3fs
 from fsspec.implementations.memory import MemoryFileSystem
 
-from aalbert import store as store_module
+from aalbert.common import store as store_module
+from aalbert.common.files import write_text
+from aalbert.common.store import Store, explain, without_password
 from aalbert.errors import StorageError
-from aalbert.files import write_text
 from aalbert.pipeline.output import Output, open_output
-from aalbert.store import Store, explain, without_password
 
 SHARD = "train/000000.tar"
 UNAVAILABLE = b"<Error><Code>ServiceUnavailable</Code><Message>Please try again.</Message></Error>"

@@ -13,8 +13,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
+from aalbert.common.files import TEMPORARY_SUFFIX, atomic_write, file_digest, write_text
 from aalbert.errors import IntegrityError
-from aalbert.files import TEMPORARY_SUFFIX, atomic_write, file_digest, write_text
 from aalbert.train.guard import NonFiniteGuard
 from aalbert.train.ranks import Ranks
 from aalbert.train.speed import Clock

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aalbert.configuration import Document, as_plain, read_yaml_file
+from aalbert.common.configuration import Document, as_plain, read_yaml_file
 from aalbert.errors import ConfigError
 from aalbert.shards.mismatch import flat
 from aalbert.train.configs import PretrainConfig

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from aalbert.configuration import load_config, to_yaml
+from aalbert.common.configuration import load_config, to_yaml
+from aalbert.common.store import is_url
 from aalbert.errors import ConfigError
 from aalbert.models.checkpoint import find_checkpoint
 from aalbert.models.device import best_device
@@ -19,7 +20,6 @@ from aalbert.shards.loader import Loader
 from aalbert.shards.order import OrderConfig, Rows
 from aalbert.shards.settings import SETTINGS_BY_KIND
 from aalbert.shards.stream import Stream
-from aalbert.store import is_url
 from aalbert.train.checkpoints import SaveStates, latest_state, step_of
 from aalbert.train.detection import equal_error_rate, error_rates
 from aalbert.train.downstream_config import DownstreamConfig

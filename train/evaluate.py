@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aalbert.common.files import write_json, write_text
 from aalbert.errors import ConfigError
-from aalbert.files import write_json, write_text
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.order import Rows

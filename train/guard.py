@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from aalbert.common.files import write_json
 from aalbert.errors import DivergedError
-from aalbert.files import write_json
 from aalbert.shards.batch import Batch
 from aalbert.train.configs import Policy
 from aalbert.train.ranks import Ranks

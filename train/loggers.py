@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from aalbert.common.files import write_json
 from aalbert.errors import ConfigError
-from aalbert.files import write_json
 from aalbert.train.configs import LoggerName
 from aalbert.train.metrics import Recorder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.configuration import load_config
+from aalbert.common.configuration import load_config
 from aalbert.errors import ConfigError
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from aalbert.files import naming, write_text
+from aalbert.common.files import naming, write_text
 
 Measurements = list[dict[str, Any]]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from aalbert.files import atomic_write
+from aalbert.common.files import atomic_write
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.figures import reconstruction_figure, to_png

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib import resources
 
-from aalbert.configuration import Document, merge, parse_yaml
+from aalbert.common.configuration import Document, merge, parse_yaml
 from aalbert.errors import ConfigError, require
 
 PRESETS = resources.files("aalbert.train") / "presets"

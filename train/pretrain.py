@@ -13,7 +13,7 @@ from typing import Any
 import xxhash
 from pytorch_lightning import Callback
 
-from aalbert.configuration import load_config, to_yaml
+from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.dataset import Dataset

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from aalbert.configuration import merge
+from aalbert.common.configuration import merge
 from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aalbert.files import write_text
+from aalbert.common.files import write_text
 from aalbert.shards.dataset import Dataset
 from aalbert.train.figures import curve_figure, to_data_uri
 from aalbert.train.page import facts, note, page, picture, preformatted, section

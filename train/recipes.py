@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aalbert.configuration import load_config
+from aalbert.common.configuration import load_config
 from aalbert.shards.mismatch import flat
 from aalbert.shards.settings import default_settings
 from aalbert.train.configs import PretrainConfig

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from aalbert.files import write_text
+from aalbert.common.files import write_text
 from aalbert.train.comparison import Comparison
 from aalbert.train.evaluate import Evaluation
 from aalbert.train.page import facts, note, page, section, table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aalbert.configuration import load_config
+from aalbert.common.configuration import load_config
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.describe import describe

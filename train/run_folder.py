@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from aalbert.common.files import TEMPORARY_SUFFIX, require_empty, write_json, write_text
+from aalbert.common.locking import hold_where_possible
+from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
-from aalbert.files import TEMPORARY_SUFFIX, require_empty, write_json, write_text
-from aalbert.locking import hold_where_possible
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.shards.dataset import Dataset
-from aalbert.store import is_url
 from aalbert.train.metrics import read_measurements
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")

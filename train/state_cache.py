@@ -15,10 +15,10 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aalbert.common.progress import progress_bar
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.pooling import mean_pool
-from aalbert.progress import progress_bar
 from aalbert.shards.assembly import LoaderConfig
 from aalbert.shards.batch import Batch
 from aalbert.shards.dataset import Selection

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from aalbert.progress import progress_bar
+from aalbert.common.progress import progress_bar
 from aalbert.shards.batch import Batch
 from aalbert.shards.loader import Loader
 from aalbert.train.metrics import Recorder

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aalbert.configuration import load_config
+from aalbert.common.configuration import load_config
+from aalbert.common.files import write_json
+from aalbert.common.locking import hold_where_possible
 from aalbert.errors import ConfigError
-from aalbert.files import write_json
-from aalbert.locking import hold_where_possible
 from aalbert.train.downstream import resume_downstream, start_downstream, with_lasting_paths
 from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.run_folder import RunFolder

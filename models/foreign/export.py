@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aalbert.common.files import atomic_write
 from aalbert.errors import require
-from aalbert.files import atomic_write
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
 from aalbert.models.foreign.audio_export import can_predict, write_audio
 from aalbert.models.foreign.layers import HEAD_PARTS, export_encoder, export_parts

@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 
+from aalbert.common.files import file_digest
+from aalbert.common.store import Store
 from aalbert.errors import InputError, IntegrityError
-from aalbert.files import file_digest
 from aalbert.models import (
     DownstreamModel,
     EncoderConfig,
@@ -21,7 +22,6 @@ from aalbert.models import (
 )
 from aalbert.models.checkpoint import FILE_NAMES
 from aalbert.models.upstream import Upstream
-from aalbert.store import Store
 
 
 @pytest.fixture

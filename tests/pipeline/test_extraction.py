@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 import aalbert
 from aalbert.cli import main
-from aalbert.files import file_digest
+from aalbert.common.files import file_digest
 from aalbert.pipeline.audio import read_audio
 from aalbert.pipeline.embedding_inputs import find_recordings
 from aalbert.pipeline.extraction import ExtractConfig, Inputs, extract_embeddings

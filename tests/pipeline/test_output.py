@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from aalbert.common.files import write_text
 from aalbert.errors import ConfigError, OutputInUseError
-from aalbert.files import write_text
 from aalbert.pipeline.output import LocalOutput, Output, RemoteOutput, open_output
 from aalbert.shards.writer import Sample, write_shard
 

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from aalbert.common.files import file_digest
 from aalbert.errors import (
     InputError,
     IntegrityError,
     OutputInUseError,
     TooManySkippedError,
 )
-from aalbert.files import file_digest
 from aalbert.pipeline.job import Part, claim, make_job
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.output import LocalOutput

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from aalbert.common.store import Store
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline.corpus import Corpus
 from aalbert.pipeline.job import Part
@@ -13,7 +14,6 @@ from aalbert.pipeline.output import RemoteOutput
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import PrepareLimits, finalize, prepare, prepare_part
-from aalbert.store import Store
 from tests.trees import tree
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning")
@@ -67,7 +67,7 @@ def test_a_run_whose_uploads_failed_is_continued(
             raise ConnectionResetError(104, "Connection reset by peer")
         upload(self, local, path, size, digest)
 
-    monkeypatch.setattr("aalbert.store.RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("aalbert.common.store.RETRY_WAITS_S", (0.0, 0.0))
     monkeypatch.setattr(Store, "upload", failing)
     limits = PrepareLimits(engine=LocalEngine(workers=1))
     with pytest.raises(StorageError, match="Connection reset by peer .tried 3 times"):

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from aalbert.common.store import Store
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline import store_lock
 from aalbert.pipeline.output import open_output
 from aalbert.pipeline.store_lock import Holder, hold_in_store
-from aalbert.store import Store
 
 LOCK = ".prepare/lock"
 OBJECT = f"{LOCK}.json"

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aalbert.files import file_digest
+from aalbert.common.files import file_digest
 from aalbert.shards.index import index_schema, statistics_schema, write_index
 from aalbert.shards.manifest import (
     FeatureStatistics,

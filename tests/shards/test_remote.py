@@ -201,7 +201,7 @@ def test_what_is_no_dataset_is_said_so(s3: str, small_cache: ShardCache) -> None
 def test_a_store_that_is_gone_ends_the_run_and_is_named(
     remote: Remote, small_cache: ShardCache, prefetch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aalbert.store.RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("aalbert.common.store.RETRY_WAITS_S", (0.0, 0.0))
     config = LoaderConfig(**{**CONFIG.__dict__, "prefetch": prefetch})
     loader = Loader(Dataset(remote.url, small_cache).select(["*"]), config)
     shards = remote.client.list_objects_v2(Bucket="bucket", Prefix="data/")["Contents"]

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from aalbert.common.files import file_digest
 from aalbert.errors import InputError
-from aalbert.files import file_digest
 from aalbert.shards import Dataset
 from aalbert.shards.comparison import ShardComparison
 from aalbert.shards.index import read_index, write_index

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
+from aalbert.common.files import TEMPORARY_SUFFIX
 from aalbert.errors import InputError
-from aalbert.files import TEMPORARY_SUFFIX
 from aalbert.shards.tar import TarWriter, member_header
 from aalbert.shards.writer import Sample, npy_header, write_shard
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.configuration import load_config
+from aalbert.common.configuration import load_config
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig
 from aalbert.pipeline.pool import LocalEngine

@@ -13,6 +13,7 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
+from aalbert.common.files import file_digest
 from aalbert.errors import (
     ConfigError,
     InputError,
@@ -20,7 +21,6 @@ from aalbert.errors import (
     InterruptedRunError,
     OutputInUseError,
 )
-from aalbert.files import file_digest
 from aalbert.models import PretrainedModel
 from aalbert.shards.dataset import Dataset
 from aalbert.train.checkpoints import SaveStates, is_intact

@@ -17,7 +17,7 @@ from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aalbert.cli import main
-from aalbert.configuration import load_config, to_yaml
+from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.shards import Batch

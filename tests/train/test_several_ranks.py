@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aalbert.configuration import to_yaml
+from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.dataset import Selection

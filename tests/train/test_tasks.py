@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from aalbert.cli import main
+from aalbert.common.locking import hold
 from aalbert.errors import ConfigError, InputError, OutputInUseError
-from aalbert.locking import hold
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream import start_downstream

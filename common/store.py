@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import fsspec
 import xxhash
 
+from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
 from aalbert.errors import StorageError
-from aalbert.files import TEMPORARY_SUFFIX, file_digest
 
 T = TypeVar("T")
 

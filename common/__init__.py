@@ -1,0 +1,1 @@
+"""The ground that every room stands on: files, locks, stores, settings, progress, words."""
