@@ -62,15 +62,6 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return complain("interrupted", INTERRUPTED_EXIT)
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in hours, minutes and seconds, as far as it has them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def complain(message: str, exit_code: int, details: Sequence[str] = ()) -> int:
     """Print an error on one line of stderr, its details below, and return the exit code."""
     print(f"aalbert: {one_line(message)}", file=sys.stderr)

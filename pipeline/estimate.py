@@ -4,13 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aalbert.console import duration
+from aalbert.common.text import duration, human_bytes
 from aalbert.pipeline.audio import UnusableAudioError
 from aalbert.pipeline.corpus import Corpus, Utterance
 from aalbert.pipeline.engine import Engine
 from aalbert.pipeline.output import Output
 from aalbert.pipeline.plan import PrepareConfig, make_plan, stored_bytes
-from aalbert.pipeline.space import human_bytes
 from aalbert.pipeline.task import make_sample
 
 # Files tried out to learn how long and how costly such files are, and for how long at most.

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aalbert.common.text import text_table
 from aalbert.errors import IntegrityError
 from aalbert.shards.manifest import SKIPPED_NAME, Manifest, SplitRecord, read_manifest
 from aalbert.shards.settings import FeatureSettings, default_settings
@@ -124,18 +125,6 @@ def feature_lines(name: str, feature: dict[str, Any]) -> list[str]:
         f"{name}: {feature['dims']} numbers per frame",
         f"  chosen    {chosen or 'nothing: all settings are the defaults'}",
         f"  default   {', '.join(f'{key} {shown[key]}' for key in usual)}",
-    ]
-
-
-def text_table(rows: list[list[str]]) -> list[str]:
-    """Return rows in columns: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
     ]
 
 

@@ -1,9 +1,9 @@
 """What tells two definitions of a feature apart, line by line."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError
 from aalbert.shards.dataset import Selection
 from aalbert.shards.settings import FeatureSettings
@@ -44,12 +44,3 @@ def settings_differences(expected: FeatureSettings, found: FeatureSettings) -> l
         for name in {**wanted, **present}
         if wanted.get(name) != present.get(name)
     ]
-
-
-def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of a nested document with their dotted names."""
-    for name, value in document.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

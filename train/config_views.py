@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.configuration import Document, as_plain, read_yaml_file
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError
-from aalbert.shards.mismatch import flat
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.presets import PRETRAIN, preset_names, require_task

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from aalbert.console import duration
+from aalbert.common.text import duration
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.dataset import Dataset, Selection
 from aalbert.shards.stream import Stream

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.configuration import load_config
-from aalbert.shards.mismatch import flat
+from aalbert.common.text import flat
 from aalbert.shards.settings import default_settings
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream_config import DownstreamConfig

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from aalbert.console import duration
+from aalbert.common.text import duration
 from aalbert.pipeline.estimate import Estimate, estimate
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.output import LocalOutput

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError
-from aalbert.shards.mismatch import flat
 from aalbert.train.presets import find_preset, preset_names
 from aalbert.train.recipes import prepare_command, read_recipe
 from aalbert.train.schedule import linear_warmup_and_decay
