@@ -3,6 +3,7 @@
 An error's text is one line that names the thing, its value and the way out.
 """
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -30,6 +31,13 @@ def require(condition: bool, message: str) -> None:
     """Raise `ConfigError` unless a condition on the settings holds."""
     if not condition:
         raise ConfigError(message)
+
+
+def require_positive(prefix: str, config: object, *names: str) -> None:
+    """Raise `ConfigError` for the first of these settings that is not a number above 0."""
+    for name in names:
+        value = getattr(config, name)
+        require(0 < value < math.inf, f"{prefix}{name} {value} must be above 0")
 
 
 class InputError(AalbertError):

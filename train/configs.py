@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from aalbert.errors import require
+from aalbert.errors import require, require_positive
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.shards.assembly import Verification
@@ -165,10 +165,3 @@ class PretrainConfig:
             "data.batching packed has no dropout of attention: use --set "
             "encoder.attention_dropout=0",
         )
-
-
-def require_positive(prefix: str, config: object, *names: str) -> None:
-    """Raise `ConfigError` for the first of these settings that is not a number above 0."""
-    for name in names:
-        value = getattr(config, name)
-        require(0 < value < math.inf, f"{prefix}{name} {value} must be above 0")
