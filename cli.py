@@ -12,16 +12,16 @@ import typer
 from typer.core import TyperGroup
 
 from aalbert import __version__
-from aalbert.console import exit_code_of
-from aalbert.inspection import inspect
-from aalbert.pipeline.commands import prepare_app
-from aalbert.pipeline.convert_command import convert
-from aalbert.pipeline.extract_command import extract
-from aalbert.shards.commands import shards_app
-from aalbert.train.config_commands import config_app
-from aalbert.train.downstream_commands import downstream_app, sweep
-from aalbert.train.evaluate_commands import evaluate
-from aalbert.train.pretrain_commands import pretrain
+from aalbert.commands.config import config_app
+from aalbert.commands.console import exit_code_of
+from aalbert.commands.convert import convert
+from aalbert.commands.downstream import downstream_app, sweep
+from aalbert.commands.evaluate import evaluate
+from aalbert.commands.extract import extract
+from aalbert.commands.inspect import inspect
+from aalbert.commands.prepare import prepare_app
+from aalbert.commands.pretrain import pretrain
+from aalbert.commands.shards import shards_app
 
 ORDER = (
     "prepare",
@@ -85,7 +85,7 @@ def demo(
 
     Example: aalbert demo
     """
-    from aalbert.demo import run_demo
+    from aalbert.commands.demo import run_demo
 
     run_demo(out)
 

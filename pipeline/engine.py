@@ -2,16 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
-
-from aalbert.errors import ConfigError
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from aalbert.pipeline.output import Output
     from aalbert.pipeline.plan import ShardTask
     from aalbert.pipeline.task import Amount
 
-EngineName = Literal["local", "dask"]
 
 # Called now and then with what is done so far, in all.
 Show = Callable[["Amount"], None]
@@ -33,23 +30,3 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def make_engine(
-    name: EngineName = "local", workers: int | None = None, dask_address: str | None = None
-) -> Engine:
-    """Return the engine that the options ask for; `ConfigError` when they contradict each other."""
-    if name == "dask":
-        from aalbert.pipeline.dask_engine import DaskEngine
-
-        if dask_address is None or workers is not None:
-            raise ConfigError(
-                "--engine dask needs --dask-address tcp://HOST:PORT of a scheduler, and the "
-                "cluster decides about its workers: leave out --workers"
-            )
-        return DaskEngine(address=dask_address)
-    if dask_address is not None:
-        raise ConfigError(f"--dask-address {dask_address} needs --engine dask")
-    from aalbert.pipeline.pool import LocalEngine
-
-    return LocalEngine(workers=workers or available_cores())

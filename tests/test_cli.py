@@ -11,7 +11,7 @@ import pytest
 
 from aalbert import __version__
 from aalbert.cli import app, main
-from aalbert.console import exit_code_of, one_line, storage_message
+from aalbert.commands.console import exit_code_of, one_line, storage_message
 from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
 
 COMMANDS = [

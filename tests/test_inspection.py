@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 import aalbert
-from aalbert import inspection
 from aalbert.cli import main
+from aalbert.commands import inspect as inspection
 
 
 @pytest.fixture(scope="module")

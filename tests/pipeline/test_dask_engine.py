@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from aalbert.commands.prepare import make_engine
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
 from aalbert.pipeline.corpus import Corpus
 from aalbert.pipeline.dask_engine import DaskEngine
-from aalbert.pipeline.engine import make_engine
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig, make_plan
 from aalbert.pipeline.prepare import PrepareLimits, prepare

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from aalbert.cli import main
+from aalbert.commands.downstream import TASKS
 from aalbert.common.locking import hold
 from aalbert.errors import ConfigError, InputError, OutputInUseError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_commands import TASKS
 from aalbert.train.downstream_config import (
     BaselineConfig,
     DownstreamConfig,

@@ -1,11 +1,20 @@
 """The commands `aalbert config show`, `diff` and `presets`."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aalbert.console import AsJson, show
-from aalbert.train.options import ConfigFile, Preset, Settings
+from aalbert.commands.console import AsJson, show
+from aalbert.commands.options import ConfigFile, Preset, Settings
+from aalbert.common.text import flat
+from aalbert.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from aalbert.common.configuration import Document
 
 config_app = typer.Typer(
     help="Look at the settings of presets, files and runs.", no_args_is_help=True
@@ -39,9 +48,6 @@ def config_show(
     """
     import yaml
 
-    from aalbert.errors import require
-    from aalbert.train.config_views import resolved_settings, settings_of
-
     if place is None:
         settings = resolved_settings(task, preset, file=config, assignments=assignments or ())
     else:
@@ -62,7 +68,6 @@ def config_diff(
 
     Example: aalbert config diff aalbert-3l runs/pretrain
     """
-    from aalbert.train.config_views import differences, settings_of, table
 
     found = differences(settings_of(left, task), settings_of(right, task))
     lines = [(name, str(ours), str(theirs)) for name, (ours, theirs) in found.items()]
@@ -89,3 +94,66 @@ def config_presets(as_json: AsJson = False) -> None:
     ]
     lines = ["{name}: {about}\n    {prepare}".format(**entry) for entry in described]
     show(described, as_json, "\n".join(lines))
+
+
+def settings_of(place: str, task: str | None) -> "Document":
+    """Return all settings of any run, or of a preset or a YAML file.
+
+    The last two are for pretraining, or for a downstream task. Raises `ConfigError` when
+    the place is none of them.
+    """
+    from aalbert.common.configuration import read_yaml_file
+    from aalbert.train.presets import PRETRAIN, preset_names, require_task
+    from aalbert.train.run_folder import RunFolder
+
+    if task is not None:
+        require_task(task)
+    path = Path(place)
+    if path.is_dir():
+        return read_yaml_file(RunFolder(path).config)
+    names = preset_names(task or PRETRAIN)
+    if place in names:
+        return resolved_settings(task, place, environment={})
+    if path.is_file():
+        return resolved_settings(task, file=path, environment={})
+    raise ConfigError(f"'{place}' is no preset ({', '.join(names)}), file or folder of a run")
+
+
+def resolved_settings(
+    task: str | None,
+    preset: str | None = None,
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[str] = (),
+) -> "Document":
+    """Return what `aalbert pretrain` would use, or `aalbert downstream` for a task.
+
+    `environment` is that of the process unless given.
+    """
+    from aalbert.common.configuration import as_plain
+    from aalbert.train.recipes import read_pretrain_recipe, read_task_recipe
+
+    read = read_pretrain_recipe if task is None else partial(read_task_recipe, task)
+    config = read(preset, file=file, environment=environment, assignments=assignments)
+    document: Document = as_plain(asdict(config))
+    return document
+
+
+def differences(left: "Document", right: "Document") -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ, by dotted name; None where one side has no such setting."""
+    ours, theirs = dict(flat(left)), dict(flat(right))
+    return {
+        name: (ours.get(name), theirs.get(name))
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
+    }
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of words as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (zip(row, widths, strict=True) for row in rows)
+    return "\n".join(
+        "  ".join(f"{word:{width}}" for word, width in line).rstrip() for line in lines
+    )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aalbert.console import AsJson, Out, show
+from aalbert.commands.console import AsJson, Out, show
 from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
 

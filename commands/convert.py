@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from aalbert.console import AsJson, show
+from aalbert.commands.console import AsJson, show
 
 
 def convert(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aalbert.console import AsJson, show
+from aalbert.commands.console import AsJson, show
 
 if TYPE_CHECKING:
     from aalbert.shards.dataset import Dataset

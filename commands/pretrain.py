@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from aalbert.console import AsJson, Out, show
-from aalbert.train.options import (
+from aalbert.commands.console import AsJson, Out, show
+from aalbert.commands.options import (
     ConfigFile,
     Preset,
     Resume,

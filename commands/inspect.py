@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aalbert.console import AsJson, show
+from aalbert.commands.console import AsJson, show
 from aalbert.errors import ConfigError, require
 
 if TYPE_CHECKING:

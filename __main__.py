@@ -1,0 +1,7 @@
+"""`python -m aalbert` is the command `aalbert`."""
+
+import sys
+
+from aalbert.cli import main
+
+sys.exit(main())
