@@ -8,9 +8,9 @@ from typing import Any
 from aalbert.common.configuration import load_config
 from aalbert.common.files import require_empty
 from aalbert.errors import OutputInUseError, require
-from aalbert.models.foreign.conversion import read_foreign
+from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
-from aalbert.models.foreign.model import ForeignModel
+from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import count_parameters

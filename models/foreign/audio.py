@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aalbert.errors import InputError
-from aalbert.models.foreign.settings import Settings
+from aalbert.models.foreign.plain_values import Settings
 
 KINDS = {"mel": "logmel", "linear": "linear"}
 SAMPLE_RATE = 16_000

@@ -14,7 +14,7 @@ from aalbert.common.files import atomic_write
 from aalbert.errors import require
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
 from aalbert.models.foreign.audio_export import can_predict, write_audio
-from aalbert.models.foreign.layers import HEAD_PARTS, export_encoder, export_parts
+from aalbert.models.foreign.layer_names import HEAD_PARTS, export_encoder, export_parts
 from aalbert.models.foreign.s3prl import TASK_FACTS
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.targets import TargetConfig

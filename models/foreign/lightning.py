@@ -15,10 +15,10 @@ from torch import Tensor
 from aalbert.errors import InputError, IntegrityError
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.foreign.audio import KINDS
-from aalbert.models.foreign.layers import import_encoder, import_head
-from aalbert.models.foreign.model import ForeignHead, ForeignModel
+from aalbert.models.foreign.foreign_model import ForeignHead, ForeignModel
+from aalbert.models.foreign.layer_names import import_encoder, import_head
+from aalbert.models.foreign.plain_values import Settings
 from aalbert.models.foreign.s3prl import ReadTensors, check_epsilon, make_config
-from aalbert.models.foreign.settings import Settings
 from aalbert.models.positions import sinusoids
 
 ENCODER = "pretrained_model.extractor."

@@ -17,15 +17,15 @@ from torch import Tensor
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
 from aalbert.models.foreign.audio import read_audio
-from aalbert.models.foreign.layers import (
+from aalbert.models.foreign.foreign_model import ForeignHead, ForeignModel
+from aalbert.models.foreign.layer_names import (
     are_equal,
     import_encoder,
     import_head,
     split_layers,
     with_new_ends,
 )
-from aalbert.models.foreign.model import ForeignHead, ForeignModel
-from aalbert.models.foreign.settings import Settings
+from aalbert.models.foreign.plain_values import Settings
 
 # Reads the tensors of one key of a checkpoint.
 ReadTensors = Callable[[Mapping[str, Any], str], dict[str, Tensor]]

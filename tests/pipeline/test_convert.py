@@ -13,7 +13,7 @@ import torch
 import aalbert
 from aalbert.cli import main
 from aalbert.models import PretrainedModel
-from aalbert.models.foreign.conversion import read_foreign
+from aalbert.models.foreign.detect import read_foreign
 from aalbert.pipeline.recipe import load_recipe
 from tests.models.foreign.transformers import (
     Sizes,

@@ -9,7 +9,7 @@ import torch
 
 from aalbert.errors import ConfigError
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
-from aalbert.models.foreign.conversion import read_foreign
+from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.targets import TargetConfig
 from tests.models.foreign.transformers import (

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import FrontEndConfig, PretrainedModel
-from aalbert.models.foreign.conversion import read_foreign
-from aalbert.models.foreign.model import ForeignModel
+from aalbert.models.foreign.detect import read_foreign
+from aalbert.models.foreign.foreign_model import ForeignModel
 from tests.models.foreign.transformers import (
     Reference,
     Sizes,

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from aalbert.errors import InputError, IntegrityError
+from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.foreign.lightning import read_lightning
-from aalbert.models.foreign.model import ForeignModel
 from aalbert.models.foreign.s3prl import read_s3prl
 from aalbert.models.foreign.tensors import StoredTensor
 from aalbert.models.foreign.torch_file import TorchFile, open_torch_file
