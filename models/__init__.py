@@ -5,8 +5,7 @@ from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Statistics
 from aalbert.models.layout import Packed
-from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.targets import TargetConfig
+from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.upstream import Upstream, UpstreamConfig
 
 __all__ = [

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
-from aalbert.models.downstream_head import DownstreamHead, HeadConfig
-from aalbert.models.layer_choice import LayerChoice
+from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "downstream"

@@ -1,7 +1,7 @@
 """A pretrained model: an upstream, and the heads that reconstruct its masked frames."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -9,13 +9,54 @@ from torch import Tensor, nn
 
 from aalbert.errors import require
 from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
-from aalbert.models.front_end import FrontEnd, Statistics
-from aalbert.models.heads import ReconstructionHead
+from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
+from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
 from aalbert.models.layout import Packed
-from aalbert.models.targets import TargetConfig
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "pretrained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """A stored feature to reconstruct, with deltas and a normalisation of its own.
+
+    `dims` are those that are stored.
+    """
+
+    feature: str
+    dims: int
+    deltas: int = 0
+    normalisation: Normalisation = "utterance"
+
+    def __post_init__(self) -> None:
+        require(self.dims > 0, f"target.dims {self.dims} must be above 0")
+
+    def front_end(self, frames_stacked: int) -> FrontEndConfig:
+        """Return how the stored feature becomes the target of encoder frames."""
+        return FrontEndConfig(
+            feature_dims=self.dims,
+            deltas=self.deltas,
+            normalisation=self.normalisation,
+            frames_stacked=frames_stacked,
+        )
+
+
+class ReconstructionHead(nn.Module):
+    """Predicts frames from the last hidden state: dense, activation, layer norm, linear."""
+
+    def __init__(self, config: EncoderConfig, target_dims: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        self.activation = make_activation(config)
+        self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
+        self.output = nn.Linear(config.width, target_dims)
+        initialise(self, config.initial_std)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map `(..., frames, width)` to `(..., frames, target_dims)`."""
+        predicted: Tensor = self.output(self.norm(self.activation(self.dense(hidden))))
+        return predicted
 
 
 class PretrainedModel(nn.Module):

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from aalbert.errors import require, require_positive
-from aalbert.models.downstream_head import HeadConfig
+from aalbert.models.downstream_head import HeadConfig, LayerChoice
 from aalbert.models.front_end import Normalisation
-from aalbert.models.layer_choice import LayerChoice
 
 TaskName = Literal[
     "voxceleb1", "voxceleb1-verification", "librispeech-speaker", "librispeech-phone", "classify"

@@ -9,8 +9,7 @@ import torch
 from aalbert.common.configuration import merge
 from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
-from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.targets import TargetConfig
+from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.shards.assembly import LoaderConfig
 from aalbert.shards.dataset import Dataset, Selection

@@ -6,7 +6,7 @@ from typing import Any
 from aalbert.errors import require
 from aalbert.models.foreign.audio import KINDS, SAMPLE_RATE
 from aalbert.models.front_end import FrontEndConfig
-from aalbert.models.targets import TargetConfig
+from aalbert.models.pretrained import TargetConfig
 
 # The loudness of all of s3prl's recipes, in dB, and their mels.
 USUAL_LEVEL = -25

@@ -16,8 +16,7 @@ from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
 from aalbert.models.foreign.audio_export import can_predict, write_audio
 from aalbert.models.foreign.layer_names import HEAD_PARTS, export_encoder, export_parts
 from aalbert.models.foreign.s3prl import TASK_FACTS
-from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.targets import TargetConfig
+from aalbert.models.pretrained import PretrainedModel, TargetConfig
 
 
 def export_s3prl(model: PretrainedModel, path: Path) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ from torch import Tensor
 from aalbert.errors import IntegrityError, require
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig, Normalisation
-from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.targets import TargetConfig
+from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.upstream import UpstreamConfig
 
 

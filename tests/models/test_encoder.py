@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from aalbert.errors import ConfigError
 from aalbert.models.encoder import Encoder, EncoderConfig, Layer, initialise
-from aalbert.models.heads import ReconstructionHead
 from aalbert.models.layout import Padded, frame_mask
 from aalbert.models.positions import sinusoids
+from aalbert.models.pretrained import ReconstructionHead
 from aalbert.models.upstream import count_parameters
 
 SMALL = EncoderConfig(layers=3, width=16, heads=4, feed_forward_width=32)

@@ -3,8 +3,7 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import ConfigError
-from aalbert.models.downstream_head import DownstreamHead, HeadConfig
-from aalbert.models.layer_choice import LayerMix
+from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerMix
 from aalbert.models.pooling import AttentivePooling, mean_pool, statistics_pool
 
 HEADS = {

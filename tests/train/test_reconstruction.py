@@ -11,7 +11,7 @@ from aalbert.errors import ConfigError
 from aalbert.models import PretrainedModel
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
-from aalbert.models.targets import TargetConfig
+from aalbert.models.pretrained import TargetConfig
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.pipeline.librispeech import read_librispeech
 from aalbert.pipeline.plan import PrepareConfig

@@ -11,7 +11,7 @@ from aalbert.errors import ConfigError
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
-from aalbert.models.targets import TargetConfig
+from aalbert.models.pretrained import TargetConfig
 from tests.models.foreign.transformers import (
     Reference,
     Sizes,
