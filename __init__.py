@@ -12,17 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aalbert.pipeline.embedding_model import EmbeddingModel
-    from aalbert.pipeline.open_model import from_pretrained
+    from aalbert.pipeline.embeddings.load import from_pretrained
+    from aalbert.pipeline.embeddings.model import EmbeddingModel
 
 __version__ = "0.1.0"
 __all__ = ["EmbeddingModel", "__version__", "from_pretrained"]
 
-HOMES = {"EmbeddingModel": "embedding_model", "from_pretrained": "open_model"}
+HOMES = {"EmbeddingModel": "model", "from_pretrained": "load"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it (PEP 562)."""
     if name not in HOMES:
         raise AttributeError(f"module 'aalbert' has no attribute '{name}'")
-    return getattr(import_module(f"aalbert.pipeline.{HOMES[name]}"), name)
+    return getattr(import_module(f"aalbert.pipeline.embeddings.{HOMES[name]}"), name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 if TYPE_CHECKING:
-    from aalbert.pipeline.embedding_model import EmbeddingModel as _EmbeddingModel
+    from aalbert.pipeline.embeddings.model import EmbeddingModel as _EmbeddingModel
 
 dependencies = ["torch", "numpy", "pyarrow", "soundfile", "miniaudio", "soxr", "safetensors"]
 _ROOT = _Path(__file__).resolve().parent
@@ -60,7 +60,7 @@ def _open(ckpt: str, device: str | None, shared: bool) -> "_EmbeddingModel":
     """Open a checkpoint and check that its layers are shared, or not, as the name says."""
     _import_package()
     from aalbert.errors import InputError
-    from aalbert.pipeline.open_model import from_pretrained
+    from aalbert.pipeline.embeddings.load import from_pretrained
 
     model = from_pretrained(ckpt, device)
     encoder = model.upstream.config.encoder
@@ -78,7 +78,7 @@ def _features(
 ) -> "_EmbeddingModel":
     """Return a feature as a model without an encoder."""
     _import_package()
-    from aalbert.pipeline.open_model import feature_model
+    from aalbert.pipeline.embeddings.load import feature_model
 
     return feature_model(kind, deltas=deltas, normalisation=normalisation, **settings)
 

@@ -32,9 +32,9 @@ from torchaudio.functional import melscale_fbanks
 
 from aalbert.models.front_end import stack_frames
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.pipeline.conditioning import condition
+from aalbert.pipeline.audio.conditioning import condition
+from aalbert.pipeline.audio.features import extract
 from aalbert.pipeline.convert import load_foreign
-from aalbert.pipeline.features import extract
 from aalbert.shards.settings import (
     FbankSettings,
     FeatureSettings,

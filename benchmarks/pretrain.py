@@ -25,11 +25,11 @@ from pathlib import Path
 import torch
 
 from aalbert.models.device import best_device
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.corpora.synthesis import write_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
-from aalbert.pipeline.synthesis import write_librispeech
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.settings import FeatureSettings, settings_from_dict
 from aalbert.train.configs import PretrainConfig

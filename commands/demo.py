@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aalbert.errors import OutputInUseError
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
-from aalbert.pipeline.prepare import PrepareLimits, prepare
-from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
-from aalbert.pipeline.voxceleb1 import read_voxceleb1
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
+from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.settings import LogMelSettings
 from aalbert.train.downstream import start_downstream
 from aalbert.train.downstream_config import DownstreamConfig

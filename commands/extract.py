@@ -9,7 +9,7 @@ from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from aalbert.pipeline.embedding_model import Layers
+    from aalbert.pipeline.embeddings.model import Layers
 
 ModelPlace = Annotated[
     str,
@@ -64,14 +64,14 @@ def extract(
 
     Example: aalbert extract --model runs/pretrain recordings/ --out embeddings
     """
-    from aalbert.pipeline.embedding_inputs import find_recordings
-    from aalbert.pipeline.extraction import (
+    from aalbert.pipeline.embeddings.extract import (
         ExtractConfig,
         Inputs,
         check_skipped,
         extract_embeddings,
     )
-    from aalbert.pipeline.open_model import from_pretrained
+    from aalbert.pipeline.embeddings.inputs import find_recordings
+    from aalbert.pipeline.embeddings.load import from_pretrained
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
     with stop_on_signals():

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from aalbert.models.attention_similarity import AttentionSimilarity
-    from aalbert.pipeline.embedding_model import EmbeddingModel
-    from aalbert.pipeline.static_batches import Features
+    from aalbert.pipeline.embeddings.model import EmbeddingModel
+    from aalbert.pipeline.embeddings.static_batches import Features
 
 # Work grows with the length of an utterance; that of LibriSpeech is about so long.
 SECONDS = 10.0
@@ -43,7 +43,7 @@ def inspect(
 
     Example: aalbert inspect runs/pretrain --audio speech.flac --out pictures
     """
-    from aalbert.pipeline.open_model import from_pretrained
+    from aalbert.pipeline.embeddings.load import from_pretrained
 
     require(
         (audio is None) == (out is None), "--audio and --out go together: give both, or neither"
@@ -166,7 +166,7 @@ def draw(model: "EmbeddingModel", audio: Path, out: Path) -> dict[str, Any]:
 def read_features(model: "EmbeddingModel", audio: Path) -> "Features":
     """Return the features of the first seconds of a recording; `InputError` if there are none."""
     from aalbert.errors import InputError
-    from aalbert.pipeline.audio import UnusableAudioError, read_audio
+    from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
 
     try:
         features = model.features_of(read_audio(audio, model.sample_rate).wave)

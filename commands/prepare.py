@@ -15,9 +15,9 @@ from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from aalbert.pipeline.corpus import Corpus
-    from aalbert.pipeline.engine import Engine
-    from aalbert.pipeline.plan import PrepareConfig
+    from aalbert.pipeline.corpora.corpus import Corpus
+    from aalbert.pipeline.prepare.engine import Engine
+    from aalbert.pipeline.prepare.plan import PrepareConfig
     from aalbert.shards.manifest import Manifest
 
 EngineName = Literal["local", "dask"]
@@ -75,9 +75,9 @@ def run_prepare(
 
     All parameters but the corpus are options that every command of a corpus has.
     """
-    from aalbert.pipeline.estimate import estimate
-    from aalbert.pipeline.output import open_output
-    from aalbert.pipeline.prepare import PrepareLimits, prepare
+    from aalbert.pipeline.prepare.estimate import estimate
+    from aalbert.pipeline.prepare.output import open_output
+    from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
     from aalbert.pipeline.recipe import load_recipe
 
     recipe = load_recipe(
@@ -150,8 +150,8 @@ def prepare_librispeech(
 
     Example: aalbert prepare librispeech /corpora/LibriSpeech --out data/librispeech
     """
-    from aalbert.pipeline.download import download_subsets
-    from aalbert.pipeline.librispeech import read_librispeech
+    from aalbert.pipeline.corpora.librispeech import read_librispeech
+    from aalbert.pipeline.corpora.librispeech_download import download_subsets
 
     download_subsets(download or (), directory)
     return read_librispeech(directory, [*(subset or ()), *(download or ())])
@@ -171,7 +171,7 @@ def prepare_voxceleb1(
 
     Example: aalbert prepare voxceleb1 /corpora/VoxCeleb1 --out data/voxceleb1
     """
-    from aalbert.pipeline.voxceleb1 import read_voxceleb1
+    from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 
     return read_voxceleb1(directory, split_file)
 
@@ -203,7 +203,7 @@ def prepare_folder(
 
     Example: aalbert prepare folder /corpora/mine --speaker-level 1 --out data/mine
     """
-    from aalbert.pipeline.folder import FolderOptions, read_folder
+    from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 
     options = FolderOptions(
         speaker_level=speaker_level, speaker_pattern=speaker_pattern, split_level=split_level
@@ -230,7 +230,7 @@ def prepare_manifest(
 
     Example: aalbert prepare manifest corpus.csv --root /corpora/mine --out data/mine
     """
-    from aalbert.pipeline.manifest_file import read_manifest_file
+    from aalbert.pipeline.corpora.manifest_file import read_manifest_file
 
     return read_manifest_file(file, root)
 
@@ -247,7 +247,7 @@ def prepare_finalize(
 
     Example: aalbert prepare finalize data/librispeech
     """
-    from aalbert.pipeline.prepare import finalize
+    from aalbert.pipeline.prepare.prepare import finalize
 
     with stop_on_signals():
         show_manifest(out, finalize(out, max_skipped), as_json)
@@ -258,7 +258,7 @@ def make_engine(
 ) -> "Engine":
     """Return the engine that the options ask for; `ConfigError` when they contradict each other."""
     if name == "dask":
-        from aalbert.pipeline.dask_engine import DaskEngine
+        from aalbert.pipeline.prepare.dask_engine import DaskEngine
 
         if dask_address is None or workers is not None:
             raise ConfigError(
@@ -268,8 +268,8 @@ def make_engine(
         return DaskEngine(address=dask_address)
     if dask_address is not None:
         raise ConfigError(f"--dask-address {dask_address} needs --engine dask")
-    from aalbert.pipeline.engine import available_cores
     from aalbert.pipeline.pool import LocalEngine
+    from aalbert.pipeline.prepare.engine import available_cores
 
     return LocalEngine(workers=workers or available_cores())
 
@@ -297,8 +297,8 @@ def run_part(
     as_json: bool,
 ) -> None:
     """Prepare one part and say how to go on."""
-    from aalbert.pipeline.job import parse_part
-    from aalbert.pipeline.prepare import prepare_part
+    from aalbert.pipeline.prepare.prepare import prepare_part
+    from aalbert.pipeline.prepare.work_folder import parse_part
 
     part = parse_part(text)
     computed = prepare_part(corpus, out, recipe, engine, part)

@@ -2,7 +2,7 @@
 
 from multiprocessing.context import SpawnContext
 
-from aalbert.pipeline.task import Amount
+from aalbert.pipeline.prepare.shard_task import Amount
 
 
 class InterruptedTaskError(Exception):

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from dataclasses import asdict
 
-from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.shards.manifest import Manifest
 
 TEMPLATE = """\

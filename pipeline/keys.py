@@ -5,7 +5,7 @@ import re
 
 import xxhash
 
-from aalbert.pipeline.plan import LONGEST_KEY
+from aalbert.pipeline.prepare.plan import LONGEST_KEY
 
 # What a key can say without loss: folders and a name of plain letters, and a suffix.
 PLAIN_PATTERN = re.compile(r"(?P<path>\w+(?:/\w+)*)\.(?P<suffix>[a-zA-Z0-9]+)", re.ASCII)

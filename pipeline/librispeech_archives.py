@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from aalbert.errors import InputError
-from aalbert.pipeline.archive import index_path, list_members
-from aalbert.pipeline.corpus import AUDIO_SUFFIXES, Skip, Utterance
+from aalbert.pipeline.corpora.archive import index_path, list_members
+from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Skip, Utterance
 from aalbert.pipeline.librispeech_format import (
     SPEAKERS_NAME,
     TRANSCRIPT_SUFFIX,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from aalbert.pipeline.corpus import Skip, Utterance
+from aalbert.pipeline.corpora.corpus import Skip, Utterance
 
 # The seven official subsets, and those of Mini LibriSpeech.
 SUBSET_PATTERN = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from aalbert.errors import WorkersDiedError
 from aalbert.pipeline.board import Board
-from aalbert.pipeline.engine import Show
-from aalbert.pipeline.output import Output
-from aalbert.pipeline.plan import ShardTask
+from aalbert.pipeline.prepare.engine import Show
+from aalbert.pipeline.prepare.output import Output
+from aalbert.pipeline.prepare.plan import ShardTask
+from aalbert.pipeline.prepare.shard_task import Amount, run_task
 from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_parent
-from aalbert.pipeline.task import Amount, run_task
 
 ATTEMPTS = 3
 REFRESH_S = 0.2

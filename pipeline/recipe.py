@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aalbert.common.configuration import load_config
 from aalbert.errors import require
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.prepare.plan import PrepareConfig
 from aalbert.shards.settings import (
     SETTINGS_BY_KIND,
     FbankSettings,

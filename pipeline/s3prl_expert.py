@@ -19,7 +19,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from aalbert.errors import require
-from aalbert.pipeline.open_model import from_pretrained
+from aalbert.pipeline.embeddings.load import from_pretrained
 
 NAME = "aalbert"
 S3PRL_SAMPLE_RATE = 16_000

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from aalbert.pipeline.corpus import APPLE_DOUBLE_PREFIX, Skip
+from aalbert.pipeline.corpora.corpus import APPLE_DOUBLE_PREFIX, Skip
 
 CHUNK_BYTES = 2**20
 # The owner of a stream is told of every so many bytes.

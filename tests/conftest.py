@@ -13,11 +13,11 @@ import torch
 from moto.server import ThreadedMotoServer
 
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.corpora.synthesis import write_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
-from aalbert.pipeline.synthesis import write_librispeech
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.settings import FbankSettings, LogMelSettings, WaveSettings
 
 

@@ -12,7 +12,7 @@ import pytest
 from aalbert import __version__
 from aalbert.cli import app, main
 from aalbert.commands.console import exit_code_of, one_line, storage_message
-from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
+from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
 
 COMMANDS = [
     ["prepare", "librispeech"],

@@ -18,7 +18,7 @@ from aalbert.common import store as store_module
 from aalbert.common.files import write_text
 from aalbert.common.store import Store, explain, without_password
 from aalbert.errors import StorageError
-from aalbert.pipeline.output import Output, open_output
+from aalbert.pipeline.prepare.output import Output, open_output
 
 SHARD = "train/000000.tar"
 UNAVAILABLE = b"<Error><Code>ServiceUnavailable</Code><Message>Please try again.</Message></Error>"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import InputError
-from aalbert.pipeline import archive as archive_module
-from aalbert.pipeline.archive import index_path, list_members, read_member
-from aalbert.pipeline.audio import UnusableAudioError
-from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.audio.decode import UnusableAudioError
+from aalbert.pipeline.corpora import archive as archive_module
+from aalbert.pipeline.corpora.archive import index_path, list_members, read_member
+from aalbert.pipeline.corpora.corpus import Skip
 
 FOLDER, LINK = tarfile.DIRTYPE, tarfile.SYMTYPE
 

@@ -11,12 +11,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from aalbert.errors import InputError
-from aalbert.pipeline import audio as audio_module
-from aalbert.pipeline.audio import UnusableAudioError, decode_fast, read_audio, read_header
-from aalbert.pipeline.corpus import Utterance
-from aalbert.pipeline.features import extract
-from aalbert.pipeline.plan import PrepareConfig
-from aalbert.pipeline.task import make_sample
+from aalbert.pipeline.audio import decode as audio_module
+from aalbert.pipeline.audio.decode import UnusableAudioError, decode_fast, read_audio, read_header
+from aalbert.pipeline.audio.features import extract
+from aalbert.pipeline.corpora.corpus import Utterance
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.shard_task import make_sample
 from aalbert.shards.settings import (
     FbankSettings,
     LogMelSettings,
@@ -588,7 +588,7 @@ def test_a_file_that_may_not_be_read_is_refused_with_its_reason(
 
 HASH = """
 import hashlib, pathlib, sys
-from aalbert.pipeline.audio import read_audio
+from aalbert.pipeline.audio.decode import read_audio
 print(hashlib.sha256(read_audio(pathlib.Path(sys.argv[1]), 16_000).wave.tobytes()).hexdigest())
 """
 

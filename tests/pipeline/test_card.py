@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aalbert.pipeline.card import cell, dataset_card, skip_table
-from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.shards.manifest import read_manifest
 
 UNESCAPED_BAR = re.compile(r"(?<!\\)\|")

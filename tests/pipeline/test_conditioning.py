@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aalbert.pipeline.conditioning import condition
-from aalbert.pipeline.features import extract
+from aalbert.pipeline.audio.conditioning import condition
+from aalbert.pipeline.audio.features import extract
 from aalbert.shards.settings import LogMelSettings, SilenceSettings, WaveSettings
 
 RATE = 16_000

@@ -9,12 +9,12 @@ import pytest
 
 from aalbert.commands.prepare import make_engine
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
-from aalbert.pipeline.corpus import Corpus
-from aalbert.pipeline.dask_engine import DaskEngine
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig, make_plan
-from aalbert.pipeline.prepare import PrepareLimits, prepare
-from aalbert.pipeline.task import Amount
+from aalbert.pipeline.corpora.corpus import Corpus
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.prepare.dask_engine import DaskEngine
+from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.shard_task import Amount
 from tests.pipeline.test_pool import DeadlyOutput
 from tests.trees import tree
 
@@ -83,8 +83,8 @@ def test_a_cluster_without_workers_ends_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aalbert.pipeline.dask_engine.WORKERLESS_S", 0.5)
-    monkeypatch.setattr("aalbert.pipeline.dask_engine.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.WORKERLESS_S", 0.5)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.LOOK_EVERY_S", 0.1)
     with pytest.raises(WorkersDiedError) as caught:
         prepare(
             corpus,
@@ -106,8 +106,8 @@ def test_workers_that_died_and_are_not_started_anew_end_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aalbert.pipeline.dask_engine.WORKERLESS_S", 2)
-    monkeypatch.setattr("aalbert.pipeline.dask_engine.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.WORKERLESS_S", 2)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.LOOK_EVERY_S", 0.2)
     tasks = make_plan(corpus, small_config)
     output = DeadlyOutput(folder=tmp_path, path=f"{tasks[0].name}.tar", always=True)
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny"]
@@ -132,7 +132,7 @@ def test_a_shard_that_kills_every_worker_ends_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Dask tries it on others, or gives up starting workers; the run ends either way."""
-    monkeypatch.setattr("aalbert.pipeline.dask_engine.WORKERLESS_S", 30)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.WORKERLESS_S", 30)
     tasks = make_plan(corpus, small_config)
     output = DeadlyOutput(folder=tmp_path, path=f"{tasks[0].name}.tar", always=True)
     with pytest.raises(WorkersDiedError, match=r"kept dying|has had no worker for 30 s"):
@@ -142,7 +142,7 @@ def test_a_shard_that_kills_every_worker_ends_the_run(
 def test_a_scheduler_that_is_not_there_is_named(
     corpus: Corpus, small_config: PrepareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aalbert.pipeline.dask_engine.CONNECT_S", 0.5)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.CONNECT_S", 0.5)
     engine = DaskEngine(address="tcp://127.0.0.1:9")
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9: "):
         prepare(corpus, tmp_path / "data", small_config, PrepareLimits(engine=engine))

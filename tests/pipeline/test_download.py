@@ -19,8 +19,8 @@ from aalbert.errors import (
     OutputInUseError,
     StorageError,
 )
-from aalbert.pipeline import download
-from aalbert.pipeline.download import download_subset
+from aalbert.pipeline.corpora import librispeech_download as download
+from aalbert.pipeline.corpora.librispeech_download import download_subset
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

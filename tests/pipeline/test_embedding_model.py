@@ -15,8 +15,8 @@ from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, Upstr
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.foreign.export import export_s3prl
-from aalbert.pipeline.conditioning import condition
-from aalbert.pipeline.features import extract
+from aalbert.pipeline.audio.conditioning import condition
+from aalbert.pipeline.audio.features import extract
 from aalbert.shards.settings import LogMelSettings, WaveSettings
 
 SETTINGS = LogMelSettings(mels=20, wave=WaveSettings(loudness_db=-25.0))

@@ -4,11 +4,11 @@ import pytest
 import soundfile
 
 from aalbert.common.text import duration
-from aalbert.pipeline.estimate import Estimate, estimate
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.output import LocalOutput
-from aalbert.pipeline.plan import PrepareConfig, make_plan
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.estimate import Estimate, estimate
+from aalbert.pipeline.prepare.output import LocalOutput
+from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan
 from aalbert.shards import Dataset
 
 

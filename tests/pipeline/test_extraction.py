@@ -14,13 +14,13 @@ from safetensors.numpy import load_file
 import aalbert
 from aalbert.cli import main
 from aalbert.common.files import file_digest
-from aalbert.pipeline.audio import read_audio
-from aalbert.pipeline.embedding_inputs import find_recordings
-from aalbert.pipeline.extraction import ExtractConfig, Inputs, extract_embeddings
-from aalbert.pipeline.folder import FolderOptions, read_folder
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.audio.decode import read_audio
+from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
+from aalbert.pipeline.embeddings.extract import ExtractConfig, Inputs, extract_embeddings
+from aalbert.pipeline.embeddings.inputs import find_recordings
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 
 # webdataset leaves closing its files to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

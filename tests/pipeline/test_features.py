@@ -12,7 +12,7 @@ import torchaudio
 from numpy.typing import NDArray
 from torchaudio.compliance import kaldi
 
-from aalbert.pipeline.features import extract, minimum_samples
+from aalbert.pipeline.audio.features import extract, minimum_samples
 from aalbert.shards.settings import (
     FbankSettings,
     FeatureSettings,
@@ -274,7 +274,7 @@ def test_a_frame_does_not_depend_on_those_computed_beside_it(
 FEATURES_TO_STDOUT = """
 import sys
 import numpy as np
-from aalbert.pipeline.features import extract
+from aalbert.pipeline.audio.features import extract
 from aalbert.shards.settings import FbankSettings, LogMelSettings, MfccSettings
 wave = np.random.default_rng(0).normal(0, 0.1, 100_000).astype(np.float32)
 for settings in (LogMelSettings(), LogMelSettings(fft_size=2046), FbankSettings(), MfccSettings()):
@@ -310,7 +310,7 @@ def test_threads_do_not_share_buffers() -> None:
 
 def test_the_work_of_prepare_needs_no_torch() -> None:
     code = (
-        "import sys, aalbert.pipeline.pool, aalbert.pipeline.task\n"
+        "import sys, aalbert.pipeline.pool, aalbert.pipeline.prepare.shard_task\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     loaded = run_python(code).decode().split()

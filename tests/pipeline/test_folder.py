@@ -9,11 +9,11 @@ import pytest
 import soundfile
 
 from aalbert.errors import ConfigError, InputError
-from aalbert.pipeline.corpus import AUDIO_SUFFIXES, Utterance, find_audio
-from aalbert.pipeline.folder import FolderOptions, read_folder
-from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint
+from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Utterance, find_audio
+from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan, plan_fingerprint
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset
 from aalbert.shards.settings import LogMelSettings
 

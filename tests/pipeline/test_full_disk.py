@@ -8,10 +8,10 @@ import pytest
 
 from aalbert.cli import main
 from aalbert.errors import StorageError
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from tests.trees import tree
 
 
@@ -32,7 +32,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(
         filler.write_bytes(bytes(free - 300_000))
 
     with monkeypatch.context() as patch:
-        patch.setattr("aalbert.pipeline.prepare.require_space", fill_up)
+        patch.setattr("aalbert.pipeline.prepare.prepare.require_space", fill_up)
         with pytest.raises(StorageError) as caught:
             prepare(corpus, out, small_config, limits)
     message = str(caught.value)
@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_at_the_very_end_is_told_with_its_place(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("aalbert.pipeline.finalise.write_index", full)
+        patch.setattr("aalbert.pipeline.prepare.finish.write_index", full)
         with pytest.raises(StorageError) as caught:
             prepare(corpus, tmp_path / "data", small_config, limits)
     assert str(caught.value) == (

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import InputError
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig, plan_fingerprint
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.prepare.plan import PrepareConfig, plan_fingerprint
 from aalbert.shards.settings import LogMelSettings
 
 EXPECTED = (

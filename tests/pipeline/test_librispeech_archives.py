@@ -7,11 +7,11 @@ import pytest
 
 from aalbert.cli import main
 from aalbert.errors import InputError
-from aalbert.pipeline.corpus import Corpus, Skip
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig, plan_fingerprint
+from aalbert.pipeline.corpora.corpus import Corpus, Skip
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.plan import PrepareConfig, plan_fingerprint
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 
 SUBSETS = ["dev-clean", "train-clean-100"]
 

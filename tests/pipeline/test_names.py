@@ -1,7 +1,7 @@
 import pytest
 
 from aalbert.errors import InputError
-from aalbert.pipeline.names import check_splits, taken_fields
+from aalbert.pipeline.corpora.names import check_splits, taken_fields
 from aalbert.shards import Dataset
 
 SPLITS = ["", "a/b", "..", ".", "train set", "-train", "é", "train.1", "a\nb", "a|b", "x" * 81]

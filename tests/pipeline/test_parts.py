@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError, OutputInUseError
-from aalbert.pipeline import job as job_module
-from aalbert.pipeline import prepare as prepare_module
-from aalbert.pipeline.corpus import Corpus
-from aalbert.pipeline.job import Part, claim, find_jobs, make_job, parse_part
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.output import LocalOutput, Output
-from aalbert.pipeline.plan import PrepareConfig, make_plan
+from aalbert.pipeline.corpora.corpus import Corpus
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, finalize, prepare, prepare_part
+from aalbert.pipeline.prepare import prepare as prepare_module
+from aalbert.pipeline.prepare import work_folder as job_module
+from aalbert.pipeline.prepare.output import LocalOutput, Output
+from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan
+from aalbert.pipeline.prepare.prepare import PrepareLimits, finalize, prepare, prepare_part
+from aalbert.pipeline.prepare.work_folder import Part, claim, find_jobs, make_job, parse_part
 from tests.trees import tree
 
 ENGINE = LocalEngine(workers=1)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import WorkersDiedError
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.output import LocalOutput
-from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.task import Amount, fragment_name
+from aalbert.pipeline.prepare.output import LocalOutput
+from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask, make_plan
+from aalbert.pipeline.prepare.shard_task import Amount, fragment_name
 
 
 @pytest.fixture

@@ -18,15 +18,15 @@ from aalbert.errors import (
     OutputInUseError,
     TooManySkippedError,
 )
-from aalbert.pipeline.job import Part, claim, make_job
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.output import LocalOutput
-from aalbert.pipeline.plan import PrepareConfig, make_plan, plan_fingerprint
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.corpora.synthesis import write_voxceleb1
+from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
-from aalbert.pipeline.synthesis import write_voxceleb1
-from aalbert.pipeline.task import run_task
-from aalbert.pipeline.voxceleb1 import read_voxceleb1
+from aalbert.pipeline.prepare.output import LocalOutput
+from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan, plan_fingerprint
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.shard_task import run_task
+from aalbert.pipeline.prepare.work_folder import Part, claim, make_job
 from aalbert.shards import Dataset
 
 ONE = PrepareLimits(engine=LocalEngine(workers=1))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.prepare.plan import PrepareConfig
 from aalbert.pipeline.recipe import load_recipe
 from aalbert.shards.settings import (
     FbankSettings,

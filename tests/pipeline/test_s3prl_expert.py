@@ -15,7 +15,7 @@ from torch import Tensor
 import aalbert
 from aalbert.errors import ConfigError
 from aalbert.pipeline import s3prl_expert
-from aalbert.pipeline.audio import read_audio
+from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.s3prl_expert import SOX_MODULE, UpstreamExpert, add_stand_ins
 
 

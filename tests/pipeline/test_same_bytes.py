@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from tests.trees import tree
 
 SETTINGS = ["--set", "shard_bytes=60000", "--feature", "logmel", "--feature", "fbank"]

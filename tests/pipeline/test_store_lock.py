@@ -16,9 +16,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from aalbert.common.store import Store
 from aalbert.errors import OutputInUseError, StorageError
-from aalbert.pipeline import store_lock
-from aalbert.pipeline.output import open_output
-from aalbert.pipeline.store_lock import Holder, hold_in_store
+from aalbert.pipeline.prepare import store_lock
+from aalbert.pipeline.prepare.output import open_output
+from aalbert.pipeline.prepare.store_lock import Holder, hold_in_store
 
 LOCK = ".prepare/lock"
 OBJECT = f"{LOCK}.json"

@@ -8,7 +8,7 @@ import soundfile
 import torch
 import torchaudio
 
-from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
+from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
 
 SHORT = (0.4, 0.6)
 

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from aalbert.errors import InputError
-from aalbert.pipeline.synthesis import write_voxceleb1
-from aalbert.pipeline.voxceleb1 import read_voxceleb1
+from aalbert.pipeline.corpora.synthesis import write_voxceleb1
+from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 
 EXPECTED = "a folder with wav/id10001/..., or dev/wav and test/wav, and iden_split.txt"
 SPLITS = {"1": "train", "2": "dev", "3": "test"}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
-from aalbert.pipeline.librispeech import read_librispeech
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.shards.lengths import choose_static_lengths
 from aalbert.shards.order import OrderConfig, Rows, padded_shape
 from aalbert.shards.plan import Plan

@@ -252,11 +252,11 @@ def test_copies_in_one_epoch_are_other_crops(dataset: Dataset) -> None:
 def test_datasets_with_other_settings_are_refused_with_the_difference(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    from aalbert.pipeline.librispeech import read_librispeech
-    from aalbert.pipeline.plan import PrepareConfig
+    from aalbert.pipeline.corpora.librispeech import read_librispeech
+    from aalbert.pipeline.corpora.synthesis import write_librispeech
     from aalbert.pipeline.pool import LocalEngine
-    from aalbert.pipeline.prepare import PrepareLimits, prepare
-    from aalbert.pipeline.synthesis import write_librispeech
+    from aalbert.pipeline.prepare.plan import PrepareConfig
+    from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
     from aalbert.shards.settings import LogMelSettings, WaveSettings
 
     corpus = tmp_path / "LibriSpeech"

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from aalbert.errors import ConfigError, InputError, IntegrityError, StorageError
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.cache import ShardCache
 from aalbert.shards.settings import LogMelSettings

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError, IntegrityError
-from aalbert.pipeline.features import extract
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.audio.features import extract
+from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Batch, Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.alignment import leading_frames, spare_frames
 from aalbert.shards.assembly import Assembler

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from aalbert.common.configuration import load_config
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
+from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare import PrepareLimits, prepare
-from aalbert.pipeline.synthesis import write_librispeech, write_voxceleb1
-from aalbert.pipeline.voxceleb1 import read_voxceleb1
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.settings import LinearSettings, LogMelSettings
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream import start_downstream

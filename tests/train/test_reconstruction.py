@@ -13,9 +13,9 @@ from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import TargetConfig
 from aalbert.models.upstream import UpstreamConfig
-from aalbert.pipeline.librispeech import read_librispeech
-from aalbert.pipeline.plan import PrepareConfig
-from aalbert.pipeline.prepare import prepare
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.prepare import prepare
 from aalbert.shards.batch import Batch
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.settings import LogMelSettings

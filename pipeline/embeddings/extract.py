@@ -18,10 +18,10 @@ from aalbert.common.files import require_empty, write_json, write_text
 from aalbert.common.locking import hold
 from aalbert.common.progress import WorkBar, progress_bar
 from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
-from aalbert.pipeline.corpus import Skip
-from aalbert.pipeline.embedding_files import WRITERS, Embedded, Format, Layout
-from aalbert.pipeline.embedding_inputs import Recording, load_ahead
-from aalbert.pipeline.embedding_model import EmbeddingModel, Layers, Pooling, check_choice, pool
+from aalbert.pipeline.corpora.corpus import Skip
+from aalbert.pipeline.embeddings.inputs import Recording, load_ahead
+from aalbert.pipeline.embeddings.model import EmbeddingModel, Layers, Pooling, check_choice, pool
+from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, Format, Layout
 from aalbert.shards.settings import fingerprint
 
 RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from aalbert.pipeline.output import Output
-    from aalbert.pipeline.plan import ShardTask
-    from aalbert.pipeline.task import Amount
+    from aalbert.pipeline.prepare.output import Output
+    from aalbert.pipeline.prepare.plan import ShardTask
+    from aalbert.pipeline.prepare.shard_task import Amount
 
 
 # Called now and then with what is done so far, in all.

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.upstream import Upstream
-from aalbert.pipeline.audio import UnusableAudioError, resample
-from aalbert.pipeline.conditioning import condition
-from aalbert.pipeline.features import check_long_enough, extract
-from aalbert.pipeline.static_batches import (
+from aalbert.pipeline.audio.conditioning import condition
+from aalbert.pipeline.audio.decode import UnusableAudioError, resample
+from aalbert.pipeline.audio.features import check_long_enough, extract
+from aalbert.pipeline.embeddings.static_batches import (
     CPU_BATCH_FRAMES,
     CUDA_BATCH_FRAMES,
     Features,

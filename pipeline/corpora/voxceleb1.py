@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aalbert.errors import InputError
-from aalbert.pipeline.corpus import Corpus, Skip, Utterance, require_folder, wrong_folder
+from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, require_folder, wrong_folder
 
 # Where the folders of speakers lie: unpacked together, or dev and test apart as downloaded.
 AUDIO_FOLDERS = ("wav", "dev/wav", "test/wav", "vox1_dev_wav/wav", "vox1_test_wav/wav")

@@ -11,10 +11,10 @@ import pyarrow as pa
 from aalbert.common.files import file_digest
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.pipeline.card import dataset_card
-from aalbert.pipeline.corpus import Skip
-from aalbert.pipeline.job import Job, publish_bytes
-from aalbert.pipeline.output import Output
-from aalbert.pipeline.task import Fragment, fragment_name, read_fragment
+from aalbert.pipeline.corpora.corpus import Skip
+from aalbert.pipeline.prepare.output import Output
+from aalbert.pipeline.prepare.shard_task import Fragment, fragment_name, read_fragment
+from aalbert.pipeline.prepare.work_folder import Job, publish_bytes
 from aalbert.shards.index import statistics_schema, write_index
 from aalbert.shards.manifest import (
     MANIFEST_NAME,

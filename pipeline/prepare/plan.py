@@ -12,7 +12,7 @@ import xxhash
 
 from aalbert.common.files import file_digest
 from aalbert.errors import InputError, require
-from aalbert.pipeline.corpus import Corpus, Utterance
+from aalbert.pipeline.corpora.corpus import Corpus, Utterance
 from aalbert.shards.settings import FeatureSettings, canonical
 
 # Typical bytes per second of 16 kHz speech; it decides only how large shards become.

@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from aalbert.common.files import cache_folder
 from aalbert.errors import InputError
-from aalbert.pipeline.archive import index_path
-from aalbert.pipeline.corpus import (
+from aalbert.pipeline.corpora.archive import index_path
+from aalbert.pipeline.corpora.corpus import (
     APPLE_DOUBLE_PREFIX,
     Corpus,
     Skip,

@@ -9,10 +9,10 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
-from aalbert.pipeline.engine import Show
-from aalbert.pipeline.output import Output
-from aalbert.pipeline.plan import ShardTask
-from aalbert.pipeline.task import Amount, run_task
+from aalbert.pipeline.prepare.engine import Show
+from aalbert.pipeline.prepare.output import Output
+from aalbert.pipeline.prepare.plan import ShardTask
+from aalbert.pipeline.prepare.shard_task import Amount, run_task
 
 ATTEMPTS = 3
 CONNECT_S = 10

@@ -11,15 +11,15 @@ from pathlib import Path
 from aalbert.common.progress import WorkBar, progress_bar
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
-from aalbert.pipeline.corpus import Corpus, Skip
-from aalbert.pipeline.engine import Engine, available_cores
-from aalbert.pipeline.finalise import finalise
-from aalbert.pipeline.job import Job, Part, claim, find_job, make_job
-from aalbert.pipeline.output import Output, open_output
-from aalbert.pipeline.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
+from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.engine import Engine, available_cores
+from aalbert.pipeline.prepare.finish import finalise
+from aalbert.pipeline.prepare.output import Output, open_output
+from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
+from aalbert.pipeline.prepare.shard_task import WORK_FOLDER, Amount, fragment_name
+from aalbert.pipeline.prepare.work_folder import Job, Part, claim, find_job, make_job
 from aalbert.pipeline.space import require_space
-from aalbert.pipeline.task import WORK_FOLDER, Amount, fragment_name
 from aalbert.shards.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
 LOCK = f"{WORK_FOLDER}/lock"

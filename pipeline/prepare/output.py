@@ -20,7 +20,7 @@ from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder
 from aalbert.common.locking import hold
 from aalbert.common.store import Store, is_lasting, without_password
 from aalbert.errors import ConfigError, OutputInUseError, require
-from aalbert.pipeline.store_lock import hold_in_store
+from aalbert.pipeline.prepare.store_lock import hold_in_store
 
 LOCAL_PROTOCOLS = ("file", "local")
 # The extras of this package that bring the backend of a protocol.

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from aalbert.common.files import file_digest
 from aalbert.kernel.native import keep_freed_memory
-from aalbert.pipeline.archive import read_member
-from aalbert.pipeline.audio import UnusableAudioError, read_audio
-from aalbert.pipeline.conditioning import condition
-from aalbert.pipeline.corpus import Skip, Utterance
-from aalbert.pipeline.features import check_long_enough, extract
-from aalbert.pipeline.output import Output
-from aalbert.pipeline.plan import PrepareConfig, ShardTask
+from aalbert.pipeline.audio.conditioning import condition
+from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
+from aalbert.pipeline.audio.features import check_long_enough, extract
+from aalbert.pipeline.corpora.archive import read_member
+from aalbert.pipeline.corpora.corpus import Skip, Utterance
+from aalbert.pipeline.prepare.output import Output
+from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask
 from aalbert.shards.index import read_index, write_index
 from aalbert.shards.manifest import ShardRecord
 from aalbert.shards.writer import Sample, write_shard

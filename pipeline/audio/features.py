@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.kernel import native
-from aalbert.pipeline.audio import UnusableAudioError
+from aalbert.pipeline.audio.decode import UnusableAudioError
 from aalbert.pipeline.filters import (
     NO_FILTERS,
     SparseFilters,

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from aalbert.errors import ConfigError, InputError, require
-from aalbert.pipeline.corpus import (
+from aalbert.pipeline.corpora.corpus import (
     AUDIO_SUFFIXES,
     Corpus,
     Skip,
@@ -17,8 +17,8 @@ from aalbert.pipeline.corpus import (
     require_folder,
     scan_audio,
 )
+from aalbert.pipeline.corpora.names import check_splits, taken_fields
 from aalbert.pipeline.keys import key_of
-from aalbert.pipeline.names import check_splits, taken_fields
 
 EXPECTED = "a folder with audio files, at any depth"
 DEFAULT_SPLIT = "all"

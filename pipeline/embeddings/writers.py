@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as safetensors_bytes
 
 from aalbert.common.files import atomic_write
-from aalbert.pipeline.embedding_inputs import Loaded, Recording
+from aalbert.pipeline.embeddings.inputs import Loaded, Recording
 from aalbert.shards.writer import Sample, write_shard
 
 Format = Literal["npy", "safetensors", "shards"]

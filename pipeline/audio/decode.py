@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aalbert.errors import InputError
 from aalbert.kernel import native
-from aalbert.pipeline.containers import (
+from aalbert.pipeline.audio.headers import (
     HEADER_BYTES,
     announced_bytes,
     flac_stream_info,

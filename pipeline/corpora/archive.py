@@ -18,8 +18,8 @@ from aalbert.common.files import atomic_write, file_digest, write_text
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
 from aalbert.errors import InputError
-from aalbert.pipeline.audio import UnusableAudioError
-from aalbert.pipeline.corpus import Skip
+from aalbert.pipeline.audio.decode import UnusableAudioError
+from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.tar_stream import ForwardStream, Listing, Member, scan
 
 # A read unpacks half the distance of two seek points on average, and each point takes 32 KiB

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from aalbert.errors import InputError
-from aalbert.pipeline.corpus import Corpus, Skip, Utterance, measure
+from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, measure
+from aalbert.pipeline.corpora.names import check_splits, taken_fields
+from aalbert.pipeline.corpora.table_file import Row, Table, read_table
 from aalbert.pipeline.keys import key_of
-from aalbert.pipeline.names import check_splits, taken_fields
-from aalbert.pipeline.plan import KEY_PATTERN, LONGEST_KEY
-from aalbert.pipeline.table_file import Row, Table, read_table
+from aalbert.pipeline.prepare.plan import KEY_PATTERN, LONGEST_KEY
 
 OWN_COLUMNS = ("path", "key", "speaker", "split", "start", "end")
 DEFAULT_SPLIT = "all"

@@ -15,10 +15,10 @@ import soundfile
 
 from aalbert.common.files import atomic_write, write_json
 from aalbert.errors import ConfigError, OutputInUseError
-from aalbert.pipeline.corpus import Corpus, Skip
-from aalbert.pipeline.output import Output
-from aalbert.pipeline.plan import PrepareConfig, ShardTask
-from aalbert.pipeline.task import WORK_FOLDER
+from aalbert.pipeline.corpora.corpus import Corpus, Skip
+from aalbert.pipeline.prepare.output import Output
+from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask
+from aalbert.pipeline.prepare.shard_task import WORK_FOLDER
 from aalbert.shards.settings import FeatureSettings, settings_from_dict
 
 JOB_FOLDER = f"{WORK_FOLDER}/jobs"

@@ -1,0 +1,1 @@
+"""Audio in, features out: files are decoded, waves conditioned, features computed."""

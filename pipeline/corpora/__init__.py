@@ -1,0 +1,1 @@
+"""A file per corpus: what is on disk becomes utterances with keys, splits and speakers."""

@@ -1,0 +1,1 @@
+"""`aalbert prepare`: the plan, its tasks, who computes them, and how a dataset is finished."""
