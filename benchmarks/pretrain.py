@@ -27,8 +27,8 @@ import torch
 from aalbert.models.device import best_device
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.corpora.synthesis import write_librispeech
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.settings import FeatureSettings, settings_from_dict

@@ -11,7 +11,7 @@ from aalbert.errors import OutputInUseError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
 from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.settings import LogMelSettings
 from aalbert.train.downstream import start_downstream

@@ -16,8 +16,8 @@ from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from aalbert.pipeline.corpora.corpus import Corpus
+    from aalbert.pipeline.prepare.config import PrepareConfig
     from aalbert.pipeline.prepare.engine import Engine
-    from aalbert.pipeline.prepare.plan import PrepareConfig
     from aalbert.shards.manifest import Manifest
 
 EngineName = Literal["local", "dask"]
@@ -75,10 +75,10 @@ def run_prepare(
 
     All parameters but the corpus are options that every command of a corpus has.
     """
+    from aalbert.pipeline.prepare.config import load_recipe
     from aalbert.pipeline.prepare.estimate import estimate
     from aalbert.pipeline.prepare.output import open_output
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-    from aalbert.pipeline.recipe import load_recipe
 
     recipe = load_recipe(
         config,
@@ -268,8 +268,7 @@ def make_engine(
         return DaskEngine(address=dask_address)
     if dask_address is not None:
         raise ConfigError(f"--dask-address {dask_address} needs --engine dask")
-    from aalbert.pipeline.pool import LocalEngine
-    from aalbert.pipeline.prepare.engine import available_cores
+    from aalbert.pipeline.prepare.engine import LocalEngine, available_cores
 
     return LocalEngine(workers=workers or available_cores())
 

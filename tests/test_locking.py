@@ -15,9 +15,9 @@ import pytest
 from aalbert.common.locking import hold, hold_where_possible
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.output import LocalOutput
-from aalbert.pipeline.prepare.plan import PrepareConfig
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 
 HOLD = """

@@ -22,30 +22,164 @@ from numpy.typing import NDArray
 
 from aalbert.kernel import native
 from aalbert.pipeline.audio.decode import UnusableAudioError
-from aalbert.pipeline.filters import (
-    NO_FILTERS,
-    SparseFilters,
-    cosine_transform,
-    htk_filters,
-    kaldi_filters,
-    roots_of_unity,
-    sparse,
-)
-from aalbert.pipeline.framing import Framing, centred_framing, kaldi_framing
 from aalbert.shards.settings import (
+    KALDI_LOWEST_HERTZ,
     FbankSettings,
     FeatureSettings,
     LinearSettings,
     LogMelSettings,
     MfccSettings,
     kaldi_fft_size,
+    mel_edges,
+    shift_samples,
     window_samples,
 )
 
+INT16_SCALE = 32_768.0
+PRE_EMPHASIS = 0.97
 # Kaldi's floor under mel energies before the logarithm: the spacing of float32 at 1.
 KALDI_FLOOR = float(np.finfo(np.float32).eps)
-
 Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseFilters:
+    """Filters by the only bins that they weigh; mel filters are 98 % zeros.
+
+    `spans (filters, 2)` say the first bin of each and how many follow on it, `weights` are
+    those of all filters one after another.
+    """
+
+    spans: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+NO_FILTERS = SparseFilters(spans=np.empty((0, 2), np.int32), weights=np.empty(0, np.float32))
+
+
+def hann_window(samples: int) -> NDArray[np.float32]:
+    """Return the periodic Hann window, `(1 - cos(2 pi n / samples)) / 2`."""
+    return ((1 - np.cos(2 * np.pi * np.arange(samples) / samples)) / 2).astype(np.float32)
+
+
+def povey_window(samples: int) -> NDArray[np.float32]:
+    """Return Kaldi's default window, the symmetric Hann window to the power of 0.85.
+
+    Its first value is 0, so what pre-emphasis makes of a frame's first sample never counts.
+    """
+    hann = (1 - np.cos(2 * np.pi * np.arange(samples) / (samples - 1))) / 2
+    return np.power(hann, 0.85).astype(np.float32)
+
+
+def htk_filters(sample_rate: int, fft_size: int, mels: int) -> NDArray[np.float32]:
+    """Return HTK's mel filters from 0 Hz to half the rate, `(fft_size // 2 + 1, mels)`.
+
+    The triangles have height 1 and straight sides over Hz; this is
+    `torchaudio.functional.melscale_fbanks` with `norm=None` and `mel_scale="htk"`.
+    """
+    edges = np.array(mel_edges(0.0, sample_rate / 2, mels))
+    hertz = np.arange(fft_size // 2 + 1) * sample_rate / fft_size
+    return triangles(hertz, edges)
+
+
+def kaldi_filters(sample_rate: int, fft_size: int, mels: int) -> NDArray[np.float32]:
+    """Return Kaldi's mel filters from 20 Hz to half the rate, `(fft_size // 2, mels)`.
+
+    The triangles have height 1 and straight sides over mel; the bin at half the rate, of
+    weight 0, is left out as in Kaldi.
+    """
+    edges = np.array(mel_edges(KALDI_LOWEST_HERTZ, sample_rate / 2, mels))
+    hertz = np.arange(fft_size // 2) * sample_rate / fft_size
+    return triangles(np.log1p(hertz / 700), np.log1p(edges / 700))
+
+
+def triangles(positions: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the weight of every position in every triangle over three successive edges."""
+    left, top, right = edges[:-2], edges[1:-1], edges[2:]
+    rising = (positions[:, None] - left) / (top - left)
+    falling = (right - positions[:, None]) / (right - top)
+    weights: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
+    return weights.astype(np.float32)
+
+
+def cosine_transform(mels: int, cepstra: int, lifter: float) -> NDArray[np.float32]:
+    """Return Kaldi's liftered DCT-II, `(mels, cepstra)`.
+
+    `sqrt(2 / mels) cos(pi k (m + 1/2) / mels)`, with `sqrt(1 / mels)` for `k = 0`, times
+    `1 + lifter / 2 sin(pi k / lifter)` (no lifter: 0).
+    """
+    orders = np.arange(cepstra)
+    angles = np.pi / mels * (np.arange(mels)[:, None] + 0.5) * orders
+    transform: NDArray[np.float64] = np.sqrt(2 / mels) * np.cos(angles)
+    transform[:, 0] = np.sqrt(1 / mels)
+    if lifter:
+        transform *= 1 + lifter / 2 * np.sin(np.pi * orders / lifter)
+    return transform.astype(np.float32)
+
+
+def roots_of_unity(size: int) -> NDArray[np.float32]:
+    """Return real and imaginary part of `exp(-2 pi i k / size)`, `(size, 2)`."""
+    angles = -2 * np.pi * np.arange(size) / size
+    return np.stack((np.cos(angles), np.sin(angles)), axis=1).astype(np.float32)
+
+
+def sparse(filters: NDArray[np.float32]) -> SparseFilters:
+    """Return filters `(bins, filters)` without the zeros before and after each."""
+    used = [np.flatnonzero(each) for each in filters.T]
+    first_and_last = [(int(bins[0]), int(bins[-1])) for bins in used]
+    return SparseFilters(
+        spans=np.array([(low, high + 1 - low) for low, high in first_and_last], np.int32),
+        weights=np.concatenate(
+            [filters[low : high + 1, each] for each, (low, high) in enumerate(first_and_last)]
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """Frame `i` begins at sample `first + i * shift`, reflected at the ends of the wave.
+
+    With `pre_emphasis`, a frame's mean is removed and each sample reduced by so much of the
+    one before, as in Kaldi: `y[n] = x[n] - 0.97 x[n - 1]`.
+    """
+
+    window: NDArray[np.float32]
+    first: int
+    shift: int
+    pre_emphasis: float
+    centred: bool
+
+    def count(self, samples: int) -> int:
+        """Return how many frames a wave has; Kaldi takes whole ones only."""
+        whole = samples if self.centred else samples - len(self.window)
+        return 1 + whole // self.shift
+
+
+def centred_framing(settings: LogMelSettings | LinearSettings) -> Framing:
+    """Return frames centred on multiples of the shift, with the Hann window.
+
+    Where the FFT is longer than the window, `torch.stft` puts the window into its middle.
+    That turns phases only, so here the window comes first and its zeros after it; frame `i`
+    begins where torch's window does, `fft_size // 2 - (fft_size - window) // 2` samples
+    before `i * shift`.
+    """
+    window = hann_window(window_samples(settings))
+    edge = settings.fft_size // 2 - (settings.fft_size - len(window)) // 2
+    return Framing(
+        window=window, first=-edge, shift=shift_samples(settings), pre_emphasis=0.0, centred=True
+    )
+
+
+def kaldi_framing(settings: FbankSettings | MfccSettings) -> Framing:
+    """Return Kaldi's frames: mean removed, pre-emphasis, Povey window, no dither."""
+    scale = INT16_SCALE if settings.amplitude == "int16" else 1.0
+    return Framing(
+        window=povey_window(window_samples(settings)) * np.float32(scale),
+        first=0,
+        shift=shift_samples(settings),
+        pre_emphasis=PRE_EMPHASIS,
+        centred=False,
+    )
 
 
 def extract(wave: Array, settings: FeatureSettings) -> Array:

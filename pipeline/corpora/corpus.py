@@ -1,10 +1,10 @@
-"""What a corpus gives to `prepare`: its utterances, and what else travels with them."""
+"""A corpus as `prepare` takes it: its utterances, and what else travels with them."""
 
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from aalbert.errors import InputError
 
@@ -16,6 +16,13 @@ DECODED_SUFFIXES = frozenset(
 AUDIO_SUFFIXES = DECODED_SUFFIXES | {".m4a", ".aac", ".wma", ".amr", ".g722", ".webm"}
 # macOS writes one of these beside every file on a foreign disk; they are never audio.
 APPLE_DOUBLE_PREFIX = "._"
+
+
+# Typical bytes per second of 16 kHz speech; it decides only how large shards become.
+BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
+COMPRESSED_BYTES_PER_SECOND = 8_000
+# No audio takes less. A table may say that a part ends far behind its recording.
+FEWEST_BYTES_PER_SECOND = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,3 +173,14 @@ def listing(folder: Path, limit: int = 6) -> str:
         return "an empty folder"
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def estimated_seconds(utterance: Utterance) -> float:
+    """Return how long an utterance is: as it says, or as the size of its file suggests."""
+    # The suffix of the source: `path` may be an archive.
+    suffix = PurePosixPath(utterance.source).suffix.lower()
+    rate = BYTES_PER_SECOND.get(suffix, COMPRESSED_BYTES_PER_SECOND)
+    size = max(1, utterance.size)
+    end = size / rate if utterance.end is None else utterance.end
+    end = min(end, size / FEWEST_BYTES_PER_SECOND)
+    return max(1 / rate, end - utterance.start)

@@ -17,8 +17,7 @@ from aalbert.pipeline.corpora.corpus import (
     require_folder,
     scan_audio,
 )
-from aalbert.pipeline.corpora.names import check_splits, taken_fields
-from aalbert.pipeline.keys import key_of
+from aalbert.pipeline.corpora.names import check_splits, key_of, taken_fields
 
 EXPECTED = "a folder with audio files, at any depth"
 DEFAULT_SPLIT = "all"

@@ -1,13 +1,19 @@
-"""LibriSpeech: `SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac` (Panayotov et al. 2015)."""
+"""LibriSpeech: `SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac` (Panayotov et al. 2015).
 
+It is read from its folders, or where it lies in its official archives.
+"""
+
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from aalbert.common.files import cache_folder
 from aalbert.errors import InputError
-from aalbert.pipeline.corpora.archive import index_path
+from aalbert.pipeline.corpora.archive import Listing, index_path, list_members
 from aalbert.pipeline.corpora.corpus import (
     APPLE_DOUBLE_PREFIX,
+    AUDIO_SUFFIXES,
     Corpus,
     Skip,
     Utterance,
@@ -15,22 +21,22 @@ from aalbert.pipeline.corpora.corpus import (
     require_folder,
     wrong_folder,
 )
-from aalbert.pipeline.librispeech_archives import archived_genders, list_archives, read_archive
-from aalbert.pipeline.librispeech_format import (
-    ARCHIVE_SUFFIX,
-    SPEAKERS_NAME,
-    SUBSET_PATTERN,
-    TRANSCRIPT_SUFFIX,
-    as_utterance,
-    parse_genders,
-    parse_transcripts,
-)
 
 EXPECTED = (
     "the folder LibriSpeech that holds subsets such as train-clean-100/ and SPEAKERS.TXT, "
     "or archives such as train-clean-100.tar.gz"
 )
 LICENCE = "CC BY 4.0 (LibriSpeech, openslr.org/12)"
+
+
+# The seven official subsets, and those of Mini LibriSpeech.
+SUBSET_PATTERN = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
+KEY_PATTERN = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-\d+")
+ARCHIVE_SUFFIX = ".tar.gz"
+SPEAKERS_NAME = "SPEAKERS.TXT"
+TRANSCRIPT_SUFFIX = ".trans.txt"
+# The folder at the top of the official archives, which is the root of an unpacked corpus.
+TOP_FOLDER = "LibriSpeech"
 
 
 def read_librispeech(root: Path, subsets: Sequence[str] = (), cache: Path | None = None) -> Corpus:
@@ -151,3 +157,106 @@ def read_transcripts(chapter: Path) -> dict[str, str]:
         if not path.name.startswith(APPLE_DOUBLE_PREFIX):
             texts |= parse_transcripts(path.read_text("utf-8"))
     return texts
+
+
+def as_utterance(
+    source: PurePosixPath,
+    path: Path,
+    size: int,
+    genders: Mapping[str, str],
+    texts: Mapping[str, str],
+) -> Utterance | Skip:
+    """Return the utterance `SUBSET/SPEAKER/CHAPTER/NAME`, unless the name is not that of one."""
+    match = KEY_PATTERN.fullmatch(source.stem)
+    if match is None:
+        return Skip(source=str(source), reason="name is not SPEAKER-CHAPTER-UTTERANCE")
+    return Utterance(
+        key=source.stem,
+        split=source.parts[0],
+        source=str(source),
+        path=path,
+        size=size,
+        speaker=match["speaker"],
+        fields={
+            "gender": genders.get(match["speaker"]),
+            "chapter": match["chapter"],
+            "text": texts.get(source.stem),
+        },
+    )
+
+
+def parse_genders(text: str) -> dict[str, str]:
+    """Return the gender of every speaker in the text of SPEAKERS.TXT."""
+    genders = {}
+    for line in text.splitlines():
+        columns = [column.strip() for column in line.split("|")]
+        if not line.startswith(";") and len(columns) >= 2:
+            genders[columns[0]] = columns[1]
+    return genders
+
+
+def parse_transcripts(text: str) -> dict[str, str]:
+    """Turn `KEY WORDS...` lines into a text for every key."""
+    return {key: words for key, _, words in (line.partition(" ") for line in text.splitlines())}
+
+
+def list_archives(chosen: Mapping[str, Path], cache: Path) -> dict[Path, Listing]:
+    """List every archive among the chosen subsets."""
+    archives = [path for path in chosen.values() if not path.is_dir()]
+    kept = (SPEAKERS_NAME, TRANSCRIPT_SUFFIX)
+    return {path: list_members(path, index_path(cache, path), kept) for path in archives}
+
+
+def below_top(name: str) -> PurePosixPath:
+    """Return where a member of an archive lies below the folder LibriSpeech."""
+    path = PurePosixPath(name)
+    return path.relative_to(TOP_FOLDER) if path.parts[:1] == (TOP_FOLDER,) else path
+
+
+def archived_genders(listing: Listing) -> dict[str, str]:
+    """Return the genders in the archive's own SPEAKERS.TXT, if it is there."""
+    texts = {str(below_top(name)): text for name, text in listing.texts.items()}
+    return parse_genders(texts.get(SPEAKERS_NAME, ""))
+
+
+def archived_transcripts(listing: Listing) -> dict[PurePosixPath, dict[str, str]]:
+    """Return the texts of every chapter by key."""
+    transcripts: dict[PurePosixPath, dict[str, str]] = {}
+    for name, text in sorted(listing.texts.items()):
+        if name.endswith(TRANSCRIPT_SUFFIX):
+            chapter = below_top(name).parent
+            transcripts[chapter] = transcripts.get(chapter, {}) | parse_transcripts(text)
+    return transcripts
+
+
+def read_archive(
+    subset: str, archive: Path, index: Path, listing: Listing, genders: Mapping[str, str]
+) -> Iterator[Utterance | Skip]:
+    """Yield what `read_subset` would if the archive were unpacked, and what is unsafe in it."""
+    for skip in listing.skipped:
+        yield replace(skip, source=str(below_top(skip.source)))
+    transcripts = archived_transcripts(listing)
+    audio = {
+        source: member
+        for source, member in ((below_top(member.name), member) for member in listing.members)
+        if len(source.parts) >= 4
+        and source.parts[0] == subset
+        and source.suffix.lower() in AUDIO_SUFFIXES
+    }
+    if not audio:
+        raise InputError(
+            f"{archive} holds no audio of {subset}: name an archive after the subset in it"
+        )
+    for source in sorted(audio, key=walk_order):
+        member = audio[source]
+        texts = transcripts.get(PurePosixPath(*source.parts[:3]), {})
+        item = as_utterance(source, archive, member.size, genders, texts)
+        if isinstance(item, Utterance):
+            item = replace(item, offset=member.offset, index=index)
+        yield item
+
+
+def walk_order(source: PurePosixPath) -> tuple[tuple[str, ...], list[tuple[bool, str]]]:
+    """Order as `read_subset` does: by chapter, and in a folder the files before the folders."""
+    *folders, name = source.parts[3:]
+    return source.parts[:3], [*((True, folder) for folder in folders), (False, name)]

@@ -7,10 +7,14 @@ from pathlib import Path, PurePath
 
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, measure
-from aalbert.pipeline.corpora.names import check_splits, taken_fields
+from aalbert.pipeline.corpora.names import (
+    KEY_PATTERN,
+    LONGEST_KEY,
+    check_splits,
+    key_of,
+    taken_fields,
+)
 from aalbert.pipeline.corpora.table_file import Row, Table, read_table
-from aalbert.pipeline.keys import key_of
-from aalbert.pipeline.prepare.plan import KEY_PATTERN, LONGEST_KEY
 
 OWN_COLUMNS = ("path", "key", "speaker", "split", "start", "end")
 DEFAULT_SPLIT = "all"

@@ -13,14 +13,13 @@ import numpy as np
 from aalbert.common.store import is_url
 from aalbert.errors import InputError
 from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
-from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, measure
+from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, estimated_seconds, measure
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
+from aalbert.pipeline.corpora.names import key_of
 from aalbert.pipeline.corpora.table_file import SUFFIXES as TABLE_SUFFIXES
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.pipeline.embeddings.static_batches import Features
-from aalbert.pipeline.keys import key_of
-from aalbert.pipeline.prepare.plan import estimated_seconds
 from aalbert.shards.dataset import Dataset
 from aalbert.shards.manifest import MANIFEST_NAME
 from aalbert.shards.mismatch import require_equal_settings

@@ -12,7 +12,8 @@ from aalbert.errors import ConfigError, InputError, WorkersDiedError
 from aalbert.pipeline.prepare.engine import Show
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
-from aalbert.pipeline.prepare.shard_task import Amount, run_task
+from aalbert.pipeline.prepare.shard_task import run_task
+from aalbert.pipeline.prepare.work_folder import Amount
 
 ATTEMPTS = 3
 CONNECT_S = 10

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from aalbert.common.text import duration, human_bytes
 from aalbert.pipeline.audio.decode import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import Engine
 from aalbert.pipeline.prepare.output import Output
-from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan, stored_bytes
+from aalbert.pipeline.prepare.plan import make_plan, stored_bytes
 from aalbert.pipeline.prepare.shard_task import make_sample
 
 # Files tried out to learn how long and how costly such files are, and for how long at most.

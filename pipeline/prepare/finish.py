@@ -1,6 +1,8 @@
 """The end of a `prepare`: indexes, list of skipped inputs, dataset card, and then the manifest."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -10,11 +12,15 @@ import pyarrow as pa
 
 from aalbert.common.files import file_digest
 from aalbert.errors import InputError, OutputInUseError
-from aalbert.pipeline.card import dataset_card
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.output import Output
-from aalbert.pipeline.prepare.shard_task import Fragment, fragment_name, read_fragment
-from aalbert.pipeline.prepare.work_folder import Job, publish_bytes
+from aalbert.pipeline.prepare.work_folder import (
+    Fragment,
+    Job,
+    fragment_name,
+    publish_bytes,
+    read_fragment,
+)
 from aalbert.shards.index import statistics_schema, write_index
 from aalbert.shards.manifest import (
     MANIFEST_NAME,
@@ -27,6 +33,34 @@ from aalbert.shards.settings import FeatureSettings
 from aalbert.shards.statistics import frame_counts, pool_statistics
 
 CARD_NAME = "README.md"
+
+
+TEMPLATE = """\
+# {corpus}: features for aalbert
+
+{utterances:,} utterances, {hours:.2f} hours, fingerprint `{fingerprint}`.
+Licence of the corpus: {licence}.
+
+| split | utterances | hours | speakers | shards |
+|---|---|---|---|---|
+{splits}
+
+## Features
+
+{features}
+
+Stored as float16 `.npy`, raw: deltas and normalisation belong to the model that reads them.
+
+## Inputs not taken
+
+{skipped}
+
+## Reading
+
+The shards are plain WebDataset tars (`KEY.FEATURE.npy` and `KEY.json` per utterance);
+`index/*.arrow` has one row per utterance, with the byte offset of every array.
+`aalbert.shards.Dataset` reads by index, `webdataset.WebDataset` reads the tars.
+"""
 
 
 def finalise(output: Output, job: Job) -> Manifest:
@@ -138,3 +172,39 @@ def publish_text(output: Output, name: str, text: str) -> None:
 def skip_lines(skipped: list[Skip]) -> str:
     """Return the list of inputs that were not taken, one JSON document a line."""
     return "".join(sorted(json.dumps(asdict(skip)) + "\n" for skip in skipped))
+
+
+def dataset_card(manifest: Manifest, licence: str, skipped: list[Skip]) -> str:
+    """Describe a dataset in Markdown: what it holds, how it was made, how to read it."""
+    return TEMPLATE.format(
+        corpus=manifest.corpus,
+        utterances=manifest.utterances,
+        hours=manifest.hours,
+        fingerprint=manifest.fingerprint,
+        licence=licence,
+        splits="\n".join(
+            f"| {cell(name)} | {split.utterances:,} | {split.hours:.2f} | {split.speakers} "
+            f"| {len(split.shards)} |"
+            for name, split in manifest.splits.items()
+        ),
+        features="\n".join(
+            f"- `{name}`: " + ", ".join(f"{key} {value}" for key, value in asdict(settings).items())
+            for name, settings in manifest.features.items()
+        ),
+        skipped=skip_table(skipped),
+    )
+
+
+def skip_table(skipped: list[Skip]) -> str:
+    """Count the reasons for which inputs were not taken."""
+    if not skipped:
+        return "None."
+    counts = Counter(skip.kind for skip in skipped).most_common(20)
+    rows = "\n".join(f"| {count} | {cell(reason)} |" for reason, count in counts)
+    header = f"{len(skipped)} in all, each listed in `skipped.jsonl`."
+    return f"{header}\n\n| files | reason |\n|---|---|\n{rows}"
+
+
+def cell(text: str) -> str:
+    """Return a text that stays in its cell of a Markdown table and means no markup."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))

@@ -19,7 +19,8 @@ import xxhash
 from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder
 from aalbert.common.locking import hold
 from aalbert.common.store import Store, is_lasting, without_password
-from aalbert.errors import ConfigError, OutputInUseError, require
+from aalbert.common.text import human_bytes
+from aalbert.errors import ConfigError, OutputInUseError, StorageError, require
 from aalbert.pipeline.prepare.store_lock import hold_in_store
 
 LOCAL_PROTOCOLS = ("file", "local")
@@ -255,3 +256,12 @@ def free_bytes_at(folder: Path) -> int:
     absolute = folder.absolute()
     existing = next(path for path in (absolute, *absolute.parents) if path.exists())
     return shutil.disk_usage(existing).free
+
+
+def require_space(needed: int, free: int, place: str) -> None:
+    """Raise `StorageError` when `needed` bytes do not fit into the `free` bytes of a place."""
+    if needed > free:
+        raise StorageError(
+            f"needs about {human_bytes(needed)}, {human_bytes(free)} free in {place}: "
+            "make room there, or choose another --out"
+        )

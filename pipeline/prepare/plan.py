@@ -1,56 +1,24 @@
 """The plan of a `prepare`: which utterance goes into which shard. A pure function of the inputs."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from pathlib import PurePosixPath
 from typing import Any
 
 import xxhash
 
 from aalbert.common.files import file_digest
-from aalbert.errors import InputError, require
-from aalbert.pipeline.corpora.corpus import Corpus, Utterance
+from aalbert.errors import InputError
+from aalbert.pipeline.corpora.corpus import Corpus, Utterance, estimated_seconds
+from aalbert.pipeline.corpora.names import KEY_PATTERN, LONGEST_KEY
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.shards.settings import FeatureSettings, canonical
 
-# Typical bytes per second of 16 kHz speech; it decides only how large shards become.
-BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
-COMPRESSED_BYTES_PER_SECOND = 8_000
-# No audio takes less. A table may say that a part ends far behind its recording.
-FEWEST_BYTES_PER_SECOND = 1
 STORED_BYTES_PER_NUMBER = 2
-# A tar member's name has up to 100 bytes, of which a feature's name and suffix take some.
-LONGEST_KEY = 80
-KEY_PATTERN = re.compile(rf"[\w-]{{1,{LONGEST_KEY}}}", re.ASCII)
 # A small split is cut into up to this many shards, so that several workers have work.
 PIECES = 16
 SMALLEST_PIECE_BYTES = 2**21
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """What `prepare` computes and how it cuts it into shards."""
-
-    features: tuple[FeatureSettings, ...]
-    shard_bytes: int = 256 * 2**20
-    strict_audio: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse features that cannot be computed from one and the same wave."""
-        require(bool(self.features), "no feature is asked for: name at least one")
-        kinds = [settings.kind for settings in self.features]
-        require(
-            len(set(kinds)) == len(kinds), f"a feature is named twice: {', '.join(sorted(kinds))}"
-        )
-        for name in ("sample_rate", "wave"):
-            values = {settings.kind: getattr(settings, name) for settings in self.features}
-            require(
-                len(set(values.values())) == 1,
-                f"the features of a dataset share one {name}, these do not: "
-                + ", ".join(f"{kind} has {value}" for kind, value in values.items()),
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +140,3 @@ def stored_bytes(utterance: Utterance, features: Sequence[FeatureSettings]) -> f
         settings.dims * 1000 / settings.frame_shift_ms for settings in features
     )
     return estimated_seconds(utterance) * numbers_per_second * STORED_BYTES_PER_NUMBER
-
-
-def estimated_seconds(utterance: Utterance) -> float:
-    """Return how long an utterance is: as it says, or as the size of its file suggests."""
-    # The suffix of the source: `path` may be an archive.
-    suffix = PurePosixPath(utterance.source).suffix.lower()
-    rate = BYTES_PER_SECOND.get(suffix, COMPRESSED_BYTES_PER_SECOND)
-    size = max(1, utterance.size)
-    end = size / rate if utterance.end is None else utterance.end
-    end = min(end, size / FEWEST_BYTES_PER_SECOND)
-    return max(1 / rate, end - utterance.start)

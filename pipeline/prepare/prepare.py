@@ -12,14 +12,21 @@ from aalbert.common.progress import WorkBar, progress_bar
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.engine import Engine, available_cores
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import Engine, LocalEngine, available_cores
 from aalbert.pipeline.prepare.finish import finalise
-from aalbert.pipeline.prepare.output import Output, open_output
-from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask, make_plan, plan_fingerprint
-from aalbert.pipeline.prepare.shard_task import WORK_FOLDER, Amount, fragment_name
-from aalbert.pipeline.prepare.work_folder import Job, Part, claim, find_job, make_job
-from aalbert.pipeline.space import require_space
+from aalbert.pipeline.prepare.output import Output, open_output, require_space
+from aalbert.pipeline.prepare.plan import ShardTask, make_plan, plan_fingerprint
+from aalbert.pipeline.prepare.work_folder import (
+    WORK_FOLDER,
+    Amount,
+    Job,
+    Part,
+    claim,
+    find_job,
+    fragment_name,
+    make_job,
+)
 from aalbert.shards.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
 LOCK = f"{WORK_FOLDER}/lock"

@@ -1,11 +1,7 @@
 """One shard of a `prepare`: audio files in, a tar and its index fragment out. Idempotent."""
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import pyarrow as pa
 
 from aalbert.common.files import file_digest
 from aalbert.kernel.native import keep_freed_memory
@@ -14,58 +10,21 @@ from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
 from aalbert.pipeline.audio.features import check_long_enough, extract
 from aalbert.pipeline.corpora.archive import read_member
 from aalbert.pipeline.corpora.corpus import Skip, Utterance
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.output import Output
-from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask
-from aalbert.shards.index import read_index, write_index
+from aalbert.pipeline.prepare.plan import ShardTask
+from aalbert.pipeline.prepare.work_folder import (
+    Amount,
+    Fragment,
+    fragment_name,
+    read_fragment,
+    write_fragment,
+)
 from aalbert.shards.manifest import ShardRecord
 from aalbert.shards.writer import Sample, write_shard
 
-# Index fragments wait here until all shards are done; the folder is gone when they are.
-WORK_FOLDER = ".prepare"
-NOTES_KEY = b"aalbert_fragment"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Amount:
-    """How much was done: files taken, files skipped, and seconds of audio."""
-
-    taken: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(
-            taken=self.taken + other.taken,
-            skipped=self.skipped + other.skipped,
-            seconds=self.seconds + other.seconds,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fragment:
-    """A finished shard: its index rows, its record for the manifest, and what it skipped."""
-
-    table: pa.Table
-    record: ShardRecord
-    skipped: tuple[Skip, ...]
-
-    def amount(self, sample_rate: int) -> Amount:
-        """Return how much work the shard was."""
-        samples = int(self.table.column("samples").to_numpy().sum())
-        return Amount(
-            taken=self.table.num_rows,
-            skipped=len(self.skipped),
-            seconds=samples / sample_rate,
-        )
-
-
 # Called with what was done since the last call, after every file.
 Report = Callable[[Amount], None]
-
-
-def fragment_name(shard: str) -> str:
-    """Return where the index rows of a finished shard wait for the end."""
-    return f"{WORK_FOLDER}/{shard}.arrow"
 
 
 def run_task(task: ShardTask, output: Output, report: Report = lambda _: None) -> Amount:
@@ -96,25 +55,6 @@ def run_task(task: ShardTask, output: Output, report: Report = lambda _: None) -
     with output.build(fragment_name(task.name)) as path:
         write_fragment(path, fragment)
     return fragment.amount(sample_rate)
-
-
-def write_fragment(path: Path, fragment: Fragment) -> None:
-    """Write the index rows of a shard with its record and the list of what it skipped."""
-    notes = {"record": asdict(fragment.record), "skipped": [asdict(s) for s in fragment.skipped]}
-    metadata = {**(fragment.table.schema.metadata or {}), NOTES_KEY: json.dumps(notes).encode()}
-    write_index(path, fragment.table.replace_schema_metadata(metadata))
-
-
-def read_fragment(output: Output, shard: str) -> Fragment:
-    """Read what a finished shard left."""
-    table = read_index(output.fetch(fragment_name(shard)))
-    metadata = dict(table.schema.metadata)
-    notes = json.loads(metadata.pop(NOTES_KEY))
-    return Fragment(
-        table=table.replace_schema_metadata(metadata),
-        record=ShardRecord(**notes["record"]),
-        skipped=tuple(Skip(**skip) for skip in notes["skipped"]),
-    )
 
 
 def read_samples(task: ShardTask, skipped: list[Skip], report: Report) -> Iterator[Sample]:

@@ -1,6 +1,6 @@
-"""What an unfinished dataset is: the record that every `prepare` leaves in the work folder.
+"""The work folder of an unfinished dataset: fragments of its index, and a record of the run.
 
-Each part of a run writes its own, so that parts that start at the same moment do not
+Each part of a run writes its own record, so that parts that start at the same moment do not
 meet; all must be of the same plan. The end of the run reads any of them.
 """
 
@@ -11,19 +11,85 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import soundfile
 
 from aalbert.common.files import atomic_write, write_json
 from aalbert.errors import ConfigError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.output import Output
-from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask
-from aalbert.pipeline.prepare.shard_task import WORK_FOLDER
+from aalbert.pipeline.prepare.plan import ShardTask
+from aalbert.shards.index import read_index, write_index
+from aalbert.shards.manifest import ShardRecord
 from aalbert.shards.settings import FeatureSettings, settings_from_dict
+
+# Index fragments wait here until all shards are done; the folder is gone when they are.
+WORK_FOLDER = ".prepare"
+NOTES_KEY = b"aalbert_fragment"
+
 
 JOB_FOLDER = f"{WORK_FOLDER}/jobs"
 ATTACHMENT_FOLDER = f"{WORK_FOLDER}/attachments"
 SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """How much was done: files taken, files skipped, and seconds of audio."""
+
+    taken: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(
+            taken=self.taken + other.taken,
+            skipped=self.skipped + other.skipped,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fragment:
+    """A finished shard: its index rows, its record for the manifest, and what it skipped."""
+
+    table: pa.Table
+    record: ShardRecord
+    skipped: tuple[Skip, ...]
+
+    def amount(self, sample_rate: int) -> Amount:
+        """Return how much work the shard was."""
+        samples = int(self.table.column("samples").to_numpy().sum())
+        return Amount(
+            taken=self.table.num_rows,
+            skipped=len(self.skipped),
+            seconds=samples / sample_rate,
+        )
+
+
+def fragment_name(shard: str) -> str:
+    """Return where the index rows of a finished shard wait for the end."""
+    return f"{WORK_FOLDER}/{shard}.arrow"
+
+
+def write_fragment(path: Path, fragment: Fragment) -> None:
+    """Write the index rows of a shard with its record and the list of what it skipped."""
+    notes = {"record": asdict(fragment.record), "skipped": [asdict(s) for s in fragment.skipped]}
+    metadata = {**(fragment.table.schema.metadata or {}), NOTES_KEY: json.dumps(notes).encode()}
+    write_index(path, fragment.table.replace_schema_metadata(metadata))
+
+
+def read_fragment(output: Output, shard: str) -> Fragment:
+    """Read what a finished shard left."""
+    table = read_index(output.fetch(fragment_name(shard)))
+    metadata = dict(table.schema.metadata)
+    notes = json.loads(metadata.pop(NOTES_KEY))
+    return Fragment(
+        table=table.replace_schema_metadata(metadata),
+        record=ShardRecord(**notes["record"]),
+        skipped=tuple(Skip(**skip) for skip in notes["skipped"]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from aalbert.kernel import native
-from aalbert.pipeline.audio.features import extract
-from aalbert.pipeline.filters import roots_of_unity
+from aalbert.pipeline.audio.features import extract, roots_of_unity
 from aalbert.shards.half import to_half
 from aalbert.shards.settings import (
     FbankSettings,

@@ -159,7 +159,7 @@ def test_unsafe_members_are_skipped_with_the_reason_and_nothing_is_written(tmp_p
 def test_a_member_larger_than_2_gib_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aalbert.pipeline.tar_stream.LARGEST_MEMBER", 10_000)
+    monkeypatch.setattr("aalbert.pipeline.corpora.archive.LARGEST_MEMBER", 10_000)
     path = tmp_path / "a.tar.gz"
     path.write_bytes(
         gzip.compress(tar_bytes([(member("big"), bytes(10_001)), (member("small"), b"s")]))

@@ -15,7 +15,7 @@ from aalbert.pipeline.audio import decode as audio_module
 from aalbert.pipeline.audio.decode import UnusableAudioError, decode_fast, read_audio, read_header
 from aalbert.pipeline.audio.features import extract
 from aalbert.pipeline.corpora.corpus import Utterance
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.shard_task import make_sample
 from aalbert.shards.settings import (
     FbankSettings,

@@ -2,8 +2,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from aalbert.pipeline.card import cell, dataset_card, skip_table
 from aalbert.pipeline.corpora.corpus import Skip
+from aalbert.pipeline.prepare.finish import cell, dataset_card, skip_table
 from aalbert.shards.manifest import read_manifest
 
 UNESCAPED_BAR = re.compile(r"(?<!\\)\|")

@@ -11,10 +11,11 @@ from aalbert.commands.prepare import make_engine
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.dask_engine import DaskEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan
+from aalbert.pipeline.prepare.plan import make_plan
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.pipeline.prepare.shard_task import Amount
+from aalbert.pipeline.prepare.work_folder import Amount
 from tests.pipeline.test_pool import DeadlyOutput
 from tests.trees import tree
 

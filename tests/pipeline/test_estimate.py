@@ -5,10 +5,11 @@ import soundfile
 
 from aalbert.common.text import duration
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.estimate import Estimate, estimate
 from aalbert.pipeline.prepare.output import LocalOutput
-from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan
+from aalbert.pipeline.prepare.plan import make_plan
 from aalbert.shards import Dataset
 
 

@@ -18,8 +18,8 @@ from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.embeddings.extract import ExtractConfig, Inputs, extract_embeddings
 from aalbert.pipeline.embeddings.inputs import find_recordings
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 
 # webdataset leaves closing its files to the garbage collector.

@@ -310,7 +310,7 @@ def test_threads_do_not_share_buffers() -> None:
 
 def test_the_work_of_prepare_needs_no_torch() -> None:
     code = (
-        "import sys, aalbert.pipeline.pool, aalbert.pipeline.prepare.shard_task\n"
+        "import sys, aalbert.pipeline.prepare.engine, aalbert.pipeline.prepare.shard_task\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     loaded = run_python(code).decode().split()

@@ -11,8 +11,9 @@ import soundfile
 from aalbert.errors import ConfigError, InputError
 from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Utterance, find_audio
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan, plan_fingerprint
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
+from aalbert.pipeline.prepare.plan import make_plan, plan_fingerprint
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset
 from aalbert.shards.settings import LogMelSettings

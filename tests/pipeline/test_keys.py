@@ -2,8 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aalbert.pipeline.keys import key_of
-from aalbert.pipeline.prepare.plan import KEY_PATTERN
+from aalbert.pipeline.corpora.names import KEY_PATTERN, key_of
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1)
 # Few letters, so that different paths meet in one key where they can.

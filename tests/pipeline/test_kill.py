@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 
 # Prepares, and kills itself some milliseconds after the n-th operation on a file of the output.
 VICTIM = """
 import os, pickle, signal, sys, threading
 from pathlib import Path
-from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 
 request, out, kill_at, delay = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])

@@ -5,7 +5,8 @@ import pytest
 
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.prepare.plan import PrepareConfig, plan_fingerprint
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.plan import plan_fingerprint
 from aalbert.shards.settings import LogMelSettings
 
 EXPECTED = (

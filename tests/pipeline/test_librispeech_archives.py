@@ -9,8 +9,9 @@ from aalbert.cli import main
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig, plan_fingerprint
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
+from aalbert.pipeline.prepare.plan import plan_fingerprint
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 
 SUBSETS = ["dev-clean", "train-clean-100"]

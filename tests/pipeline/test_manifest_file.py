@@ -14,8 +14,9 @@ from aalbert.cli import main
 from aalbert.errors import AalbertError, InputError
 from aalbert.pipeline.corpora.corpus import Utterance
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig, stored_bytes
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
+from aalbert.pipeline.prepare.plan import stored_bytes
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset
 from aalbert.shards.settings import LogMelSettings

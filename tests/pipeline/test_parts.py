@@ -8,11 +8,12 @@ import pytest
 from aalbert.errors import ConfigError, InputError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
 from aalbert.pipeline.prepare import prepare as prepare_module
 from aalbert.pipeline.prepare import work_folder as job_module
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.output import LocalOutput, Output
-from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan
+from aalbert.pipeline.prepare.plan import make_plan
 from aalbert.pipeline.prepare.prepare import PrepareLimits, finalize, prepare, prepare_part
 from aalbert.pipeline.prepare.work_folder import Part, claim, find_jobs, make_job, parse_part
 from tests.trees import tree

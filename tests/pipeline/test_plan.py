@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
-from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan, plan_fingerprint, stored_bytes
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.plan import make_plan, plan_fingerprint, stored_bytes
 from aalbert.shards.settings import FbankSettings, FeatureSettings, LogMelSettings, WaveSettings
 
 CONFIG = PrepareConfig(features=(LogMelSettings(),), shard_bytes=2**20)

@@ -9,10 +9,11 @@ import pytest
 
 from aalbert.errors import WorkersDiedError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.output import LocalOutput
-from aalbert.pipeline.prepare.plan import PrepareConfig, ShardTask, make_plan
-from aalbert.pipeline.prepare.shard_task import Amount, fragment_name
+from aalbert.pipeline.prepare.plan import ShardTask, make_plan
+from aalbert.pipeline.prepare.work_folder import Amount, fragment_name
 
 
 @pytest.fixture

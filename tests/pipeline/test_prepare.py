@@ -21,9 +21,10 @@ from aalbert.errors import (
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.corpora.synthesis import write_voxceleb1
 from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
-from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.output import LocalOutput
-from aalbert.pipeline.prepare.plan import PrepareConfig, make_plan, plan_fingerprint
+from aalbert.pipeline.prepare.plan import make_plan, plan_fingerprint
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.pipeline.prepare.shard_task import run_task
 from aalbert.pipeline.prepare.work_folder import Part, claim, make_job

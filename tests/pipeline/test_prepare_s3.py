@@ -9,9 +9,9 @@ from aalbert.common.store import Store
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.output import RemoteOutput
-from aalbert.pipeline.prepare.plan import PrepareConfig
 from aalbert.pipeline.prepare.prepare import PrepareLimits, finalize, prepare, prepare_part
 from aalbert.pipeline.prepare.work_folder import Part
 from tests.trees import tree

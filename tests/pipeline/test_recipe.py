@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError
-from aalbert.pipeline.prepare.plan import PrepareConfig
-from aalbert.pipeline.recipe import load_recipe
+from aalbert.pipeline.prepare.config import PrepareConfig, load_recipe
 from aalbert.shards.settings import (
     FbankSettings,
     LinearSettings,

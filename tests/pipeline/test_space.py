@@ -2,7 +2,7 @@ import pytest
 
 from aalbert.common.text import human_bytes
 from aalbert.errors import StorageError
-from aalbert.pipeline.space import require_space
+from aalbert.pipeline.prepare.output import require_space
 
 
 def test_too_little_room_is_refused_with_both_figures() -> None:

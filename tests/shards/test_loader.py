@@ -254,8 +254,8 @@ def test_datasets_with_other_settings_are_refused_with_the_difference(
 ) -> None:
     from aalbert.pipeline.corpora.librispeech import read_librispeech
     from aalbert.pipeline.corpora.synthesis import write_librispeech
-    from aalbert.pipeline.pool import LocalEngine
-    from aalbert.pipeline.prepare.plan import PrepareConfig
+    from aalbert.pipeline.prepare.config import PrepareConfig
+    from aalbert.pipeline.prepare.engine import LocalEngine
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
     from aalbert.shards.settings import LogMelSettings, WaveSettings
 

@@ -18,8 +18,8 @@ import torch
 
 from aalbert.errors import ConfigError, InputError, IntegrityError, StorageError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.cache import ShardCache

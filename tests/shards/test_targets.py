@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from aalbert.errors import ConfigError, IntegrityError
 from aalbert.pipeline.audio.features import extract
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Batch, Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.alignment import leading_frames, spare_frames

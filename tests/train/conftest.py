@@ -6,8 +6,8 @@ from aalbert.common.configuration import load_config
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
 from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
-from aalbert.pipeline.pool import LocalEngine
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.settings import LinearSettings, LogMelSettings
 from aalbert.train.configs import PretrainConfig

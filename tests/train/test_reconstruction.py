@@ -14,7 +14,7 @@ from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import TargetConfig
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.prepare.plan import PrepareConfig
+from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.prepare import prepare
 from aalbert.shards.batch import Batch
 from aalbert.shards.dataset import Dataset

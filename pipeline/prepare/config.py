@@ -1,4 +1,4 @@
-"""What to prepare, from the command line and files: features and their settings, wave, shards."""
+"""What `prepare` computes, from the command line and files: features, wave, size of shards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from aalbert.common.configuration import load_config
 from aalbert.errors import require
-from aalbert.pipeline.prepare.plan import PrepareConfig
 from aalbert.shards.settings import (
     SETTINGS_BY_KIND,
     FbankSettings,
@@ -17,6 +16,30 @@ from aalbert.shards.settings import (
     WaveSettings,
     default_settings,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """What `prepare` computes and how it cuts it into shards."""
+
+    features: tuple[FeatureSettings, ...]
+    shard_bytes: int = 256 * 2**20
+    strict_audio: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse features that cannot be computed from one and the same wave."""
+        require(bool(self.features), "no feature is asked for: name at least one")
+        kinds = [settings.kind for settings in self.features]
+        require(
+            len(set(kinds)) == len(kinds), f"a feature is named twice: {', '.join(sorted(kinds))}"
+        )
+        for name in ("sample_rate", "wave"):
+            values = {settings.kind: getattr(settings, name) for settings in self.features}
+            require(
+                len(set(values.values())) == 1,
+                f"the features of a dataset share one {name}, these do not: "
+                + ", ".join(f"{kind} has {value}" for kind, value in values.items()),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
