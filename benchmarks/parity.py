@@ -35,7 +35,7 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.features import extract
 from aalbert.pipeline.convert import load_foreign
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     LogMelSettings,

@@ -30,8 +30,8 @@ from aalbert.pipeline.corpora.synthesis import write_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.settings import FeatureSettings, settings_from_dict
+from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.estimate import device_name, time_steps
 from aalbert.train.presets import preset_names

@@ -17,8 +17,8 @@ from importlib.metadata import version
 
 import numpy as np
 
-from aalbert.shards.order import OrderConfig, Rows
-from aalbert.shards.plan import Plan
+from aalbert.shards.loading.epoch_plan import Plan
+from aalbert.shards.loading.order import OrderConfig, Rows
 
 FRAMES_PER_SECOND = 100
 UTTERANCES_PER_SHARD = 1_300

@@ -13,7 +13,7 @@ from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb
 from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.shards.settings import LogMelSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
 from aalbert.train.downstream import start_downstream
 from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.evaluate import compare_evaluations, evaluate_runs

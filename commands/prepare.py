@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aalbert.pipeline.corpora.corpus import Corpus
     from aalbert.pipeline.prepare.config import PrepareConfig
     from aalbert.pipeline.prepare.engine import Engine
-    from aalbert.shards.manifest import Manifest
+    from aalbert.shards.format.manifest import Manifest
 
 EngineName = Literal["local", "dask"]
 FEATURES_HELP = "logmel, fbank, mfcc or linear; give it again to store more (logmel by default)."
@@ -275,7 +275,7 @@ def make_engine(
 
 def silence_assignments(trim_silence: bool) -> list[str]:
     """Return what --trim-silence means: the defaults, over which other settings may go."""
-    from aalbert.shards.settings import SilenceSettings
+    from aalbert.shards.format.feature_settings import SilenceSettings
 
     defaults = asdict(SilenceSettings()) if trim_silence else {}
     return [f"wave.silence.{name}={value}" for name, value in defaults.items()]

@@ -9,8 +9,8 @@ import typer
 from aalbert.commands.console import AsJson, show
 
 if TYPE_CHECKING:
-    from aalbert.shards.dataset import Dataset
-    from aalbert.shards.survey import Survey
+    from aalbert.shards.reading.dataset import Dataset
+    from aalbert.shards.views.stats import Survey
 
 shards_app = typer.Typer(
     help="Look inside a dataset: what it holds, whether it is whole.", no_args_is_help=True
@@ -25,7 +25,7 @@ def info(directory: Directory, as_json: AsJson = False) -> None:
 
     Example: aalbert shards info data/librispeech
     """
-    from aalbert.shards.describe import describe, description_text
+    from aalbert.shards.views.info import describe, description_text
 
     document = describe(directory)
     show(document, as_json, "" if as_json else description_text(document))
@@ -56,7 +56,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 def verification(directory: Path) -> dict[str, Any]:
     """Verify a dataset with a progress bar on stderr and return what was found."""
     from aalbert.common.progress import progress_bar
-    from aalbert.shards.verify import dataset_files, verify
+    from aalbert.shards.verification.verify import dataset_files, verify
 
     files = dataset_files(directory)
     size = sum(path.stat().st_size for path in files)
@@ -93,8 +93,8 @@ def show_utterance(
     Example: aalbert shards show data/librispeech 84-121123-0000
     """
     from aalbert.errors import require
-    from aalbert.shards.dataset import Dataset
-    from aalbert.shards.lookup import about_row, row_of
+    from aalbert.shards.reading.dataset import Dataset
+    from aalbert.shards.views.show import about_row, row_of
 
     dataset = Dataset(directory)
     row = row_of(dataset, key)
@@ -107,7 +107,7 @@ def show_utterance(
 
 def draw_utterance(dataset: "Dataset", row: int, about: dict[str, Any], path: Path) -> None:
     """Write the picture of an utterance's features."""
-    from aalbert.shards.pictures import save, utterance_figure
+    from aalbert.shards.views.pictures import save, utterance_figure
 
     settings = dataset.manifest.features
     arrays = {name: dataset.features(row, name) for name in settings}
@@ -140,8 +140,8 @@ def stats(
 
     Example: aalbert shards stats data/librispeech --out pictures
     """
-    from aalbert.shards.dataset import Dataset
-    from aalbert.shards.survey import survey, survey_text
+    from aalbert.shards.reading.dataset import Dataset
+    from aalbert.shards.views.stats import survey, survey_text
 
     dataset = Dataset(directory)
     found = survey(dataset)
@@ -153,7 +153,7 @@ def stats(
 
 def draw_survey(dataset: "Dataset", found: "Survey", out: Path) -> list[Path]:
     """Write the pictures of a dataset's utterances and return their paths."""
-    from aalbert.shards.pictures import duration_figure, save, speaker_figure, spectrum_figure
+    from aalbert.shards.views.pictures import duration_figure, save, speaker_figure, spectrum_figure
 
     figures = {"durations": duration_figure(found.durations)}
     if found.speakers.names:

@@ -14,7 +14,7 @@ from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import count_parameters
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     LinearSettings,

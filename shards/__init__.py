@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aalbert.shards.assembly import LoaderConfig
-    from aalbert.shards.batch import Batch
-    from aalbert.shards.dataset import Dataset, Selection
+    from aalbert.shards.format.manifest import Manifest
     from aalbert.shards.lengths import choose_static_lengths
-    from aalbert.shards.loader import Loader
-    from aalbert.shards.manifest import Manifest
-    from aalbert.shards.order import OrderConfig
-    from aalbert.shards.streaming import webdataset_pipeline
+    from aalbert.shards.loading.assembler import LoaderConfig
+    from aalbert.shards.loading.batch import Batch
+    from aalbert.shards.loading.loader import Loader
+    from aalbert.shards.loading.order import OrderConfig
+    from aalbert.shards.loading.webdataset_pipeline import webdataset_pipeline
+    from aalbert.shards.reading.dataset import Dataset, Selection
 
 __all__ = [
     "Batch",
@@ -30,15 +30,15 @@ __all__ = [
 ]
 
 HOMES = {
-    "Batch": "batch",
-    "Dataset": "dataset",
-    "Loader": "loader",
-    "LoaderConfig": "assembly",
-    "Manifest": "manifest",
-    "OrderConfig": "order",
-    "Selection": "dataset",
+    "Batch": "loading.batch",
+    "Dataset": "reading.dataset",
+    "Loader": "loading.loader",
+    "LoaderConfig": "loading.assembler",
+    "Manifest": "format.manifest",
+    "OrderConfig": "loading.order",
+    "Selection": "reading.dataset",
     "choose_static_lengths": "lengths",
-    "webdataset_pipeline": "streaming",
+    "webdataset_pipeline": "loading.webdataset_pipeline",
 }
 
 

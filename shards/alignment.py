@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from aalbert.errors import require
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     MfccSettings,

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from aalbert.shards.index import place_columns
-from aalbert.shards.tar import END_BYTES, member_header, padding_of
-from aalbert.shards.writer import encode_json
+from aalbert.shards.format.index import place_columns
+from aalbert.shards.format.tar import END_BYTES, member_header, padding_of
+from aalbert.shards.format.writer import encode_json
 
 
 @dataclass(frozen=True, slots=True)

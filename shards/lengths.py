@@ -3,7 +3,7 @@
 import numpy as np
 
 from aalbert.errors import require
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
 
 
 def choose_static_lengths(frames: Rows, count: int, multiple: int = 8) -> tuple[int, ...]:

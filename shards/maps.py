@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.reading.dataset import Dataset
 
 
 class ShardMaps(dict[int, memoryview]):

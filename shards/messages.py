@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from aalbert.shards.batch_shape import BatchSize
+from aalbert.shards.loading.batch_shape import BatchSize
 
 # A record. Slot, size of the batch, position, dropped and repeated utterances.
 FILLED = struct.Struct("<9q")

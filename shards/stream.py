@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from aalbert.shards.batch import Batch
-from aalbert.shards.loader import Loader
+from aalbert.shards.loading.batch import Batch
+from aalbert.shards.loading.loader import Loader
 
 
 class Stream:

@@ -18,7 +18,7 @@ from aalbert.pipeline.corpora.synthesis import write_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.shards.settings import FbankSettings, LogMelSettings, WaveSettings
+from aalbert.shards.format.feature_settings import FbankSettings, LogMelSettings, WaveSettings
 
 
 @pytest.fixture(scope="session")

@@ -283,7 +283,7 @@ def test_ctrl_c_in_any_command_is_said(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aalbert.shards.describe.describe", interrupt)
+    monkeypatch.setattr("aalbert.shards.views.info.describe", interrupt)
     assert main(["shards", "info", "data"]) == 130
     assert capsys.readouterr().err.strip() == "aalbert: interrupted"
 

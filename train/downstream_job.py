@@ -9,9 +9,9 @@ import torch
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.upstream import Upstream
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
-from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream_config import DRAWN, DownstreamConfig, chance_only
 from aalbert.train.labels import ColumnLabels, find_classes, name_classes, require_known
 from aalbert.train.phones import FrameLabels, find_phones

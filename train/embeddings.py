@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from aalbert.models.pooling import mean_pool
 from aalbert.models.upstream import Upstream
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.scoring import whole_utterances
 
 Embeddings = NDArray[np.float32]

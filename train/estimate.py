@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.common.text import duration
 from aalbert.models.upstream import count_parameters
-from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.shards.stream import Stream
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.loggers import require_installed

@@ -9,8 +9,8 @@ import numpy as np
 from aalbert.common.files import write_json, write_text
 from aalbert.errors import ConfigError
 from aalbert.models.upstream import count_parameters
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.comparison import Comparison, compare
 from aalbert.train.embeddings import Embeddings, pooled_states
 from aalbert.train.groups import (

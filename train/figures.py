@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.batch import Batch
+from aalbert.shards.loading.batch import Batch
 from aalbert.train.masking import MaskingConfig
 from aalbert.train.reconstruction import reconstruct
 from aalbert.train.seeds import seed_of

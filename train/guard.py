@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from aalbert.common.files import write_json
 from aalbert.errors import DivergedError
-from aalbert.shards.batch import Batch
+from aalbert.shards.loading.batch import Batch
 from aalbert.train.configs import Policy
 from aalbert.train.ranks import Ranks
 from aalbert.train.stopping import ended_step

@@ -13,7 +13,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.models.downstream import DownstreamModel
-from aalbert.shards.batch import Batch
+from aalbert.shards.loading.batch import Batch
 from aalbert.train.downstream_config import DownstreamConfig
 from aalbert.train.fine_tuning import parts_from_the_top, thaw, trained_parts
 from aalbert.train.labels import ColumnLabels, classification_loss

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from aalbert.shards.loader import Loader
+from aalbert.shards.loading.loader import Loader
 from aalbert.train.objective import Errors
 from aalbert.train.pretraining_module import Pretraining
 from aalbert.train.ranks import Ranks

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.layout import frame_mask
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream_config import LabelConfig
 
 # Padding, and what has no label or one that is left out.

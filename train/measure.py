@@ -11,8 +11,8 @@ from aalbert.common.configuration import load_config
 from aalbert.errors import ConfigError
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream_config import TASK_NAMES, DownstreamConfig
 from aalbert.train.downstream_job import Job, job_of_model
 from aalbert.train.labels import ColumnLabels

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.detection import equal_error_rate, error_rates, minimum_detection_cost
 from aalbert.train.intervals import (
     Floats,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.layout import frame_mask
 from aalbert.models.upstream import UpstreamConfig
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
-from aalbert.shards.settings import settings_from_dict
+from aalbert.shards.format.feature_settings import settings_from_dict
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.alignments import Alignment, label_places, read_alignments
 from aalbert.train.downstream_config import LabelConfig
 from aalbert.train.labels import NO_CLASS

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.outcomes import Decisions, Outcome, Trials
 from aalbert.train.result_tables import csv_text
 

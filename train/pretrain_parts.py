@@ -11,13 +11,13 @@ from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.upstream import UpstreamConfig
-from aalbert.shards.assembly import LoaderConfig
-from aalbert.shards.dataset import Dataset, Selection
-from aalbert.shards.loader import Loader
-from aalbert.shards.mismatch import require_equal_settings
-from aalbert.shards.order import OrderConfig, Rows, held_out
-from aalbert.shards.settings import FeatureSettings, settings_from_dict
-from aalbert.shards.statistics import combine_statistics
+from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
+from aalbert.shards.format.statistics import combine_statistics
+from aalbert.shards.loading.assembler import LoaderConfig
+from aalbert.shards.loading.loader import Loader
+from aalbert.shards.loading.order import OrderConfig, Rows, held_out
+from aalbert.shards.reading.compatibility import require_equal_settings
+from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.ranks import Ranks
 from aalbert.train.reconstruction import VALIDATION_SEED

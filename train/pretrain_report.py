@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.files import write_text
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.figures import curve_figure, to_data_uri
 from aalbert.train.page import facts, note, page, picture, preformatted, section
 from aalbert.train.run_folder import RunFolder

@@ -11,7 +11,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.batch import Batch
+from aalbert.shards.loading.batch import Batch
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.reconstruction import measure_errors, reconstruct
 from aalbert.train.schedule import linear_warmup_and_decay

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from aalbert.models.layout import Packed
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.batch import Batch
+from aalbert.shards.loading.batch import Batch
 from aalbert.train.corruption import corrupt
 from aalbert.train.draws import Draws
 from aalbert.train.frames import Frames, frames_of

@@ -7,9 +7,9 @@ import numpy as np
 
 from aalbert.common.configuration import load_config
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.describe import describe
-from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.shards.views.info import describe
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.detection import error_rates
 from aalbert.train.embeddings import Embeddings, principal_plane

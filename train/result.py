@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.models.checkpoint import EXPORT_FOLDER
-from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.groups import ClassResult, ConfusedPair, Group
 from aalbert.train.metric import Metric
 from aalbert.train.probing import LayerProbe

@@ -16,7 +16,7 @@ from aalbert.common.locking import hold_where_possible
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.models.checkpoint import EXPORT_FOLDER
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.metrics import read_measurements
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")

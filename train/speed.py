@@ -9,7 +9,7 @@ import torch
 
 from aalbert.models.costs import count_work
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.batch import Batch
+from aalbert.shards.loading.batch import Batch
 
 # Peak operations per second, dense: (16-bit tensor cores with float32 sums, float32 without
 # tensor cores), by NVIDIA's data sheets; half of the figures that count sparsity. The first name

@@ -9,8 +9,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from aalbert.errors import InputError
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream_config import DRAWN, SplitConfig
 from aalbert.train.labels import UNKNOWN_CLASS
 

@@ -9,8 +9,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from aalbert.common.progress import progress_bar
-from aalbert.shards.batch import Batch
-from aalbert.shards.loader import Loader
+from aalbert.shards.loading.batch import Batch
+from aalbert.shards.loading.loader import Loader
 from aalbert.train.metrics import Recorder
 from aalbert.train.ranks import Ranks
 from aalbert.train.speed import Clock, ModelFlops, Tally, peak_flops

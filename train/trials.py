@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.errors import InputError
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.seeds import seed_of
 
 # So many utterances have eight million pairs.

@@ -8,10 +8,10 @@ from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd, FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.mismatch import require_equal_settings
-from aalbert.shards.order import Rows
-from aalbert.shards.settings import SETTINGS_BY_KIND, settings_from_dict
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_from_dict
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.compatibility import require_equal_settings
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream_config import BaselineConfig
 from aalbert.train.seeds import seed_of
 

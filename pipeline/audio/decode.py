@@ -26,7 +26,7 @@ from aalbert.pipeline.audio.headers import (
     mp3_counts_samples,
     pcm_layout,
 )
-from aalbert.shards.settings import FASTEST_SAMPLE_RATE, SLOWEST_SAMPLE_RATE
+from aalbert.shards.format.feature_settings import FASTEST_SAMPLE_RATE, SLOWEST_SAMPLE_RATE
 
 # Full scale in 16-bit samples is 32767/32768; a run of this many such samples is clipping.
 CLIPPED_LEVEL = 0.999

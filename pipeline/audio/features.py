@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from aalbert.kernel import native
 from aalbert.pipeline.audio.decode import UnusableAudioError
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     KALDI_LOWEST_HERTZ,
     FbankSettings,
     FeatureSettings,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import xxhash
 
 from aalbert.errors import InputError
-from aalbert.shards.index import row_schema
-from aalbert.shards.settings import SETTINGS_BY_KIND
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
+from aalbert.shards.format.index import row_schema
 
 SPLIT_PATTERN = re.compile(r"\w[\w-]{0,79}", re.ASCII)
 # Folders that a dataset has beside those of its splits.

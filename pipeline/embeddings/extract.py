@@ -22,7 +22,7 @@ from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import Recording, load_ahead
 from aalbert.pipeline.embeddings.model import EmbeddingModel, Layers, Pooling, check_choice, pool
 from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, Format, Layout
-from aalbert.shards.settings import fingerprint
+from aalbert.shards.format.feature_settings import fingerprint
 
 RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"
 WORK_FOLDER = ".extract"

@@ -20,9 +20,9 @@ from aalbert.pipeline.corpora.names import key_of
 from aalbert.pipeline.corpora.table_file import SUFFIXES as TABLE_SUFFIXES
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.pipeline.embeddings.static_batches import Features
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.manifest import MANIFEST_NAME
-from aalbert.shards.mismatch import require_equal_settings
+from aalbert.shards.format.manifest import MANIFEST_NAME
+from aalbert.shards.reading.compatibility import require_equal_settings
+from aalbert.shards.reading.dataset import Dataset
 
 EXPECTED = "audio files, folders of them, tables that list them, or datasets made by 'prepare'"
 READERS = 4

@@ -19,7 +19,7 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.convert import load_foreign
 from aalbert.pipeline.embeddings.model import EmbeddingModel
-from aalbert.shards.settings import default_settings, fingerprint, settings_from_dict
+from aalbert.shards.format.feature_settings import default_settings, fingerprint, settings_from_dict
 
 # How files of torch.save are called; at a URL nothing else tells a file from a folder.
 FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")

@@ -24,7 +24,7 @@ from aalbert.pipeline.embeddings.static_batches import (
     StaticShapes,
     static_batches,
 )
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FASTEST_SAMPLE_RATE,
     SLOWEST_SAMPLE_RATE,
     FeatureSettings,

@@ -11,7 +11,7 @@ from safetensors.numpy import save as safetensors_bytes
 
 from aalbert.common.files import atomic_write
 from aalbert.pipeline.embeddings.inputs import Loaded, Recording
-from aalbert.shards.writer import Sample, write_shard
+from aalbert.shards.format.writer import Sample, write_shard
 
 Format = Literal["npy", "safetensors", "shards"]
 Array = NDArray[np.float32]

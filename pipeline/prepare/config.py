@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aalbert.common.configuration import load_config
 from aalbert.errors import require
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     SETTINGS_BY_KIND,
     FbankSettings,
     FeatureSettings,

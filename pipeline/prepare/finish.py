@@ -21,16 +21,16 @@ from aalbert.pipeline.prepare.work_folder import (
     publish_bytes,
     read_fragment,
 )
-from aalbert.shards.index import statistics_schema, write_index
-from aalbert.shards.manifest import (
+from aalbert.shards.format.feature_settings import FeatureSettings
+from aalbert.shards.format.index import statistics_schema, write_index
+from aalbert.shards.format.manifest import (
     MANIFEST_NAME,
     SKIPPED_NAME,
     FileRecord,
     Manifest,
     SplitRecord,
 )
-from aalbert.shards.settings import FeatureSettings
-from aalbert.shards.statistics import frame_counts, pool_statistics
+from aalbert.shards.format.statistics import frame_counts, pool_statistics
 
 CARD_NAME = "README.md"
 

@@ -13,7 +13,7 @@ from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance, estimated_seconds
 from aalbert.pipeline.corpora.names import KEY_PATTERN, LONGEST_KEY
 from aalbert.pipeline.prepare.config import PrepareConfig
-from aalbert.shards.settings import FeatureSettings, canonical
+from aalbert.shards.format.feature_settings import FeatureSettings, canonical
 
 STORED_BYTES_PER_NUMBER = 2
 # A small split is cut into up to this many shards, so that several workers have work.

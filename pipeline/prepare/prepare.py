@@ -27,7 +27,7 @@ from aalbert.pipeline.prepare.work_folder import (
     fragment_name,
     make_job,
 )
-from aalbert.shards.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
+from aalbert.shards.format.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
 LOCK = f"{WORK_FOLDER}/lock"
 

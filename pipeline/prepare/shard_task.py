@@ -20,8 +20,8 @@ from aalbert.pipeline.prepare.work_folder import (
     read_fragment,
     write_fragment,
 )
-from aalbert.shards.manifest import ShardRecord
-from aalbert.shards.writer import Sample, write_shard
+from aalbert.shards.format.manifest import ShardRecord
+from aalbert.shards.format.writer import Sample, write_shard
 
 # Called with what was done since the last call, after every file.
 Report = Callable[[Amount], None]

@@ -20,9 +20,9 @@ from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
-from aalbert.shards.index import read_index, write_index
-from aalbert.shards.manifest import ShardRecord
-from aalbert.shards.settings import FeatureSettings, settings_from_dict
+from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
+from aalbert.shards.format.index import read_index, write_index
+from aalbert.shards.format.manifest import ShardRecord
 
 # Index fragments wait here until all shards are done; the folder is gone when they are.
 WORK_FOLDER = ".prepare"

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from aalbert.kernel import native
 from aalbert.pipeline.audio.features import extract, roots_of_unity
-from aalbert.shards.half import to_half
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     LinearSettings,
     LogMelSettings,
     MfccSettings,
 )
+from aalbert.shards.half import to_half
 
 VARIANTS = native.variants()
 SETTINGS: list[FeatureSettings] = [

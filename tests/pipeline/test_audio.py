@@ -17,7 +17,7 @@ from aalbert.pipeline.audio.features import extract
 from aalbert.pipeline.corpora.corpus import Utterance
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.shard_task import make_sample
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     LogMelSettings,
     SilenceSettings,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.finish import cell, dataset_card, skip_table
-from aalbert.shards.manifest import read_manifest
+from aalbert.shards.format.manifest import read_manifest
 
 UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
 

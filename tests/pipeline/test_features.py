@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torchaudio.compliance import kaldi
 
 from aalbert.pipeline.audio.features import extract, minimum_samples
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     LinearSettings,
@@ -275,7 +275,7 @@ FEATURES_TO_STDOUT = """
 import sys
 import numpy as np
 from aalbert.pipeline.audio.features import extract
-from aalbert.shards.settings import FbankSettings, LogMelSettings, MfccSettings
+from aalbert.shards.format.feature_settings import FbankSettings, LogMelSettings, MfccSettings
 wave = np.random.default_rng(0).normal(0, 0.1, 100_000).astype(np.float32)
 for settings in (LogMelSettings(), LogMelSettings(fft_size=2046), FbankSettings(), MfccSettings()):
     sys.stdout.buffer.write(extract(wave, settings).tobytes())

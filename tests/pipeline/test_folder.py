@@ -16,7 +16,7 @@ from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.plan import make_plan, plan_fingerprint
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset
-from aalbert.shards.settings import LogMelSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
 
 CONFIG = PrepareConfig(features=(LogMelSettings(),))
 NAMES = [

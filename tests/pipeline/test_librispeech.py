@@ -7,7 +7,7 @@ from aalbert.errors import InputError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.plan import plan_fingerprint
-from aalbert.shards.settings import LogMelSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
 
 EXPECTED = (
     "the folder LibriSpeech that holds subsets such as train-clean-100/ and SPEAKERS.TXT, "

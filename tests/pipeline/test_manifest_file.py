@@ -19,7 +19,7 @@ from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.plan import stored_bytes
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset
-from aalbert.shards.settings import LogMelSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
 
 CONFIG = PrepareConfig(features=(LogMelSettings(),))
 # What a spreadsheet would run, and what breaks lines, cells and Markdown.

@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from aalbert.common.files import write_text
 from aalbert.errors import ConfigError, OutputInUseError
 from aalbert.pipeline.prepare.output import LocalOutput, Output, RemoteOutput, open_output
-from aalbert.shards.writer import Sample, write_shard
+from aalbert.shards.format.writer import Sample, write_shard
 
 Opener = Callable[[], Output]
 SHARD = "train/000000.tar"

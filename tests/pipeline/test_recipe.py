@@ -4,7 +4,7 @@ import pytest
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.pipeline.prepare.config import PrepareConfig, load_recipe
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     LinearSettings,
     LogMelSettings,

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 
 from aalbert.common.files import file_digest
-from aalbert.shards.index import index_schema, statistics_schema, write_index
-from aalbert.shards.manifest import (
+from aalbert.shards.format.feature_settings import LogMelSettings
+from aalbert.shards.format.index import index_schema, statistics_schema, write_index
+from aalbert.shards.format.manifest import (
     FeatureStatistics,
     FileRecord,
     Manifest,
     ShardRecord,
     SplitRecord,
 )
-from aalbert.shards.settings import LogMelSettings
 
 UTTERANCES_PER_SHARD = 4_000
 SHARD_BYTES = UTTERANCES_PER_SHARD * 260_000

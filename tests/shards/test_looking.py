@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from aalbert.cli import main
 from aalbert.errors import InputError, IntegrityError
 from aalbert.shards import Dataset
-from aalbert.shards.describe import describe, describe_feature, readable_bytes, skipped_by_reason
-from aalbert.shards.lookup import row_of
-from aalbert.shards.manifest import read_manifest
-from aalbert.shards.pictures import duration_figure, save, speaker_figure, utterance_figure
-from aalbert.shards.settings import FbankSettings, MfccSettings, WaveSettings
-from aalbert.shards.survey import SpeakerTotals, survey
+from aalbert.shards.format.feature_settings import FbankSettings, MfccSettings, WaveSettings
+from aalbert.shards.format.manifest import read_manifest
+from aalbert.shards.views.info import describe, describe_feature, readable_bytes, skipped_by_reason
+from aalbert.shards.views.pictures import duration_figure, save, speaker_figure, utterance_figure
+from aalbert.shards.views.show import row_of
+from aalbert.shards.views.stats import SpeakerTotals, survey
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.index import read_index
-from aalbert.shards.manifest import read_manifest, sealed
+from aalbert.shards.format.index import read_index
+from aalbert.shards.format.manifest import read_manifest, sealed
+from aalbert.shards.reading.dataset import Dataset
 
 SHARD = Path("train-clean-100/000001.tar")
 INDEX = Path("index/dev-clean.arrow")

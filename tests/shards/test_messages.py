@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from aalbert.errors import IntegrityError
-from aalbert.shards.batch_shape import BatchSize
+from aalbert.shards.loading.batch_shape import BatchSize
 from aalbert.shards.messages import (
     FILLED,
     LONG_S,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
-from aalbert.shards.order import (
+from aalbert.shards.loading.order import (
     OrderConfig,
     Rows,
     crop_start,

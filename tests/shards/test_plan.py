@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
-from aalbert.shards.order import OrderConfig, shuffled_window
-from aalbert.shards.plan import Part, Plan, Step
+from aalbert.shards.loading.epoch_plan import Part, Plan, Step
+from aalbert.shards.loading.order import OrderConfig, shuffled_window
 
 SEEDS = st.integers(0, 2**31)
 RANKS = st.integers(1, 7)
@@ -247,7 +247,7 @@ def test_going_on_in_the_middle_plans_one_window(monkeypatch: pytest.MonkeyPatch
         planned.append(arguments[-2:])
         return shuffled_window(*arguments)
 
-    monkeypatch.setattr("aalbert.shards.plan.shuffled_window", counting)
+    monkeypatch.setattr("aalbert.shards.loading.epoch_plan.shuffled_window", counting)
     again = next(LARGE.plan().steps(epoch[place - 1].position, 1))
     assert as_lists(again) == as_lists(epoch[place])
     assert len(planned) == 1

@@ -22,8 +22,8 @@ from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
-from aalbert.shards.cache import ShardCache
-from aalbert.shards.settings import LogMelSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
+from aalbert.shards.reading.shard_cache import ShardCache
 
 CONFIG = LoaderConfig(order=OrderConfig(frames_per_batch=150, window_shards=1), seed=1, prefetch=0)
 
@@ -98,7 +98,7 @@ RANK = """
 import json, sys
 from pathlib import Path
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
-from aalbert.shards.cache import ShardCache
+from aalbert.shards.reading.shard_cache import ShardCache
 
 url, folder, limit, rank = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 dataset = Dataset(url, ShardCache(folder=folder, limit_bytes=limit, patience_s=30))
@@ -253,7 +253,7 @@ def test_a_killed_process_leaves_neither_lock_nor_room_behind(
     cache = ShardCache(folder=tmp_path / "cache", limit_bytes=max(sizes), patience_s=5)
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from aalbert.shards import Dataset\nfrom aalbert.shards.cache import ShardCache\n"
+        "from aalbert.shards import Dataset\nfrom aalbert.shards.reading.shard_cache import ShardCache\n"
         "cache = ShardCache(folder=Path(sys.argv[2]), limit_bytes=int(sys.argv[3]))\n"
         "Dataset(sys.argv[1], cache).map_shard(0)\nprint('held', flush=True)\ntime.sleep(600)\n"
     )

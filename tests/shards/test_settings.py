@@ -7,7 +7,7 @@ import torchaudio
 from torchaudio.compliance import kaldi
 
 from aalbert.errors import ConfigError
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     LinearSettings,

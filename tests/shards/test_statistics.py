@@ -1,7 +1,7 @@
 import numpy as np
 
-from aalbert.shards.manifest import FeatureStatistics
-from aalbert.shards.statistics import combine_statistics
+from aalbert.shards.format.manifest import FeatureStatistics
+from aalbert.shards.format.statistics import combine_statistics
 
 
 def measured(frames: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> FeatureStatistics:

@@ -18,14 +18,14 @@ from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Batch, Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.alignment import leading_frames, spare_frames
-from aalbert.shards.assembly import Assembler
-from aalbert.shards.settings import (
+from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     LinearSettings,
     LogMelSettings,
     MfccSettings,
 )
+from aalbert.shards.loading.assembler import Assembler
 
 STORED: tuple[FeatureSettings, ...] = (
     LogMelSettings(mels=20),

@@ -15,11 +15,11 @@ import pytest
 from aalbert.common.files import file_digest
 from aalbert.errors import InputError
 from aalbert.shards import Dataset
-from aalbert.shards.comparison import ShardComparison
-from aalbert.shards.index import read_index, write_index
-from aalbert.shards.manifest import FileRecord, Manifest, ShardRecord, read_manifest
-from aalbert.shards.tar import TarWriter, member_header
-from aalbert.shards.verify import verify
+from aalbert.shards.format.index import read_index, write_index
+from aalbert.shards.format.manifest import FileRecord, Manifest, ShardRecord, read_manifest
+from aalbert.shards.format.tar import TarWriter, member_header
+from aalbert.shards.verification.shard_check import ShardComparison
+from aalbert.shards.verification.verify import verify
 
 SHARD = Path("train-clean-100/000000.tar")
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from aalbert.common.files import TEMPORARY_SUFFIX
 from aalbert.errors import InputError
-from aalbert.shards.tar import TarWriter, member_header
-from aalbert.shards.writer import Sample, npy_header, write_shard
+from aalbert.shards.format.tar import TarWriter, member_header
+from aalbert.shards.format.writer import Sample, npy_header, write_shard
 
 
 def make_sample(key: str, frames: int, seed: int) -> Sample:

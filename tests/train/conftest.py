@@ -9,7 +9,7 @@ from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.shards.settings import LinearSettings, LogMelSettings
+from aalbert.shards.format.feature_settings import LinearSettings, LogMelSettings
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.downstream import start_downstream
 from aalbert.train.downstream_config import DownstreamConfig

@@ -22,7 +22,7 @@ from aalbert.errors import (
     OutputInUseError,
 )
 from aalbert.models import PretrainedModel
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.checkpoints import SaveStates, is_intact
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining

@@ -16,9 +16,9 @@ from aalbert.models.upstream import UpstreamConfig
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.prepare import prepare
-from aalbert.shards.batch import Batch
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.settings import LogMelSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
+from aalbert.shards.loading.batch import Batch
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.figures import reconstruction_figure
 from aalbert.train.held_out import held_out_loss

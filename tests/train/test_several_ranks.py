@@ -17,7 +17,7 @@ import pytest
 from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
-from aalbert.shards.dataset import Selection
+from aalbert.shards.reading.dataset import Selection
 from aalbert.shards.stream import Stream
 from aalbert.train.checkpoints import step_of
 from aalbert.train.configs import PretrainConfig

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 from aalbert.errors import AalbertError, IntegrityError
-from aalbert.shards.assembly import Assembler, Contents, LoaderConfig
-from aalbert.shards.cache import ShardCache
-from aalbert.shards.dataset import Dataset, Selection
+from aalbert.shards.loading.assembler import Assembler, Contents, LoaderConfig
+from aalbert.shards.loading.epoch_plan import Step
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.loading.shared_slots import RingSize, Slots
 from aalbert.shards.messages import Failure, Filled, Notices, receive_slots, send_failure
-from aalbert.shards.order import Rows
-from aalbert.shards.plan import Step
-from aalbert.shards.ring import RingSize, Slots
+from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.shards.reading.shard_cache import ShardCache
 
 # Steps whose contents are looked up at once.
 LOOKED_UP_TOGETHER = 16

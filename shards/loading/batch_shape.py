@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.shards.order import Rows
+from aalbert.shards.loading.order import Rows
 
 ALIGNMENT = 64
 

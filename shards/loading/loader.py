@@ -7,14 +7,14 @@ from typing import Protocol
 import numpy as np
 
 from aalbert.errors import ConfigError, require
-from aalbert.shards.assembly import Assembler, LoaderConfig
-from aalbert.shards.batch import Batch, make_batch
-from aalbert.shards.dataset import Selection
+from aalbert.shards.loading.assembler import Assembler, LoaderConfig
+from aalbert.shards.loading.batch import Batch, make_batch
+from aalbert.shards.loading.epoch_plan import Step
+from aalbert.shards.loading.reader_client import ReadAhead
+from aalbert.shards.loading.reader_process import Job, SelectionRecord
+from aalbert.shards.loading.shared_slots import RingSize
 from aalbert.shards.messages import Filled
-from aalbert.shards.plan import Step
-from aalbert.shards.read_ahead import ReadAhead
-from aalbert.shards.reader import Job, SelectionRecord
-from aalbert.shards.ring import RingSize
+from aalbert.shards.reading.dataset import Selection
 
 # Beside those that are read ahead: the batch in use, and the one before, until it is let go.
 SLOTS_IN_USE = 2

@@ -10,8 +10,8 @@ import xxhash
 from aalbert.common.files import TEMPORARY_SUFFIX, atomic_write, file_digest
 from aalbert.common.store import Store
 from aalbert.errors import InputError, IntegrityError
-from aalbert.shards.cache import ShardCache
-from aalbert.shards.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
+from aalbert.shards.format.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
+from aalbert.shards.reading.shard_cache import ShardCache
 
 
 @dataclass(frozen=True)

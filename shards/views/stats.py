@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aalbert.shards.dataset import Dataset
+from aalbert.shards.reading.dataset import Dataset
 
 PERCENTILES = (1, 5, 25, 75, 95, 99)
 

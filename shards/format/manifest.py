@@ -11,8 +11,8 @@ import xxhash
 
 from aalbert.common.files import json_text, write_text
 from aalbert.errors import ConfigError, InputError, IntegrityError
-from aalbert.shards.index import FORMAT_VERSION
-from aalbert.shards.settings import FeatureSettings, fingerprint, settings_from_dict
+from aalbert.shards.format.feature_settings import FeatureSettings, fingerprint, settings_from_dict
+from aalbert.shards.format.index import FORMAT_VERSION
 
 MANIFEST_NAME = "manifest.json"
 SKIPPED_NAME = "skipped.jsonl"

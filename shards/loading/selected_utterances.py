@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
 from aalbert.shards.alignment import leading_frames, require_same_shift, spare_frames
-from aalbert.shards.dataset import STORED_DTYPE, Dataset, Selection
-from aalbert.shards.mismatch import require_same_feature
-from aalbert.shards.order import Rows
-from aalbert.shards.settings import FeatureSettings
+from aalbert.shards.format.feature_settings import FeatureSettings
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.compatibility import require_same_feature
+from aalbert.shards.reading.dataset import STORED_DTYPE, Dataset, Selection
 
 
 class Entries:

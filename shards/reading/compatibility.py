@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError
-from aalbert.shards.dataset import Selection
-from aalbert.shards.settings import FeatureSettings
+from aalbert.shards.format.feature_settings import FeatureSettings
+from aalbert.shards.reading.dataset import Selection
 
 
 def require_equal_settings(

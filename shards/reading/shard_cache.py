@@ -17,7 +17,7 @@ from typing import IO
 from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest
 from aalbert.common.store import Store
 from aalbert.errors import ConfigError, IntegrityError, StorageError
-from aalbert.shards.manifest import FileRecord
+from aalbert.shards.format.manifest import FileRecord
 
 DEFAULT_LIMIT_BYTES = 64 * 2**30
 LIMIT_VARIABLE = "AALBERT_CACHE_BYTES"

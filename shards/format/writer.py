@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from aalbert.common.files import atomic_write
 from aalbert.errors import InputError
+from aalbert.shards.format.index import row_schema, rows_to_table
+from aalbert.shards.format.tar import TarWriter
 from aalbert.shards.half import to_half
-from aalbert.shards.index import row_schema, rows_to_table
-from aalbert.shards.tar import TarWriter
 
 NPY_HEADER_BYTES = 128
 # What `.npy` begins with: a name, version 1.0, and the bytes of the rest of the header.

@@ -8,8 +8,8 @@ from typing import Any
 
 from aalbert.common.text import text_table
 from aalbert.errors import IntegrityError
-from aalbert.shards.manifest import SKIPPED_NAME, Manifest, SplitRecord, read_manifest
-from aalbert.shards.settings import FeatureSettings, default_settings
+from aalbert.shards.format.feature_settings import FeatureSettings, default_settings
+from aalbert.shards.format.manifest import SKIPPED_NAME, Manifest, SplitRecord, read_manifest
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 

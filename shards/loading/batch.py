@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aalbert.shards.batch_shape import BatchShape
-from aalbert.shards.ring import Lease
+from aalbert.shards.loading.batch_shape import BatchShape
+from aalbert.shards.loading.shared_slots import Lease
 
 
 @dataclass(frozen=True)

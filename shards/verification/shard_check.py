@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import xxhash
 
+from aalbert.shards.format.tar import BLOCK_BYTES, padding_of
 from aalbert.shards.layout import END_PIECE, Layout, Piece
-from aalbert.shards.problem import Problem
-from aalbert.shards.tar import BLOCK_BYTES, padding_of
+from aalbert.shards.verification.problem import Problem
 
 CHUNK_BYTES = 2**22
 # A shard that is altogether different is wrong everywhere; nobody reads a list of it.

@@ -10,11 +10,8 @@ import pyarrow as pa
 
 from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
 from aalbert.errors import IntegrityError
-from aalbert.shards.comparison import NAMED_PLACES, ShardComparison
-from aalbert.shards.consistency import index_problems, repeated_keys, statistics_problems
-from aalbert.shards.index import read_index
-from aalbert.shards.layout import layout_of
-from aalbert.shards.manifest import (
+from aalbert.shards.format.index import read_index
+from aalbert.shards.format.manifest import (
     MANIFEST_NAME,
     FileRecord,
     Manifest,
@@ -23,7 +20,14 @@ from aalbert.shards.manifest import (
     manifest_path,
     read_manifest,
 )
-from aalbert.shards.problem import Problem
+from aalbert.shards.layout import layout_of
+from aalbert.shards.verification.index_check import (
+    index_problems,
+    repeated_keys,
+    statistics_problems,
+)
+from aalbert.shards.verification.problem import Problem
+from aalbert.shards.verification.shard_check import NAMED_PLACES, ShardComparison
 
 ROWS_AT_A_TIME = 256
 CHANGED = "is not what was written (checksum)"

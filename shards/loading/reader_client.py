@@ -13,17 +13,17 @@ from dataclasses import replace
 import torch
 
 from aalbert.errors import AalbertError, ReaderDiedError
-from aalbert.shards.assembly import Assembler
-from aalbert.shards.batch import Batch, make_batch
+from aalbert.shards.loading.assembler import Assembler
+from aalbert.shards.loading.batch import Batch, make_batch
+from aalbert.shards.loading.reader_process import Job
+from aalbert.shards.loading.shared_slots import Lending, Slots, make_shared_memory
 from aalbert.shards.messages import Failure, Filled, receive, send_slots
-from aalbert.shards.reader import Job
-from aalbert.shards.ring import Lending, Slots, make_shared_memory
 
 GRACE_S = 2.0
 # A reader is woken when this share of its slots can be filled again: to wake it takes longer than
 # all else that is done for a batch.
 WAKING_SHARE = 0.6
-PROGRAM = "from aalbert.shards.reader import main; main()"
+PROGRAM = "from aalbert.shards.loading.reader_process import main; main()"
 HINTS = {
     signal.SIGKILL: " (out of memory?)",
     signal.SIGBUS: " (was the file cut off while it was read, or its disk taken away?)",

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aalbert.shards.manifest import FeatureStatistics
+from aalbert.shards.format.manifest import FeatureStatistics
 
 # Rows pooled at a time: 10 MB of numbers with 80 dimensions, however large the dataset is.
 POOLED_ROWS = 2**14

@@ -15,7 +15,7 @@ import webdataset
 from webdataset.utils import pytorch_worker_info
 
 from aalbert.errors import ConfigError, IntegrityError
-from aalbert.shards.manifest import read_manifest
+from aalbert.shards.format.manifest import read_manifest
 
 Sample = dict[str, Any]
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aalbert.shards.index import index_schema, place_columns, statistics_schema
-from aalbert.shards.manifest import SplitRecord
-from aalbert.shards.problem import Problem
+from aalbert.shards.format.index import index_schema, place_columns, statistics_schema
+from aalbert.shards.format.manifest import SplitRecord
+from aalbert.shards.verification.problem import Problem
 
 STORED_BYTES = 2
 NAMED_ROWS = 10

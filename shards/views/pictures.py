@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.common.files import atomic_write
-from aalbert.shards.manifest import FeatureStatistics
-from aalbert.shards.settings import FeatureSettings
-from aalbert.shards.survey import SpeakerTotals
+from aalbert.shards.format.feature_settings import FeatureSettings
+from aalbert.shards.format.manifest import FeatureStatistics
+from aalbert.shards.views.stats import SpeakerTotals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,12 +15,17 @@ import xxhash
 from numpy.typing import NDArray
 
 from aalbert.errors import require
-from aalbert.shards.batch_shape import BatchArrays, BatchShape, BatchSize
-from aalbert.shards.dataset import Selection
-from aalbert.shards.entries import Entries, StoredFeature, common_frames, open_features
+from aalbert.shards.loading.batch_shape import BatchArrays, BatchShape, BatchSize
+from aalbert.shards.loading.epoch_plan import Part, Plan, Step
+from aalbert.shards.loading.order import OrderConfig, Rows, crop_start, padded_lengths, padded_shape
+from aalbert.shards.loading.selected_utterances import (
+    Entries,
+    StoredFeature,
+    common_frames,
+    open_features,
+)
 from aalbert.shards.maps import ShardMaps
-from aalbert.shards.order import OrderConfig, Rows, crop_start, padded_lengths, padded_shape
-from aalbert.shards.plan import Part, Plan, Step
+from aalbert.shards.reading.dataset import Selection
 
 Verification = Literal["always", "first-epoch", "never"]
 

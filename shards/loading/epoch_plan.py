@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 
 from aalbert.errors import require
-from aalbert.shards.order import (
+from aalbert.shards.loading.order import (
     OrderConfig,
     Rows,
     permutation,

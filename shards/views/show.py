@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from aalbert.errors import InputError
-from aalbert.shards.dataset import Dataset
-from aalbert.shards.index import place_columns
+from aalbert.shards.format.index import place_columns
+from aalbert.shards.reading.dataset import Dataset
 
 SUGGESTIONS = 3
 # Comparing two keys letter by letter takes 50 us, so only the most similar ones are.

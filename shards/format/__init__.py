@@ -1,0 +1,1 @@
+"""The format on disk: what a dataset consists of, read and written."""

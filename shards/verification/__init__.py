@@ -1,0 +1,1 @@
+"""Every byte of a dataset compared with what its index and manifest say."""
