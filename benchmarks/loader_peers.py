@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aalbert.shards.loading.assembler import Verification
+from aalbert.shards.loading.config import Verification
 from benchmarks.loader_batches import (
     FRAMES_PER_BATCH,
     PREFETCH,

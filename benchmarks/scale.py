@@ -17,8 +17,9 @@ from importlib.metadata import version
 
 import numpy as np
 
+from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.epoch_plan import Plan
-from aalbert.shards.loading.order import OrderConfig, Rows
+from aalbert.shards.loading.order import Rows
 
 FRAMES_PER_SECOND = 100
 UTTERANCES_PER_SHARD = 1_300

@@ -20,8 +20,9 @@ from importlib.metadata import version
 import numpy as np
 import webdataset
 
+from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.epoch_plan import Plan
-from aalbert.shards.loading.order import OrderConfig, Rows, permutation
+from aalbert.shards.loading.order import Rows, permutation
 
 UTTERANCES, SPEAKERS, SHARD, BATCH = 281_241, 2_338, 1_300, 32
 FRAMES = 1_000

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aalbert.shards.format.manifest import Manifest
-    from aalbert.shards.lengths import choose_static_lengths
-    from aalbert.shards.loading.assembler import LoaderConfig
     from aalbert.shards.loading.batch import Batch
+    from aalbert.shards.loading.config import LoaderConfig, OrderConfig
     from aalbert.shards.loading.loader import Loader
-    from aalbert.shards.loading.order import OrderConfig
+    from aalbert.shards.loading.order import choose_static_lengths
     from aalbert.shards.loading.webdataset_pipeline import webdataset_pipeline
     from aalbert.shards.reading.dataset import Dataset, Selection
 
@@ -33,11 +32,11 @@ HOMES = {
     "Batch": "loading.batch",
     "Dataset": "reading.dataset",
     "Loader": "loading.loader",
-    "LoaderConfig": "loading.assembler",
+    "LoaderConfig": "loading.config",
     "Manifest": "format.manifest",
-    "OrderConfig": "loading.order",
+    "OrderConfig": "loading.config",
     "Selection": "reading.dataset",
-    "choose_static_lengths": "lengths",
+    "choose_static_lengths": "loading.order",
     "webdataset_pipeline": "loading.webdataset_pipeline",
 }
 

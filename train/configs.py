@@ -9,7 +9,7 @@ from typing import Any, Literal
 from aalbert.errors import require, require_positive
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
-from aalbert.shards.loading.assembler import Verification
+from aalbert.shards.loading.config import Verification
 from aalbert.train.masking import MaskingConfig
 from aalbert.train.objective import ObjectiveConfig
 

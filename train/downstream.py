@@ -15,11 +15,10 @@ from aalbert.models.checkpoint import find_checkpoint
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
-from aalbert.shards.loading.assembler import LoaderConfig
-from aalbert.shards.loading.loader import Loader
-from aalbert.shards.loading.order import OrderConfig, Rows
+from aalbert.shards.loading.config import LoaderConfig, OrderConfig
+from aalbert.shards.loading.loader import Loader, Stream
+from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset, Selection
-from aalbert.shards.stream import Stream
 from aalbert.train.checkpoints import SaveStates, latest_state, step_of
 from aalbert.train.detection import equal_error_rate, error_rates
 from aalbert.train.downstream_config import DownstreamConfig

@@ -13,8 +13,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.common.text import duration
 from aalbert.models.upstream import count_parameters
+from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Dataset, Selection
-from aalbert.shards.stream import Stream
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.loggers import require_installed
 from aalbert.train.pretrain_parts import (

@@ -16,9 +16,8 @@ from pytorch_lightning import Callback
 from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.loading.loader import Loader
+from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.shards.stream import Stream
 from aalbert.train.checkpoints import SaveStates, best_weights, latest_state, step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.guard import NonFiniteGuard

@@ -13,9 +13,9 @@ from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
 from aalbert.shards.format.statistics import combine_statistics
-from aalbert.shards.loading.assembler import LoaderConfig
+from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
-from aalbert.shards.loading.order import OrderConfig, Rows, held_out
+from aalbert.shards.loading.order import Rows, held_out
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.configs import PretrainConfig

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aalbert.models.downstream import DownstreamModel
-from aalbert.shards.loading.assembler import LoaderConfig
+from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
-from aalbert.shards.loading.order import OrderConfig, Rows
+from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.labels import NO_CLASS, Labels
 from aalbert.train.outcomes import Decisions, Trials

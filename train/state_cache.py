@@ -19,8 +19,8 @@ from aalbert.common.progress import progress_bar
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.pooling import mean_pool
-from aalbert.shards.loading.assembler import LoaderConfig
 from aalbert.shards.loading.batch import Batch
+from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import Step
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows

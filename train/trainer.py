@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.errors import IntegrityError
 from aalbert.models.device import best_device
-from aalbert.shards.stream import Stream
+from aalbert.shards.loading.loader import Stream
 from aalbert.train.checkpoints import AtomicCheckpoints
 from aalbert.train.ranks import Ranks
 

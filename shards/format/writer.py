@@ -1,4 +1,7 @@
-"""Writing one shard: utterances in, a WebDataset tar and its index rows out."""
+"""Writing one shard: utterances in, a WebDataset tar and its index rows out.
+
+Features are stored in float16, rounded as IEEE 754 rounds.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,13 +16,16 @@ from numpy.typing import NDArray
 
 from aalbert.common.files import atomic_write
 from aalbert.errors import InputError
+from aalbert.kernel import native
 from aalbert.shards.format.index import row_schema, rows_to_table
 from aalbert.shards.format.tar import TarWriter
-from aalbert.shards.half import to_half
 
 NPY_HEADER_BYTES = 128
 # What `.npy` begins with: a name, version 1.0, and the bytes of the rest of the header.
 NPY_MAGIC = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
+
+
+LARGEST_HALF = 65_504.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +130,30 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 def encode_json(document: dict[str, Any]) -> bytes:
     """Return a JSON document on one line, keys sorted."""
     return json.dumps(document, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfArray:
+    """Values `(frames, dims)` in float16, and their mean and deviation `(dims,)` over frames."""
+
+    values: NDArray[np.float16]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+
+def to_half(features: NDArray[np.float32]) -> HalfArray:
+    """Round features `(frames, dims)` to float16, ties to even; `OverflowError` beyond 65504.
+
+    `mean` and `std` (population deviation) are those of the rounded values, summed in float64.
+    """
+    halves = np.empty(features.shape, "<f2")
+    statistics = np.empty((2, features.shape[1]))
+    if not native.round_to_half(features, halves, statistics):
+        raise OverflowError(f"float16 holds up to {LARGEST_HALF:.0f}, not {worst(features)}")
+    mean, std = statistics.astype(np.float32)
+    return HalfArray(values=halves, mean=mean, std=std)
+
+
+def worst(values: NDArray[np.float32]) -> float:
+    """Return a value that is not finite, or the one furthest from zero."""
+    return float(values.flat[np.argmax(np.where(np.isfinite(values), np.abs(values), np.inf))])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise, starmap
 from operator import mul
-from typing import Literal, get_args
 
 import numpy as np
 import xxhash
@@ -16,74 +15,23 @@ from numpy.typing import NDArray
 
 from aalbert.errors import require
 from aalbert.shards.loading.batch_shape import BatchArrays, BatchShape, BatchSize
+from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import Part, Plan, Step
-from aalbert.shards.loading.order import OrderConfig, Rows, crop_start, padded_lengths, padded_shape
+from aalbert.shards.loading.order import Rows, crop_start, padded_lengths, padded_shape
 from aalbert.shards.loading.selected_utterances import (
     Entries,
+    ShardMaps,
     StoredFeature,
     common_frames,
     open_features,
 )
-from aalbert.shards.maps import ShardMaps
 from aalbert.shards.reading.dataset import Selection
-
-Verification = Literal["always", "first-epoch", "never"]
 
 # An entry, its shard, and where bytes of it begin and end there.
 Place = tuple[int, int, int, int]
 
 # Rows of a batch of static shape that hold no utterance.
 NO_ROW = -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoaderConfig:
-    """Which features are read, how long a crop of them, in which order, and how far ahead.
-
-    `targets` names further stored features that batches carry beside `feature`, with the same
-    frames. `crop_frames` of None takes whole utterances. `shuffle` of False takes every utterance
-    once, sorted by length, the same in every epoch. `verify` says when the bytes that are read
-    are compared with their checksums: `always`, in the `first-epoch` that a process reads, or
-    `never`. `readers` processes read ahead of the training loop, up to `prefetch` batches each;
-    with a `prefetch` of 0 batches are read when they are asked for.
-    """
-
-    order: OrderConfig
-    feature: str = "logmel"
-    targets: tuple[str, ...] = ()
-    crop_frames: int | None = None
-    shuffle: bool = True
-    seed: int = 0
-    verify: Verification = "first-epoch"
-    prefetch: int = 12
-    readers: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse settings with which nothing could be read."""
-        require(
-            self.crop_frames is None or self.crop_frames > 0,
-            f"crop_frames is {self.crop_frames}: give a number above 0",
-        )
-        require(self.prefetch >= 0, f"prefetch is {self.prefetch}: give 0 or more")
-        require(self.readers > 0, f"readers is {self.readers}: give 1 or more")
-        require(
-            self.verify in get_args(Verification),
-            f"verify is '{self.verify}': use one of {', '.join(get_args(Verification))}",
-        )
-        require(
-            isinstance(self.targets, tuple),
-            f"targets is {self.targets!r}: give a tuple of names, such as ('linear',)",
-        )
-        require(
-            len({*self.features}) == len(self.features),
-            f"targets are {', '.join(self.targets)}: name each once, and not {self.feature}, "
-            "which batches have already",
-        )
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """All features that are read, the input first."""
-        return (self.feature, *self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)

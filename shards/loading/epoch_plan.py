@@ -12,8 +12,8 @@ import numpy as np
 import xxhash
 
 from aalbert.errors import require
+from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.order import (
-    OrderConfig,
     Rows,
     permutation,
     share_out,

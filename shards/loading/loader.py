@@ -7,13 +7,13 @@ from typing import Protocol
 import numpy as np
 
 from aalbert.errors import ConfigError, require
-from aalbert.shards.loading.assembler import Assembler, LoaderConfig
+from aalbert.shards.loading.assembler import Assembler
 from aalbert.shards.loading.batch import Batch, make_batch
+from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import Step
 from aalbert.shards.loading.reader_client import ReadAhead
 from aalbert.shards.loading.reader_process import Job, SelectionRecord
-from aalbert.shards.loading.shared_slots import RingSize
-from aalbert.shards.messages import Filled
+from aalbert.shards.loading.shared_slots import Filled, RingSize
 from aalbert.shards.reading.dataset import Selection
 
 # Beside those that are read ahead: the batch in use, and the one before, until it is let go.
@@ -162,3 +162,37 @@ class Inline:
         buffer = np.empty(shape.bytes, np.uint8)
         self._assembler.fill(contents, shape.arrays(buffer))
         return make_batch(buffer, shape, self._assembler.config.targets), step
+
+
+class Stream:
+    """A loader's epochs one after another, until `steps` batches have been given.
+
+    Its length is `steps` and its state travels with a checkpoint; it counts the batches of all
+    ranks, so that it can be loaded by another number of them.
+    """
+
+    def __init__(self, loader: Loader, steps: int) -> None:
+        self.loader = loader
+        self.steps = steps
+        self.taken = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches that are left."""
+        while self.taken < self.steps:
+            for batch in self.loader:
+                self.taken += 1
+                yield batch
+                if self.taken == self.steps:
+                    return
+
+    def state_dict(self) -> dict[str, int | str]:
+        """Return how many batches all ranks were given, and where the loader is."""
+        return {"taken": self.taken * self.loader.world_size, **self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, int | str]) -> None:
+        """Go on from where another stream of the same loader was."""
+        self.loader.load_state_dict(state)
+        self.taken = int(state["taken"]) // self.loader.world_size

@@ -1,59 +1,16 @@
-"""The order of an epoch as pure functions of sizes, seeds and epoch. No IO, nothing global."""
+"""Order, batches and padded lengths as pure functions of sizes, seeds and epoch: no IO, no globals."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from aalbert.errors import require
+from aalbert.shards.loading.config import OrderConfig
 
 Rows = NDArray[np.int64]
 Word = int | str
-Remainder = Literal["drop", "repeat"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OrderConfig:
-    """How utterances become batches.
-
-    A batch holds at most `frames_per_batch` frames (or one longer utterance), padding included;
-    with `packed` nothing is padded. With `static_lengths` every utterance is padded to the
-    next of these lengths, and a batch to as many utterances as fit, so that there are only
-    `len(static_lengths)` shapes. Utterances are shuffled within windows of `window_shards`
-    shards; without static lengths, pools of `pool_batches` batches are sorted by length before
-    they are cut. Where an
-    epoch ends with fewer utterances than there are ranks, they are dropped or repeated, as
-    `remainder` says.
-    """
-
-    frames_per_batch: int
-    packed: bool = False
-    static_lengths: tuple[int, ...] = ()
-    window_shards: int = 16
-    pool_batches: int = 50
-    remainder: Remainder = "drop"
-
-    def __post_init__(self) -> None:
-        """Refuse what no batch could be made with."""
-        for name in ("frames_per_batch", "window_shards", "pool_batches"):
-            value = getattr(self, name)
-            require(value > 0, f"{name} is {value}: give a number above 0")
-        require(
-            self.remainder in get_args(Remainder),
-            f"remainder is '{self.remainder}': use one of {', '.join(get_args(Remainder))}",
-        )
-        lengths = self.static_lengths
-        require(
-            all(left < right for left, right in zip((0, *lengths), lengths, strict=False)),
-            f"static_lengths are {lengths}: give rising numbers above 0",
-        )
-        require(
-            not (self.packed and lengths),
-            "packed batches have no padding: leave static_lengths away",
-        )
 
 
 def permutation(size: int, *words: Word) -> Rows:
@@ -188,3 +145,40 @@ def held_out(keys: list[str], proportion: float, *, seed: int) -> NDArray[np.boo
     chosen = draws < np.uint64(proportion * 2**64)
     chosen[np.argmin(draws)] = True
     return chosen
+
+
+def choose_static_lengths(frames: Rows, count: int, multiple: int = 8) -> tuple[int, ...]:
+    """Return up to `count` lengths, multiples of `multiple`, that take the least padding.
+
+    The last one holds the longest utterance. The best partition of the sorted lengths is found
+    by dynamic programming over the multiples, whatever the number of utterances.
+    """
+    require(count > 0, f"{count} lengths were asked for: give 1 or more")
+    require(len(frames) > 0, "there is no utterance to choose lengths for")
+    bins = -(-np.maximum(frames, 1) // multiple)
+    ends, utterances = np.unique(bins, return_counts=True)
+    before = np.concatenate([[0], np.cumsum(utterances)])
+    # padded[i, j]: frames when the lengths number i to j are all padded to the j-th.
+    padded = np.where(
+        np.arange(len(ends))[:, None] <= np.arange(len(ends)),
+        (before[1:] - before[:-1, None]) * ends,
+        np.inf,
+    )
+    best, choices = padded[0], []
+    for _ in range(min(count, len(ends)) - 1):
+        # The last length holds what begins after the one before: best[i - 1] + padded[i, j].
+        joined = np.concatenate([[np.inf], best[:-1]])[:, None] + padded
+        begin = joined.argmin(axis=0)
+        choices.append(begin)
+        best = np.minimum(best, joined.min(axis=0))
+    return tuple(int(ends[place]) * multiple for place in places_of(choices, len(ends)))
+
+
+def places_of(choices: list[Rows], count: int) -> list[int]:
+    """Follow the choices back: the places of the lengths, rising."""
+    places = [count - 1]
+    for begin in reversed(choices):
+        if places[0] == 0:
+            break
+        places.insert(0, int(begin[places[0]]) - 1)
+    return places

@@ -16,8 +16,15 @@ from aalbert.errors import AalbertError, ReaderDiedError
 from aalbert.shards.loading.assembler import Assembler
 from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.reader_process import Job
-from aalbert.shards.loading.shared_slots import Lending, Slots, make_shared_memory
-from aalbert.shards.messages import Failure, Filled, receive, send_slots
+from aalbert.shards.loading.shared_slots import (
+    Failure,
+    Filled,
+    Lending,
+    Slots,
+    make_shared_memory,
+    receive,
+    send_slots,
+)
 
 GRACE_S = 2.0
 # A reader is woken when this share of its slots can be filled again: to wake it takes longer than

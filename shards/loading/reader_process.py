@@ -14,11 +14,19 @@ from dataclasses import dataclass
 from itertools import islice
 
 from aalbert.errors import AalbertError, IntegrityError
-from aalbert.shards.loading.assembler import Assembler, Contents, LoaderConfig
+from aalbert.shards.loading.assembler import Assembler, Contents
+from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import Step
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.loading.shared_slots import RingSize, Slots
-from aalbert.shards.messages import Failure, Filled, Notices, receive_slots, send_failure
+from aalbert.shards.loading.shared_slots import (
+    Failure,
+    Filled,
+    Notices,
+    RingSize,
+    Slots,
+    receive_slots,
+    send_failure,
+)
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.shards.reading.shard_cache import ShardCache
 

@@ -4,18 +4,24 @@ An entry is the number of a selected utterance; its row counts through the datas
 another, and its shard through their shards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
-from aalbert.shards.alignment import leading_frames, require_same_shift, spare_frames
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.reading.compatibility import require_same_feature
+from aalbert.shards.reading.compatibility import (
+    leading_frames,
+    require_same_feature,
+    require_same_shift,
+    spare_frames,
+)
 from aalbert.shards.reading.dataset import STORED_DTYPE, Dataset, Selection
 
 
@@ -141,3 +147,65 @@ def common_frames(entries: Entries, features: Sequence[StoredFeature]) -> Rows:
             f"than {spare}: they are not of the same recording; prepare the data again"
         )
     return shortest
+
+
+class ShardMaps(dict[int, memoryview]):
+    """Shards by number. Those of a remote dataset are held in its cache for one window."""
+
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        super().__init__()
+        self._datasets = datasets
+        self._ahead: ThreadPoolExecutor | None = None
+        self._fetching: Future[None] | None = None
+        self.remote = any(dataset.mirror for dataset in datasets)
+
+    def __missing__(self, shard: int) -> memoryview:
+        dataset, number = self._find(shard)
+        self[shard] = dataset.map_shard(number).data
+        return self[shard]
+
+    def enter(self, window: Collection[int], following: Collection[int]) -> None:
+        """Let go of all remote shards but those of a window, and begin to fetch the next ones.
+
+        What is fetched ahead is not held: others who need the room now come first. Raises
+        `ConfigError` when the window is larger than the cache.
+        """
+        self._check_room(window)
+        for shard in [mapped for mapped in self if mapped not in window]:
+            if self._find(shard)[0].mirror:
+                del self[shard]
+        for first, dataset in self._numbered():
+            kept = {shard - first for shard in window}
+            dataset.release_shards(kept)
+        self._ahead = self._ahead or ThreadPoolExecutor(1, "fetch-ahead")
+        if self._fetching is None or self._fetching.done():
+            self._fetching = self._ahead.submit(self._fetch, [*window, *following])
+
+    def _fetch(self, shards: Sequence[int]) -> None:
+        """Fetch shards. What fails here fails again, and is told, when the shard is read."""
+        for shard in shards:
+            dataset, number = self._find(shard)
+            dataset.fetch_shard(number)
+
+    def _check_room(self, window: Collection[int]) -> None:
+        sizes: dict[Path, int] = {}
+        for shard in window:
+            dataset, number = self._find(shard)
+            if dataset.mirror:
+                cache = dataset.mirror.cache.folder
+                sizes[cache] = sizes.get(cache, 0) + dataset.shard_bytes(number)
+                dataset.mirror.cache.check_room(sizes[cache], f"a window of {len(window)} shards")
+
+    def _numbered(self) -> Iterator[tuple[int, Dataset]]:
+        """Yield every dataset with the number of its first shard."""
+        first = 0
+        for dataset in self._datasets:
+            yield first, dataset
+            first += len(dataset.shard_paths)
+
+    def _find(self, shard: int) -> tuple[Dataset, int]:
+        """Return the dataset that a shard belongs to, and the shard's number there."""
+        for first, dataset in self._numbered():
+            if shard < first + len(dataset.shard_paths):
+                return dataset, shard - first
+        raise KeyError(shard)

@@ -1,11 +1,18 @@
-"""What tells two definitions of a feature apart, line by line."""
+"""Whether features go together: with those that a model was made for, and with one another."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from aalbert.common.text import flat
-from aalbert.errors import ConfigError
-from aalbert.shards.format.feature_settings import FeatureSettings
+from aalbert.errors import ConfigError, require
+from aalbert.shards.format.feature_settings import (
+    FbankSettings,
+    FeatureSettings,
+    MfccSettings,
+    shift_samples,
+    window_samples,
+)
 from aalbert.shards.reading.dataset import Selection
 
 
@@ -44,3 +51,41 @@ def settings_differences(expected: FeatureSettings, found: FeatureSettings) -> l
         for name in {**wanted, **present}
         if wanted.get(name) != present.get(name)
     ]
+
+
+def require_same_shift(settings: Sequence[FeatureSettings]) -> None:
+    """Raise `ConfigError` unless the frames of all features are equally far apart."""
+    first = settings[0]
+    for other in settings[1:]:
+        require(
+            (other.sample_rate, shift_samples(other)) == (first.sample_rate, shift_samples(first)),
+            f"{other.kind} has a frame each {other.frame_shift_ms:g} ms, {first.kind} each "
+            f"{first.frame_shift_ms:g} ms: a batch needs equal ones; prepare both with the same "
+            "frame_shift_ms",
+        )
+
+
+def leading_frames(settings: Sequence[FeatureSettings]) -> list[int]:
+    """Return how many frames at the beginning of each feature have no partner in the others.
+
+    Frames are partners when their centres lie within half a shift. Those of Kaldi's features lie
+    half a window later: beside them `logmel` loses its first frame (25 ms windows, 10 ms apart).
+    """
+    centres = [first_centre(some) for some in settings]
+    shift = shift_samples(settings[0])
+    return [(max(centres) - centre + shift // 2) // shift for centre in centres]
+
+
+def spare_frames(settings: Sequence[FeatureSettings]) -> int:
+    """Return by how many frames features of one recording may differ: those that fill a window.
+
+    Kaldi takes whole frames only, the others also those that begin before the recording's end.
+    """
+    longest = max(map(window_samples, settings))
+    return math.ceil(longest / shift_samples(settings[0]))
+
+
+def first_centre(settings: FeatureSettings) -> int:
+    """Return the sample at the centre of the first frame."""
+    whole = isinstance(settings, FbankSettings | MfccSettings)
+    return window_samples(settings) // 2 if whole else 0

@@ -20,14 +20,13 @@ from aalbert.shards.format.manifest import (
     manifest_path,
     read_manifest,
 )
-from aalbert.shards.layout import layout_of
 from aalbert.shards.verification.index_check import (
     index_problems,
     repeated_keys,
     statistics_problems,
 )
 from aalbert.shards.verification.problem import Problem
-from aalbert.shards.verification.shard_check import NAMED_PLACES, ShardComparison
+from aalbert.shards.verification.shard_check import NAMED_PLACES, ShardComparison, layout_of
 
 ROWS_AT_A_TIME = 256
 CHANGED = "is not what was written (checksum)"

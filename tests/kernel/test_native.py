@@ -15,7 +15,7 @@ from aalbert.shards.format.feature_settings import (
     LogMelSettings,
     MfccSettings,
 )
-from aalbert.shards.half import to_half
+from aalbert.shards.format.writer import to_half
 
 VARIANTS = native.variants()
 SETTINGS: list[FeatureSettings] = [

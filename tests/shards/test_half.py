@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aalbert.shards.half import LARGEST_HALF, to_half
+from aalbert.shards.format.writer import LARGEST_HALF, to_half
 
 
 def as_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:

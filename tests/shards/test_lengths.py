@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.shards.lengths import choose_static_lengths
+from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.epoch_plan import Plan
-from aalbert.shards.loading.order import OrderConfig, Rows, padded_shape
+from aalbert.shards.loading.order import Rows, choose_static_lengths, padded_shape
 
 
 def padded_frames(frames: list[int], lengths: tuple[int, ...]) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
 from aalbert.shards import Batch, Dataset, Loader, LoaderConfig, OrderConfig, Selection
-from aalbert.shards.stream import Stream
+from aalbert.shards.loading.loader import Stream
 
 CONFIG = LoaderConfig(
     order=OrderConfig(frames_per_batch=200, window_shards=2, pool_batches=2), seed=5, prefetch=0

@@ -8,7 +8,7 @@ import pytest
 
 from aalbert.errors import IntegrityError
 from aalbert.shards.loading.batch_shape import BatchSize
-from aalbert.shards.messages import (
+from aalbert.shards.loading.shared_slots import (
     FILLED,
     LONG_S,
     MOST_AT_ONCE,

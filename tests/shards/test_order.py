@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
+from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.order import (
-    OrderConfig,
     Rows,
     crop_start,
     held_out,

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
+from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.epoch_plan import Part, Plan, Step
-from aalbert.shards.loading.order import OrderConfig, shuffled_window
+from aalbert.shards.loading.order import shuffled_window
 
 SEEDS = st.integers(0, 2**31)
 RANKS = st.integers(1, 7)

@@ -253,7 +253,8 @@ def test_a_killed_process_leaves_neither_lock_nor_room_behind(
     cache = ShardCache(folder=tmp_path / "cache", limit_bytes=max(sizes), patience_s=5)
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from aalbert.shards import Dataset\nfrom aalbert.shards.reading.shard_cache import ShardCache\n"
+        "from aalbert.shards import Dataset\n"
+        "from aalbert.shards.reading.shard_cache import ShardCache\n"
         "cache = ShardCache(folder=Path(sys.argv[2]), limit_bytes=int(sys.argv[3]))\n"
         "Dataset(sys.argv[1], cache).map_shard(0)\nprint('held', flush=True)\ntime.sleep(600)\n"
     )

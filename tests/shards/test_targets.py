@@ -17,7 +17,6 @@ from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Batch, Dataset, Loader, LoaderConfig, OrderConfig
-from aalbert.shards.alignment import leading_frames, spare_frames
 from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
@@ -26,6 +25,7 @@ from aalbert.shards.format.feature_settings import (
     MfccSettings,
 )
 from aalbert.shards.loading.assembler import Assembler
+from aalbert.shards.reading.compatibility import leading_frames, spare_frames
 
 STORED: tuple[FeatureSettings, ...] = (
     LogMelSettings(mels=20),

@@ -17,8 +17,8 @@ import pytest
 from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
+from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Selection
-from aalbert.shards.stream import Stream
 from aalbert.train.checkpoints import step_of
 from aalbert.train.configs import PretrainConfig
 from aalbert.train.pretrain import resume_pretraining, start_pretraining
