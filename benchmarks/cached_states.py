@@ -28,10 +28,10 @@ from aalbert.models import (
     UpstreamConfig,
 )
 from aalbert.shards import Dataset
-from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.run import start_downstream
+from aalbert.train.downstream.selection import best_measurement
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.selection import best_measurement
 
 CONFIG = DownstreamConfig(
     crop_seconds=0, learning_rate=1e-2, head=HeadConfig(pooling="mean"), prefetch=0

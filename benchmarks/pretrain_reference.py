@@ -17,7 +17,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from aalbert.models.encoder import EncoderConfig
-from aalbert.train.configs import PretrainConfig
+from aalbert.train.pretraining.config import PretrainConfig
 
 SAMPLE_RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 80
 

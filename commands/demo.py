@@ -14,13 +14,13 @@ from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.format.feature_settings import LogMelSettings
-from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_config import DownstreamConfig
-from aalbert.train.evaluate import compare_evaluations, evaluate_runs
-from aalbert.train.pretrain import start_pretraining
+from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.run import start_downstream
+from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
+from aalbert.train.evaluation.report import write_reports
+from aalbert.train.evaluation.tables import text_tables
+from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.recipes import read_pretrain_recipe
-from aalbert.train.report import write_reports
-from aalbert.train.result_tables import text_tables
 
 # Its presence says that a folder was made by the demo and may be made again.
 MARKER = ".aalbert-demo"

@@ -91,7 +91,7 @@ def add_task(task: str, summary: str) -> None:
         resume: Resume = False,
         as_json: AsJson = False,
     ) -> None:
-        from aalbert.train.downstream import resume_downstream, start_downstream
+        from aalbert.train.downstream.run import resume_downstream, start_downstream
         from aalbert.train.recipes import read_task_recipe
 
         if resume:
@@ -121,8 +121,8 @@ def add_task(task: str, summary: str) -> None:
 
 def show_run(out: Path, as_json: bool) -> None:
     """Print how a finished run did on its dev part, and what comes next."""
+    from aalbert.train.downstream.selection import best_measurement, describe_measurement
     from aalbert.train.run_folder import RunFolder
-    from aalbert.train.selection import best_measurement, describe_measurement
 
     best = best_measurement(RunFolder(out).read_metrics())
     text = f"{out}: {describe_measurement(best)}; next: aalbert evaluate {out}"
@@ -156,8 +156,8 @@ def sweep(
     """
     from dataclasses import asdict
 
+    from aalbert.train.downstream.sweep import make_grid, run_sweep, sweep_table
     from aalbert.train.recipes import read_task_recipe
-    from aalbert.train.sweep import make_grid, run_sweep, sweep_table
 
     given = task_flags(layers, mode, untrained, cache_embeddings, seed)
     points = run_sweep(

@@ -28,9 +28,9 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    from aalbert.train.evaluate import compare_evaluations, evaluate_runs
-    from aalbert.train.report import write_reports
-    from aalbert.train.result_tables import markdown_tables, result_csv, text_tables
+    from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
+    from aalbert.train.evaluation.report import write_reports
+    from aalbert.train.evaluation.tables import markdown_tables, result_csv, text_tables
 
     if as_json + as_markdown + as_csv > 1:
         raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")

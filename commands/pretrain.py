@@ -50,9 +50,9 @@ def pretrain(
     """
     from dataclasses import asdict
 
-    from aalbert.train.estimate import estimate_pretraining
-    from aalbert.train.pretrain import resume_pretraining, start_pretraining
-    from aalbert.train.ranks import find_ranks
+    from aalbert.train.loop.ranks import find_ranks
+    from aalbert.train.pretraining.estimate import estimate_pretraining
+    from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
     from aalbert.train.recipes import read_pretrain_recipe
     from aalbert.train.run_folder import RunFolder
 

@@ -4,9 +4,9 @@ import pytest
 
 from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.presets import preset_names, read_preset
+from aalbert.train.pretraining.config import PretrainConfig
 
 
 def load(**sources: object) -> PretrainConfig:

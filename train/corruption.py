@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from aalbert.train.draws import Draws, normal, random_bits, uniform
 from aalbert.train.frames import Frames
-from aalbert.train.masking import Mask, MaskingConfig
+from aalbert.train.pretraining.masking import Mask, MaskingConfig
+from aalbert.train.randomness import Draws, normal, random_bits, uniform
 
 
 def corrupt(

@@ -8,7 +8,7 @@ from aalbert.models.pooling import mean_pool
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.scoring import whole_utterances
+from aalbert.train.downstream.scoring import whole_utterances
 
 Embeddings = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ import sys
 from torch import nn
 
 from aalbert.models.upstream import Upstream
-from aalbert.train.downstream_config import FineTuningConfig
+from aalbert.train.downstream.config import FineTuningConfig
 
 # Fine-tuned at 0.1, s3prl's HuBERT fell to 0.25 % and 0.07 % on VoxCeleb1 (its issue 583);
 # the highest published rate that was of use is Mockingjay's 4e-3 (Liu et al. 2020).

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 
 from aalbert.shards.loading.loader import Loader
-from aalbert.train.objective import Errors
-from aalbert.train.pretraining_module import Pretraining
-from aalbert.train.ranks import Ranks
-from aalbert.train.reconstruction import VALIDATION_SEED, measure_errors, reconstruct
+from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.validation import Measurement
+from aalbert.train.pretraining.loss import Errors
+from aalbert.train.pretraining.module import Pretraining
+from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, measure_errors, reconstruct
 from aalbert.train.seeds import seed_of
-from aalbert.train.validation import Measurement
 
 
 @torch.no_grad()

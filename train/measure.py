@@ -13,12 +13,12 @@ from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream_config import TASK_NAMES, DownstreamConfig
-from aalbert.train.downstream_job import Job, job_of_model
-from aalbert.train.labels import ColumnLabels
+from aalbert.train.downstream.build import Job, job_of_model
+from aalbert.train.downstream.config import TASK_NAMES, DownstreamConfig
+from aalbert.train.downstream.labels import ColumnLabels
+from aalbert.train.downstream.scoring import decide, embed_all, score_trials, whole_utterances
 from aalbert.train.outcomes import Decisions, Outcome
 from aalbert.train.run_folder import RunFolder, open_data
-from aalbert.train.scoring import decide, embed_all, score_trials, whole_utterances
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.evaluation.tables import csv_text
 from aalbert.train.outcomes import Decisions, Outcome, Trials
-from aalbert.train.result_tables import csv_text
 
 PREDICTIONS_NAME = "predictions.csv"
 

@@ -9,9 +9,9 @@ from typing import Any
 from aalbert.common.configuration import load_config
 from aalbert.common.text import flat
 from aalbert.shards.format.feature_settings import default_settings
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.presets import TASK_PRESETS, read_preset, require_task
+from aalbert.train.pretraining.config import PretrainConfig
 
 
 def read_recipe(name: str) -> PretrainConfig:

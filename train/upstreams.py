@@ -12,7 +12,7 @@ from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_fr
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream_config import BaselineConfig
+from aalbert.train.downstream.config import BaselineConfig
 from aalbert.train.seeds import seed_of
 
 

@@ -1,4 +1,4 @@
-"""Order, batches and padded lengths as pure functions of sizes, seeds and epoch: no IO, no globals."""
+"""Order, batches and padded lengths: pure functions of sizes, seeds and epoch, without IO."""
 
 from collections.abc import Iterator
 

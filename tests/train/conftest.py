@@ -10,13 +10,13 @@ from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.format.feature_settings import LinearSettings, LogMelSettings
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_config import DownstreamConfig
-from aalbert.train.evaluate import Evaluation, compare_evaluations, evaluate_runs
+from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.run import start_downstream
+from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations, evaluate_runs
+from aalbert.train.evaluation.report import write_reports
 from aalbert.train.presets import read_preset
-from aalbert.train.pretrain import start_pretraining
-from aalbert.train.report import write_reports
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.run import start_pretraining
 
 CONFIG = PrepareConfig(features=(LogMelSettings(mels=20),))
 LIMITS = PrepareLimits(engine=LocalEngine(workers=1))

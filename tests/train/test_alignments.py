@@ -6,7 +6,7 @@ import torch
 
 from aalbert.errors import InputError
 from aalbert.train.alignments import Alignment, label_places, read_alignments, read_textgrid
-from aalbert.train.phones import FrameLabels, check_length, gather_labels
+from aalbert.train.downstream.phones import FrameLabels, check_length, gather_labels
 
 LONG_TEXTGRID = """\
 File type = "ooTextFile"

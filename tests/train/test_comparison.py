@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
-from aalbert.train.comparison import compare
-from aalbert.train.intervals import mcnemar_p_value
+from aalbert.train.evaluation.comparison import compare
+from aalbert.train.evaluation.significance import mcnemar_p_value
 from aalbert.train.outcomes import Decisions, Trials
 
 

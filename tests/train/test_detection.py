@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aalbert.train.detection import (
+from aalbert.train.downstream.error_rates import (
     equal_error_rate,
     error_rates,
     minimum_detection_cost,

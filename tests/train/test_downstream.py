@@ -11,12 +11,12 @@ from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import DownstreamModel, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
-from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_config import DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.run import start_downstream
+from aalbert.train.downstream.scoring import embed_all, whole_utterances
 from aalbert.train.measure import measure
 from aalbert.train.outcomes import Decisions
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.scoring import embed_all, whole_utterances
 from aalbert.train.upstreams import open_upstream
 
 QUICK = DownstreamConfig(epochs=2, prefetch=0)
@@ -103,8 +103,8 @@ def test_a_stopped_run_resumes_to_the_same_head(
     import signal
 
     from aalbert.errors import InterruptedRunError
-    from aalbert.train.downstream import resume_downstream
-    from aalbert.train.step_log import StepLog
+    from aalbert.train.downstream.run import resume_downstream
+    from aalbert.train.loop.step_log import StepLog
 
     original = StepLog.on_train_batch_end
 

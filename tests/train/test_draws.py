@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aalbert.train.draws import Draws, normal, random_bits, uniform, uniform_integer
+from aalbert.train.randomness import Draws, normal, random_bits, uniform, uniform_integer
 
 # The first five outputs of splitmix64 from this seed, as its other implementations give them.
 SEED = 1234567

@@ -9,11 +9,11 @@ import pytest
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import HeadConfig
 from aalbert.shards import Dataset
-from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_config import DownstreamConfig, LabelConfig, SplitConfig, TrialConfig
-from aalbert.train.evaluate import Evaluation, evaluate_runs
-from aalbert.train.report import write_reports
-from aalbert.train.result_tables import text_tables
+from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig, TrialConfig
+from aalbert.train.downstream.run import start_downstream
+from aalbert.train.evaluation.evaluate import Evaluation, evaluate_runs
+from aalbert.train.evaluation.report import write_reports
+from aalbert.train.evaluation.tables import text_tables
 
 
 def test_a_result_file_names_everything_the_result_depends_on(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from aalbert.train.groups import (
+from aalbert.train.evaluation.breakdown import (
     ConfusedPair,
     accuracy_by,
     class_results,

@@ -12,9 +12,9 @@ from torch import Tensor
 from aalbert.errors import DivergedError
 from aalbert.models import PretrainedModel
 from aalbert.shards import Batch, Dataset
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.pretrain import resume_pretraining, start_pretraining
-from aalbert.train.pretraining_module import Pretraining
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.module import Pretraining
+from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.run_folder import RunFolder
 
 BAD_STEP = 6

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from aalbert.train.intervals import (
+from aalbert.train.evaluation.significance import (
     bootstrap_p_value,
     holm_adjusted,
     mcnemar_p_value,

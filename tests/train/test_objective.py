@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from aalbert.errors import ConfigError
-from aalbert.train.draws import Draws
 from aalbert.train.frames import Frames, frames_of
-from aalbert.train.masking import Mask, MaskingConfig, draw_mask
-from aalbert.train.objective import Errors, ObjectiveConfig, chosen_elements, measure_target
+from aalbert.train.pretraining.loss import Errors, ObjectiveConfig, chosen_elements, measure_target
+from aalbert.train.pretraining.masking import Mask, MaskingConfig, draw_mask
+from aalbert.train.randomness import Draws
 
 LENGTHS = torch.tensor([12, 7])
 

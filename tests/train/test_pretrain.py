@@ -23,10 +23,10 @@ from aalbert.errors import (
 )
 from aalbert.models import PretrainedModel
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.checkpoints import SaveStates, is_intact
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.pretrain import resume_pretraining, start_pretraining
-from aalbert.train.pretrain_parts import make_loaders, select_parts
+from aalbert.train.loop.checkpoints import SaveStates, is_intact
+from aalbert.train.pretraining.build import make_loaders, select_parts
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.run_folder import RunFolder
 
 

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from aalbert.train.embeddings import principal_plane
-from aalbert.train.probing import PENALTIES, Labelled, Ridge, probe_layers
+from aalbert.train.evaluation.probes import PENALTIES, Labelled, Ridge, probe_layers
 
 
 def examples(seed: int, utterances: int = 60) -> Labelled:

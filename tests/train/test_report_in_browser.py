@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.train.evaluate import Evaluation
+from aalbert.train.evaluation.evaluate import Evaluation
 from tests.browser import Browser, find_browser, open_browser
 
 DESKTOP, PHONE = 1280, 390

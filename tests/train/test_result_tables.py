@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from aalbert.cli import main
-from aalbert.train.evaluate import Evaluation, compare_evaluations
-from aalbert.train.predictions import predictions_csv
-from aalbert.train.result_tables import (
+from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations
+from aalbert.train.evaluation.tables import (
     csv_text,
     markdown_cell,
     markdown_tables,
@@ -17,6 +16,7 @@ from aalbert.train.result_tables import (
     p_value,
     result_csv,
 )
+from aalbert.train.predictions import predictions_csv
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])

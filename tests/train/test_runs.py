@@ -21,16 +21,18 @@ from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.shards import Batch
-from aalbert.train import held_out, loggers, reconstruction
-from aalbert.train import pretrain as pretrain_module
-from aalbert.train.checkpoints import SaveStates, is_intact
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.guard import NonFiniteGuard
-from aalbert.train.pretrain import resume_pretraining, start_pretraining
-from aalbert.train.pretraining_module import Pretraining
-from aalbert.train.ranks import Ranks
+from aalbert.train import held_out
+from aalbert.train.loop import loggers
+from aalbert.train.loop.checkpoints import SaveStates, is_intact
+from aalbert.train.loop.non_finite_guard import NonFiniteGuard
+from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.validation import Measurement
+from aalbert.train.pretraining import reconstruction
+from aalbert.train.pretraining import run as pretrain_module
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.module import Pretraining
+from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.validation import Measurement
 
 MEASURED_ANEW = {"x_real_time", "frames_per_second", "padding_efficiency", "data_wait"}
 

@@ -19,11 +19,11 @@ from aalbert.errors import ConfigError
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Selection
-from aalbert.train.checkpoints import step_of
-from aalbert.train.configs import PretrainConfig
-from aalbert.train.pretrain import resume_pretraining, start_pretraining
-from aalbert.train.pretrain_parts import Parts, make_loaders
-from aalbert.train.ranks import Ranks, describe_loss
+from aalbert.train.loop.checkpoints import step_of
+from aalbert.train.loop.ranks import Ranks, describe_loss
+from aalbert.train.pretraining.build import Parts, make_loaders
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.run_folder import RunFolder
 
 LIMIT_S = 240
@@ -33,7 +33,7 @@ STEPS = 8
 # Imports once, and forks the ranks, each with the variables that `torchrun` sets.
 PROGRAM = """
 import json, os, sys
-import aalbert.train.pretrain
+import aalbert.train.pretraining.run
 from aalbert.cli import main
 
 folder, port, size, settings, *arguments = sys.argv[1:]

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
-from aalbert.train.speed import FORWARD_AND_BACKWARD, Clock, ModelFlops, peak_flops
+from aalbert.train.loop.throughput import FORWARD_AND_BACKWARD, Clock, ModelFlops, peak_flops
 
 KINDS = [
     EncoderConfig(layers=3, width=32, heads=4, feed_forward_width=64),

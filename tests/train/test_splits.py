@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.shards import Dataset
-from aalbert.train.downstream_config import LabelConfig, SplitConfig
-from aalbert.train.downstream_job import Material, warn_of_one_class
-from aalbert.train.labels import ColumnLabels, find_classes, require_known
-from aalbert.train.splits import Parts, split_rows
+from aalbert.train.downstream.build import Material, warn_of_one_class
+from aalbert.train.downstream.config import LabelConfig, SplitConfig
+from aalbert.train.downstream.labels import ColumnLabels, find_classes, require_known
+from aalbert.train.downstream.splits import Parts, split_rows
 
 DRAWN = {"train": "train-clean-100", "dev": "drawn", "test": "drawn"}
 

@@ -13,8 +13,7 @@ from aalbert.common.locking import hold
 from aalbert.errors import ConfigError, InputError, OutputInUseError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Dataset
-from aalbert.train.downstream import start_downstream
-from aalbert.train.downstream_config import (
+from aalbert.train.downstream.config import (
     BaselineConfig,
     DownstreamConfig,
     FineTuningConfig,
@@ -22,6 +21,7 @@ from aalbert.train.downstream_config import (
     SplitConfig,
     TrialConfig,
 )
+from aalbert.train.downstream.run import start_downstream
 from aalbert.train.measure import measure
 from aalbert.train.outcomes import Decisions, Trials
 from aalbert.train.presets import TASK_PRESETS, preset_names

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 
-from aalbert.train.ranks import Ranks
-from aalbert.train.trainer import make_trainer
+from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.trainer import make_trainer
 
 
 def test_apples_gpu_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

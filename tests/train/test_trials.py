@@ -6,8 +6,8 @@ import torch
 
 from aalbert.errors import InputError
 from aalbert.shards import Dataset
-from aalbert.train.scoring import score_trials
-from aalbert.train.trials import Pairs, draw_pairs, draw_trials, read_trials
+from aalbert.train.downstream.scoring import score_trials
+from aalbert.train.downstream.trials import Pairs, draw_pairs, draw_trials, read_trials
 
 
 def test_trials_are_drawn_half_and_half_without_repetition(voxceleb1_data: Path) -> None:

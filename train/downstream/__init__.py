@@ -1,0 +1,1 @@
+"""Downstream tasks: config, build, module, run, and the labels they learn."""

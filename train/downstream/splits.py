@@ -1,0 +1,162 @@
+"""Which utterances of a dataset are trained on, selected on and tested on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from aalbert.errors import InputError
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.config import DRAWN, SplitConfig
+from aalbert.train.downstream.labels import UNKNOWN_CLASS
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows to train on, to select on and to test on: rising, and none in two of them."""
+
+    train: Rows
+    dev: Rows
+    test: Rows
+
+
+def split_rows(dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64]) -> Parts:
+    """Return the parts of a dataset; rows whose class is -1 are in none.
+
+    `classes` gives the class of every row, -2 for one that cannot be learnt. Raises
+    `InputError` when a list is missing or names what is not there, when parts overlap, and
+    when one is empty.
+    """
+    strata = speakers_of(dataset) if config.draw == "speakers" else classes
+    everything = labelled(dataset, config.train, classes)
+    listed = read_list(config.train_list, dataset, everything) if config.train_list else everything
+    if config.test_list:
+        test = read_list(config.test_list, dataset, everything)
+        rest = listed if config.train_list else np.setdiff1d(listed, test)
+    elif config.test == DRAWN:
+        test = draw(dataset, listed, strata, config, "test")
+        rest = np.setdiff1d(listed, test)
+    else:
+        test, rest = labelled(dataset, config.test, classes), listed
+    if config.dev == DRAWN:
+        dev = draw(dataset, rest, strata, config, "dev")
+        train = np.setdiff1d(rest, dev)
+    else:
+        dev, train = labelled(dataset, config.dev, classes), rest
+    parts = Parts(train, dev, test)
+    check_parts(dataset, parts)
+    return Parts(take_proportion(dataset, parts.train, config), parts.dev, parts.test)
+
+
+def labelled(dataset: Dataset, split: str, classes: NDArray[np.int64]) -> Rows:
+    """Return the rows of a split that have a class; `InputError` for one of no training data."""
+    rows = dataset.rows([split])
+    unknown = rows[classes[rows] == UNKNOWN_CLASS]
+    if len(unknown):
+        raise InputError(
+            f"{dataset.place}: {len(unknown)} utterances of the split '{split}' have a label "
+            f"(speaker) without training data, for example '{dataset.key(int(unknown[0]))}'"
+        )
+    return rows[classes[rows] >= 0]
+
+
+def draw(
+    dataset: Dataset, rows: Rows, strata: NDArray[np.int64], config: SplitConfig, name: str
+) -> Rows:
+    """Draw about `drawn_proportion` of the rows from (seed, key), or whole speakers.
+
+    Of utterances, the same share of every stratum is drawn, rounded, which leaves strata of a
+    few whole; if it leaves all of them whole, one utterance of the largest is drawn, unless
+    that has no other.
+    """
+    if config.draw == "speakers":
+        groups = np.unique(strata[rows])
+        numbers = hashes([f"{name}/{config.draw_seed}/{group}" for group in speaker_names(dataset)])
+        count = max(1, round(config.drawn_proportion * len(groups)))
+        chosen = groups[np.argsort(numbers[groups], kind="stable")[:count]]
+        return rows[np.isin(strata[rows], chosen)]
+    keys = dataset.table.column("key").take(rows).to_pylist()
+    numbers = hashes([f"{name}/{config.draw_seed}/{key}" for key in keys])
+    order = np.lexsort((numbers, strata[rows]))
+    _, first, counts = np.unique(strata[rows][order], return_index=True, return_counts=True)
+    taken = np.round(config.drawn_proportion * counts).astype(np.int64)
+    if not taken.any() and counts.max() > 1:
+        taken[counts.argmax()] = 1
+    places = np.arange(len(rows)) - np.repeat(first, counts)
+    return np.sort(rows[order[places < np.repeat(taken, counts)]])
+
+
+def take_proportion(dataset: Dataset, rows: Rows, config: SplitConfig) -> Rows:
+    """Return the share of the training part that is to be used, one utterance at least.
+
+    A smaller share is part of every larger one.
+    """
+    if config.proportion == 1:
+        return rows
+    keys = dataset.table.column("key").take(rows).to_pylist()
+    numbers = hashes([f"proportion/{config.draw_seed}/{key}" for key in keys])
+    count = max(1, round(config.proportion * len(rows)))
+    return np.sort(rows[np.argsort(numbers, kind="stable")[:count]])
+
+
+def hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """Return a number for every text that depends on it alone."""
+    return np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in texts], np.uint64)
+
+
+def speaker_names(dataset: Dataset) -> list[str]:
+    """Return the speakers of a dataset, sorted."""
+    return sorted({name or "" for name in dataset.column("speaker")})
+
+
+def speakers_of(dataset: Dataset) -> NDArray[np.int64]:
+    """Return the number of the speaker of every row; `InputError` when some have none."""
+    names = speaker_names(dataset)
+    if "" in names:
+        raise InputError(
+            f"{dataset.place}: some utterances have no speaker, so whole speakers cannot be "
+            "drawn: use --set splits.draw=utterances"
+        )
+    number = {name: index for index, name in enumerate(names)}
+    return np.array([number[name or ""] for name in dataset.column("speaker")], np.int64)
+
+
+def read_list(place: str, dataset: Dataset, rows: Rows) -> Rows:
+    """Return the rows that a file names, one key a line; `InputError` when they are not there."""
+    path = Path(place)
+    if not path.is_file():
+        raise InputError(f"there is no split file {path}: expected one key a line")
+    names = path.read_text("utf-8").split()
+    keys = dataset.table.column("key").take(rows).to_pylist()
+    row_of = dict(zip(keys, rows.tolist(), strict=True))
+    if not names:
+        raise InputError(f"{path} is empty: expected one key a line")
+    missing = [name for name in names if name not in row_of]
+    if missing:
+        raise InputError(
+            f"{path} names {len(missing)} utterances (of {len(names)}) that {dataset.place} does "
+            f"not have in the split to train on, for example '{missing[0]}'"
+        )
+    return np.unique(np.array([row_of[name] for name in names], np.int64))
+
+
+def check_parts(dataset: Dataset, parts: Parts) -> None:
+    """Raise `InputError` when a part is empty or shares an utterance with another."""
+    named = {"train": parts.train, "dev": parts.dev, "test": parts.test}
+    for name, rows in named.items():
+        if len(rows) == 0:
+            raise InputError(
+                f"{dataset.place}: the {name} part is empty: name a split with utterances that "
+                f"have a label (splits.{name}), or raise splits.drawn_proportion"
+            )
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        shared = np.intersect1d(named[one], named[other])
+        if len(shared):
+            raise InputError(
+                f"{dataset.place}: {len(shared)} utterances are in both {one} and {other}, for "
+                f"example '{dataset.key(int(shared[0]))}': name other splits or lists"
+            )

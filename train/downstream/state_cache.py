@@ -1,0 +1,156 @@
+"""Hidden states of a frozen upstream, computed once: what the epochs of head training read.
+
+Where a head averages over frames before anything that is not linear, the averages are all it
+needs, and are all that is kept: one vector a state and utterance. Else every frame is kept.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aalbert.common.progress import progress_bar
+from aalbert.models.device import best_device
+from aalbert.models.downstream import DownstreamModel
+from aalbert.models.pooling import mean_pool
+from aalbert.shards.loading.batch import Batch
+from aalbert.shards.loading.config import LoaderConfig
+from aalbert.shards.loading.epoch_plan import Step
+from aalbert.shards.loading.loader import Loader
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Selection
+from aalbert.train.downstream.build import Job
+from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.scoring import whole_utterances
+
+
+@dataclass(frozen=True, eq=False)
+class StateCache:
+    """The states `(frames, states, width)` of utterances end to end, mapped into memory.
+
+    `begin` and `count` say where those of each row of the dataset are; `frames` how many
+    frames its features have.
+    """
+
+    states: NDArray[np.floating]
+    begin: Rows
+    count: Rows
+    frames: Rows
+
+    def batch(self, rows: Rows) -> Batch:
+        """Return the states of some rows `(batch, frames, states, width)`, padded with zeros."""
+        counts = self.count[rows]
+        padded = np.zeros((len(rows), int(counts.max()), *self.states.shape[1:]), self.states.dtype)
+        for number, (row, count) in enumerate(zip(rows.tolist(), counts.tolist(), strict=True)):
+            padded[number, :count] = self.states[self.begin[row] : self.begin[row] + count]
+        return Batch(
+            features=torch.from_numpy(padded),
+            lengths=torch.from_numpy(counts.copy()),
+            rows=torch.from_numpy(rows.copy()),
+            real_frames=int(self.frames[rows].sum()),
+            longest=int(counts.max()),
+            squared_frames=int((self.frames[rows] ** 2).sum()),
+        )
+
+
+class CachedLoader(Loader):
+    """A loader that gives cached states, in the order in which it would give features."""
+
+    def __init__(
+        self,
+        selections: Selection | Sequence[Selection],
+        config: LoaderConfig,
+        cache: StateCache,
+    ) -> None:
+        super().__init__(selections, config)
+        self.cache = cache
+
+    def _open(self) -> "CachedSource":
+        steps = self._plan.steps(self.position, self.world_size)
+        return CachedSource(self.cache, self.selections[0].rows, steps)
+
+
+class CachedSource:
+    """Makes each batch from the cache when it is asked for."""
+
+    def __init__(self, cache: StateCache, rows: Rows, steps: Iterator[Step]) -> None:
+        self.cache = cache
+        self.rows = rows
+        self.steps = steps
+
+    def next(self) -> tuple[Batch, Step]:
+        """Return the next batch, and the step it belongs to."""
+        step = next(self.steps)
+        return self.cache.batch(self.rows[step.batches[0] % len(self.rows)]), step
+
+
+def cache_states(config: DownstreamConfig, job: Job, folder: Path) -> StateCache:
+    """Compute the states of the training and the dev part, or find them in `folder`."""
+    rows = np.union1d(job.parts.train, job.parts.dev)
+    pooled = job.model.head.config.linear_up_to_pooling
+    frames = job.dataset.frames(job.feature)
+    stacked = job.model.upstream.config.front_end.frames_stacked
+    count = np.zeros(len(job.dataset), np.int64)
+    count[rows] = 1 if pooled else np.maximum(1, frames[rows] // stacked)
+    begin = np.cumsum(count) - count
+    path = folder / f"{identity_of(job.model, job.dataset.manifest.fingerprint, rows, pooled)}.npy"
+    if not path.is_file():
+        write_states(config, job, rows, begin, count, path)
+    return StateCache(np.load(path, mmap_mode="r"), begin, count, frames)
+
+
+def identity_of(model: DownstreamModel, data_fingerprint: str, rows: Rows, pooled: bool) -> str:
+    """Return a name that is another one for other weights, layers, utterances or pooling."""
+    digest = xxhash.xxh3_64(f"{data_fingerprint}/{list(model.head.chosen)}/{pooled}".encode())
+    digest.update(rows.tobytes())
+    digest.update(json.dumps(model.upstream.config.to_dict(), sort_keys=True).encode())
+    for tensor in model.upstream.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def write_states(
+    config: DownstreamConfig, job: Job, rows: Rows, begin: Rows, count: Rows, path: Path
+) -> None:
+    """Compute the states of some rows into a file that appears complete or not at all.
+
+    Averages are kept in float32, frames in float16.
+    """
+    device = best_device()
+    model = job.model.eval().to(device)
+    pooled = model.head.config.linear_up_to_pooling
+    shape = (int(count.sum()), len(model.head.chosen), model.upstream.width)
+    loader = whole_utterances(job.dataset, rows, job.feature, config.batch_seconds, config.prefetch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".partial")
+    dtype = np.float32 if pooled else np.float16
+    written = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+    with progress_bar("hidden states", total=len(rows), unit="utterance") as bar:
+        for batch in loader:
+            moved = batch.to(device)
+            states, lengths = model.states(moved.features, moved.lengths)
+            for row, values in zip(
+                batch.rows.tolist(), gather(states, lengths, pooled=pooled), strict=True
+            ):
+                written[begin[row] : begin[row] + count[row]] = values.cpu().numpy()
+            bar.update(len(batch.rows))
+    written.flush()
+    loader.close()
+    part.replace(path)
+    job.model.to("cpu")
+
+
+def gather(states: Sequence[Tensor], lengths: Tensor, *, pooled: bool) -> list[Tensor]:
+    """Return the states of every utterance `(frames, states, width)`; averages are one frame."""
+    if pooled:
+        means = torch.stack([mean_pool(state, lengths) for state in states], dim=1)
+        return list(means.unsqueeze(1))
+    stacked = torch.stack(list(states), dim=2)
+    return [utterance[:length] for utterance, length in zip(stacked, lengths.tolist(), strict=True)]

@@ -1,0 +1,139 @@
+"""`sweep`: a task with every combination of some settings, compared on the dev part."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aalbert.common.configuration import load_config
+from aalbert.common.files import write_json
+from aalbert.common.locking import hold_where_possible
+from aalbert.errors import ConfigError
+from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.run import resume_downstream, start_downstream, with_lasting_paths
+from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
+from aalbert.train.run_folder import RunFolder
+
+RESULT_NAME = "sweep.json"
+STATES_FOLDER = "states"
+# What people write for the setting that is swept most.
+SHORT_NAMES = {"lr": "learning_rate"}
+
+Assignments = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A combination of settings, its run, and its best measurement on the dev part."""
+
+    settings: Assignments
+    run: str
+    best: dict[str, Any]
+
+
+def run_sweep(
+    grid: Sequence[Assignments],
+    settle: Callable[[Assignments], DownstreamConfig],
+    data: Path | str,
+    upstream: str,
+    out: Path,
+) -> list[Point]:
+    """Train every point of a grid in a folder of its own below `out`, the best one first.
+
+    `settle` turns a point into settings. What is finished is not done again, and what was
+    interrupted goes on, so that a sweep is continued by the same command. The hidden states
+    that runs cache are shared. The test part is never read.
+    """
+    configs = {point: settle(point) for point in grid}
+    states = out / STATES_FOLDER
+    with hold_where_possible(states / "lock"):
+        train_points(configs, data, upstream, out, states)
+    points = [read_point(out, point) for point in grid]
+    points.sort(key=lambda point: quality_of(point.best), reverse=True)
+    write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
+    return points
+
+
+def train_points(
+    configs: Mapping[Assignments, DownstreamConfig],
+    data: Path | str,
+    upstream: str,
+    out: Path,
+    states: Path,
+) -> None:
+    """Train what is not finished."""
+    for point, config in configs.items():
+        run = RunFolder(out / folder_name(point))
+        if run.record.is_file():
+            require_same_settings(run, config, point)
+        if run.record.is_file() and not (run.export / "config.json").is_file():
+            resume_downstream(run.path, config.task, states=states)
+        elif not run.record.is_file():
+            start_downstream(config, data, upstream, run.path, states=states)
+
+
+def require_same_settings(run: RunFolder, config: DownstreamConfig, point: Assignments) -> None:
+    """Raise `ConfigError` when a run was made with other settings than the sweep asks for now."""
+    made = load_config(DownstreamConfig, file=run.config, environment={})
+    if made != with_lasting_paths(config):
+        raise ConfigError(
+            f"{run.path} holds a run of {', '.join(point)} with other settings besides: choose "
+            "another --out"
+        )
+
+
+def read_point(out: Path, point: Assignments) -> Point:
+    """Return the result of a finished point."""
+    run = RunFolder(out / folder_name(point))
+    best = best_measurement(run.read_metrics())
+    return Point(settings=point, run=str(run.path), best=best)
+
+
+def folder_name(point: Assignments) -> str:
+    """Return the name of a point's folder: its settings, as far as a name can hold them."""
+    text = "_".join(point)
+    return "".join(letter if letter.isalnum() or letter in "=.-_" else "-" for letter in text)
+
+
+def make_grid(assignments: Sequence[str]) -> list[Assignments]:
+    """Return every combination of `name=value,value` texts; commas within brackets stay.
+
+    Raises `ConfigError` when nothing is swept, or a point would come twice.
+    """
+    choices = []
+    for assignment in assignments:
+        name, equals, values = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: expected NAME=VALUE,VALUE")
+        name = SHORT_NAMES.get(name.strip(), name.strip())
+        choices.append([f"{name}={value}" for value in split_values(values)])
+    grid = list(itertools.product(*choices))
+    if len(grid) < 2:
+        raise ConfigError(
+            "a sweep needs a setting with several values, such as --set learning_rate=1e-4,1e-3"
+        )
+    if len({folder_name(point) for point in grid}) < len(grid):
+        raise ConfigError(f"--set {' '.join(assignments)}: a combination comes twice")
+    return grid
+
+
+def split_values(text: str) -> list[str]:
+    """Split at commas that are not within brackets."""
+    values, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += letter
+    return [value.strip() for value in values]
+
+
+def sweep_table(points: Sequence[Point]) -> str:
+    """Return all points as lines of text, the best first."""
+    width = max(len(" ".join(point.settings)) for point in points)
+    return "\n".join(
+        f"{' '.join(point.settings).ljust(width)}  {describe_measurement(point.best)}"
+        for point in points
+    )

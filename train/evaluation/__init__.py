@@ -1,0 +1,1 @@
+"""Evaluation: predictions on the test part, metrics with intervals, comparisons, the report."""

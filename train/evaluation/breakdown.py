@@ -1,0 +1,155 @@
+"""Who and what is recognised worse: the metric by duration and by gender, confused classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.evaluation.significance import Interval, share_interval
+from aalbert.train.outcomes import Decisions, Trials
+
+# Seconds between which utterances are grouped; VoxCeleb1's are 4 to 145 s long, 8.2 on average.
+DURATION_EDGES_S = (2.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+GENDERS = {"m": "male", "f": "female"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The metric over a part of the test items; trials have no interval by parts."""
+
+    name: str
+    items: int
+    value: float
+    interval_95: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassResult:
+    """How often one class was named right, and what the rest was mostly taken for."""
+
+    name: str
+    items: int
+    accuracy: float
+    taken_for: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusedPair:
+    """How many items of a class, and which share of all of them, were taken for another one."""
+
+    spoken: str
+    named: str
+    items: int
+    share: float
+
+
+def duration_labels(seconds: NDArray[np.float64]) -> list[str]:
+    """Return the range of durations that each utterance is in, such as `4 to 6 s`."""
+    edges = DURATION_EDGES_S
+    between = [f"{low:g} to {high:g} s" for low, high in zip(edges, edges[1:], strict=False)]
+    names = [f"under {edges[0]:g} s", *between, f"{edges[-1]:g} s or more"]
+    return [names[place] for place in np.digitize(seconds, edges)]
+
+
+def duration_order(name: str) -> float:
+    """Return the sorting key of a range of durations."""
+    return 0.0 if name.startswith("under") else float(name.split()[0])
+
+
+def gender_labels(values: Sequence[str | None]) -> list[str | None]:
+    """Return genders as words; a corpus writes them `m`, `F` or as it likes."""
+    return [GENDERS.get(value.strip().lower(), value) if value else None for value in values]
+
+
+def accuracy_by(
+    labels: Sequence[str | None], decisions: Decisions, cluster: NDArray[np.int64]
+) -> list[Group]:
+    """Return the accuracy over the utterances of each label; those without one are left out."""
+    groups = []
+    for name in sorted({label for label in labels if label}):
+        chosen = np.array([label == name for label in labels])
+        right, counted = decisions.right[chosen], decisions.counted[chosen]
+        own = np.unique(cluster[chosen], return_inverse=True)[1]
+        groups.append(
+            Group(
+                name=name,
+                items=int(counted.sum()),
+                value=round(float(right.sum() / counted.sum()), 6),
+                interval_95=share_interval(right, counted, own),
+            )
+        )
+    return groups
+
+
+def eer_by(labels: Sequence[str | None], trials: Trials) -> list[Group]:
+    """Return the equal error rate over the trials of each label that has both kinds of them."""
+    groups = []
+    for name in sorted({label for label in labels if label}):
+        chosen = np.array([label == name for label in labels])
+        same = trials.same[chosen]
+        if same.any() and not same.all():
+            rate = equal_error_rate(error_rates(trials.scores[chosen], same))
+            groups.append(Group(name=name, items=len(same), value=round(rate, 6), interval_95=None))
+    return groups
+
+
+def class_results(names: Sequence[str], confusion: NDArray[np.int64]) -> tuple[ClassResult, ...]:
+    """Return the classes that were tested, the least recognised first."""
+    results = []
+    for number in map(int, np.flatnonzero(confusion.sum(axis=1))):
+        counts = confusion[number].copy()
+        right, total = int(counts[number]), int(counts.sum())
+        counts[number] = 0
+        results.append(
+            ClassResult(
+                name=names[number],
+                items=total,
+                accuracy=round(right / total, 6),
+                taken_for=names[int(counts.argmax())] if counts.any() else None,
+            )
+        )
+    return tuple(sorted(results, key=lambda result: (result.accuracy, result.name)))
+
+
+def most_confused(
+    names: Sequence[str], confusion: NDArray[np.int64], limit: int = 20
+) -> tuple[ConfusedPair, ...]:
+    """Return the pairs (spoken, named) with the most errors, the largest number first."""
+    errors = confusion.copy()
+    np.fill_diagonal(errors, 0)
+    totals = confusion.sum(axis=1)
+    order = np.argsort(-errors, axis=None, kind="stable")[:limit]
+    places = zip(*np.unravel_index(order, errors.shape), strict=True)
+    return tuple(
+        ConfusedPair(
+            spoken=names[spoken],
+            named=names[named],
+            items=int(errors[spoken, named]),
+            share=round(float(errors[spoken, named] / totals[spoken]), 6),
+        )
+        for spoken, named in places
+        if errors[spoken, named]
+    )
+
+
+def worst_classes(confusion: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return up to `limit` classes to look at, rising: the worst, and what they are taken for.
+
+    The least recognised classes are taken one after another, each with the class it is most
+    often taken for, until no further pair fits.
+    """
+    totals = confusion.sum(axis=1)
+    accuracy = np.divide(np.diag(confusion), totals, out=np.ones(len(totals)), where=totals > 0)
+    errors = confusion.copy()
+    np.fill_diagonal(errors, 0)
+    chosen: set[int] = set()
+    for number in np.argsort(accuracy, kind="stable"):
+        if totals[number] == 0:
+            continue
+        wanted = {int(number)} | ({int(errors[number].argmax())} if errors[number].any() else set())
+        if len(chosen | wanted) > limit:
+            break
+        chosen |= wanted
+    return np.array(sorted(chosen))

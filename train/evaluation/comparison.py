@@ -1,0 +1,126 @@
+"""Several runs beside each other: how much each differs from the first, and whether by chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aalbert.errors import ConfigError
+from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.evaluation.metrics import TRIAL_DRAWS, trial_clusters, value_of
+from aalbert.train.evaluation.significance import (
+    Floats,
+    Interval,
+    bootstrap_p_value,
+    holm_adjusted,
+    mcnemar_p_value,
+    percentile_interval,
+    resampled_shares,
+    resampled_trials,
+)
+from aalbert.train.outcomes import Decisions, Outcome, Trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run against the reference: the metric's difference, its 95 % interval, and p-values.
+
+    `bootstrap_p` is of the paired bootstrap over sessions or speakers. `mcnemar_p`, exact, takes
+    utterances as independent; it is None where the items are frames or trials. Both are
+    adjusted for the number of runs that are compared (Holm).
+    """
+
+    run: str
+    reference: str
+    difference: float
+    interval_95: Interval
+    bootstrap_p: float
+    mcnemar_p: float | None
+
+
+def compare(
+    names: Sequence[str], outcomes: Sequence[Outcome], clusters: NDArray[np.int64], seed: int = 0
+) -> list[Comparison]:
+    """Compare every run but the first with the first one.
+
+    `clusters` numbers the session of every dataset row, or the speaker where the outcomes are
+    trials. Raises `ConfigError` when two runs were not tested on the same items.
+    """
+    comparisons = []
+    for name, outcome in zip(names[1:], outcomes[1:], strict=True):
+        differences, mcnemar = paired(outcomes[0], outcome, clusters, seed, (names[0], name))
+        comparisons.append(
+            Comparison(
+                run=name,
+                reference=names[0],
+                difference=round(value_of(outcome) - value_of(outcomes[0]), 6),
+                interval_95=percentile_interval(differences),
+                bootstrap_p=bootstrap_p_value(differences),
+                mcnemar_p=mcnemar,
+            )
+        )
+    return adjusted(comparisons)
+
+
+def paired(
+    first: Outcome, second: Outcome, clusters: NDArray[np.int64], seed: int, names: tuple[str, str]
+) -> tuple[Floats, float | None]:
+    """Return differences (second less first) over the same resamples, and McNemar's p-value."""
+    if isinstance(first, Decisions) and isinstance(second, Decisions):
+        same = np.array_equal(first.rows, second.rows)
+        same = same and np.array_equal(first.counted, second.counted)
+        require_same_items(same, names)
+        return paired_decisions(first, second, clusters, seed)
+    assert isinstance(first, Trials) and isinstance(second, Trials)
+    same = np.array_equal(first.left, second.left) and np.array_equal(first.right, second.right)
+    require_same_items(same, names)
+    return paired_trials(first, second, clusters, seed), None
+
+
+def paired_decisions(
+    first: Decisions, second: Decisions, clusters: NDArray[np.int64], seed: int
+) -> tuple[Floats, float | None]:
+    """Resample sessions for two runs with the same utterances in the same order."""
+    own = np.unique(clusters[first.rows], return_inverse=True)[1]
+    shares = [resampled_shares(each.right, each.counted, own, seed) for each in (first, second)]
+    if first.truth is None:
+        return shares[1] - shares[0], None
+    first_only = int((first.right > second.right).sum())
+    second_only = int((second.right > first.right).sum())
+    return shares[1] - shares[0], mcnemar_p_value(first_only, second_only)
+
+
+def paired_trials(first: Trials, second: Trials, clusters: NDArray[np.int64], seed: int) -> Floats:
+    """Resample speakers for two runs with the same trials in the same order."""
+
+    def difference(weights: Floats) -> float:
+        rates = [
+            equal_error_rate(error_rates(each.scores, each.same, weights))
+            for each in (first, second)
+        ]
+        return rates[1] - rates[0]
+
+    left, right = trial_clusters(clusters, first)
+    return resampled_trials(difference, left, right, first.same, seed, TRIAL_DRAWS)
+
+
+def require_same_items(same: bool, names: tuple[str, str]) -> None:
+    """Raise `ConfigError` unless two runs were tested on the same utterances or trials."""
+    if not same:
+        raise ConfigError(
+            f"{names[1]} was tested on other utterances than {names[0]}: "
+            "evaluate them one by one, their figures cannot be compared"
+        )
+
+
+def adjusted(comparisons: list[Comparison]) -> list[Comparison]:
+    """Return the comparisons with p-values that account for their number."""
+    bootstrap = holm_adjusted([each.bootstrap_p for each in comparisons])
+    exact: list[float] | list[None] = [None] * len(comparisons)
+    if all(each.mcnemar_p is not None for each in comparisons):
+        exact = holm_adjusted([each.mcnemar_p or 0.0 for each in comparisons])
+    return [
+        replace(each, bootstrap_p=p, mcnemar_p=q)
+        for each, p, q in zip(comparisons, bootstrap, exact, strict=True)
+    ]

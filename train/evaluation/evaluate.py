@@ -1,0 +1,223 @@
+"""`evaluate`: how good finished runs are on their test split, how sure that is, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from aalbert.common.files import write_json, write_text
+from aalbert.errors import ConfigError
+from aalbert.models.upstream import count_parameters
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.embeddings import Embeddings, pooled_states
+from aalbert.train.evaluation.breakdown import (
+    Group,
+    accuracy_by,
+    class_results,
+    duration_labels,
+    duration_order,
+    eer_by,
+    gender_labels,
+    most_confused,
+)
+from aalbert.train.evaluation.comparison import Comparison, compare
+from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of
+from aalbert.train.evaluation.probes import Labelled, LayerProbe, probe_layers, probe_trials
+from aalbert.train.evaluation.result import Result
+from aalbert.train.measure import Measured, measure
+from aalbert.train.outcomes import Decisions, Trials
+from aalbert.train.predictions import PREDICTIONS_NAME, predictions_csv
+from aalbert.train.run_folder import RunFolder, lasting_place
+from aalbert.train.seeds import seed_of
+
+# A probe learns little more from more utterances, and these pass through an encoder in minutes.
+PROBE_UTTERANCES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A result with what only its report shows; `embeddings` belong to `embedded_rows`."""
+
+    run: RunFolder
+    result: Result
+    measured: Measured
+    embeddings: Embeddings
+    embedded_rows: Rows
+
+
+def evaluate_runs(runs: Sequence[Path], *, data: Path | str | None = None) -> list[Evaluation]:
+    """Evaluate runs on their test split; each gets `metrics.json` and `predictions.csv`.
+
+    `data` is where their dataset lies now, if it was moved. Raises `InputError` when a
+    run is unfinished, `IntegrityError` when the data is not what it was trained on, and
+    `ConfigError` when the runs cannot be compared with each other.
+    """
+    evaluations = [evaluate_run(RunFolder(path), data) for path in runs]
+    first = evaluations[0].result
+    for result in (evaluation.result for evaluation in evaluations[1:]):
+        if result.task != first.task:
+            raise ConfigError(
+                f"{result.run} is of the task '{result.task}' and {first.run} of '{first.task}': "
+                "evaluate them one by one, their figures cannot be compared"
+            )
+        if (result.data_fingerprint, result.split) != (first.data_fingerprint, first.split):
+            raise ConfigError(
+                f"{result.run} was tested on other data than {first.run}: "
+                "evaluate them one by one, their figures cannot be compared"
+            )
+    return evaluations
+
+
+def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
+    """Compare all runs but the first with the first, which is the reference."""
+    first = evaluations[0]
+    clusters = clusters_for(first.measured.outcome, first.measured.dataset)
+    return compare(
+        [evaluation.result.run for evaluation in evaluations],
+        [evaluation.measured.outcome for evaluation in evaluations],
+        clusters.of_row,
+    )
+
+
+def evaluate_run(run: RunFolder, data: Path | str | None) -> Evaluation:
+    """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
+    measured = measure(run, data)
+    if isinstance(measured.outcome, Decisions):
+        measured = replace(measured, outcome=measured.outcome.in_row_order())
+    rows = tested_rows(measured)
+    clusters = clusters_for(measured.outcome, measured.dataset)
+    embeddings = embed(measured, rows)
+    result = summarise(run, measured, clusters)
+    probes = probe(measured, embeddings, rows, clusters)
+    result = replace(result, layer_probes=probes)
+    write_json(run.evaluation, result.to_dict())
+    write_text(run.path / PREDICTIONS_NAME, predictions_csv(measured.outcome, measured.dataset))
+    return Evaluation(run, result, measured, embeddings, rows)
+
+
+def tested_rows(measured: Measured) -> Rows:
+    """Return the rows that were tested, rising."""
+    outcome = measured.outcome
+    if isinstance(outcome, Trials):
+        return np.unique(np.concatenate([outcome.left, outcome.right]))
+    return outcome.rows
+
+
+def embed(measured: Measured, rows: Rows) -> Embeddings:
+    """Return the pooled hidden states of rows."""
+    return pooled_states(
+        measured.model.upstream, measured.dataset, rows, measured.config.batch_seconds
+    )
+
+
+def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
+    """Put the numbers and where they come from into one result."""
+    outcome, dataset = measured.outcome, measured.dataset
+    model, config = measured.model, measured.config
+    record = run.read_record()
+    mix = model.head.mix
+    decided = outcome if isinstance(outcome, Decisions) else None
+    return Result(
+        run=str(run.path),
+        task=record["task"],
+        split="test",
+        metric=metric_of(outcome, clusters, baselines_of(measured), config.seed),
+        counts=counts_of(measured),
+        data=lasting_place(dataset.place),
+        data_fingerprint=record["data_fingerprint"],
+        upstream=record["upstream"],
+        untrained=config.untrained,
+        mode=config.mode,
+        upstream_parameters=count_parameters(model.upstream),
+        upstream_training=dict(model.upstream.config.training),
+        head=measured.head,
+        head_parameters=count_parameters(model.head),
+        layers=str(model.head.layers),
+        layer_weights=tuple(round(w, 6) for w in mix.weights().tolist()) if mix else (),
+        learning_rate=config.learning_rate,
+        epochs=config.epochs,
+        seed=config.seed,
+        by_duration=by_duration(measured, clusters),
+        by_gender=by_gender(measured, clusters),
+        per_class=class_results(decided.names, decided.confusion) if decided else (),
+        most_confused=most_confused(decided.names, decided.confusion) if decided else (),
+        layer_probes=(),
+    )
+
+
+def baselines_of(measured: Measured) -> dict[str, float]:
+    """Return what is reached without listening."""
+    baselines = {"guessing": round(measured.chance, 6)}
+    if measured.majority is not None:
+        baselines["most frequent class"] = round(measured.majority, 6)
+    return baselines
+
+
+def counts_of(measured: Measured) -> dict[str, int]:
+    """Return how much was tested."""
+    outcome = measured.outcome
+    if isinstance(outcome, Trials):
+        tested = len(tested_rows(measured))
+        same = int(outcome.same.sum())
+        return {"utterances": tested, "trials": len(outcome.same), "same_speaker": same}
+    counts = {"utterances": len(outcome.rows), "classes": len(outcome.names)}
+    return counts if outcome.truth is not None else {**counts, "frames": int(outcome.counted.sum())}
+
+
+def by_duration(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
+    """Return the metric by duration; a trial has that of its shorter utterance."""
+    outcome, dataset = measured.outcome, measured.dataset
+    rate = next(iter(dataset.manifest.features.values())).sample_rate
+    seconds = dataset.table.column("samples").to_numpy() / rate
+    if isinstance(outcome, Trials):
+        shorter = np.minimum(seconds[outcome.left], seconds[outcome.right])
+        groups = eer_by(duration_labels(shorter), outcome)
+    else:
+        labels = duration_labels(seconds[outcome.rows])
+        groups = accuracy_by(labels, outcome, clusters.among(outcome.rows))
+    return tuple(sorted(groups, key=lambda group: duration_order(group.name)))
+
+
+def by_gender(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
+    """Return the metric by gender where the index knows it; of trials those within one."""
+    outcome, dataset = measured.outcome, measured.dataset
+    if "gender" not in dataset.table.column_names:
+        return ()
+    genders = gender_labels(dataset.column("gender"))
+    if isinstance(outcome, Decisions):
+        labels = [genders[row] for row in outcome.rows]
+        return tuple(accuracy_by(labels, outcome, clusters.among(outcome.rows)))
+    pairs = [(genders[a], genders[b]) for a, b in zip(outcome.left, outcome.right, strict=True)]
+    return tuple(eer_by([one if one == other else None for one, other in pairs], outcome))
+
+
+def probe(
+    measured: Measured, embeddings: Embeddings, rows: Rows, clusters: Clusters
+) -> tuple[LayerProbe, ...]:
+    """Probe every hidden state: linear maps to classes, or the cosine of trials."""
+    outcome = measured.outcome
+    if isinstance(outcome, Trials):
+        left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)
+        return probe_trials(embeddings, left, right, outcome.same)
+    if measured.class_of_row is None:
+        return ()
+    classes = measured.class_of_row
+    train, dev = (
+        Labelled(states=embed(measured, chosen), classes=classes[chosen])
+        for chosen in (
+            sample(measured.rows[split], split, measured.dataset) for split in ("train", "dev")
+        )
+    )
+    test = Labelled(states=embeddings, classes=classes[rows])
+    return probe_layers(train, dev, test, clusters.among(rows), len(outcome.names))
+
+
+def sample(rows: Rows, split: str, dataset: Dataset) -> Rows:
+    """Return at most `PROBE_UTTERANCES` of the rows, drawn once for a dataset, rising."""
+    if len(rows) <= PROBE_UTTERANCES:
+        return rows
+    generator = np.random.default_rng(seed_of(dataset.manifest.fingerprint, "probe", split))
+    chosen: Rows = np.sort(generator.choice(rows, PROBE_UTTERANCES, replace=False))
+    return chosen

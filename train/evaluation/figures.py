@@ -1,0 +1,153 @@
+"""Pictures of an evaluation: confusion, DET curve, layer probes, embeddings, examples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from aalbert.train.downstream.error_rates import ErrorRates, probit
+from aalbert.train.evaluation.probes import LayerProbe
+from aalbert.train.report.figures import (
+    ACCENT,
+    INK,
+    QUIET,
+    WIDTH,
+    draw_spectrogram,
+    tidy,
+)
+
+# Names on the axes of a larger confusion matrix cannot be read.
+CLASSES_SHOWN = 24
+# More colours than these cannot be told apart.
+COLOURED_CLASSES = 12
+DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+EXAMPLE_SECONDS = 3.0
+
+
+def confusion_figure(
+    confusion: NDArray[np.int64], names: Sequence[str], chosen: NDArray[np.int64]
+) -> Figure:
+    """Draw how often each chosen class (row) was taken for each (column), as a share of the row.
+
+    A last column holds what was taken for classes that are not shown.
+    """
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    block = shares[np.ix_(chosen, chosen)]
+    labels = [names[number] for number in chosen]
+    columns = labels
+    if len(chosen) < len(names):
+        block = np.column_stack([block, shares[chosen].sum(axis=1) - block.sum(axis=1)])
+        columns = [*labels, "all others"]
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(block, cmap="GnBu", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set(xlabel="named", ylabel="true")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
+    return figure
+
+
+def det_figure(curves: Sequence[tuple[str, ErrorRates]]) -> Figure:
+    """Draw misses over false alarms on normal axes, a curve for every run."""
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    ticks = probit(np.array(DET_TICKS))
+    axes.plot(ticks, ticks, color=QUIET, linewidth=0.8, linestyle=":")
+    for name, rates in curves:
+        axes.plot(probit(rates.false_alarms), probit(rates.misses), label=name)
+    labels = [f"{100 * tick:g}" for tick in DET_TICKS]
+    axes.set_xticks(ticks, labels)
+    axes.set_yticks(ticks, labels)
+    limits = (float(ticks[0]), float(ticks[-1]))
+    axes.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %")
+    axes.grid(color="#e4e7eb")
+    axes.legend(frameon=False, fontsize=8)
+    tidy(axes)
+    return figure
+
+
+def probe_figure(probes: Sequence[LayerProbe], metric: str, baselines: dict[str, float]) -> Figure:
+    """Draw what each hidden state gives on its own, with intervals where there are any."""
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    values = np.array([100 * probe.value for probe in probes])
+    bounds = [probe.interval_95 or (probe.value, probe.value) for probe in probes]
+    reach = np.abs(100 * np.array(bounds).T - values)
+    axes.errorbar(range(len(probes)), values, reach, fmt="o", color=ACCENT, ecolor=QUIET, capsize=3)
+    for name, value in baselines.items():
+        axes.axhline(100 * value, color=INK, linewidth=0.8, linestyle=":")
+        axes.annotate(name, (len(probes) - 0.55, 100 * value), fontsize=8, ha="right", va="bottom")
+    axes.set_xticks(range(len(probes)), state_names(len(probes)))
+    axes.set(ylabel=f"{metric}, %", xlim=(-0.5, len(probes) - 0.5))
+    axes.set_ylim(bottom=0)
+    tidy(axes)
+    return figure
+
+
+def state_names(states: int) -> list[str]:
+    """Return what the hidden states are called: the encoder's input, and its layers."""
+    if states == 1:
+        return ["features"]
+    return ["input", *(f"layer {number}" for number in range(1, states))]
+
+
+def plane_figure(
+    points: NDArray[np.float64], shares: tuple[float, float], labels: Sequence[str]
+) -> Figure:
+    """Draw embeddings `(n, 2)`; the labels with most points are coloured and named."""
+    names, counts = np.unique(np.array(labels), return_counts=True)
+    named = names[np.argsort(-counts, kind="stable")[:COLOURED_CLASSES]]
+    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    rest = ~np.isin(labels, named)
+    axes.scatter(points[rest, 0], points[rest, 1], s=8, color=QUIET, linewidths=0)
+    for number, name in enumerate(sorted(named)):
+        own = np.array(labels) == name
+        colour = f"C{number % 10}"
+        marker = "o" if number < 10 else "^"
+        axes.scatter(
+            points[own, 0],
+            points[own, 1],
+            s=18,
+            color=colour,
+            marker=marker,
+            linewidths=0,
+            label=name,
+        )
+    axes.set(
+        xlabel=f"first component ({100 * shares[0]:.0f} % of the variance)",
+        ylabel=f"second component ({100 * shares[1]:.0f} %)",
+        xticks=[],
+        yticks=[],
+    )
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    tidy(axes)
+    return figure
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An utterance to look at: a title, its spectrogram `(frames, dims)`, whether it was right."""
+
+    title: str
+    features: NDArray[np.float16]
+    right: bool
+
+
+def examples_figure(examples: Sequence[Example], frame_shift_ms: float) -> Figure:
+    """Draw the first seconds of utterances, right ones titled in one colour, wrong in another."""
+    figure = Figure(figsize=(WIDTH, 1.5 * len(examples)), layout="constrained")
+    frames = round(EXAMPLE_SECONDS * 1000 / frame_shift_ms)
+    panels = figure.subplots(len(examples), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, example in zip(panels, examples, strict=True):
+        shown = np.asarray(example.features[:frames], np.float32)
+        low, high = np.percentile(shown, [1, 99])
+        draw_spectrogram(axes, shown, frame_shift_ms, (low, high))
+        mark, colour = ("right", ACCENT) if example.right else ("wrong", "#c92a2a")
+        axes.set_title(f"{mark}: {example.title}", fontsize=9, loc="left", color=colour)
+        axes.set_yticks([])
+    panels[-1].set_xlabel("seconds")
+    return figure

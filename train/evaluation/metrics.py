@@ -1,0 +1,166 @@
+"""The metric of each kind of outcome, with its 95 % interval: accuracy, equal error rate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.error_rates import (
+    equal_error_rate,
+    error_rates,
+    minimum_detection_cost,
+)
+from aalbert.train.evaluation.significance import (
+    Floats,
+    Interval,
+    percentile_interval,
+    resampled_trials,
+    share_interval,
+    wilson_interval,
+)
+from aalbert.train.outcomes import Decisions, Outcome, Trials
+
+# A draw over trials sorts all scores; 500 of them give p-values down to 0.004.
+TRIAL_DRAWS = 500
+# Columns that name what was recorded in one go, in VoxCeleb1 and in LibriSpeech.
+SESSION_COLUMNS = ("video", "chapter")
+TARGET_PRIORS = (0.01, 0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """The figure of a task with its 95 % interval; `resampled` says what was drawn, how many.
+
+    `baselines` is what guessing gets; `further` are other figures of the same outcome, without
+    intervals.
+    """
+
+    name: str
+    value: float
+    interval_95: Interval
+    higher_is_better: bool
+    resampled: str
+    baselines: dict[str, float]
+    further: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """What every row of a dataset belongs to, numbered from 0: a session, a speaker, itself."""
+
+    kind: str
+    of_row: NDArray[np.int64]
+
+    def among(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the clusters of some rows, numbered anew from 0."""
+        own: NDArray[np.int64] = np.unique(self.of_row[rows], return_inverse=True)[1]
+        return own
+
+
+def sessions(dataset: Dataset) -> Clusters:
+    """Return the recording session of every row: a speaker's video or chapter, or the row alone."""
+    for name in SESSION_COLUMNS:
+        if name in dataset.table.column_names:
+            speakers, values = dataset.column("speaker"), dataset.column(name)
+            pairs = [f"{who}\n{what}" for who, what in zip(speakers, values, strict=True)]
+            return Clusters(name, np.unique(pairs, return_inverse=True)[1])
+    return Clusters("utterance", np.arange(len(dataset)))
+
+
+def speakers(dataset: Dataset) -> Clusters:
+    """Return the speaker of every row; rows without one are one speaker."""
+    names = [name or "" for name in dataset.column("speaker")]
+    return Clusters("speaker", np.unique(names, return_inverse=True)[1])
+
+
+def clusters_for(outcome: Outcome, dataset: Dataset) -> Clusters:
+    """Return what intervals resample: speakers for trials, else recording sessions."""
+    return speakers(dataset) if isinstance(outcome, Trials) else sessions(dataset)
+
+
+def metric_of(
+    outcome: Outcome, clusters: Clusters, baselines: dict[str, float], seed: int
+) -> Metric:
+    """Return the metric of an outcome with its interval."""
+    if isinstance(outcome, Decisions):
+        return accuracy_of(outcome, clusters, baselines, seed)
+    return equal_error_rate_of(outcome, clusters, baselines, seed)
+
+
+def value_of(outcome: Outcome) -> float:
+    """Return the metric alone: the accuracy, or the equal error rate of trials."""
+    if isinstance(outcome, Decisions):
+        return outcome.accuracy
+    return equal_error_rate(error_rates(outcome.scores, outcome.same))
+
+
+def accuracy_of(
+    decisions: Decisions, clusters: Clusters, baselines: dict[str, float], seed: int
+) -> Metric:
+    """Return the accuracy over utterances, or over frames."""
+    cluster = clusters.among(decisions.rows)
+    interval = share_interval(decisions.right, decisions.counted, cluster, seed)
+    further = {}
+    if decisions.top_5 is not None:
+        further["top-5 accuracy"] = round(float(decisions.top_5.mean()), 6)
+    return Metric(
+        name="frame accuracy" if decisions.truth is None else "accuracy",
+        value=round(decisions.accuracy, 6),
+        interval_95=rounded(interval),
+        higher_is_better=True,
+        resampled=counted(clusters.kind, int(cluster.max()) + 1),
+        baselines=baselines,
+        further=further,
+    )
+
+
+def equal_error_rate_of(
+    trials: Trials, clusters: Clusters, baselines: dict[str, float], seed: int
+) -> Metric:
+    """Return the equal error rate, and minDCF beside it.
+
+    The interval is the bootstrap's over speakers, widened to Wilson's for as many trials as the
+    rarer kind has: without an error every resample says the same.
+    """
+    left, right = trial_clusters(clusters.of_row, trials)
+
+    def measure(weights: Floats) -> float:
+        return equal_error_rate(error_rates(trials.scores, trials.same, weights))
+
+    rates = error_rates(trials.scores, trials.same)
+    value = equal_error_rate(rates)
+    drawn = resampled_trials(measure, left, right, trials.same, seed, TRIAL_DRAWS)
+    rarer = int(min(trials.same.sum(), (~trials.same).sum()))
+    bounds = [percentile_interval(drawn), wilson_interval(value * rarer, rarer)]
+    return Metric(
+        name="equal error rate",
+        value=round(value, 6),
+        interval_95=rounded((min(low for low, _ in bounds), max(high for _, high in bounds))),
+        higher_is_better=False,
+        resampled=counted(clusters.kind, int(max(left.max(), right.max())) + 1),
+        baselines=baselines,
+        further={
+            f"minDCF {prior:g}": round(minimum_detection_cost(rates, prior), 6)
+            for prior in TARGET_PRIORS
+        },
+    )
+
+
+def trial_clusters(
+    of_row: NDArray[np.int64], trials: Trials
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the clusters of both sides of every trial, numbered anew from 0."""
+    both = np.concatenate([of_row[trials.left], of_row[trials.right]])
+    own: NDArray[np.int64] = np.unique(both, return_inverse=True)[1]
+    return own[: len(trials.left)], own[len(trials.left) :]
+
+
+def counted(kind: str, number: int) -> str:
+    """Return a number of things in words: `24 videos`."""
+    return f"{number:,} {kind}{'' if number == 1 else 's'}"
+
+
+def rounded(interval: Interval) -> Interval:
+    """Return an interval with as many decimals as are kept."""
+    return round(interval[0], 6), round(interval[1], 6)

@@ -1,0 +1,63 @@
+"""What is kept of an evaluation: the figure, how sure it is, and everything it depends on."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aalbert.models.checkpoint import EXPORT_FOLDER
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
+from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
+from aalbert.train.evaluation.metrics import Metric
+from aalbert.train.evaluation.probes import LayerProbe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One run on one split: metric, counts, data, model, training, and where it is weak."""
+
+    run: str
+    task: str
+    split: str
+    metric: Metric
+    counts: dict[str, int]
+    data: str
+    data_fingerprint: str
+    upstream: str
+    untrained: bool
+    mode: str
+    upstream_parameters: int
+    upstream_training: dict[str, Any]
+    head: str
+    head_parameters: int
+    layers: str
+    layer_weights: tuple[float, ...]
+    learning_rate: float
+    epochs: int
+    seed: int
+    by_duration: tuple[Group, ...]
+    by_gender: tuple[Group, ...]
+    per_class: tuple[ClassResult, ...]
+    most_confused: tuple[ConfusedPair, ...]
+    layer_probes: tuple[LayerProbe, ...]
+
+    @property
+    def upstream_name(self) -> str:
+        """What a table calls the upstream."""
+        name = Path(self.upstream).name
+        origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
+        marks = [
+            self.untrained and "untrained",
+            self.mode != "frozen" and self.mode,
+            self.layers != "weighted" and name not in SETTINGS_BY_KIND and layer_words(self.layers),
+        ]
+        return ", ".join([origin, *(mark for mark in marks if mark)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as a JSON document."""
+        return asdict(self)
+
+
+def layer_words(layers: str) -> str:
+    """Return which hidden states a head reads, in words."""
+    known = {"last": "last layer", "weighted": "mix of all layers", "mean": "mean of all layers"}
+    return known.get(layers, f"state {layers}")

@@ -1,0 +1,171 @@
+"""Results as tables: text for a terminal, Markdown for a paper's draft, CSV for a spreadsheet."""
+
+import csv
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from aalbert.train.evaluation.comparison import Comparison
+from aalbert.train.evaluation.result import Result
+
+Cells = Sequence[str]
+# A cell that starts with one of these is run as a formula by spreadsheet programs.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Return results of one task, the best first."""
+    sign = -1 if results[0].metric.higher_is_better else 1
+    return sorted(results, key=lambda result: sign * result.metric.value)
+
+
+def result_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Return a header and one row a run, the best first, then what guessing gets."""
+    metric = results[0].metric
+    header = ["upstream", metric.name, "95 % interval", *metric.further]
+    rows = [
+        [
+            result.upstream_name,
+            percent(result.metric.value),
+            interval(result.metric.interval_95),
+            *(
+                percent(value) if "accuracy" in name else f"{value:.3f}"
+                for name, value in result.metric.further.items()
+            ),
+        ]
+        for result in best_first(results)
+    ]
+    empty = ["" for _ in metric.further]
+    rows += [[name, percent(value), "", *empty] for name, value in metric.baselines.items()]
+    return [header, *rows]
+
+
+def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Return a header and one row a comparison with the reference."""
+    header = ["run", "difference", "95 % interval", "p (bootstrap)", "p (McNemar)"]
+    rows = [
+        [
+            Path(each.run).name,
+            f"{100 * each.difference:+.1f}",
+            " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95),
+            p_value(each.bootstrap_p),
+            "" if each.mcnemar_p is None else p_value(each.mcnemar_p),
+        ]
+        for each in comparisons
+    ]
+    return [header, *rows]
+
+
+def comparison_title(comparisons: Sequence[Comparison]) -> str:
+    """Say what the rows of a comparison are."""
+    reference = Path(comparisons[0].reference).name
+    return (
+        f"Points of difference to {reference}, paired over the same test items; p-values adjusted "
+        "for the number of runs (Holm)"
+    )
+
+
+def text_tables(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
+    """Return what `aalbert evaluate` prints."""
+    parts = [text_table(result_rows(results))]
+    if comparisons:
+        parts += ["", comparison_title(comparisons), text_table(comparison_rows(comparisons))]
+    return "\n".join(parts)
+
+
+def markdown_tables(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
+    """Return the same tables in Markdown."""
+    parts = [markdown_table(result_rows(results))]
+    if comparisons:
+        title = markdown_cell(comparison_title(comparisons))
+        parts += ["", f"{title}:", "", markdown_table(comparison_rows(comparisons))]
+    return "\n".join(parts)
+
+
+def text_table(rows: Sequence[Cells]) -> str:
+    """Return rows in columns that line up."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def markdown_table(rows: Sequence[Cells]) -> str:
+    """Return rows as a Markdown table, the first one as its header."""
+    lines = ["| " + " | ".join(markdown_cell(cell) for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def markdown_cell(text: str) -> str:
+    """Return a text that stays inside its cell and is no markup."""
+    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
+def csv_text(rows: Sequence[Sequence[object]]) -> str:
+    """Return rows as CSV that is safe to open in a spreadsheet program; numbers stay numbers."""
+    stream = io.StringIO()
+    # All texts are quoted: before Python 3.13 the writer leaves a carriage return bare.
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerows([[neutral(cell) for cell in row] for row in rows])
+    return stream.getvalue()
+
+
+def neutral(cell: object) -> object:
+    """Return a cell that no spreadsheet program runs: a text like `=cmd()` gets a `'` before it."""
+    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
+        return f"'{cell}"
+    return cell
+
+
+def result_csv(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
+    """Return one row a run with its full figures and what they depend on."""
+    against = {each.run: each for each in comparisons}
+    records = [csv_record(result, against.get(result.run)) for result in results]
+    return csv_text([list(records[0]), *(list(record.values()) for record in records)])
+
+
+def csv_record(result: Result, comparison: Comparison | None) -> dict[str, object]:
+    """Return the cells of one run by column; without a comparison its cells are empty."""
+    metric = result.metric
+    low, high = metric.interval_95
+    return {
+        "run": result.run,
+        "task": result.task,
+        "split": result.split,
+        "metric": metric.name,
+        "value": metric.value,
+        "interval_low": low,
+        "interval_high": high,
+        "guessing": metric.baselines.get("guessing"),
+        "difference": comparison and comparison.difference,
+        "bootstrap_p": comparison and comparison.bootstrap_p,
+        "mcnemar_p": comparison and comparison.mcnemar_p,
+        "upstream": result.upstream,
+        "untrained": result.untrained,
+        "mode": result.mode,
+        "layers": result.layers,
+        "head": result.head,
+        "upstream_parameters": result.upstream_parameters,
+        "head_parameters": result.head_parameters,
+        "learning_rate": result.learning_rate,
+        "epochs": result.epochs,
+        "seed": result.seed,
+        "data_fingerprint": result.data_fingerprint,
+    }
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Return the bounds of an interval of shares in percent."""
+    return " to ".join(f"{100 * bound:.1f}" for bound in bounds)
+
+
+def p_value(value: float) -> str:
+    """Return a p-value with three decimals, or that it is smaller."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""Around every training step: trainer, ranks, optimiser, checkpoints, signals, logs."""

@@ -1,0 +1,145 @@
+"""What is recorded of the training steps: loss, learning rate, speed, and what the speed is of."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from aalbert.common.progress import progress_bar
+from aalbert.shards.loading.batch import Batch
+from aalbert.shards.loading.loader import Loader
+from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.throughput import Clock, ModelFlops, Tally, peak_flops
+from aalbert.train.metrics import Recorder
+
+STEP_COLUMNS = (
+    "train_loss",
+    "learning_rate",
+    "x_real_time",
+    "frames_per_second",
+    "mfu",
+    "padding_efficiency",
+    "data_wait",
+    "gpu_memory_gib",
+)
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What the log is told: the name on the bar, how far it goes, and what its figures are of.
+
+    `flops` of None leaves out the model's share of what the device could do (MFU). Without
+    `padding` the share of real frames is left out: batches of cached hidden states may hold
+    averages, whose frames are not those of the audio.
+    """
+
+    description: str
+    steps: int
+    every_steps: int
+    frame_shift_ms: float
+    flops: ModelFlops | None = None
+    precision: str = "32-true"
+    padding: bool = True
+
+
+class StepLog(Callback):
+    """A bar on stderr with the loss, the speed in times real time, and the time to go.
+
+    Reading the loss waits for the device, so it is read every `every_steps` only. Speed, MFU and
+    waiting are over the time since the last record that was spent on steps; frames are real
+    frames, of all ranks together.
+    """
+
+    def __init__(
+        self,
+        settings: LogSettings,
+        metrics: Recorder,
+        loader: Loader,
+        clock: Clock,
+        ranks: Ranks,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.loader = loader
+        self.clock = clock
+        self.ranks = ranks
+        self.open = ExitStack()
+        self.tally = Tally()
+        self.loss: Tensor | None = None
+        self.learning_rate = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and the bar from the step at which training begins here."""
+        self.begin()
+        if self.ranks.first:
+            bar = progress_bar(
+                self.settings.description,
+                total=self.settings.steps,
+                unit="step",
+                done=trainer.global_step,
+            )
+            self.bar = self.open.enter_context(bar)
+
+    def begin(self) -> None:
+        """Count and time from here on."""
+        self.tally = Tally()
+        self.loader.waited_s = 0.0
+        self.clock.restart()
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Note the learning rate of this step; the scheduler sets the next one before its end."""
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        """Advance the bar, and now and then record where training is."""
+        self.tally.add(batch)
+        # The loss of a batch is its share of the step's.
+        self.loss = outputs["loss"] if self.loss is None else self.loss + outputs["loss"]
+        if not ended_step(trainer):
+            return
+        if trainer.global_step % self.settings.every_steps == 0:
+            self.record(trainer.global_step, float(self.loss), pl_module.device)
+            self.begin()
+        self.loss = None
+        if self.ranks.first:
+            self.bar.update(1)
+
+    def record(self, step: int, loss: float, device: torch.device) -> None:
+        """Show and write the loss and the speed."""
+        seconds = self.clock.seconds
+        tally = self.tally
+        loss, frames, squared, padded = self.ranks.total(
+            loss, tally.real_frames, tally.squared_frames, tally.padded_frames
+        )
+        loss /= self.ranks.size
+        row: dict[str, Any] = {"step": step, "learning_rate": self.learning_rate}
+        if torch.tensor(loss).isfinite():
+            row["train_loss"] = loss
+        speed = frames * self.settings.frame_shift_ms / 1000 / seconds
+        row |= {
+            "x_real_time": round(speed, 1),
+            "frames_per_second": round(frames / seconds),
+            "data_wait": round(self.loader.waited_s / seconds, 4),
+        }
+        if self.settings.padding:
+            row["padding_efficiency"] = round(frames / max(1, padded), 4)
+        peak = peak_flops(device, self.settings.precision)
+        if peak is not None and self.settings.flops is not None:
+            work = self.settings.flops.count(frames, squared)
+            row["mfu"] = round(work / seconds / peak / self.ranks.size, 4)
+        if device.type == "cuda":
+            row["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+        self.metrics.write(**row)
+        if self.ranks.first:
+            shown = f"loss {loss:.4f}, {speed:,.0f} x real time"
+            self.bar.set_postfix_str(shown, refresh=False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the bar, if it was opened."""
+        self.open.close()

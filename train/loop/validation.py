@@ -1,0 +1,94 @@
+"""Measuring on held-out data after the steps that are due, as soon stopped as training is."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from aalbert.errors import DivergedError
+from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.throughput import Clock
+from aalbert.train.metrics import Recorder
+
+Measurement = dict[str, float]
+Due = Callable[[int], bool]
+
+
+def every(count: int, *, last: int) -> Due:
+    """Return whether a step is a multiple of `count` or the last one."""
+    return lambda step: step % count == 0 or step == last
+
+
+class Validation(Callback):
+    """Measures and records after the steps that are due, and knows the best step so far.
+
+    Lightning's own validation loop belongs to its notion of an epoch, which a run that
+    counts steps and resumes anywhere does not have. `measure` returns nothing when a signal came
+    meanwhile: the measurement is owed then, and made when the run continues. The step with the
+    lowest `best_by` is the best.
+    """
+
+    def __init__(
+        self,
+        metrics: Recorder,
+        measure: Callable[[], Measurement | None],
+        due: Due,
+        *,
+        clock: Clock | None = None,
+        best_by: str | None = None,
+    ) -> None:
+        self.metrics = metrics
+        self.measure = measure
+        self.due = due
+        self.clock = clock or Clock()
+        self.best_by = best_by
+        self.owed: int | None = None
+        self.best_step: int | None = None
+        self.best = math.inf
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make a measurement that a signal had cut short.
+
+        Where that was after the last step, training does not start again.
+        """
+        if self.owed is not None:
+            self.run(self.owed, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Measure when it is time to."""
+        if ended_step(trainer) and self.due(trainer.global_step):
+            self.run(trainer.global_step, pl_module)
+
+    def run(self, step: int, pl_module: LightningModule) -> None:
+        """Measure, record, and see whether this step is the best."""
+        with self.clock.stopped():
+            pl_module.eval()
+            measured = self.measure()
+            pl_module.train()
+        self.owed = step if measured is None else None
+        if measured is None:
+            return
+        for name, value in measured.items():
+            require_finite(name, value, step)
+        self.metrics.write(step=step, **measured)
+        if self.best_by is not None and measured[self.best_by] < self.best:
+            self.best, self.best_step = measured[self.best_by], step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what travels with a saved state."""
+        return {"owed": self.owed, "best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over from a saved state."""
+        self.owed, self.best = state_dict["owed"], state_dict["best"]
+        self.best_step = state_dict["best_step"]
+
+
+def require_finite(name: str, value: float, step: int) -> None:
+    """Raise `DivergedError` when a measured value is NaN or infinite."""
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"the {name} is {value} at step {step}: the last good checkpoint is kept; start again "
+            "with a lower optimiser.learning_rate"
+        )

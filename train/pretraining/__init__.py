@@ -1,0 +1,1 @@
+"""Pretraining: config, build, module, run, and what a step consists of."""

@@ -1,0 +1,167 @@
+"""The settings of training jobs. Defaults are here, recipes in `presets/`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+from aalbert.errors import require, require_positive
+from aalbert.models.encoder import EncoderConfig
+from aalbert.models.front_end import FrontEndConfig
+from aalbert.shards.loading.config import Verification
+from aalbert.train.pretraining.loss import ObjectiveConfig
+from aalbert.train.pretraining.masking import MaskingConfig
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+# What a run does when a gradient is not finite.
+Policy = Literal["stop", "skip"]
+LoggerName = Literal["tensorboard", "wandb"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """AdamW with a linear warm-up and a linear decay.
+
+    The warm-up takes `warmup_steps`, or, where they are None, `warmup_proportion` of all steps.
+    """
+
+    learning_rate: float = 2e-4
+    warmup_proportion: float = 0.07
+    warmup_steps: int | None = None
+    weight_decay: float = 0.01
+    gradient_clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_positive("optimiser.", self, "learning_rate", "gradient_clip")
+        require(
+            0 <= self.warmup_proportion < 1,
+            f"optimiser.warmup_proportion {self.warmup_proportion} must be in [0, 1)",
+        )
+        require(
+            self.warmup_steps is None or self.warmup_steps >= 0,
+            f"optimiser.warmup_steps {self.warmup_steps} must not be negative",
+        )
+        require(
+            0 <= self.weight_decay < math.inf,
+            f"optimiser.weight_decay {self.weight_decay} must not be negative",
+        )
+
+    def count_warmup_steps(self, steps: int) -> int:
+        """Return how many of the steps of a run belong to the warm-up."""
+        warmup = self.warmup_steps
+        return round(self.warmup_proportion * steps) if warmup is None else warmup
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainDataConfig:
+    """Which utterances are read, and how they are batched.
+
+    `splits` are names or patterns; `feature` is what the encoder reads. Where a preset says how its
+    features are computed, in `features`, data of other settings are refused; null takes any.
+    Utterances below `shortest_seconds` are left out, those longer than `crop_seconds` are cropped
+    at random. A batch holds at most `batch_seconds` of audio with its padding: its utterances are
+    `padded` to the longest, or to the next of `static_seconds` (by default all to the crop) so
+    that shapes are few and `static`, or `packed` without padding. About
+    `validation_proportion` of the utterances are held out to measure the loss on. Of several
+    datasets, an epoch has each utterance as many times as its weight among `weights` says, once
+    by default. Up to `prefetch` batches are read ahead of the training loop; checksums are
+    compared as `verify` says.
+    """
+
+    splits: tuple[str, ...] = ("train*",)
+    feature: str = "logmel"
+    features: Mapping[str, Mapping[str, Any]] | None = None
+    batch_seconds: float = 480.0
+    crop_seconds: float = 15.0
+    shortest_seconds: float = 0.0
+    batching: Literal["padded", "static", "packed"] = "padded"
+    static_seconds: tuple[float, ...] = ()
+    validation_proportion: float = 0.02
+    weights: tuple[float, ...] = ()
+    prefetch: int = 12
+    verify: Verification = "first-epoch"
+
+    def __post_init__(self) -> None:
+        require_positive("data.", self, "batch_seconds", "crop_seconds")
+        require(
+            self.crop_seconds <= self.batch_seconds,
+            f"data.crop_seconds {self.crop_seconds} must be at most data.batch_seconds "
+            f"{self.batch_seconds}",
+        )
+        require(
+            0 <= self.shortest_seconds < self.crop_seconds,
+            f"data.shortest_seconds {self.shortest_seconds} must be below data.crop_seconds "
+            f"{self.crop_seconds}",
+        )
+        self._check_static_seconds()
+        require(
+            0 < self.validation_proportion < 1,
+            f"data.validation_proportion {self.validation_proportion} must be between 0 and 1",
+        )
+        require(
+            all(0 < weight < math.inf for weight in self.weights),
+            f"data.weights {self.weights} must be above 0",
+        )
+        require(self.prefetch >= 0, f"data.prefetch {self.prefetch} must not be negative")
+
+    def _check_static_seconds(self) -> None:
+        lengths = self.static_seconds
+        require(
+            not lengths or self.batching == "static",
+            f"data.static_seconds {lengths} are for data.batching static",
+        )
+        require(
+            all(0 < left < right for left, right in pairwise(lengths))
+            and lengths[-1:] in ((), (self.crop_seconds,)),
+            f"data.static_seconds {lengths} must rise and end at data.crop_seconds "
+            f"{self.crop_seconds}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """A pretraining run: masked reconstruction for a number of optimiser steps.
+
+    A step takes `batches_per_step` batches, shared by all ranks; where there are fewer ranks,
+    gradients are accumulated. A step whose gradient is not finite changes no weights; `on_nan`
+    says whether the run ends then. The latest `keep_checkpoints` states are kept, and the one with
+    the lowest validation loss; `export` says which becomes the model. A rank that does not answer
+    for `timeout_s` ends the run. `compile` has PyTorch compile the encoder: faster on a GPU after
+    a minute or so at the start.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    steps: int = 1_000_000
+    batches_per_step: int = 1
+    validate_every_steps: int = 5_000
+    log_every_steps: int = 50
+    picture_every_steps: int = 50_000
+    keep_checkpoints: int = 2
+    export: Literal["last", "best"] = "last"
+    on_nan: Policy = "stop"
+    loggers: tuple[LoggerName, ...] = ()
+    timeout_s: float = 60.0
+    precision: Precision = "32-true"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        every = ("validate_every_steps", "log_every_steps", "picture_every_steps")
+        require_positive("", self, "steps", "batches_per_step", *every, "keep_checkpoints")
+        require_positive("", self, "timeout_s")
+        require(
+            self.front_end.normalisation != "speaker",
+            "front_end.normalisation 'speaker' is for downstream tasks: pretraining knows no "
+            "speakers, use utterance, global or none",
+        )
+        require(
+            self.data.batching != "packed" or self.encoder.probability_dropout == 0,
+            "data.batching packed has no dropout of attention: use --set "
+            "encoder.attention_dropout=0",
+        )

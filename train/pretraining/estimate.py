@@ -1,0 +1,164 @@
+"""What a pretraining run would take, from its settings and data and ten steps tried out."""
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from aalbert.common.text import duration
+from aalbert.models.upstream import count_parameters
+from aalbert.shards.loading.loader import Stream
+from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.train.loop.loggers import require_installed
+from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.throughput import FORWARD_AND_BACKWARD
+from aalbert.train.loop.trainer import fit, make_trainer
+from aalbert.train.pretraining.build import (
+    Parts,
+    build_model,
+    frame_shift_ms,
+    make_loaders,
+    select_parts,
+)
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.module import Pretraining
+
+# The first steps allocate and compile; they are not timed.
+WARM_UP_STEPS, TIMED_STEPS = 3, 10
+# A weight, its gradient, and the two moments of AdamW, in float32.
+STATE_BYTES_PER_PARAMETER = 4 * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Sizes are counted; seconds and memory are of a few steps on one device of this machine."""
+
+    parameters: int
+    encoder_parameters: int
+    steps: int
+    epochs: float
+    hours_in_an_epoch: float
+    hours_seen: float
+    seconds_per_step: float
+    seconds: float
+    device: str
+    state_bytes: int
+    peak_bytes: int
+
+    def describe(self) -> str:
+        """Return the estimate in words."""
+        gib = 2**30
+        return (
+            f"{self.parameters:,} parameters, {self.encoder_parameters:,} of them in the encoder\n"
+            f"{self.steps:,} steps are {self.epochs:,.2f} epochs of {self.hours_in_an_epoch:,.2f} "
+            f"hours, {self.hours_seen:,.1f} hours of audio in all\n"
+            f"about {duration(self.seconds)} on {self.device}, from {TIMED_STEPS} steps of "
+            f"{self.seconds_per_step:.3f} s, validation included\n"
+            f"{self.state_bytes / gib:.2f} GiB of weights, gradients and optimiser, "
+            f"{self.peak_bytes / gib:.2f} GiB of memory at most; nothing was written"
+        )
+
+
+def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> Estimate:
+    """Estimate a run by one process without writing anything.
+
+    Raises the errors that the run itself would begin with.
+    """
+    require_installed(config.loggers)
+    parts = select_parts(config, [Dataset(place) for place in data])
+    model = build_model(config, parts)
+    ranks = Ranks()
+    training, _ = make_loaders(config, parts, ranks)
+    seconds, device = time_steps(config, Pretraining(model, config), parts, ranks)
+    shift_ms = frame_shift_ms(config, parts)
+    crop_frames = config.data.crop_seconds * 1000 / shift_ms
+    hours, held_out_hours = (
+        frames_in(some, config, crop_frames) * shift_ms / 3_600_000
+        for some in (parts.training, parts.validation)
+    )
+    batches = training.epoch_ends(1)[0]
+    epochs = config.steps * config.batches_per_step / batches
+    # A step is a forward and a backward pass over its audio; validation is forward alone.
+    audio = hours / batches * config.batches_per_step
+    validation = held_out_hours / audio * seconds / FORWARD_AND_BACKWARD
+    rounds = -(-config.steps // config.validate_every_steps)
+    parameters = count_parameters(model)
+    return Estimate(
+        parameters=parameters,
+        encoder_parameters=count_parameters(model.upstream),
+        steps=config.steps,
+        epochs=round(epochs, 6),
+        hours_in_an_epoch=round(hours, 6),
+        hours_seen=round(hours * epochs, 6),
+        seconds_per_step=round(seconds, 5),
+        seconds=round(config.steps * seconds + rounds * validation, 1),
+        device=device_name(device),
+        state_bytes=STATE_BYTES_PER_PARAMETER * parameters,
+        peak_bytes=peak_memory(device),
+    )
+
+
+class Stopwatch(Callback):
+    """Times the steps after the first few."""
+
+    started = ended = 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Look at the clock when the device has done its work."""
+        if ended_step(trainer) and trainer.global_step in (WARM_UP_STEPS, trainer.max_steps):
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self.started, self.ended = self.ended, time.perf_counter()
+
+
+def time_steps(
+    config: PretrainConfig, module: Pretraining, parts: Parts, ranks: Ranks
+) -> tuple[float, torch.device]:
+    """Return the seconds a step takes, data and all, and the device that took them."""
+    steps = WARM_UP_STEPS + TIMED_STEPS
+    training, _ = make_loaders(config, parts, ranks)
+    watch = Stopwatch()
+    trainer = make_trainer(
+        Path(),
+        [watch],
+        ranks,
+        max_steps=steps,
+        accumulate_grad_batches=config.batches_per_step,
+        precision=config.precision,
+    )
+    fit(trainer, module, Stream(training, steps * config.batches_per_step), None)
+    training.close()
+    device: torch.device = trainer.strategy.root_device
+    return (watch.ended - watch.started) / TIMED_STEPS, device
+
+
+def frames_in(selections: Sequence[Selection], config: PretrainConfig, crop_frames: float) -> float:
+    """Return the frames of an epoch, after crops."""
+    feature = config.data.feature
+    return sum(
+        some.weight * float(some.dataset.frames(feature)[some.rows].clip(max=crop_frames).sum())
+        for some in selections
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most memory used so far, of the GPU or of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

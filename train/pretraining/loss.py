@@ -1,0 +1,95 @@
+"""The objective: how far reconstructed frames are from what they are to be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aalbert.errors import require
+from aalbert.train.frames import Frames
+from aalbert.train.pretraining.masking import Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The loss, over which frames, and what is reconstructed.
+
+    `targets` maps stored features to their weights in the loss; none means the feature that the
+    encoder reads. A target is normalised as the input is, and has no deltas. `loss` is the
+    absolute error (l1), the squared one (l2), or Huber's, quadratic below 1, as a mean over
+    `masked` elements or `all` real ones.
+    """
+
+    loss: Literal["l1", "l2", "huber"] = "l1"
+    over: Literal["masked", "all"] = "masked"
+    targets: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for feature, weight in self.targets.items():
+            require(weight > 0, f"objective.targets.{feature} {weight} must be above 0")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The summed error and the number of summed elements of every target, `(targets,)` each.
+
+    Those of several batches add up.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    def __add__(self, other: "Errors") -> "Errors":
+        return Errors(self.sums + other.sums, self.counts + other.counts)
+
+    def loss(self, config: ObjectiveConfig) -> Tensor:
+        """Return the weighted sum of the targets' mean errors."""
+        means = self.sums / self.counts
+        weights = list(config.targets.values()) or [1.0]
+        total: Tensor = sum(
+            (weight * mean for weight, mean in zip(weights, means, strict=True)),
+            means.new_zeros(()),
+        )
+        return total
+
+
+def measure_target(
+    predicted: Tensor, target: Tensor, chosen: Tensor, loss: str
+) -> tuple[Tensor, Tensor]:
+    """Return the summed error in float32 and the number of elements that are chosen.
+
+    `predicted` and `target` are `(frames, dims)`, `chosen` is of whole frames `(frames, 1)` or of
+    elements `(frames, dims)`.
+    """
+    errors = element_errors(predicted.float(), target.float(), loss)
+    count = chosen.sum(dtype=torch.float32) * (errors.shape[1] // chosen.shape[1])
+    # Not a product with the choice: padding may hold what is no number.
+    return errors.where(chosen, 0.0).sum(), count
+
+
+def element_errors(predicted: Tensor, target: Tensor, loss: str) -> Tensor:
+    """Return the error of every element."""
+    if loss == "l2":
+        return F.mse_loss(predicted, target, reduction="none")
+    if loss == "huber":
+        return F.huber_loss(predicted, target, reduction="none")
+    return F.l1_loss(predicted, target, reduction="none")
+
+
+def chosen_elements(
+    mask: Mask, frames: Frames, dims: int, config: ObjectiveConfig, *, has_bands: bool
+) -> Tensor:
+    """Return what the loss is taken over: frames `(frames, 1)`, or elements `(frames, dims)`.
+
+    Bands are hidden of the feature that is read; other targets have them not (`has_bands`).
+    """
+    if config.over == "all":
+        return frames.real.unsqueeze(1)
+    chosen = mask.frames.unsqueeze(1)
+    if mask.bands is None or not has_bands:
+        return chosen
+    bands = mask.bands.repeat(1, dims // mask.bands.shape[1])[frames.utterance]
+    return chosen | (bands & frames.real.unsqueeze(1))

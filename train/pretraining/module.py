@@ -1,0 +1,73 @@
+"""The step that pretraining repeats: mask, reconstruct, compare, and its optimiser."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.shards.loading.batch import Batch
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
+from aalbert.train.schedule import linear_warmup_and_decay
+from aalbert.train.seeds import seed_of
+
+
+class Pretraining(LightningModule):
+    """Glues a model to its optimiser: mask, reconstruct, compare."""
+
+    def __init__(self, model: PretrainedModel, config: PretrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        if config.compile and model.upstream.encoder is not None:
+            model.upstream.encoder.compile()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout from (seed, step, rank, batch), so that a resumed run draws the same."""
+        words = ("dropout", self.global_step, self.global_rank, batch_idx)
+        torch.manual_seed(seed_of(self.config.seed, *words))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch, masked from (seed, step)."""
+        seed = seed_of(self.config.seed, "mask", self.global_step)
+        errors = measure_errors(
+            reconstruct(self.model, batch, self.config.masking, seed), self.config.objective
+        )
+        return errors.loss(self.config.objective)
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Clip the norm of the gradient; Lightning refuses to with a fused optimiser."""
+        clip_grad_norm_(self.model.parameters(), self.config.optimiser.gradient_clip)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW with its learning rate set anew at every step."""
+        settings = self.config.optimiser
+        optimiser = AdamW(
+            parameter_groups(self.model, settings.weight_decay),
+            lr=settings.learning_rate,
+            # Only these kernels can pass over a step without asking the device first.
+            fused=self.config.precision != "16-mixed",
+        )
+        factor = partial(
+            linear_warmup_and_decay,
+            warmup_steps=settings.count_warmup_steps(self.config.steps),
+            steps=self.config.steps,
+        )
+        scheduler = {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}
+        return {"optimizer": optimiser, "lr_scheduler": scheduler}
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the weights with decay, and biases and layer norms without, as BERT has it."""
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
