@@ -34,12 +34,11 @@ from aalbert.shards.format.feature_settings import FeatureSettings, settings_fro
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.throughput import ModelFlops, peak_flops
-from aalbert.train.presets import preset_names
 from aalbert.train.pretraining.build import build_model, frame_shift_ms, make_loaders, select_parts
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.estimate import device_name, time_steps
 from aalbert.train.pretraining.module import Pretraining
-from aalbert.train.recipes import read_recipe
+from aalbert.train.recipes import preset_names, read_recipe
 from benchmarks.pretrain_reference import SAMPLE_RATE, Reference, read_waves
 
 CPU_SECONDS_PER_STEP = 12.0

@@ -81,8 +81,7 @@ def config_presets(as_json: AsJson = False) -> None:
 
     Example: aalbert config presets
     """
-    from aalbert.train.presets import find_preset, preset_names
-    from aalbert.train.recipes import prepare_command, read_recipe
+    from aalbert.train.recipes import find_preset, prepare_command, preset_names, read_recipe
 
     described = [
         {
@@ -103,7 +102,7 @@ def settings_of(place: str, task: str | None) -> "Document":
     the place is none of them.
     """
     from aalbert.common.configuration import read_yaml_file
-    from aalbert.train.presets import PRETRAIN, preset_names, require_task
+    from aalbert.train.recipes import PRETRAIN, preset_names, require_task
     from aalbert.train.run_folder import RunFolder
 
     if task is not None:

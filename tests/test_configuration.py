@@ -5,8 +5,8 @@ import pytest
 from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.presets import preset_names, read_preset
 from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.recipes import preset_names, read_preset
 
 
 def load(**sources: object) -> PretrainConfig:

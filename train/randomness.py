@@ -9,9 +9,8 @@ integer arithmetic, which wraps around alike everywhere.
 import math
 from dataclasses import dataclass
 
+import xxhash
 from torch import Tensor
-
-from aalbert.train.seeds import seed_of
 
 # The constants of splitmix64, as the signed numbers that PyTorch has.
 GAMMA = 0x9E3779B97F4A7C15 - 2**64
@@ -71,3 +70,8 @@ def normal(bits: Tensor) -> Tensor:
     angle = (bits & (2**BITS_OF_A_FRACTION - 1)).float() * unit
     numbers: Tensor = (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
     return numbers
+
+
+def seed_of(*parts: int | str) -> int:
+    """Return a 63-bit seed that depends on all parts and on nothing else."""
+    return xxhash.xxh3_64_intdigest("/".join(map(str, parts)).encode()) >> 1

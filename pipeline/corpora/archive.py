@@ -30,8 +30,6 @@ LARGEST_MEMBER = 2**31
 # The most that is read at once: a header, what it has behind it such as a long name, or a text.
 LARGEST_READ = 2**20
 END_BLOCK = bytes(tarfile.BLOCKSIZE)
-
-
 # A read unpacks half the distance of two seek points on average, and each point takes 32 KiB
 # of the reader's memory: 1 MiB apart, but at most about this many (128 MiB) in a large archive.
 MOST_SEEK_POINTS = 4096

@@ -16,8 +16,6 @@ DECODED_SUFFIXES = frozenset(
 AUDIO_SUFFIXES = DECODED_SUFFIXES | {".m4a", ".aac", ".wma", ".amr", ".g722", ".webm"}
 # macOS writes one of these beside every file on a foreign disk; they are never audio.
 APPLE_DOUBLE_PREFIX = "._"
-
-
 # Typical bytes per second of 16 kHz speech; it decides only how large shards become.
 BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
 COMPRESSED_BYTES_PER_SECOND = 8_000

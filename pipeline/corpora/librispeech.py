@@ -27,8 +27,6 @@ EXPECTED = (
     "or archives such as train-clean-100.tar.gz"
 )
 LICENCE = "CC BY 4.0 (LibriSpeech, openslr.org/12)"
-
-
 # The seven official subsets, and those of Mini LibriSpeech.
 SUBSET_PATTERN = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
 KEY_PATTERN = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-\d+")

@@ -14,8 +14,6 @@ SPLIT_PATTERN = re.compile(r"\w[\w-]{0,79}", re.ASCII)
 # Folders that a dataset has beside those of its splits.
 TAKEN_SPLITS = frozenset({"index", "statistics", "trials"})
 TAKEN_FIELDS = frozenset(row_schema(dict.fromkeys(SETTINGS_BY_KIND, 1), ()).names)
-
-
 # A tar member's name has up to 100 bytes, of which a feature's name and suffix take some.
 LONGEST_KEY = 80
 KEY_PATTERN = re.compile(rf"[\w-]{{1,{LONGEST_KEY}}}", re.ASCII)

@@ -33,8 +33,6 @@ from aalbert.shards.format.manifest import (
 from aalbert.shards.format.statistics import frame_counts, pool_statistics
 
 CARD_NAME = "README.md"
-
-
 TEMPLATE = """\
 # {corpus}: features for aalbert
 

@@ -27,8 +27,6 @@ from aalbert.shards.format.manifest import ShardRecord
 # Index fragments wait here until all shards are done; the folder is gone when they are.
 WORK_FOLDER = ".prepare"
 NOTES_KEY = b"aalbert_fragment"
-
-
 JOB_FOLDER = f"{WORK_FOLDER}/jobs"
 ATTACHMENT_FOLDER = f"{WORK_FOLDER}/attachments"
 SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")

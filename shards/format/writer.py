@@ -23,8 +23,6 @@ from aalbert.shards.format.tar import TarWriter
 NPY_HEADER_BYTES = 128
 # What `.npy` begins with: a name, version 1.0, and the bytes of the rest of the header.
 NPY_MAGIC = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
-
-
 LARGEST_HALF = 65_504.0
 
 

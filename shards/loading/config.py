@@ -6,8 +6,6 @@ from typing import Literal, get_args
 from aalbert.errors import require
 
 Remainder = Literal["drop", "repeat"]
-
-
 Verification = Literal["always", "first-epoch", "never"]
 
 

@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 from aalbert.shards.loading.batch_shape import BatchSize
 
 PAGE = mmap.PAGESIZE
-
-
 # A record. Slot, size of the batch, position, dropped and repeated utterances.
 FILLED = struct.Struct("<9q")
 # Stands in place of a slot, before the number of records that a pickled failure takes.

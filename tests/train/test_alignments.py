@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from aalbert.errors import InputError
-from aalbert.train.alignments import Alignment, label_places, read_alignments, read_textgrid
-from aalbert.train.downstream.phones import FrameLabels, check_length, gather_labels
+from aalbert.train.downstream.phones import (
+    Alignment,
+    FrameLabels,
+    check_length,
+    gather_labels,
+    label_places,
+    read_alignments,
+    read_textgrid,
+)
 
 LONG_TEXTGRID = """\
 File type = "ooTextFile"

@@ -3,9 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
+from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.comparison import compare
 from aalbert.train.evaluation.significance import mcnemar_p_value
-from aalbert.train.outcomes import Decisions, Trials
 
 
 def decisions(right: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Decisions:

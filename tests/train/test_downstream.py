@@ -11,13 +11,12 @@ from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import DownstreamModel, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
+from aalbert.train.downstream.build import open_upstream
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.downstream.scoring import embed_all, whole_utterances
-from aalbert.train.measure import measure
-from aalbert.train.outcomes import Decisions
+from aalbert.train.downstream.scoring import Decisions, embed_all, whole_utterances
+from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.upstreams import open_upstream
 
 QUICK = DownstreamConfig(epochs=2, prefetch=0)
 

@@ -1,5 +1,6 @@
 import numpy as np
 
+from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.breakdown import (
     ConfusedPair,
     accuracy_by,
@@ -11,7 +12,6 @@ from aalbert.train.evaluation.breakdown import (
     most_confused,
     worst_classes,
 )
-from aalbert.train.outcomes import Decisions, Trials
 
 NAMES = ["ann", "bob", "eve", "dan"]
 # ann 3 of 4; bob 1 of 4, twice taken for eve; eve 2 of 3; dan was never tested.

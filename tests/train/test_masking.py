@@ -8,9 +8,14 @@ from torch import Tensor
 
 from aalbert.errors import ConfigError
 from aalbert.models.layout import Packed
-from aalbert.train.corruption import corrupt
-from aalbert.train.frames import Frames, frames_of
-from aalbert.train.pretraining.masking import Mask, MaskingConfig, draw_mask
+from aalbert.train.pretraining.masking import (
+    Frames,
+    Mask,
+    MaskingConfig,
+    corrupt,
+    draw_mask,
+    frames_of,
+)
 from aalbert.train.randomness import Draws
 
 LENGTHS = st.lists(st.integers(1, 120), min_size=1, max_size=8)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from aalbert.shards import Dataset
+from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of, sessions, speakers
 from aalbert.train.evaluation.significance import wilson_interval
-from aalbert.train.outcomes import Decisions, Trials
 
 RIGHT = np.array([1, 0, 1, 1])
 DECISIONS = Decisions(

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from aalbert.errors import ConfigError
-from aalbert.train.frames import Frames, frames_of
 from aalbert.train.pretraining.loss import Errors, ObjectiveConfig, chosen_elements, measure_target
-from aalbert.train.pretraining.masking import Mask, MaskingConfig, draw_mask
+from aalbert.train.pretraining.masking import Frames, Mask, MaskingConfig, draw_mask, frames_of
 from aalbert.train.randomness import Draws
 
 LENGTHS = torch.tensor([12, 7])

@@ -5,9 +5,8 @@ import pytest
 
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError
-from aalbert.train.presets import find_preset, preset_names
-from aalbert.train.recipes import prepare_command, read_recipe
-from aalbert.train.schedule import linear_warmup_and_decay
+from aalbert.train.loop.optimiser import linear_warmup_and_decay
+from aalbert.train.recipes import find_preset, prepare_command, preset_names, read_recipe
 
 S3PRL = ["aalbert-3l", "aalbert-6l", "aalbert-12l", "mockingjay-3l", "mockingjay-6l"]
 S3PRL += ["mockingjay-12l", "tera-3l", "aalbert-s3prl-960h"]

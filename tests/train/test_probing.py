@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aalbert.train.embeddings import principal_plane
-from aalbert.train.evaluation.probes import PENALTIES, Labelled, Ridge, probe_layers
+from aalbert.train.evaluation.probes import (
+    PENALTIES,
+    Labelled,
+    Ridge,
+    principal_plane,
+    probe_layers,
+)
 
 
 def examples(seed: int, utterances: int = 60) -> Labelled:

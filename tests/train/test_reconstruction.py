@@ -19,17 +19,16 @@ from aalbert.pipeline.prepare.prepare import prepare
 from aalbert.shards.format.feature_settings import LogMelSettings
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.held_out import held_out_loss
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.pretraining.build import Parts, build_model, make_loaders, select_parts
 from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.figure import reconstruction_figure
 from aalbert.train.pretraining.loss import ObjectiveConfig
 from aalbert.train.pretraining.masking import MaskingConfig
-from aalbert.train.pretraining.module import Pretraining
+from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.recipes import read_recipe
-from aalbert.train.report.figures import reconstruction_figure
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from aalbert.train.evaluation.tables import (
     markdown_tables,
     neutral,
     p_value,
+    predictions_csv,
     result_csv,
 )
-from aalbert.train.predictions import predictions_csv
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])

@@ -21,12 +21,12 @@ from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.shards import Batch
-from aalbert.train import held_out
 from aalbert.train.loop import loggers
 from aalbert.train.loop.checkpoints import SaveStates, is_intact
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.validation import Measurement
+from aalbert.train.pretraining import module as held_out
 from aalbert.train.pretraining import reconstruction
 from aalbert.train.pretraining import run as pretrain_module
 from aalbert.train.pretraining.config import PretrainConfig

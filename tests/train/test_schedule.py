@@ -1,6 +1,6 @@
 import pytest
 
-from aalbert.train.schedule import linear_warmup_and_decay
+from aalbert.train.loop.optimiser import linear_warmup_and_decay
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,9 @@ from aalbert.train.downstream.config import (
     TrialConfig,
 )
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.measure import measure
-from aalbert.train.outcomes import Decisions, Trials
-from aalbert.train.presets import TASK_PRESETS, preset_names
-from aalbert.train.recipes import read_task_recipe
+from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.recipes import TASK_PRESETS, preset_names, read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.
@@ -112,7 +111,7 @@ def test_from_scratch_starts_with_other_weights_and_ends_with_others_again(
 def test_a_learning_rate_that_ruins_encoders_is_warned_of(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from aalbert.train.fine_tuning import warn_of_collapse
+    from aalbert.train.downstream.module import warn_of_collapse
 
     warn_of_collapse(FineTuningConfig(encoder_learning_rate=1e-3))
     assert capsys.readouterr().err == ""

@@ -1,6 +1,14 @@
-"""Phones as labels of frames, on the device."""
+"""Phones as labels of frames: alignments are read, checked against the audio, and sampled.
 
-from collections.abc import Sequence
+Two formats are read. A file with a line `KEY number number ...` per utterance, a number per
+10 ms, as CPC's `converted_aligned_phones.txt` has it; and a folder of TextGrid files named
+after the keys, as the Montreal Forced Aligner writes them, whose tier `phones` counts.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,12 +21,153 @@ from aalbert.models.upstream import UpstreamConfig
 from aalbert.shards.format.feature_settings import settings_from_dict
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.alignments import Alignment, label_places, read_alignments
 from aalbert.train.downstream.config import LabelConfig
 from aalbert.train.downstream.labels import NO_CLASS
 
+# The aligner leaves silence between words without a label.
+SILENCE = "sil"
+PHONE_TIER = "phones"
+# In TextGrids of either form, only these count: texts in quotes, and numbers that stand free.
+TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<=[\s=])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=\s|$)')
+STRESS = re.compile(r"(?<=[A-Z])[012]$")
 # How far labels and audio may differ in length: aligners drop a frame or two at the end.
 TOLERANCE_MS = 50.0
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A phone from `start` to `end` seconds."""
+
+    start: float
+    end: float
+    phone: str
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The phones of an utterance: one for every label frame of `shift_ms`."""
+
+    phones: list[str]
+    shift_ms: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the labels last."""
+        return len(self.phones) * self.shift_ms / 1000
+
+
+def read_alignments(
+    place: str, keys: Iterable[str], *, shift_ms: float, drop_stress: bool
+) -> dict[str, Alignment]:
+    """Read the alignments of these utterances; `InputError` when some have none."""
+    path, wanted = Path(place), list(keys)
+    if path.is_dir():
+        found = read_folder(path, wanted, shift_ms)
+    elif path.is_file():
+        found = read_phone_file(path, set(wanted), shift_ms)
+    else:
+        raise InputError(
+            f"there are no alignments at {path}: expected a folder of TextGrid files, or a file "
+            "of 'KEY number number ...' lines"
+        )
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        raise InputError(
+            f"{path} has no alignment of {len(missing)} of {len(wanted)} utterances, for example "
+            f"'{missing[0]}'"
+        )
+    if drop_stress:
+        return {
+            key: Alignment([STRESS.sub("", phone) for phone in one.phones], shift_ms)
+            for key, one in found.items()
+        }
+    return found
+
+
+def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, Alignment]:
+    """Read `KEY number number ...` lines."""
+    found: dict[str, Alignment] = {}
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            key, *phones = line.split()
+            if not phones or not all(phone.isdigit() for phone in phones):
+                raise InputError(
+                    f"{path}:{number} is '{line.strip()[:60]}': expected 'KEY number number ...'"
+                )
+            if key in wanted:
+                found[key] = Alignment(phones, shift_ms)
+    return found
+
+
+def read_folder(folder: Path, wanted: list[str], shift_ms: float) -> dict[str, Alignment]:
+    """Read `KEY.TextGrid` files, wherever in the folder they lie."""
+    path_of = {path.stem: path for path in folder.rglob("*.TextGrid")}
+    return {
+        key: sample_intervals(read_textgrid(path_of[key]), shift_ms)
+        for key in wanted
+        if key in path_of
+    }
+
+
+def read_textgrid(path: Path) -> list[Interval]:
+    """Return the intervals of the tier `phones` of a TextGrid, in the long or the short form."""
+    tokens = TOKEN.findall(path.read_text("utf-8-sig"))
+    values = [text if not number else float(number) for text, number in tokens]
+    try:
+        return parse_textgrid(values)
+    except (IndexError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a TextGrid with intervals in a tier 'phones'") from error
+
+
+def parse_textgrid(values: list[str | float]) -> list[Interval]:
+    """Read the values of a TextGrid.
+
+    They are: file type and class, start and end, the number of tiers; then for every tier
+    its class, name, start, end, and the number of its intervals, each with start, end, text.
+    """
+    if values[:2] != ["ooTextFile", "TextGrid"]:
+        raise ValueError(values[:2])
+    tiers, place = int(values[4]), 5
+    for _ in range(tiers):
+        kind, name, count = values[place], values[place + 1], int(values[place + 4])
+        width = 3 if kind == "IntervalTier" else 2
+        body = values[place + 5 : place + 5 + width * count]
+        if name == PHONE_TIER and width == 3:
+            triples = zip(body[::3], body[1::3], body[2::3], strict=True)
+            return [
+                Interval(float(start), float(end), str(text).replace('""', '"') or SILENCE)
+                for start, end, text in triples
+            ]
+        place += 5 + width * count
+    raise ValueError("no such tier")
+
+
+def sample_intervals(intervals: list[Interval], shift_ms: float) -> Alignment:
+    """Return the phone at the middle of every label frame, up to the end of the last interval."""
+    ends = np.array([interval.end for interval in intervals])
+    frames = int(ends[-1] * 1000 / shift_ms + 1e-6)
+    middles = (np.arange(frames) + 0.5) * shift_ms / 1000
+    places = np.searchsorted(ends, middles, side="right").clip(max=len(intervals) - 1)
+    return Alignment([intervals[place].phone for place in places.tolist()], shift_ms)
+
+
+def label_places(
+    frames: int, *, label_shift_ms: float, frame_shift_ms: float, offset_ms: float, stacked: int
+) -> NDArray[np.int64]:
+    """Return which label each frame of an upstream takes: the one that its centre lies in.
+
+    Stored frame `t` is centred at `t frame_shift_ms + offset_ms`: 0 for spectrograms that
+    are centred, half a window for Kaldi's. `stacked` of them make a frame, whose centre is
+    the middle of theirs. Label `i` lasts from `i` to `i + 1` label shifts. The last label
+    goes on for frames past its end.
+    """
+    first = np.arange(frames) * stacked
+    centres_ms = (first + (stacked - 1) / 2) * frame_shift_ms + offset_ms
+    # A centre on the border of two labels belongs to the later one, whatever rounding does.
+    places: NDArray[np.int64] = np.floor(centres_ms / label_shift_ms + 1e-6).astype(np.int64)
+    return places
 
 
 class FrameLabels(nn.Module):

@@ -22,11 +22,11 @@ from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.downstream.build import Job, build_job
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
-from aalbert.train.downstream.module import BestModel, HeadTraining
+from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
 from aalbert.train.downstream.scoring import decide, embed_all, score_trials, whole_utterances
+from aalbert.train.downstream.selection import BestModel
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
 from aalbert.train.downstream.trials import draw_trials
-from aalbert.train.fine_tuning import warn_of_collapse
 from aalbert.train.loop.checkpoints import SaveStates, latest_state, step_of
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
@@ -35,8 +35,7 @@ from aalbert.train.loop.stop_signals import StopOnSignal
 from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
-from aalbert.train.metrics import MetricsWriter
-from aalbert.train.run_folder import RunFolder, lasting_place, open_data
+from aalbert.train.run_folder import MetricsWriter, RunFolder, lasting_place, open_data
 
 COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
 KEEP_STATES = 2

@@ -1,7 +1,13 @@
 """Which measurement on the dev part is the best one."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from pytorch_lightning import Callback
+
+from aalbert.models.downstream import DownstreamModel
+from aalbert.train.loop.validation import Measurement
 
 # What a model is chosen by: compared from left to right, higher is better.
 Quality = tuple[float, ...]
@@ -25,3 +31,35 @@ def describe_measurement(measurement: dict[str, Any]) -> str:
     if "dev_eer" in measurement:
         return f"equal error rate on dev {100 * measurement['dev_eer']:.1f} %"
     return f"best accuracy on dev {100 * measurement['dev_accuracy']:.1f} %"
+
+
+class BestModel(Callback):
+    """Measures on the dev part and keeps the weights that did best there.
+
+    A frozen upstream is not kept with the head. The best weights travel with saved states.
+    """
+
+    def __init__(self, model: DownstreamModel, measure: Callable[[], Measurement]) -> None:
+        self.kept = model.head if model.frozen else model
+        self.measure_dev = measure
+        self.best: dict[str, Any] = {"quality": None, "weights": {}}
+
+    def measure(self) -> Measurement:
+        """Return what was measured, and keep the weights if they are the best so far."""
+        measurement = self.measure_dev()
+        quality = quality_of(measurement)
+        if self.best["quality"] is None or quality > tuple(self.best["quality"]):
+            self.best = {"quality": quality, "weights": copy.deepcopy(self.kept.state_dict())}
+        return measurement
+
+    def restore(self) -> None:
+        """Put the best weights into the model."""
+        self.kept.load_state_dict(self.best["weights"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best weights so far."""
+        return self.best
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best weights of a saved state."""
+        self.best = state_dict

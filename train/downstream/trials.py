@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aalbert.errors import InputError
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.seeds import seed_of
+from aalbert.train.randomness import seed_of
 
 # So many utterances have eight million pairs.
 ALL_PAIRS_UP_TO = 4096

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.significance import Interval, share_interval
-from aalbert.train.outcomes import Decisions, Trials
 
 # Seconds between which utterances are grouped; VoxCeleb1's are 4 to 145 s long, 8.2 on average.
 DURATION_EDGES_S = (2.0, 4.0, 6.0, 8.0, 12.0, 20.0)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
 from aalbert.train.evaluation.metrics import TRIAL_DRAWS, trial_clusters, value_of
 from aalbert.train.evaluation.significance import (
     Floats,
@@ -19,7 +20,6 @@ from aalbert.train.evaluation.significance import (
     resampled_shares,
     resampled_trials,
 )
-from aalbert.train.outcomes import Decisions, Outcome, Trials
 
 
 @dataclass(frozen=True, kw_only=True)

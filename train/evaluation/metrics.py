@@ -11,6 +11,7 @@ from aalbert.train.downstream.error_rates import (
     error_rates,
     minimum_detection_cost,
 )
+from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
 from aalbert.train.evaluation.significance import (
     Floats,
     Interval,
@@ -19,7 +20,6 @@ from aalbert.train.evaluation.significance import (
     share_interval,
     wilson_interval,
 )
-from aalbert.train.outcomes import Decisions, Outcome, Trials
 
 # A draw over trials sorts all scores; 500 of them give p-values down to 0.004.
 TRIAL_DRAWS = 500

@@ -9,14 +9,21 @@ averaged states, with nothing to fit. Both measure a layer, not the system.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from aalbert.models.pooling import mean_pool
+from aalbert.models.upstream import Upstream
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.downstream.scoring import whole_utterances
 from aalbert.train.evaluation.significance import Interval, share_interval
 
 # Relative to the mean variance of the standardised inputs, which is one, per utterance.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 Floats = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +134,34 @@ def cosines(directions: Floats, left: NDArray[np.int64], right: NDArray[np.int64
     """Return the cosine of pairs of unit vectors `(utterances, width)`."""
     products: Floats = np.einsum("tw,tw->t", directions[left], directions[right])
     return products
+
+
+@torch.no_grad()
+def pooled_states(
+    upstream: Upstream, dataset: Dataset, rows: Rows, batch_seconds: float
+) -> Embeddings:
+    """Return the mean over the real frames of every hidden state, `(rows, states, width)`."""
+    feature = str(upstream.config.features["kind"])
+    device = next(upstream.buffers()).device
+    loader = whole_utterances(dataset, rows, feature, batch_seconds, prefetch=0)
+    place = {int(row): number for number, row in enumerate(rows)}
+    pooled = np.empty((len(rows), upstream.states, upstream.width), np.float32)
+    for batch in loader:
+        moved = batch.to(device)
+        states, lengths = upstream(moved.features, moved.lengths)
+        means = torch.stack([mean_pool(state, lengths) for state in states], dim=1)
+        pooled[[place[int(row)] for row in batch.rows]] = means.float().cpu().numpy()
+    return pooled
+
+
+def principal_plane(vectors: Embeddings) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Return vectors `(n, width)` on the plane where they vary most, and what share it shows.
+
+    Principal component analysis: no label is used, so classes that lie apart in the picture
+    lie apart in the vectors. The shares are those of the whole variance, one per axis.
+    """
+    centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    left, strengths, _ = np.linalg.svd(centred, full_matrices=False)
+    total = float((strengths**2).sum()) or 1.0
+    shares = strengths[:2] ** 2 / total
+    return left[:, :2] * strengths[:2], (float(shares[0]), float(shares[1]))

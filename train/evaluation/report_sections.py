@@ -11,7 +11,7 @@ from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.shards.views.info import describe
 from aalbert.train.downstream.error_rates import error_rates
-from aalbert.train.embeddings import Embeddings, principal_plane
+from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.breakdown import Group, worst_classes
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
 from aalbert.train.evaluation.figures import (
@@ -23,18 +23,14 @@ from aalbert.train.evaluation.figures import (
     plane_figure,
     probe_figure,
 )
+from aalbert.train.evaluation.probes import Embeddings, principal_plane
 from aalbert.train.evaluation.tables import interval, percent
-from aalbert.train.outcomes import Decisions, Trials
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.report.figures import (
-    curve_figure,
-    layer_figure,
-    reconstruction_figure,
-    to_data_uri,
-)
+from aalbert.train.pretraining.figure import reconstruction_figure
+from aalbert.train.randomness import seed_of
+from aalbert.train.report.figures import curve_figure, layer_figure, to_data_uri
 from aalbert.train.report.page import facts, note, picture, section, table
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.seeds import seed_of
 
 WORST_SHOWN = 15
 PAIRS_SHOWN = 10

@@ -1,17 +1,20 @@
-"""Results as tables: text for a terminal, Markdown for a paper's draft, CSV for a spreadsheet."""
+"""Results and predictions as tables: plain text, Markdown, CSV for a spreadsheet."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.result import Result
 
 Cells = Sequence[str]
 # A cell that starts with one of these is run as a formula by spreadsheet programs.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+PREDICTIONS_NAME = "predictions.csv"
 
 
 def best_first(results: Sequence[Result]) -> list[Result]:
@@ -169,3 +172,33 @@ def interval(bounds: tuple[float, float]) -> str:
 def p_value(value: float) -> str:
     """Return a p-value with three decimals, or that it is smaller."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def predictions_csv(outcome: Outcome, dataset: Dataset) -> str:
+    """Return one line per utterance or trial, in the order of the test list, with keys."""
+    keys: list[str] = dataset.table.column("key").to_pylist()
+    rows = trial_lines(outcome, keys) if isinstance(outcome, Trials) else lines(outcome, keys)
+    return csv_text(list(rows))
+
+
+def trial_lines(trials: Trials, keys: list[str]) -> Iterator[list[object]]:
+    """Yield a header and the score of every trial."""
+    yield ["left", "right", "same", "score"]
+    for left, right, same, score in zip(
+        trials.left, trials.right, trials.same, trials.scores, strict=True
+    ):
+        yield [keys[left], keys[right], int(same), round(float(score), 6)]
+
+
+def lines(decisions: Decisions, keys: list[str]) -> Iterator[list[object]]:
+    """Yield a header and the classes of every utterance, or how many frames were right."""
+    if decisions.truth is None or decisions.named is None:
+        yield ["key", "frames", "right"]
+        for row, counted, right in zip(
+            decisions.rows, decisions.counted, decisions.right, strict=True
+        ):
+            yield [keys[row], int(counted), int(right)]
+        return
+    yield ["key", "true", "named"]
+    for row, truth, named in zip(decisions.rows, decisions.truth, decisions.named, strict=True):
+        yield [keys[row], decisions.names[int(truth)], decisions.names[int(named)]]

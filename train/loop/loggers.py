@@ -5,12 +5,30 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aalbert.common.files import write_json
 from aalbert.errors import ConfigError
-from aalbert.train.metrics import Recorder
-from aalbert.train.pretraining.config import LoggerName
+from aalbert.train.loop.config import LoggerName
+
+
+class Recorder(Protocol):
+    """Takes measurements."""
+
+    def write(self, **row: Any) -> None:
+        """Take one: `step`, and named numbers."""
+
+
+class Recorders:
+    """Gives every measurement to several recorders, or to none."""
+
+    def __init__(self, *recorders: Recorder) -> None:
+        self.recorders = recorders
+
+    def write(self, **row: Any) -> None:
+        """Give one measurement to all."""
+        for recorder in self.recorders:
+            recorder.write(**row)
 
 
 class TensorBoard:

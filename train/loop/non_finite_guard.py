@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 from aalbert.common.files import write_json
 from aalbert.errors import DivergedError
 from aalbert.shards.loading.batch import Batch
+from aalbert.train.loop.config import Policy
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.stop_signals import ended_step
-from aalbert.train.pretraining.config import Policy
 
 # A run that skips so many steps one after another will not recover.
 MOST_SKIPPED = 100

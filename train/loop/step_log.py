@@ -11,10 +11,10 @@ from torch import Tensor
 from aalbert.common.progress import progress_bar
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
+from aalbert.train.loop.loggers import Recorder
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.stop_signals import ended_step
 from aalbert.train.loop.throughput import Clock, ModelFlops, Tally, peak_flops
-from aalbert.train.metrics import Recorder
 
 STEP_COLUMNS = (
     "train_loss",

@@ -7,9 +7,9 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.errors import DivergedError
+from aalbert.train.loop.loggers import Recorder
 from aalbert.train.loop.stop_signals import ended_step
 from aalbert.train.loop.throughput import Clock
-from aalbert.train.metrics import Recorder
 
 Measurement = dict[str, float]
 Due = Callable[[int], bool]

@@ -21,7 +21,7 @@ from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED
-from aalbert.train.seeds import seed_of
+from aalbert.train.randomness import seed_of
 
 
 @dataclass(frozen=True)

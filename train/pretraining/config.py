@@ -10,47 +10,10 @@ from aalbert.errors import require, require_positive
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.shards.loading.config import Verification
+from aalbert.train.loop.config import LoggerName, Policy, Precision
+from aalbert.train.loop.optimiser import OptimiserConfig
 from aalbert.train.pretraining.loss import ObjectiveConfig
 from aalbert.train.pretraining.masking import MaskingConfig
-
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-# What a run does when a gradient is not finite.
-Policy = Literal["stop", "skip"]
-LoggerName = Literal["tensorboard", "wandb"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimiserConfig:
-    """AdamW with a linear warm-up and a linear decay.
-
-    The warm-up takes `warmup_steps`, or, where they are None, `warmup_proportion` of all steps.
-    """
-
-    learning_rate: float = 2e-4
-    warmup_proportion: float = 0.07
-    warmup_steps: int | None = None
-    weight_decay: float = 0.01
-    gradient_clip: float = 5.0
-
-    def __post_init__(self) -> None:
-        require_positive("optimiser.", self, "learning_rate", "gradient_clip")
-        require(
-            0 <= self.warmup_proportion < 1,
-            f"optimiser.warmup_proportion {self.warmup_proportion} must be in [0, 1)",
-        )
-        require(
-            self.warmup_steps is None or self.warmup_steps >= 0,
-            f"optimiser.warmup_steps {self.warmup_steps} must not be negative",
-        )
-        require(
-            0 <= self.weight_decay < math.inf,
-            f"optimiser.weight_decay {self.weight_decay} must not be negative",
-        )
-
-    def count_warmup_steps(self, steps: int) -> int:
-        """Return how many of the steps of a run belong to the warm-up."""
-        warmup = self.warmup_steps
-        return round(self.warmup_proportion * steps) if warmup is None else warmup
 
 
 @dataclass(frozen=True, kw_only=True)

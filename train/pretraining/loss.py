@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aalbert.errors import require
-from aalbert.train.frames import Frames
-from aalbert.train.pretraining.masking import Mask
+from aalbert.train.pretraining.masking import Frames, Mask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Masks for reconstruction: which frames and bands are to be predicted."""
+"""Masks: which frames and bands are to be predicted, and what the encoder reads in their place."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,11 +7,55 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import require
-from aalbert.train.frames import Frames
-from aalbert.train.randomness import Draws, random_bits, uniform, uniform_integer
+from aalbert.models.layout import Packed
+from aalbert.train.randomness import Draws, normal, random_bits, uniform, uniform_integer
 
 # Draws without their sign: scores of which the highest are taken.
 LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Where every frame of a flattened batch belongs.
+
+    `utterance` and `position` `(frames,)` say of which utterance it is and which of its frames;
+    `first` and `lengths` `(batch,)` where each utterance begins on the axis and how many frames
+    it has, of which none has more than `longest`. Frames past a length are padding.
+    """
+
+    utterance: Tensor
+    position: Tensor
+    first: Tensor
+    lengths: Tensor
+    longest: int
+
+    @property
+    def real(self) -> Tensor:
+        """Which frames are not padding, `(frames,)`."""
+        return self.position < self.lengths[self.utterance]
+
+    def flatten(self, grid: Tensor) -> Tensor:
+        """Take `(frames,)` values from `(batch, longest)` ones; padding may get any."""
+        place = self.position.clamp(max=self.longest - 1)
+        return grid.reshape(-1)[self.utterance * self.longest + place]
+
+
+def frames_of(batch: Tensor, layout: Tensor | Packed) -> Frames:
+    """Return the frames of a batch, padded `(batch, frames, dims)` or packed `(frames, dims)`.
+
+    The first two axes of a padded batch become one. Frames of no utterance in a packed one count
+    as padding of the last.
+    """
+    if isinstance(layout, Packed):
+        count = len(batch)
+        utterance = layout.utterances(count).clamp(max=len(layout.offsets) - 2)
+        first = layout.offsets[:-1].long()
+        time = torch.arange(count, device=first.device)
+        return Frames(utterance, time - first[utterance], first, layout.lengths, layout.longest)
+    size, longest = batch.shape[:2]
+    time = torch.arange(size * longest, device=layout.device)
+    first = torch.arange(size, device=layout.device) * longest
+    return Frames(time // longest, time % longest, first, layout, longest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,3 +215,36 @@ def draw_bands(dims: int, config: MaskingConfig, draws: Draws) -> Tensor:
     start = uniform_integer(draws.keys("band start"), dims - width + 1)
     bins = torch.arange(dims, device=width.device) - start.unsqueeze(1)
     return (bins >= 0) & (bins < width.unsqueeze(1))
+
+
+def corrupt(
+    inputs: Tensor,
+    mask: Mask,
+    frames: Frames,
+    config: MaskingConfig,
+    draws: Draws,
+    token: Tensor | None = None,
+) -> Tensor:
+    """Return `inputs (frames, dims)` with what the mask hides replaced.
+
+    `token (dims,)` stands in zeroed frames. A band is hidden in every part of an input: in the
+    deltas of its dimensions too, and in each of the frames that are stacked.
+    """
+    inputs = inputs[mask.source].where(mask.replaced.unsqueeze(1), inputs)
+    absent = inputs.new_zeros(inputs.shape[1]) if token is None else token.to(inputs.dtype)
+    inputs = absent.where(mask.zeroed.unsqueeze(1), inputs)
+    if mask.bands is not None:
+        repeats = inputs.shape[1] // mask.bands.shape[1]
+        inputs = inputs.masked_fill(mask.bands.repeat(1, repeats)[frames.utterance], 0.0)
+    if config.noise_share:
+        inputs = inputs + noise(frames, inputs.shape[1], config, draws)
+    return inputs
+
+
+def noise(frames: Frames, dims: int, config: MaskingConfig, draws: Draws) -> Tensor:
+    """Return the noise `(frames, dims)` of the utterances that get some, zeros for the others."""
+    noisy = uniform(draws.keys("noise")) < config.noise_share
+    keys = random_bits(draws.keys("noise of a frame")[frames.utterance], frames.position)
+    bits = random_bits(keys.unsqueeze(1), torch.arange(dims, device=keys.device))
+    scale = (noisy[frames.utterance] & frames.real) * config.noise_std
+    return normal(bits) * scale.unsqueeze(1)

@@ -1,5 +1,6 @@
-"""The step that pretraining repeats: mask, reconstruct, compare, and its optimiser."""
+"""The step that pretraining repeats (mask, reconstruct, compare), and the held-out loss."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
+from aalbert.shards.loading.loader import Loader
+from aalbert.train.loop.optimiser import linear_warmup_and_decay, parameter_groups
+from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.validation import Measurement
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
-from aalbert.train.schedule import linear_warmup_and_decay
-from aalbert.train.seeds import seed_of
+from aalbert.train.pretraining.loss import Errors
+from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, measure_errors, reconstruct
+from aalbert.train.randomness import seed_of
 
 
 class Pretraining(LightningModule):
@@ -63,11 +68,25 @@ class Pretraining(LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": scheduler}
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the weights with decay, and biases and layer norms without, as BERT has it."""
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+@torch.no_grad()
+def held_out_loss(
+    module: Pretraining,
+    loader: Loader,
+    ranks: Ranks,
+    stopped: Callable[[], bool],
+) -> Measurement | None:
+    """Return the mean error per masked element, or None when a signal came on some rank."""
+    seed, config = seed_of(VALIDATION_SEED, "mask"), module.config
+    targets = len(config.objective.targets) or 1
+    errors = Errors(*torch.zeros(2, targets, device=module.device))
+    for batch in loader:
+        if stopped():
+            break
+        moved = batch.to(module.device)
+        result = reconstruct(module.model, moved, config.masking, seed)
+        errors += measure_errors(result, config.objective)
+    *numbers, signals = ranks.total(*errors.sums.tolist(), *errors.counts.tolist(), stopped())
+    if signals:
+        return None
+    total = Errors(*torch.tensor(numbers).view(2, targets))
+    return {"validation_loss": float(total.loss(config.objective))}

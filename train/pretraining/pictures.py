@@ -13,7 +13,8 @@ from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.validation import every
 from aalbert.train.pretraining.build import Parts
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.report.figures import reconstruction_figure, to_png
+from aalbert.train.pretraining.figure import reconstruction_figure
+from aalbert.train.report.figures import to_png
 
 
 class Pictures(Callback):

@@ -8,10 +8,15 @@ from torch import Tensor
 from aalbert.models.layout import Packed
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
-from aalbert.train.corruption import corrupt
-from aalbert.train.frames import Frames, frames_of
 from aalbert.train.pretraining.loss import Errors, ObjectiveConfig, chosen_elements, measure_target
-from aalbert.train.pretraining.masking import Mask, MaskingConfig, draw_mask
+from aalbert.train.pretraining.masking import (
+    Frames,
+    Mask,
+    MaskingConfig,
+    corrupt,
+    draw_mask,
+    frames_of,
+)
 from aalbert.train.randomness import Draws
 
 # Crops and masks of the held-out part are the same in every run.

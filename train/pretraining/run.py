@@ -18,9 +18,8 @@ from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.held_out import held_out_loss
 from aalbert.train.loop.checkpoints import SaveStates, best_weights, latest_state, step_of
-from aalbert.train.loop.loggers import open_loggers, require_installed
+from aalbert.train.loop.loggers import Recorder, Recorders, open_loggers, require_installed
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks, find_ranks
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
@@ -28,7 +27,6 @@ from aalbert.train.loop.stop_signals import StopOnSignal
 from aalbert.train.loop.throughput import Clock, ModelFlops
 from aalbert.train.loop.trainer import Meeting, fit, make_trainer
 from aalbert.train.loop.validation import Validation, every
-from aalbert.train.metrics import MetricsWriter, Recorder, Recorders
 from aalbert.train.pretraining.build import (
     Parts,
     build_model,
@@ -37,10 +35,10 @@ from aalbert.train.pretraining.build import (
     select_parts,
 )
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.module import Pretraining
+from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.pictures import Pictures
 from aalbert.train.pretraining.report import write_pretraining_report
-from aalbert.train.run_folder import RunFolder, lasting_place, open_datasets
+from aalbert.train.run_folder import MetricsWriter, RunFolder, lasting_place, open_datasets
 
 TASK = "pretrain"
 COLUMNS = (*STEP_COLUMNS, "validation_loss")

@@ -1,0 +1,70 @@
+"""The optimiser: its settings, which parameters decay, the learning rate of every step."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aalbert.errors import require, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """AdamW with a linear warm-up and a linear decay.
+
+    The warm-up takes `warmup_steps`, or, where they are None, `warmup_proportion` of all steps.
+    """
+
+    learning_rate: float = 2e-4
+    warmup_proportion: float = 0.07
+    warmup_steps: int | None = None
+    weight_decay: float = 0.01
+    gradient_clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_positive("optimiser.", self, "learning_rate", "gradient_clip")
+        require(
+            0 <= self.warmup_proportion < 1,
+            f"optimiser.warmup_proportion {self.warmup_proportion} must be in [0, 1)",
+        )
+        require(
+            self.warmup_steps is None or self.warmup_steps >= 0,
+            f"optimiser.warmup_steps {self.warmup_steps} must not be negative",
+        )
+        require(
+            0 <= self.weight_decay < math.inf,
+            f"optimiser.weight_decay {self.weight_decay} must not be negative",
+        )
+
+    def count_warmup_steps(self, steps: int) -> int:
+        """Return how many of the steps of a run belong to the warm-up."""
+        warmup = self.warmup_steps
+        return round(self.warmup_proportion * steps) if warmup is None else warmup
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the weights with decay, and biases and layer norms without, as BERT has it."""
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+
+
+def factor_of(step: int, warmup_steps: int, steps: int, *, decay: bool) -> float:
+    """Rise linearly to 1 over `warmup_steps`, then stay, or fall linearly to 0 at `steps`."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0.0, (steps - step) / max(1, steps - warmup_steps)) if decay else 1.0
+
+
+def linear_warmup_and_decay(step: int, *, warmup_steps: int, steps: int) -> float:
+    """Return the factor of the peak learning rate for step `step`, counted from 0.
+
+    It rises linearly to 1 over `warmup_steps`, then falls linearly to 0 at `steps`.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0.0, (steps - step) / max(1, steps - warmup_steps))
