@@ -16,7 +16,7 @@ from aalbert.pipeline.prepare.dask_engine import DaskEngine
 from aalbert.pipeline.prepare.plan import make_plan
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.pipeline.prepare.work_folder import Amount
-from tests.pipeline.test_pool import DeadlyOutput
+from tests.pipeline.prepare.test_engine import DeadlyOutput
 from tests.trees import tree
 
 distributed = pytest.importorskip("distributed")

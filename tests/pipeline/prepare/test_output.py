@@ -14,8 +14,14 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from aalbert.common.files import write_text
-from aalbert.errors import ConfigError, OutputInUseError
-from aalbert.pipeline.prepare.output import LocalOutput, Output, RemoteOutput, open_output
+from aalbert.errors import ConfigError, OutputInUseError, StorageError
+from aalbert.pipeline.prepare.output import (
+    LocalOutput,
+    Output,
+    RemoteOutput,
+    open_output,
+    require_space,
+)
 from aalbert.shards.format.writer import Sample, write_shard
 
 Opener = Callable[[], Output]
@@ -292,3 +298,16 @@ def test_a_read_only_disk_is_refused_before_any_work(small_disk: Path) -> None:
         output.hold(".prepare/lock").__enter__()
     assert caught.value.errno == errno.EROFS
     assert list(small_disk.iterdir()) == []
+
+
+def test_too_little_room_is_refused_with_both_figures() -> None:
+    with pytest.raises(StorageError) as caught:
+        require_space(57 * 2**30, 3 * 2**29, "/data/out")
+    assert str(caught.value) == (
+        "needs about 57.0 GiB, 1.5 GiB free in /data/out: make room there, or choose another --out"
+    )
+    assert caught.value.exit_code == 7
+
+
+def test_room_that_just_suffices_is_enough() -> None:
+    require_space(2**30, 2**30, "/data/out")

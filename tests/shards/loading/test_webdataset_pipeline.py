@@ -107,7 +107,7 @@ def test_the_example_of_the_format_runs(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second example in shards/README.md, on the dataset under the name it has there."""
-    text = (Path(__file__).parents[2] / "shards" / "README.md").read_text("utf-8")
+    text = (Path(__file__).parents[3] / "shards" / "README.md").read_text("utf-8")
     (example,) = (
         block.split("```")[0] for block in text.split("```python\n")[1:] if "_pipeline" in block
     )

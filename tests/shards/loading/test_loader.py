@@ -412,7 +412,7 @@ def test_settings_of_a_loader_without_meaning_are_refused(
 def test_the_documented_example_runs(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "loader.md").read_text("utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "loader.md").read_text("utf-8")
     [example] = [part for part in text.split("```") if part.startswith("python\nfrom aalbert")]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "librispeech").symlink_to(prepared)
