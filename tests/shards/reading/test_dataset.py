@@ -144,7 +144,7 @@ def children() -> set[int]:
     return {
         int(child)
         for child in found
-        if b"shards.reader" in Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"shards.loading.reader_process" in Path(f"/proc/{child}/cmdline").read_bytes()
     }
 
 

@@ -26,7 +26,7 @@ from aalbert.train.loop.checkpoints import SaveStates, is_intact
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.validation import Measurement
-from aalbert.train.pretraining import module as held_out
+from aalbert.train.pretraining import module as pretraining_module
 from aalbert.train.pretraining import reconstruction
 from aalbert.train.pretraining import run as pretrain_module
 from aalbert.train.pretraining.config import PretrainConfig
@@ -64,11 +64,12 @@ def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continu
 
     def interrupted(*arguments: Any) -> Any:
         calls[0] += 1
-        if (run / "checkpoints" / f"step-{step - 4:08d}.ckpt").exists():
+        validating = not torch.is_grad_enabled()
+        if validating and (run / "checkpoints" / f"step-{step - 4:08d}.ckpt").exists():
             os.kill(os.getpid(), signal.SIGUSR1)
         return original(*arguments)
 
-    monkeypatch.setattr(held_out, "reconstruct", interrupted)
+    monkeypatch.setattr(pretraining_module, "reconstruct", interrupted)
     started = time.monotonic()
     with pytest.raises(InterruptedRunError, match=f"by SIGUSR1, saved at step {step}") as caught:
         start_pretraining(pretrain_config, [librispeech_data], run)
