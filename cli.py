@@ -1,11 +1,9 @@
-"""The command line: the commands of every room, and the exit code.
+"""The command line: the table of all commands, and the exit code.
 
 Heavy packages are imported inside the commands, so that `--help` answers at once.
 """
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -15,6 +13,7 @@ from aalbert import __version__
 from aalbert.commands.config import config_app
 from aalbert.commands.console import exit_code_of
 from aalbert.commands.convert import convert
+from aalbert.commands.demo import demo
 from aalbert.commands.downstream import downstream_app, sweep
 from aalbert.commands.evaluate import evaluate
 from aalbert.commands.extract import extract
@@ -23,26 +22,28 @@ from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
 from aalbert.commands.shards import shards_app
 
-ORDER = (
-    "prepare",
-    "shards",
-    "config",
-    "pretrain",
-    "downstream",
-    "sweep",
-    "evaluate",
-    "extract",
-    "inspect",
-    "convert",
-)
+# In the order in which they are used, which is that of the help.
+COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
+    "prepare": prepare_app,
+    "shards": shards_app,
+    "config": config_app,
+    "pretrain": pretrain,
+    "downstream": downstream_app,
+    "sweep": sweep,
+    "evaluate": evaluate,
+    "extract": extract,
+    "inspect": inspect,
+    "convert": convert,
+    "demo": demo,
+}
 
 
 class InOrderOfWork(TyperGroup):
-    """Lists the commands in the order in which they are used."""
+    """Lists the commands in the order of the table."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Return the names of the commands."""
-        return sorted(self.commands, key=lambda name: [*ORDER, name].index(name))
+        return list(COMMANDS)
 
 
 app = typer.Typer(
@@ -55,16 +56,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.add_typer(prepare_app, name="prepare")
-app.add_typer(shards_app, name="shards")
-app.command("pretrain")(pretrain)
-app.add_typer(config_app, name="config")
-app.add_typer(downstream_app, name="downstream")
-app.command("sweep")(sweep)
-app.command("evaluate")(evaluate)
-app.command("extract")(extract)
-app.command("inspect")(inspect)
-app.command("convert")(convert)
+for name, command in COMMANDS.items():
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -77,23 +73,6 @@ def root(
         raise typer.Exit
 
 
-@app.command("demo")
-def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
-) -> None:
-    """Synthesise two small corpora and run the whole path on them, in about three minutes.
-
-    Example: aalbert demo
-    """
-    from aalbert.commands.demo import run_demo
-
-    run_demo(out)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     return exit_code_of(lambda: app(arguments, standalone_mode=False))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The demo: two synthetic corpora through the code of the real commands, ending in a report."""
+"""The command `aalbert demo`: two synthetic corpora through the code of the other commands."""
 
 import shutil
 import sys
@@ -6,21 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from aalbert.errors import OutputInUseError
-from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
-from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
-from aalbert.pipeline.prepare.config import PrepareConfig
-from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.shards.format.feature_settings import LogMelSettings
-from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.run import start_downstream
-from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
-from aalbert.train.evaluation.report import write_reports
-from aalbert.train.evaluation.tables import text_tables
-from aalbert.train.pretraining.run import start_pretraining
-from aalbert.train.recipes import read_pretrain_recipe
 
 # Its presence says that a folder was made by the demo and may be made again.
 MARKER = ".aalbert-demo"
@@ -29,11 +19,19 @@ SEED = 1
 DEMO_SETTINGS = ("steps=1500", "data.batch_seconds=16")
 
 
-def run_demo(out: Path) -> None:
-    """Run the whole path below `out` and print a table and the place of the report.
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
+) -> None:
+    """Synthesise two small corpora and run the whole path on them, in about three minutes.
 
-    Raises `OutputInUseError` when `out` holds something that is not an older demo.
+    Example: aalbert demo
     """
+    from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
+    from aalbert.train.evaluation.report import write_reports
+    from aalbert.train.evaluation.tables import text_tables
+    from aalbert.train.pretraining.run import start_pretraining
+    from aalbert.train.recipes import read_pretrain_recipe
+
     claim(out)
     with step("synthesise two corpora of voices"):
         synthesise(out / "corpora")
@@ -73,6 +71,8 @@ def step(title: str) -> Iterator[None]:
 
 def synthesise(corpora: Path) -> None:
     """Write a corpus in the layout of LibriSpeech and one in that of VoxCeleb1."""
+    from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
+
     write_librispeech(corpora / "LibriSpeech", speakers=40, utterances_per_speaker=6, seed=SEED)
     write_voxceleb1(
         corpora / "VoxCeleb1", speakers=20, videos_per_speaker=4, utterances_per_video=4, seed=SEED
@@ -81,6 +81,12 @@ def synthesise(corpora: Path) -> None:
 
 def prepare_both(out: Path) -> None:
     """Prepare both corpora with the default features."""
+    from aalbert.pipeline.corpora.librispeech import read_librispeech
+    from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
+    from aalbert.pipeline.prepare.config import PrepareConfig
+    from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+    from aalbert.shards.format.feature_settings import LogMelSettings
+
     config, limits = PrepareConfig(features=(LogMelSettings(),)), PrepareLimits()
     for corpus in (
         read_librispeech(out / "corpora/LibriSpeech"),
@@ -91,6 +97,9 @@ def prepare_both(out: Path) -> None:
 
 def train_heads(out: Path) -> list[Path]:
     """Train a head on the pretrained encoder, on the same untrained, and on plain features."""
+    from aalbert.train.downstream.config import DownstreamConfig
+    from aalbert.train.downstream.run import start_downstream
+
     pretrained = str(out / "runs/pretrain")
     upstreams = {
         "speaker-pretrained": (pretrained, False),

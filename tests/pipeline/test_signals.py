@@ -44,7 +44,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(recordings: Path, out: Path, workers: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "aalbert.cli", "prepare", "folder", str(recordings)]
+    command = [sys.executable, "-m", "aalbert", "prepare", "folder", str(recordings)]
     command += ["--out", str(out), "--workers", str(workers), "--speaker-pattern", "(?P<speaker>.)"]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 

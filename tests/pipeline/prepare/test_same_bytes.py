@@ -30,7 +30,7 @@ def test_locale_time_zone_umask_user_home_and_threads_change_nothing(
 ) -> None:
     out = tmp_path / "data"
     subprocess.run(
-        [sys.executable, "-m", "aalbert.cli", "prepare", "librispeech", str(librispeech_folder)]
+        [sys.executable, "-m", "aalbert", "prepare", "librispeech", str(librispeech_folder)]
         + ["--out", str(out), "--workers", "2", *SETTINGS],
         env={**os.environ, **OTHER_MACHINE},
         umask=0o077,

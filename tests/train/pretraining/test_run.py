@@ -163,7 +163,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     pretrained: Path, librispeech_data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    command = (sys.executable, "-m", "aalbert.cli", "pretrain", "--out", str(out))
+    command = (sys.executable, "-m", "aalbert", "pretrain", "--out", str(out))
     settings = ("--config", str(pretrained / "config.yaml"), "--data", str(librispeech_data))
     process = subprocess.Popen((*command, *settings), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
