@@ -18,7 +18,7 @@ from importlib.metadata import version
 import numpy as np
 
 from aalbert.shards.loading.config import OrderConfig
-from aalbert.shards.loading.epoch_plan import Plan
+from aalbert.shards.loading.epoch_plan import EpochPlan
 from aalbert.shards.loading.order import Rows
 
 FRAMES_PER_SECOND = 100
@@ -44,7 +44,9 @@ def timed_plan(utterances: int, ranks: int, frames_per_batch: int) -> dict[str, 
     frames = draw_frames(utterances)
     shards = np.arange(utterances) // UTTERANCES_PER_SHARD
     before_mib, started = peak_mib(), time.perf_counter()
-    plan = Plan(frames, shards, OrderConfig(frames_per_batch=frames_per_batch), fingerprint="scale")
+    plan = EpochPlan(
+        frames, shards, OrderConfig(frames_per_batch=frames_per_batch), fingerprint="scale"
+    )
     opened = time.perf_counter()
     seen = np.zeros(utterances, np.uint8)
     steps, dropped, middle, equal = 0, 0, 0, True
@@ -55,7 +57,7 @@ def timed_plan(utterances: int, ranks: int, frames_per_batch: int) -> dict[str, 
         equal = equal and len(step.batches) == ranks and all(map(len, step.batches))
         middle = step.position if step.position <= utterances // 2 else middle
     planned = time.perf_counter()
-    again = Plan(frames, shards, plan.config, fingerprint="scale")
+    again = EpochPlan(frames, shards, plan.config, fingerprint="scale")
     next(again.steps(middle, ranks))
     resumed = time.perf_counter()
     return {

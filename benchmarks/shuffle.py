@@ -21,7 +21,7 @@ import numpy as np
 import webdataset
 
 from aalbert.shards.loading.config import OrderConfig
-from aalbert.shards.loading.epoch_plan import Plan
+from aalbert.shards.loading.epoch_plan import EpochPlan
 from aalbert.shards.loading.order import Rows, permutation
 
 UTTERANCES, SPEAKERS, SHARD, BATCH = 281_241, 2_338, 1_300, 32
@@ -34,7 +34,7 @@ def planned(shard_of_place: Rows) -> Epoch:
     """Return our order; all lengths are equal here, so that batches are of one size."""
     config = OrderConfig(frames_per_batch=BATCH * FRAMES)
     frames = np.full(UTTERANCES, FRAMES)
-    plan = Plan(frames, shard_of_place, config, fingerprint="shuffle")
+    plan = EpochPlan(frames, shard_of_place, config, fingerprint="shuffle")
 
     def epoch(number: int) -> Rows:
         steps = plan.rest_of_epoch(number * UTTERANCES, 1)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.shards.loading.order import Rows
+from aalbert.shards.loading.config import OrderConfig
+from aalbert.shards.loading.order import Rows, padded_lengths
 
 ALIGNMENT = 64
 
@@ -71,3 +72,11 @@ class BatchShape(NamedTuple):
             tuple(np.ndarray(shape, np.float16, buffer, start) for shape, start in places),
             *integers,
         )
+
+
+def most_bytes(lengths: Rows, dims: tuple[int, ...], order: OrderConfig) -> int:
+    """Return how many bytes a batch of utterances of these lengths takes at most."""
+    shortest, longest = padded_lengths(np.array([lengths.min(), lengths.max()]), order).tolist()
+    frames = max(order.frames_per_batch, longest)
+    most = BatchSize(frames // max(1, shortest), frames, frames, frames * longest, longest)
+    return BatchShape(most, dims, packed=True).bytes

@@ -1,4 +1,4 @@
-"""The plan of all epochs: which utterances make which batch, from any position on, for all ranks.
+"""The order of all epochs: which utterances make which batch, from any position on, for all ranks.
 
 An entry is the number of an utterance among the selected ones, which are grouped by shard.
 Where an epoch has utterances more than once, `entry + copy * utterances` is its copy.
@@ -12,18 +12,20 @@ import numpy as np
 import xxhash
 
 from aalbert.errors import require
-from aalbert.shards.loading.config import OrderConfig
+from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.order import (
     Rows,
+    cropped_lengths,
     permutation,
     share_out,
     shuffled_window,
     sorted_window,
 )
+from aalbert.shards.loading.utterance_table import UtteranceTable
 
 
 @dataclass(frozen=True)
-class Part:
+class DatasetShare:
     """Entries of one dataset: how many there are, and how often an epoch has them.
 
     A weight of 2 takes each twice an epoch, 0.5 a half in each epoch, in turn.
@@ -59,7 +61,7 @@ class Step:
     repeated: int = 0
 
 
-class Plan:
+class EpochPlan:
     """The order of all epochs: a pure function of its arguments.
 
     `frames` and `shards` give the length and the shard of each entry; entries of one shard
@@ -76,30 +78,30 @@ class Plan:
         seed: int = 0,
         fingerprint: str = "",
         shuffle: bool = True,
-        parts: Sequence[Part] = (),
+        shares: Sequence[DatasetShare] = (),
     ) -> None:
         self.frames = frames
         self.config = config
         self.shuffle = shuffle
-        self.parts = tuple(parts) or (Part(len(frames)),)
+        self.shares = tuple(shares) or (DatasetShare(len(frames)),)
         self._words = (fingerprint, seed)
         self._lengths = xxhash.xxh3_64_hexdigest(np.ascontiguousarray(frames).data)
         self._starts = np.flatnonzero(np.diff(shards, prepend=-1)).astype(np.int64)
         self._shards = shards[self._starts]
         self._counts = np.diff(self._starts, append=len(shards))
         require(
-            shuffle or all(part.weight == 1 for part in self.parts),
+            shuffle or all(share.weight == 1 for share in self.shares),
             "an unshuffled epoch has every utterance once: leave the weights at 1",
         )
-        for part in self.parts:
-            require(part.weight > 0, f"a dataset has the weight {part.weight}: give one above 0")
-        self.size = sum(round(part.weight * part.entries) for part in self.parts)
+        for share in self.shares:
+            require(share.weight > 0, f"a dataset has the weight {share.weight}: give one above 0")
+        self.size = sum(round(share.weight * share.entries) for share in self.shares)
         self._windows = lru_cache(maxsize=2)(self._plan_windows)
 
     @property
     def identity(self) -> str:
         """Stands for the order: positions in plans of the same identity mean the same."""
-        described = (self._words, self.config, self.shuffle, self.parts, self._lengths)
+        described = (self._words, self.config, self.shuffle, self.shares, self._lengths)
         return xxhash.xxh3_64_hexdigest(repr(described).encode())
 
     def require_enough(self, world_size: int) -> None:
@@ -216,22 +218,45 @@ class Plan:
         """Return what an epoch takes of every shard, for all datasets one after another."""
         found: list[Pieces] = []
         begin = 0
-        for number, part in enumerate(self.parts):
-            end = begin + part.entries
+        for number, share in enumerate(self.shares):
+            end = begin + share.entries
             own = slice(*np.searchsorted(self._starts, [begin, end]))
             shards = Pieces(self._starts[own], self._counts[own], np.zeros_like(self._starts[own]))
-            whole = int(part.weight)
+            whole = int(share.weight)
             found += [replace(shards, copy=shards.copy + copy) for copy in range(whole)]
-            take = round(part.weight * part.entries) - whole * part.entries
+            take = round(share.weight * share.entries) - whole * share.entries
             if take:
                 order = permutation(len(shards.first), *self._words, "part", number)
-                found.append(turn(shards, order, epoch * take % part.entries, take, whole))
+                found.append(turn(shards, order, epoch * take % share.entries, take, whole))
             begin = end
         return Pieces(
             np.concatenate([pieces.first for pieces in found]),
             np.concatenate([pieces.count for pieces in found]),
             np.concatenate([pieces.copy for pieces in found]),
         )
+
+
+def make_plan(table: UtteranceTable, config: LoaderConfig) -> EpochPlan:
+    """Return the order in which a loader takes the utterances of a table.
+
+    Raises `ConfigError` when the longest does not fit the static lengths.
+    """
+    frames, lengths = cropped_lengths(table.frames, config.crop_frames), config.order.static_lengths
+    longest = int(frames.max(initial=0))
+    require(
+        not lengths or longest <= lengths[-1],
+        f"static_lengths end at {lengths[-1] if lengths else 0} frames, the longest utterance "
+        f"has {longest}: add a length, or set crop_frames",
+    )
+    return EpochPlan(
+        frames,
+        table.shards,
+        config.order,
+        seed=config.seed,
+        fingerprint="+".join(some.dataset.manifest.fingerprint for some in table.selections),
+        shuffle=config.shuffle,
+        shares=[DatasetShare(len(some.rows), some.weight) for some in table.selections],
+    )
 
 
 def turn(shards: Pieces, order: Rows, begin: int, take: int, copy: int) -> Pieces:

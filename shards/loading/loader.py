@@ -1,4 +1,16 @@
-"""Batches of features from datasets, in a reproducible order that resumes where it was."""
+"""Batches of features from datasets, in a reproducible order that resumes where it was.
+
+On their way to a batch the selected utterances (`utterance_table`) pass four stages:
+
+1. order: the utterances of every batch of every rank, from any position on (`epoch_plan`, of the
+   pure functions in `order`);
+2. look-up: what a batch holds of each utterance, and where its bytes lie (`look_up`);
+3. fill: the bytes are checked and copied together (`fill`, from the files mapped by `shard_maps`);
+4. slots: the memory that is filled and lent out as batches (`shared_slots`, `batch`).
+
+A reader process does the first three ahead of the training loop (`reader_process`, and
+`reader_client` as seen from the loop). Without one, the loader does them batch by batch.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,13 +19,17 @@ from typing import Protocol
 import numpy as np
 
 from aalbert.errors import ConfigError, require
-from aalbert.shards.loading.assembler import Assembler
 from aalbert.shards.loading.batch import Batch, make_batch
+from aalbert.shards.loading.batch_shape import most_bytes
 from aalbert.shards.loading.config import LoaderConfig
-from aalbert.shards.loading.epoch_plan import Step
+from aalbert.shards.loading.epoch_plan import EpochPlan, Step, make_plan
+from aalbert.shards.loading.fill import Filler
+from aalbert.shards.loading.look_up import LookUp
 from aalbert.shards.loading.reader_client import ReadAhead
 from aalbert.shards.loading.reader_process import Job, SelectionRecord
+from aalbert.shards.loading.shard_maps import ShardMaps
 from aalbert.shards.loading.shared_slots import Filled, RingSize
+from aalbert.shards.loading.utterance_table import UtteranceTable, find_arrays, make_table
 from aalbert.shards.reading.dataset import Selection
 
 # Beside those that are read ahead: the batch in use, and the one before, until it is let go.
@@ -51,8 +67,8 @@ class Loader:
         self.dropped = 0
         self.repeated = 0
         self.waited_s = 0.0
-        self._assembler = Assembler(self.selections, config)
-        self._plan = self._assembler.plan
+        self._table = make_table(self.selections, config.features)
+        self._plan = make_plan(self._table, config)
         self._source: Source | None = None
         self._source_position = 0
 
@@ -123,8 +139,8 @@ class Loader:
         self._plan.require_enough(self.world_size)
         if not self.config.prefetch:
             steps = self._plan.steps(self.position, self.world_size)
-            return Inline(self._assembler, steps, self.rank)
-        size = RingSize(self.config.prefetch + SLOTS_IN_USE, self._assembler.most_bytes())
+            return Inline(self._table, self._plan, steps, self.config, self.rank)
+        slot_bytes = most_bytes(self._plan.frames, self._table.dims, self.config.order)
         job = Job(
             selections=tuple(SelectionRecord.of(some) for some in self.selections),
             config=self.config,
@@ -132,9 +148,9 @@ class Loader:
             rank=self.rank,
             world_size=self.world_size,
             turn=0,
-            ring=size,
+            ring=RingSize(self.config.prefetch + SLOTS_IN_USE, slot_bytes),
         )
-        return ReadAhead(self._assembler, job)
+        return ReadAhead(self._table, job)
 
 
 class Source(Protocol):
@@ -148,20 +164,31 @@ class Source(Protocol):
 class Inline:
     """Reads each batch when it is asked for."""
 
-    def __init__(self, assembler: Assembler, steps: Iterator[Step], rank: int) -> None:
-        self._assembler = assembler
+    def __init__(
+        self,
+        table: UtteranceTable,
+        plan: EpochPlan,
+        steps: Iterator[Step],
+        config: LoaderConfig,
+        rank: int,
+    ) -> None:
+        arrays = find_arrays(table)
+        self._plan = plan
         self._steps = steps
+        self._config = config
         self._rank = rank
+        self._look_up = LookUp(table, arrays, plan.frames, config)
+        self._maps = ShardMaps([some.dataset for some in table.selections])
+        self._filler = Filler(table, arrays, self._maps, config)
 
     def next(self) -> tuple[Batch, Step]:
         """Return the next batch, and the step it belongs to."""
         step = next(self._steps)
-        self._assembler.enter(step, self._rank)
-        [contents] = self._assembler.look_up([step.batches[self._rank]], [step.epoch])
-        shape = contents.shape
-        buffer = np.empty(shape.bytes, np.uint8)
-        self._assembler.fill(contents, shape.arrays(buffer))
-        return make_batch(buffer, shape, self._assembler.config.targets), step
+        [contents] = self._look_up.find([step.batches[self._rank]], [step.epoch])
+        self._maps.enter(step, self._rank, self._plan)
+        buffer = np.empty(contents.shape.bytes, np.uint8)
+        self._filler.fill(contents, contents.shape.arrays(buffer))
+        return make_batch(buffer, contents.shape, self._config.targets), step
 
 
 class Stream:

@@ -108,6 +108,11 @@ def padded_shape(utterances: int, longest: int, config: OrderConfig) -> tuple[in
     return utterances_of(length, config), length
 
 
+def cropped_lengths(frames: Rows, crop_frames: int | None) -> Rows:
+    """Return how many frames of each utterance a batch takes."""
+    return np.minimum(frames, crop_frames or np.iinfo(np.int64).max)
+
+
 def share_out(batches: list[Rows], world_size: int) -> list[Rows] | None:
     """Halve the largest of fewer than `world_size` batches until every rank has one.
 
@@ -171,10 +176,10 @@ def choose_static_lengths(frames: Rows, count: int, multiple: int = 8) -> tuple[
         begin = joined.argmin(axis=0)
         choices.append(begin)
         best = np.minimum(best, joined.min(axis=0))
-    return tuple(int(ends[place]) * multiple for place in places_of(choices, len(ends)))
+    return tuple(int(ends[place]) * multiple for place in trace_back(choices, len(ends)))
 
 
-def places_of(choices: list[Rows], count: int) -> list[int]:
+def trace_back(choices: list[Rows], count: int) -> list[int]:
     """Follow the choices back: the places of the lengths, rising."""
     places = [count - 1]
     for begin in reversed(choices):

@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 
 from aalbert.errors import AalbertError, ReaderDiedError
-from aalbert.shards.loading.assembler import Assembler
 from aalbert.shards.loading.batch import Batch, make_batch
+from aalbert.shards.loading.batch_shape import BatchShape
 from aalbert.shards.loading.reader_process import Job
 from aalbert.shards.loading.shared_slots import (
     Failure,
@@ -25,6 +25,7 @@ from aalbert.shards.loading.shared_slots import (
     receive,
     send_slots,
 )
+from aalbert.shards.loading.utterance_table import UtteranceTable
 
 GRACE_S = 2.0
 # A reader is woken when this share of its slots can be filled again: to wake it takes longer than
@@ -40,9 +41,9 @@ HINTS = {
 class ReadAhead:
     """Reader processes from a position on, each with a ring of slots of its own."""
 
-    def __init__(self, assembler: Assembler, job: Job) -> None:
+    def __init__(self, table: UtteranceTable, job: Job) -> None:
         self._readers = [
-            Reader(assembler, replace(job, turn=turn)) for turn in range(job.config.readers)
+            Reader(table, replace(job, turn=turn)) for turn in range(job.config.readers)
         ]
         self._turn = 0
 
@@ -61,8 +62,9 @@ class ReadAhead:
 class Reader:
     """One reader process and its ring."""
 
-    def __init__(self, assembler: Assembler, job: Job) -> None:
-        self._assembler = assembler
+    def __init__(self, table: UtteranceTable, job: Job) -> None:
+        self._table = table
+        self._config = job.config
         memory = make_shared_memory(job.ring.bytes)
         ours, theirs = socket.socketpair()
         self._process = start_process(theirs.fileno(), memory)
@@ -126,7 +128,8 @@ class Reader:
         """Return a batch over the slot; over a copy of it when hardly a slot is left to fill."""
         scarce = self._lending.held >= self._most_held
         buffer, lease = self._lending.lend(filled.slot)
-        targets, shape = self._assembler.config.targets, self._assembler.shape_of(filled.size)
+        targets = self._config.targets
+        shape = BatchShape(filled.size, self._table.dims, self._config.order.packed)
         if scarce:
             return make_batch(buffer[: shape.bytes].copy(), shape, targets)
         return make_batch(buffer, shape, targets, lease)
@@ -147,7 +150,7 @@ class Reader:
         if code < 0:
             number = signal.Signals(-code)
             how = f"by {number.name}{HINTS.get(number, '')}"
-        place = self._assembler.describe(int(self._slots.reading[0]))
+        place = self._table.describe(int(self._slots.reading[0]))
         return ReaderDiedError(
             f"the process that reads ahead was ended {how} at {place}; start again with --resume"
         )

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from aalbert.errors import AalbertError, IntegrityError
-from aalbert.shards.loading.assembler import Assembler, Contents
 from aalbert.shards.loading.config import LoaderConfig
-from aalbert.shards.loading.epoch_plan import Step
+from aalbert.shards.loading.epoch_plan import Step, make_plan
+from aalbert.shards.loading.fill import Filler
+from aalbert.shards.loading.look_up import Contents, LookUp
 from aalbert.shards.loading.order import Rows
+from aalbert.shards.loading.shard_maps import ShardMaps
 from aalbert.shards.loading.shared_slots import (
     Failure,
     Filled,
@@ -27,6 +29,7 @@ from aalbert.shards.loading.shared_slots import (
     receive_slots,
     send_failure,
 )
+from aalbert.shards.loading.utterance_table import find_arrays, make_table
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.shards.reading.shard_cache import ShardCache
 
@@ -78,20 +81,24 @@ class Job:
 
 def run_job(job: Job, connection: socket.socket, memory: int) -> None:
     """Fill slots in turn, and say so; which are free again comes over the connection."""
+    table = make_table([some.open() for some in job.selections], job.config.features)
+    plan = make_plan(table, job.config)
+    arrays = find_arrays(table)
+    look_up = LookUp(table, arrays, plan.frames, job.config)
+    maps = ShardMaps([some.dataset for some in table.selections])
     slots = Slots(memory, job.ring)
-    assembler = Assembler([some.open() for some in job.selections], job.config)
-    assembler.reading = slots.reading
+    filler = Filler(table, arrays, maps, job.config, slots.reading)
+    steps = plan.steps(job.position, job.world_size)
+    own_steps = islice(steps, job.turn, None, job.config.readers)
     free = list(range(job.ring.slots))
     buffers = [slots.buffer(slot) for slot in free]
-    steps = assembler.plan.steps(job.position, job.world_size)
-    own_steps = islice(steps, job.turn, None, job.config.readers)
     notices = Notices(connection, most=max(1, int(job.ring.slots * TOLD_SHARE)))
     try:
-        for step, contents in with_contents(own_steps, assembler, job.rank):
+        for step, contents in with_contents(own_steps, look_up, job.rank):
             slot, shape = take_slot(free, connection, notices), contents.shape
             began = time.perf_counter()
-            assembler.enter(step, job.rank)
-            assembler.fill(contents, shape.arrays(buffers[slot]))
+            maps.enter(step, job.rank, plan)
+            filler.fill(contents, shape.arrays(buffers[slot]))
             filled = Filled(slot, shape.size, step.position, step.dropped, step.repeated)
             notices.add(filled, took_s=time.perf_counter() - began)
     finally:
@@ -110,7 +117,7 @@ def take_slot(free: list[int], connection: socket.socket, notices: Notices) -> i
 
 
 def with_contents(
-    steps: Iterator[Step], assembler: Assembler, rank: int
+    steps: Iterator[Step], look_up: LookUp, rank: int
 ) -> Iterator[tuple[Step, Contents]]:
     """Yield steps with what their batches hold, looked up for several at once.
 
@@ -118,7 +125,7 @@ def with_contents(
     """
     while some := list(islice(steps, LOOKED_UP_TOGETHER)):
         batches, epochs = [step.batches[rank] for step in some], [step.epoch for step in some]
-        yield from zip(some, assembler.look_up(batches, epochs), strict=True)
+        yield from zip(some, look_up.find(batches, epochs), strict=True)
 
 
 def wait_for_end(connection: socket.socket) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aalbert.errors import ConfigError
 from aalbert.shards.loading.config import OrderConfig
-from aalbert.shards.loading.epoch_plan import Part, Plan, Step
+from aalbert.shards.loading.epoch_plan import DatasetShare, EpochPlan, Step
 from aalbert.shards.loading.order import shuffled_window
 
 SEEDS = st.integers(0, 2**31)
@@ -33,7 +33,9 @@ class Case:
     def utterances(self) -> int:
         return sum(self.sizes)
 
-    def plan(self, *, seed: int = 0, fingerprint: str = "data", remainder: str = "drop") -> Plan:
+    def plan(
+        self, *, seed: int = 0, fingerprint: str = "data", remainder: str = "drop"
+    ) -> EpochPlan:
         frames = np.random.default_rng(self.draw).integers(1, 300, self.utterances)
         config = OrderConfig(
             frames_per_batch=self.budget,
@@ -42,7 +44,7 @@ class Case:
             pool_batches=3,
             remainder=remainder,  # type: ignore[arg-type]
         )
-        return Plan(
+        return EpochPlan(
             frames.astype(np.int64),
             np.repeat(np.arange(len(self.sizes)), self.sizes),
             config,
@@ -64,7 +66,7 @@ CASES = st.builds(
 LARGE = Case((20,) * 20, 6000, packed=False, shuffle=True, window_shards=4, draw=1)
 
 
-def epoch_of(plan: Plan, epoch: int, world_size: int = 1) -> list[Step]:
+def epoch_of(plan: EpochPlan, epoch: int, world_size: int = 1) -> list[Step]:
     return list(plan.rest_of_epoch(epoch * plan.size, world_size))
 
 
@@ -199,13 +201,13 @@ def test_a_weight_gives_so_many_of_a_dataset_in_every_epoch(
     case: Case, weight: float, epoch: int
 ) -> None:
     base = replace(case, shuffle=True).plan()
-    parts = [Part(case.utterances), Part(case.utterances, weight)]
+    shares = [DatasetShare(case.utterances), DatasetShare(case.utterances, weight)]
     shards = np.repeat(np.arange(len(case.sizes)), case.sizes)
-    plan = Plan(
+    plan = EpochPlan(
         np.tile(base.frames, 2),
         np.concatenate([shards, shards + len(case.sizes)]),
         base.config,
-        parts=parts,
+        shares=shares,
     )
     taken = entries_of(epoch_of(plan, epoch))
     assert len(set(taken)) == len(taken)
@@ -218,7 +220,7 @@ def test_a_weight_gives_so_many_of_a_dataset_in_every_epoch(
 def test_a_weight_below_one_takes_all_in_turn() -> None:
     base = LARGE.plan()
     shards = np.repeat(np.arange(20), 20)
-    plan = Plan(base.frames, shards, base.config, parts=[Part(400, 0.25)])
+    plan = EpochPlan(base.frames, shards, base.config, shares=[DatasetShare(400, 0.25)])
     epochs = [set(entries_of(epoch_of(plan, epoch))) for epoch in range(4)]
     assert [len(epoch) for epoch in epochs] == [100] * 4
     assert set.union(*epochs) == set(range(400))
@@ -227,7 +229,13 @@ def test_a_weight_below_one_takes_all_in_turn() -> None:
 def test_an_unshuffled_epoch_has_no_weights() -> None:
     base = LARGE.plan()
     with pytest.raises(ConfigError, match="every utterance once: leave the weights at 1"):
-        Plan(base.frames, np.zeros(400, int), base.config, shuffle=False, parts=[Part(400, 2.0)])
+        EpochPlan(
+            base.frames,
+            np.zeros(400, int),
+            base.config,
+            shuffle=False,
+            shares=[DatasetShare(400, 2.0)],
+        )
 
 
 def test_steps_go_on_into_the_next_epoch() -> None:
@@ -259,6 +267,6 @@ def test_going_on_among_ten_million_utterances_takes_less_than_a_second() -> Non
     frames = np.random.default_rng(0).integers(140, 1_700, 10_000_000)
     shards = np.arange(len(frames)) // 1_300
     began = time.process_time()
-    plan = Plan(frames, shards, OrderConfig(frames_per_batch=48_000))
+    plan = EpochPlan(frames, shards, OrderConfig(frames_per_batch=48_000))
     next(plan.steps(plan.size // 2, 64))
     assert time.process_time() - began < 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aalbert.errors import ConfigError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.shards.loading.config import OrderConfig
-from aalbert.shards.loading.epoch_plan import Plan
+from aalbert.shards.loading.epoch_plan import EpochPlan
 from aalbert.shards.loading.order import (
     Rows,
     choose_static_lengths,
@@ -214,7 +214,7 @@ def test_lengths_without_a_number_or_utterances_are_refused() -> None:
 
 def efficiency(frames: Rows, config: OrderConfig) -> float:
     """The share of the frames in an epoch's batches that are speech."""
-    plan = Plan(frames, np.arange(len(frames)) // 1300, config)
+    plan = EpochPlan(frames, np.arange(len(frames)) // 1300, config)
     batches = [step.batches[0] for step in plan.rest_of_epoch(0, 1)]
     taken = sum(
         np.prod(padded_shape(len(batch), int(frames[batch].max()), config)) for batch in batches

@@ -24,7 +24,10 @@ from aalbert.shards.format.feature_settings import (
     LogMelSettings,
     MfccSettings,
 )
-from aalbert.shards.loading.assembler import Assembler
+from aalbert.shards.loading.batch_shape import most_bytes
+from aalbert.shards.loading.epoch_plan import make_plan
+from aalbert.shards.loading.look_up import LookUp
+from aalbert.shards.loading.utterance_table import find_arrays, make_table
 from aalbert.shards.reading.compatibility import leading_frames, spare_frames
 
 STORED: tuple[FeatureSettings, ...] = (
@@ -216,12 +219,15 @@ def test_targets_of_as_many_frames_do_not_change_the_order(place: Path) -> None:
 def test_no_batch_is_larger_than_the_slots_it_is_read_into(
     place: Path, config: LoaderConfig
 ) -> None:
-    assembler = Assembler([Dataset(place).select(["*"])], config)
-    steps = list(assembler.plan.rest_of_epoch(0, 1))
-    found = assembler.look_up([step.batches[0] for step in steps], [step.epoch for step in steps])
+    table = make_table([Dataset(place).select(["*"])], config.features)
+    plan = make_plan(table, config)
+    look_up = LookUp(table, find_arrays(table), plan.frames, config)
+    steps = list(plan.rest_of_epoch(0, 1))
+    found = look_up.find([step.batches[0] for step in steps], [step.epoch for step in steps])
+    most = most_bytes(plan.frames, table.dims, config.order)
     sizes = [contents.shape.bytes for contents in found]
-    assert max(sizes) <= assembler.most_bytes()
-    assert assembler.most_bytes() < 4 * max(sizes)
+    assert max(sizes) <= most
+    assert most < 4 * max(sizes)
 
 
 def test_a_batch_takes_its_targets_along_to_a_device(place: Path) -> None:
