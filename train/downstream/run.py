@@ -27,11 +27,12 @@ from aalbert.train.downstream.scoring import decide, embed_all, score_trials, wh
 from aalbert.train.downstream.selection import BestModel
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
 from aalbert.train.downstream.trials import draw_trials
-from aalbert.train.loop.checkpoints import SaveStates, latest_state, step_of
+from aalbert.train.loop.checkpoints import latest_state, step_of
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
-from aalbert.train.loop.stop_signals import StopOnSignal
+from aalbert.train.loop.stop_signals import StopOnSignal, StopRequest, raise_if_stopped
 from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
@@ -148,19 +149,28 @@ def train_model(
     model, training = job.model, training_loader(config, job, cache)
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
-    best = BestModel(model, dev_measure(config, job, cache))
-    due, clock, ranks = frozenset(ends).__contains__, Clock(), Ranks()
-    guard = NonFiniteGuard(run.path, "stop", job.dataset.keys, due, ranks)
-    saver = SaveStates(run.checkpoints, due, KEEP_STATES, guard=guard, ranks=ranks, clock=clock)
-    stop = StopOnSignal(saver.save, ranks)
+    due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), StopRequest()
     log = LogSettings(config.task, ends[-1], ends[0], shift_ms(job), padding=cache is None)
+    best = BestModel(model, dev_measure(config, job, cache))
+    guard = NonFiniteGuard(run.path, "stop", job.dataset.keys, due, ranks)
+    validation = Validation(metrics, best.measure, due, clock=clock)
+    saver = SaveStates(
+        run.checkpoints,
+        due,
+        KEEP_STATES,
+        guard=guard,
+        validation=validation,
+        ranks=ranks,
+        clock=clock,
+    )
+    # After a step they are called in this order: the state is saved before signals are looked at.
     callbacks = [
         guard,
         StepLog(log, metrics, training, clock, ranks),
         best,
-        Validation(metrics, best.measure, due, clock=clock),
+        validation,
         saver,
-        stop,
+        StopOnSignal(request, saver, ranks),
     ]
     trainer = make_trainer(
         run.path,
@@ -172,7 +182,7 @@ def train_model(
     module = HeadTraining(model, job.labels, config, ends)
     fit(trainer, module, Stream(training, ends[-1]), state)
     command = f"aalbert downstream {config.task} --resume --out {shlex.quote(str(run.path))}"
-    stop.raise_if_stopped(trainer, command)
+    raise_if_stopped(trainer, request, command)
     best.restore()
 
 

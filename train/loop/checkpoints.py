@@ -3,22 +3,16 @@
 import io
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import xxhash
-from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
-from aalbert.common.files import TEMPORARY_SUFFIX, atomic_write, file_digest, write_text
+from aalbert.common.files import atomic_write, file_digest, write_text
 from aalbert.errors import IntegrityError
-from aalbert.train.loop.non_finite_guard import NonFiniteGuard
-from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.stop_signals import ended_step
-from aalbert.train.loop.throughput import Clock
 
 NAME_PATTERN = re.compile(r"step-(\d+)\.ckpt")
 HASH_SUFFIX = ".xxh3"
@@ -54,63 +48,6 @@ class AtomicCheckpoints(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Remove the checkpoint at `path`."""
         Path(path).unlink()
-
-
-class SaveStates(Callback):
-    """Saves the state of training after the steps that are due, and keeps the latest few.
-
-    `best_step` says which further state is kept, if any. The first rank writes; all take part.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        due: Callable[[int], bool],
-        keep: int,
-        *,
-        guard: NonFiniteGuard,
-        ranks: Ranks,
-        clock: Clock | None = None,
-        best_step: Callable[[], int | None] = lambda: None,
-    ) -> None:
-        self.folder = folder
-        self.due = due
-        self.keep = keep
-        self.guard = guard
-        self.ranks = ranks
-        self.clock = clock or Clock()
-        self.best_step = best_step
-        self.saved: int | None = None
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-        """Save when it is time to."""
-        if ended_step(trainer) and self.due(trainer.global_step):
-            self.save(trainer)
-
-    def save(self, trainer: Trainer) -> None:
-        """Save the whole state of training, once a step, and drop the states that are too old."""
-        if self.saved == trainer.global_step:
-            return
-        self.guard.check()
-        with self.clock.stopped():
-            if self.ranks.first:
-                for left_over in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
-                    left_over.unlink()
-            trainer.save_checkpoint(state_path(self.folder, trainer.global_step))
-            if self.ranks.first:
-                self.drop_old(trainer.global_step)
-        self.saved = trainer.global_step
-
-    def drop_old(self, step: int) -> None:
-        """Remove all states up to a step but the latest and the best.
-
-        Later ones were found damaged when the run continued, and count for nothing.
-        """
-        states = [path for path in list_states(self.folder) if step_of(path) <= step]
-        for old in states[: -self.keep]:
-            if step_of(old) != self.best_step():
-                old.unlink()
-                hash_path(old).unlink(missing_ok=True)
 
 
 def state_path(folder: Path, step: int) -> Path:

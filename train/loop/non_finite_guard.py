@@ -18,7 +18,7 @@ from aalbert.errors import DivergedError
 from aalbert.shards.loading.batch import Batch
 from aalbert.train.loop.config import Policy
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.steps import Due, ended_step
 
 # A run that skips so many steps one after another will not recover.
 MOST_SKIPPED = 100
@@ -52,7 +52,7 @@ class NonFiniteGuard(Callback):
         folder: Path,
         policy: Policy,
         keys_of: KeysOf,
-        due: Callable[[int], bool],
+        due: Due,
         ranks: Ranks,
     ) -> None:
         self.folder = folder

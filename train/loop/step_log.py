@@ -13,7 +13,7 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.loggers import Recorder
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.steps import ended_step
 from aalbert.train.loop.throughput import Clock, ModelFlops, Tally, peak_flops
 
 STEP_COLUMNS = (

@@ -1,7 +1,6 @@
 """Ending a run early when a signal asks for it, with its state saved."""
 
 import signal
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -9,9 +8,40 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.errors import InterruptedRunError
 from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.save_states import SaveStates
+from aalbert.train.loop.steps import ended_step
 
 # Ctrl-C, what schedulers send before they kill or pre-empt, and a closed terminal.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Whether this process was told to stop, and by which signal (`received`)."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __bool__(self) -> bool:
+        return self.received is not None
+
+    def listen(self) -> None:
+        """Take the signals, in place of the handlers there are."""
+        self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        """Remember the signal; the step in progress goes on. A second Ctrl-C ends it.
+
+        Schedulers may send theirs several times, which must not cut the saving short.
+        """
+        self.received = number
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def stop_listening(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
 
 class StopOnSignal(Callback):
@@ -21,55 +51,37 @@ class StopOnSignal(Callback):
     signal to one rank stops all of them after the same step.
     """
 
-    def __init__(self, save: Callable[[Trainer], None], ranks: Ranks) -> None:
-        self.save = save
+    def __init__(self, request: StopRequest, saver: SaveStates, ranks: Ranks) -> None:
+        self.request = request
+        self.saver = saver
         self.ranks = ranks
-        self.received: int | None = None
-        self.previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen, in place of the handlers that Lightning has just installed."""
-        self.previous = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal; the step in progress goes on. A second Ctrl-C ends it.
-
-        Schedulers may send theirs several times, which must not cut the saving short.
-        """
-        self.received = number
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def requested(self) -> bool:
-        """Return whether this process was told to stop."""
-        return self.received is not None
+        self.request.listen()
 
     def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
         """Save and stop if there was a signal, after a whole step."""
         if not ended_step(trainer) or trainer.should_stop:
             return
-        received = [number for number in self.ranks.gather(self.received) if number is not None]
+        received = [
+            number for number in self.ranks.gather(self.request.received) if number is not None
+        ]
         if received:
-            self.received = received[0]
-            self.save(trainer)
+            self.request.received = received[0]
+            self.saver.save(trainer)
             trainer.should_stop = True
 
-    def raise_if_stopped(self, trainer: Trainer, command: str) -> None:
-        """Raise `InterruptedRunError` with the command that continues, if training stopped."""
-        if self.received is not None and trainer.should_stop:
-            raise InterruptedRunError(
-                f"stopped by {signal.Signals(self.received).name}, saved at step "
-                f"{trainer.global_step}; continue with: {command}",
-                self.received,
-            )
-
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back to whoever had them."""
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-        self.previous = {}
+        """Give the signals back."""
+        self.request.stop_listening()
 
 
-def ended_step(trainer: Trainer) -> bool:
-    """Return whether the batch that was just trained on was the last one of its step."""
-    batch = trainer.fit_loop.epoch_loop.batch_idx
-    return (batch + 1) % trainer.accumulate_grad_batches == 0
+def raise_if_stopped(trainer: Trainer, request: StopRequest, command: str) -> None:
+    """Raise `InterruptedRunError` with the command that continues, if training stopped."""
+    if request.received is not None and trainer.should_stop:
+        raise InterruptedRunError(
+            f"stopped by {signal.Signals(request.received).name}, saved at step "
+            f"{trainer.global_step}; continue with: {command}",
+            request.received,
+        )

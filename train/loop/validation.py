@@ -8,16 +8,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.errors import DivergedError
 from aalbert.train.loop.loggers import Recorder
-from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.steps import Due, ended_step
 from aalbert.train.loop.throughput import Clock
 
 Measurement = dict[str, float]
-Due = Callable[[int], bool]
-
-
-def every(count: int, *, last: int) -> Due:
-    """Return whether a step is a multiple of `count` or the last one."""
-    return lambda step: step % count == 0 or step == last
 
 
 class Validation(Callback):
@@ -35,13 +29,13 @@ class Validation(Callback):
         measure: Callable[[], Measurement | None],
         due: Due,
         *,
-        clock: Clock | None = None,
+        clock: Clock,
         best_by: str | None = None,
     ) -> None:
         self.metrics = metrics
         self.measure = measure
         self.due = due
-        self.clock = clock or Clock()
+        self.clock = clock
         self.best_by = best_by
         self.owed: int | None = None
         self.best_step: int | None = None

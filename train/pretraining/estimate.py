@@ -17,7 +17,7 @@ from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.loop.loggers import require_installed
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.steps import ended_step
 from aalbert.train.loop.throughput import FORWARD_AND_BACKWARD
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.pretraining.build import (

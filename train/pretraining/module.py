@@ -1,6 +1,5 @@
 """The step that pretraining repeats (mask, reconstruct, compare), and the held-out loss."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.optimiser import linear_warmup_and_decay, parameter_groups
 from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.stop_signals import StopRequest
 from aalbert.train.loop.validation import Measurement
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.loss import Errors
@@ -73,19 +73,19 @@ def held_out_loss(
     module: Pretraining,
     loader: Loader,
     ranks: Ranks,
-    stopped: Callable[[], bool],
+    request: StopRequest,
 ) -> Measurement | None:
     """Return the mean error per masked element, or None when a signal came on some rank."""
     seed, config = seed_of(VALIDATION_SEED, "mask"), module.config
     targets = len(config.objective.targets) or 1
     errors = Errors(*torch.zeros(2, targets, device=module.device))
     for batch in loader:
-        if stopped():
+        if request:
             break
         moved = batch.to(module.device)
         result = reconstruct(module.model, moved, config.masking, seed)
         errors += measure_errors(result, config.objective)
-    *numbers, signals = ranks.total(*errors.sums.tolist(), *errors.counts.tolist(), stopped())
+    *numbers, signals = ranks.total(*errors.sums.tolist(), *errors.counts.tolist(), bool(request))
     if signals:
         return None
     total = Errors(*torch.tensor(numbers).view(2, targets))

@@ -8,9 +8,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from aalbert.common.files import atomic_write
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.stop_signals import ended_step
+from aalbert.train.loop.steps import ended_step, every
 from aalbert.train.loop.throughput import Clock
-from aalbert.train.loop.validation import every
 from aalbert.train.pretraining.build import Parts
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_figure

@@ -4,29 +4,31 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import xxhash
-from pytorch_lightning import Callback
 
 from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.loading.loader import Loader, Stream
+from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.loop.checkpoints import SaveStates, best_weights, latest_state, step_of
+from aalbert.train.loop.checkpoints import best_weights, latest_state, step_of
 from aalbert.train.loop.loggers import Recorder, Recorders, open_loggers, require_installed
+from aalbert.train.loop.meeting import Meeting
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks, find_ranks
+from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
-from aalbert.train.loop.stop_signals import StopOnSignal
+from aalbert.train.loop.steps import every
+from aalbert.train.loop.stop_signals import StopOnSignal, StopRequest, raise_if_stopped
 from aalbert.train.loop.throughput import Clock, ModelFlops
-from aalbert.train.loop.trainer import Meeting, fit, make_trainer
-from aalbert.train.loop.validation import Validation, every
+from aalbert.train.loop.trainer import fit, make_trainer
+from aalbert.train.loop.validation import Validation
 from aalbert.train.pretraining.build import (
     Parts,
     build_model,
@@ -115,10 +117,44 @@ def run_pretraining(
     training, held_out = make_loaders(config, parts, ranks)
     batches = ranks.share(config.batches_per_step)
     recorder = open_recorder(config, run, ranks, first_step=step_of(state) if state else 0)
-    watch = make_watch(config, parts, run, ranks, module, (training, held_out), recorder)
+    clock, request = Clock(), StopRequest()
+    due = every(config.validate_every_steps, last=config.steps)
+    checked = every(
+        math.gcd(config.log_every_steps, config.validate_every_steps), last=config.steps
+    )
+    log = LogSettings(
+        description=TASK,
+        steps=config.steps,
+        every_steps=config.log_every_steps,
+        frame_shift_ms=frame_shift_ms(config, parts),
+        flops=ModelFlops.of(module.model),
+        precision=config.precision,
+    )
+    measure = partial(held_out_loss, module, held_out, ranks, request)
+    guard = NonFiniteGuard(run.path, config.on_nan, parts.keys, checked, ranks)
+    validation = Validation(recorder, measure, due, clock=clock, best_by="validation_loss")
+    saver = SaveStates(
+        run.checkpoints,
+        due,
+        config.keep_checkpoints,
+        guard=guard,
+        validation=validation,
+        ranks=ranks,
+        clock=clock,
+    )
+    # After a step they are called in this order: the state is saved before signals are looked at.
+    callbacks = [
+        Meeting(ranks, facts(config, parts, state), begun),
+        guard,
+        StepLog(log, recorder, training, clock, ranks),
+        validation,
+        Pictures(run.pictures, parts, config, clock, ranks),
+        saver,
+        StopOnSignal(request, saver, ranks),
+    ]
     trainer = make_trainer(
         run.path,
-        [Meeting(ranks, facts(config, parts, state), begun), *watch.callbacks],
+        callbacks,
         ranks,
         max_steps=config.steps,
         accumulate_grad_batches=batches,
@@ -127,9 +163,9 @@ def run_pretraining(
     with ranks.together():
         fit(trainer, module, Stream(training, config.steps * batches), state)
     command = f"aalbert pretrain --resume --out {shlex.quote(str(run.path))}"
-    watch.stop.raise_if_stopped(trainer, command)
+    raise_if_stopped(trainer, request, command)
     if ranks.first:
-        export(config, module.model, run, watch.validation)
+        export(config, module.model, run, validation)
         write_pretraining_report(run, parts.datasets)
     ranks.leave()
     return module.model
@@ -158,58 +194,6 @@ def facts(config: PretrainConfig, parts: Parts, state: Path | None) -> dict[str,
         "settings": xxhash.xxh3_64_hexdigest(to_yaml(config).encode()),
         "checkpoint": state.name if state else "none",
     }
-
-
-@dataclass(frozen=True)
-class Watch:
-    """The callbacks of a run, in their order, and those that are asked afterwards."""
-
-    callbacks: list[Callback]
-    validation: Validation
-    stop: StopOnSignal
-
-
-def make_watch(
-    config: PretrainConfig,
-    parts: Parts,
-    run: RunFolder,
-    ranks: Ranks,
-    module: Pretraining,
-    loaders: tuple[Loader, Loader],
-    recorder: Recorder,
-) -> Watch:
-    """Return what goes on around the steps: guard, log, validation, pictures, states, signals."""
-    training, held_out = loaders
-    clock = Clock()
-    due = every(config.validate_every_steps, last=config.steps)
-    looked_at = every(
-        math.gcd(config.log_every_steps, config.validate_every_steps), last=config.steps
-    )
-    guard = NonFiniteGuard(run.path, config.on_nan, parts.keys, looked_at, ranks)
-    log = LogSettings(
-        description=TASK,
-        steps=config.steps,
-        every_steps=config.log_every_steps,
-        frame_shift_ms=frame_shift_ms(config, parts),
-        flops=ModelFlops.of(module.model),
-        precision=config.precision,
-    )
-    # The states are saved before the signals are looked at, and a signal may cut validation short.
-    saver = SaveStates(
-        run.checkpoints,
-        due,
-        config.keep_checkpoints,
-        guard=guard,
-        ranks=ranks,
-        clock=clock,
-        best_step=lambda: validation.best_step,
-    )
-    stop = StopOnSignal(saver.save, ranks)
-    measure = partial(held_out_loss, module, held_out, ranks, stop.requested)
-    validation = Validation(recorder, measure, due, clock=clock, best_by="validation_loss")
-    pictures = Pictures(run.pictures, parts, config, clock, ranks)
-    step_log = StepLog(log, recorder, training, clock, ranks)
-    return Watch([guard, step_log, validation, pictures, saver, stop], validation, stop)
 
 
 def export(

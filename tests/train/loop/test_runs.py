@@ -22,10 +22,13 @@ from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.shards import Batch
 from aalbert.train.loop import loggers
-from aalbert.train.loop.checkpoints import SaveStates, is_intact
+from aalbert.train.loop.checkpoints import is_intact
+from aalbert.train.loop.loggers import Recorders
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.validation import Measurement
+from aalbert.train.loop.save_states import SaveStates
+from aalbert.train.loop.throughput import Clock
+from aalbert.train.loop.validation import Measurement, Validation
 from aalbert.train.pretraining import module as pretraining_module
 from aalbert.train.pretraining import reconstruction
 from aalbert.train.pretraining import run as pretrain_module
@@ -236,8 +239,15 @@ def test_an_extension_is_written_down_once_all_ranks_have_read_the_settings(
 def test_states_from_after_the_one_that_is_saved_do_not_push_it_out(tmp_path: Path) -> None:
     for step in (4, 8, 12):
         (tmp_path / f"step-{step:08d}.ckpt").touch()
-    guard, ranks = cast(NonFiniteGuard, None), Ranks()
-    SaveStates(tmp_path, lambda step: True, 1, guard=guard, ranks=ranks).drop_old(8)
+    SaveStates(
+        tmp_path,
+        lambda step: True,
+        1,
+        guard=cast(NonFiniteGuard, None),
+        validation=Validation(Recorders(), dict, lambda step: True, clock=Clock()),
+        ranks=Ranks(),
+        clock=Clock(),
+    ).drop_old(8)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
         "step-00000008.ckpt",
         "step-00000012.ckpt",

@@ -23,7 +23,8 @@ from aalbert.errors import (
 )
 from aalbert.models import PretrainedModel
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.loop.checkpoints import SaveStates, is_intact
+from aalbert.train.loop.checkpoints import is_intact
+from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.pretraining.build import make_loaders, select_parts
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
