@@ -4,7 +4,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -16,6 +17,9 @@ from yaml.constructor import ConstructorError
 from aalbert.errors import ConfigError, InputError
 
 ENVIRONMENT_PREFIX = "AALBERT_"
+# What a word on the command line can be besides text.
+VALUE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null")}
+NO_ALIASES = "YAML aliases (*name) are not allowed; a pattern that begins with * needs quotes"
 
 Document = dict[str, Any]
 Config = TypeVar("Config")
@@ -86,7 +90,7 @@ def read_environment(kind: type, environment: Mapping[str, str]) -> Document:
             continue
         path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         if path[0] in known:
-            merge(document, nest(path, parse_yaml_value(value, variable)))
+            merge(document, nest(path, parse_value(value, variable)))
         else:
             print(f"note: {variable} is no setting of this command", file=sys.stderr)
     return document
@@ -99,7 +103,7 @@ def read_assignments(assignments: Sequence[str]) -> Document:
         path, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set {assignment}: expected NAME=VALUE, such as steps=1000")
-        merge(document, nest(path.strip().split("."), parse_yaml_value(value, f"--set {path}")))
+        merge(document, nest(path.strip().split("."), parse_value(value, f"--set {path}")))
     return document
 
 
@@ -162,6 +166,16 @@ StrictLoader.add_implicit_resolver(
 )
 
 
+class WordLoader(StrictLoader):
+    """YAML in which every word is a word, with *, & or ! before it too: `[*-clean, dev-*]`."""
+
+    fetch_alias = fetch_anchor = fetch_tag = StrictLoader.fetch_plain
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag in VALUE_TAGS]
+        for first, resolvers in StrictLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def parse_yaml(text: str, source: str) -> Document:
     """Parse a YAML document that is a mapping."""
     document = parse_yaml_value(text, source)
@@ -174,12 +188,35 @@ def parse_yaml(text: str, source: str) -> Document:
 
 def parse_yaml_value(text: str, source: str) -> Any:
     """Parse any YAML value; aliases, which can grow without bound, are refused."""
-    try:
+    with naming_source(source):
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ConfigError(f"{source}: YAML aliases (*name) are not allowed")
+            raise ConfigError(f"{source}: {NO_ALIASES}")
         return yaml.load(text, StrictLoader)  # noqa: S506 - StrictLoader is a SafeLoader
-    except (yaml.YAMLError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+
+
+def parse_value(text: str, source: str) -> Any:
+    """Parse what a flag or a variable sets: a word, a number, or a list or group as YAML has them.
+
+    A word may begin with any character, and be a pattern such as `*`.
+    """
+    text = text.strip()
+    with naming_source(source):
+        if text.startswith(("[", "{", "'", '"')):
+            return yaml.load(text, WordLoader)  # noqa: S506 - WordLoader is a SafeLoader
+        loader = WordLoader("")
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+
+
+@contextmanager
+def naming_source(source: str) -> Iterator[None]:
+    """Turn what YAML cannot read into an error that says where it stands."""
+    try:
+        yield
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        alias = getattr(error, "context", None) == "while scanning an alias"
+        reason = NO_ALIASES if alias else " ".join(str(error).split())
+        raise ConfigError(f"{source}: {reason}") from error
 
 
 def to_yaml(config: Any) -> str:

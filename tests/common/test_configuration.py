@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.common.configuration import load_config, to_yaml
+from aalbert.common.configuration import load_config, parse_value, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.pretraining.config import PretrainConfig
@@ -93,6 +93,47 @@ def test_a_yaml_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
     file = tmp_path / "bomb.yaml"
     file.write_text(levels)
     with pytest.raises(ConfigError, match=r"YAML aliases \(\*name\) are not allowed"):
+        load(file=file)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("*", "*"),
+        ("*-clean", "*-clean"),
+        ("[*, *-clean, dev-*]", ["*", "*-clean", "dev-*"]),
+        ("{train: *-clean}", {"train": "*-clean"}),
+        ("!a", "!a"),
+        ("&a", "&a"),
+        ("#1", "#1"),
+        ("@a", "@a"),
+        ("%a", "%a"),
+        ("a: b", "a: b"),
+        ("2024-01-01", "2024-01-01"),
+        ("'*'", "*"),
+        ("5e-4", 5e-4),
+        ("12", 12),
+        ("true", True),
+        ("null", None),
+        ("[1, 2]", [1, 2]),
+    ],
+)
+def test_what_is_assigned_is_a_word_whatever_it_begins_with(text: str, value: object) -> None:
+    assert parse_value(text, "--set a") == value
+
+
+def test_patterns_reach_the_settings_they_are_for() -> None:
+    config = load_config(DownstreamConfig, assignments=["splits.train=*"], environment={})
+    assert config.splits.train == "*"
+    settings = load(assignments=["data.splits=[*-clean, dev-*]"])
+    assert settings.data.splits == ("*-clean", "dev-*")
+
+
+@pytest.mark.parametrize("value", ["*", "*-clean", "[*]"])
+def test_a_pattern_in_a_file_is_to_be_quoted(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"data:\n  splits: {value}\n")
+    with pytest.raises(ConfigError, match=r"settings\.yaml: .*begins with \* needs quotes"):
         load(file=file)
 
 
