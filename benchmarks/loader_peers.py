@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aalbert.shards.loading.config import Verification
+from aalbert.shards.loading.config import WhenToVerify
 from benchmarks.loader_batches import (
     FRAMES_PER_BATCH,
     PREFETCH,
@@ -48,7 +48,7 @@ class Setting:
     workers: int
 
 
-def open_aalbert(setting: Setting, verify: Verification = "first-epoch") -> Iterable[Any]:
+def open_aalbert(setting: Setting, verify: WhenToVerify = "first-epoch") -> Iterable[Any]:
     """Our own loader: without workers in this process, else through so many reader processes."""
     from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 

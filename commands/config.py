@@ -20,7 +20,7 @@ config_app = typer.Typer(
     help="Look at the settings of presets, files and runs.", no_args_is_help=True
 )
 
-Place = typer.Argument(metavar="PLACE", help="A preset, a YAML file, or a run.")
+PlaceArgument = typer.Argument(metavar="PLACE", help="A preset, a YAML file, or a run.")
 Task = Annotated[
     str | None,
     typer.Option("--task", help="The downstream task of presets and files; else pretraining."),
@@ -59,8 +59,8 @@ def config_show(
 
 @config_app.command("diff")
 def config_diff(
-    left: Annotated[str, Place],
-    right: Annotated[str, Place],
+    left: Annotated[str, PlaceArgument],
+    right: Annotated[str, PlaceArgument],
     task: Task = None,
     as_json: AsJson = False,
 ) -> None:

@@ -37,7 +37,7 @@ UpstreamName = Annotated[
     ),
 ]
 Preset = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]
-Layers = Annotated[
+LayersOption = Annotated[
     str | None,
     typer.Option("--layers", help="last, mean, weighted (a learned mix), or a state's number."),
 ]
@@ -81,7 +81,7 @@ def add_task(task: str, summary: str) -> None:
         data: Data = None,
         upstream: UpstreamName = None,
         preset: Preset = None,
-        layers: Layers = None,
+        layers: LayersOption = None,
         mode: ModeName = None,
         untrained: Untrained = False,
         cache_embeddings: CacheEmbeddings = False,
@@ -139,7 +139,7 @@ def sweep(
         typer.Option("--set", metavar="NAME=VALUE,VALUE", help="A setting and the values to try."),
     ],
     preset: Preset = None,
-    layers: Layers = None,
+    layers: LayersOption = None,
     mode: ModeName = None,
     untrained: Untrained = False,
     cache_embeddings: CacheEmbeddings = False,

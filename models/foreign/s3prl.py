@@ -51,7 +51,7 @@ TASK_FACTS = (
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """Where a generation of s3prl keeps what a model needs."""
 
     name: str
@@ -60,19 +60,21 @@ class Layout:
     steps: str
 
 
-def find_layout(document: Mapping[str, Any]) -> Layout:
+def find_layout(document: Mapping[str, Any]) -> CheckpointLayout:
     """Recognise the generation of a checkpoint, as s3prl's own builder does."""
     if "Settings" in document:
         config = Settings("Settings", document["Settings"]).group("Config")
         if "Mockingjay" in document:
-            return Layout("s3prl 2019 (Mockingjay, AlbertNew)", "Mockingjay", config, "Global_step")
-        return Layout("s3prl 2020 (v0.1)", "Transformer", config, "Global_step")
+            return CheckpointLayout(
+                "s3prl 2019 (Mockingjay, AlbertNew)", "Mockingjay", config, "Global_step"
+            )
+        return CheckpointLayout("s3prl 2020 (v0.1)", "Transformer", config, "Global_step")
     config = Settings("Config", document.get("Config", {}))
     if "transformer" in config:
-        return Layout("s3prl 2021 (v0.2)", "Transformer", config, "Step")
+        return CheckpointLayout("s3prl 2021 (v0.2)", "Transformer", config, "Step")
     config = Settings("Upstream_Config", document.get("Upstream_Config", {}))
     if "transformer" in config:
-        return Layout("s3prl since 2022", "Transformer", config, "Step")
+        return CheckpointLayout("s3prl since 2022", "Transformer", config, "Step")
     raise InputError(
         f"it has the keys {', '.join(map(str, document))}, but neither Config nor Upstream_Config "
         "has a 'transformer'"
@@ -199,7 +201,7 @@ def features_note(config: Settings) -> str:
 
 
 def training_facts(
-    document: Mapping[str, Any], layout: Layout, transformer: Settings
+    document: Mapping[str, Any], layout: CheckpointLayout, transformer: Settings
 ) -> dict[str, Any]:
     """Return how the model was trained, as far as it is told in plain values."""
     task = layout.config.values.get("task", transformer.values)

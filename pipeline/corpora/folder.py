@@ -89,7 +89,7 @@ class FolderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class PathLabels:
     """What a path says of its recording."""
 
     split: str
@@ -148,7 +148,7 @@ def read_files(root: Path, options: FolderOptions) -> Iterator[Utterance | Skip]
             )
 
 
-def read_labels(source: str, options: FolderOptions) -> Labels | str:
+def read_labels(source: str, options: FolderOptions) -> PathLabels | str:
     """Return what the path of a file below the root says, or the reason why it does not."""
     groups: dict[str, str | None] = {}
     if options.pattern:
@@ -165,7 +165,7 @@ def read_labels(source: str, options: FolderOptions) -> Labels | str:
     split = groups.get("split", DEFAULT_SPLIT)
     if not split:
         return "the group 'split' of --speaker-pattern is empty"
-    return Labels(
+    return PathLabels(
         split=split,
         speaker=groups.get("speaker") or None,
         fields={name: groups[name] for name in options.fields},

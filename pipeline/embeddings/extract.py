@@ -20,8 +20,14 @@ from aalbert.common.progress import WorkBar, progress_bar
 from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import Recording, load_ahead
-from aalbert.pipeline.embeddings.model import EmbeddingModel, Layers, Pooling, check_choice, pool
-from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, Format, Layout
+from aalbert.pipeline.embeddings.model import (
+    EmbeddingModel,
+    EmbeddingPooling,
+    Layers,
+    check_choice,
+    pool,
+)
+from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, EmbeddingLayout, Format
 from aalbert.shards.format.feature_settings import fingerprint
 
 RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"
@@ -36,14 +42,14 @@ class ExtractConfig:
     """Which hidden states are taken, how they are pooled, and how they are written."""
 
     layers: Layers = "last"
-    pooling: Pooling = "none"
+    pooling: EmbeddingPooling = "none"
     format: Format = "npy"
     piece_bytes: int = PIECE_BYTES
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> EmbeddingLayout:
         """What the array of a recording is."""
-        return Layout(all_states=self.layers == "all", pooled=self.pooling != "none")
+        return EmbeddingLayout(all_states=self.layers == "all", pooled=self.pooling != "none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,10 +31,10 @@ from aalbert.shards.format.feature_settings import (
     settings_from_dict,
 )
 
-Wave = Tensor | NDArray[Any] | ArrayLike
+WaveLike = Tensor | NDArray[Any] | ArrayLike
 Layers = int | Literal["all", "last", "mean", "weighted"]
-Pooling = Literal["none", "mean", "mean+std"]
-POOLINGS: tuple[Pooling, ...] = ("none", "mean", "mean+std")
+EmbeddingPooling = Literal["none", "mean", "mean+std"]
+POOLINGS: tuple[EmbeddingPooling, ...] = ("none", "mean", "mean+std")
 INT16_SCALE = 32_768
 Item = TypeVar("Item")
 
@@ -98,7 +98,7 @@ class EmbeddingModel(nn.Module):
         sample_rate: int = ...,
         *,
         layers: Layers = ...,
-        pooling: Pooling = ...,
+        pooling: EmbeddingPooling = ...,
     ) -> list[Tensor]: ...
     @overload
     def extract(
@@ -107,15 +107,15 @@ class EmbeddingModel(nn.Module):
         sample_rate: int = ...,
         *,
         layers: Layers = ...,
-        pooling: Pooling = ...,
+        pooling: EmbeddingPooling = ...,
     ) -> Tensor: ...
     def extract(
         self,
-        wave: Wave | Sequence[Wave],
+        wave: WaveLike | Sequence[WaveLike],
         sample_rate: int = 16_000,
         *,
         layers: Layers = "all",
-        pooling: Pooling = "none",
+        pooling: EmbeddingPooling = "none",
     ) -> Tensor | list[Tensor]:
         """Return the hidden states of a wave `(samples,)`, or a list of those of a list of waves.
 
@@ -147,7 +147,7 @@ class EmbeddingModel(nn.Module):
         results = [found[place] for place in range(len(waves))]
         return results[0] if single else results
 
-    def features(self, wave: Wave, sample_rate: int) -> Features:
+    def features(self, wave: WaveLike, sample_rate: int) -> Features:
         """Return the features `(frames, dims)` that the model reads, of a wave `(samples,)`."""
         require(
             SLOWEST_SAMPLE_RATE <= sample_rate <= FASTEST_SAMPLE_RATE,
@@ -203,7 +203,7 @@ class EmbeddingModel(nn.Module):
         return states[-1 if layers == "last" else layers].clone()
 
     def forward(
-        self, waves: Sequence[Wave], sample_rate: int = 16_000
+        self, waves: Sequence[WaveLike], sample_rate: int = 16_000
     ) -> tuple[list[Tensor], Tensor]:
         """Return padded hidden states `(batch, frames, width)` with gradient, and their lengths."""
         features = [torch.from_numpy(self.features(wave, sample_rate)) for wave in waves]
@@ -213,7 +213,7 @@ class EmbeddingModel(nn.Module):
         return list(states), state_lengths
 
 
-def as_samples(wave: Wave) -> Features:
+def as_samples(wave: WaveLike) -> Features:
     """Return a wave as float32 samples `(samples,)`; `InputError` when it cannot be one."""
     array = wave.detach().cpu().numpy() if isinstance(wave, Tensor) else np.asarray(wave)
     if array.ndim != 1:
@@ -234,7 +234,7 @@ def as_samples(wave: Wave) -> Features:
     return np.ascontiguousarray(array, np.float32)
 
 
-def check_choice(model: EmbeddingModel, layers: Layers, pooling: Pooling) -> None:
+def check_choice(model: EmbeddingModel, layers: Layers, pooling: EmbeddingPooling) -> None:
     """Raise `ConfigError` for hidden states that the model has not, or an unknown pooling."""
     require(pooling in POOLINGS, f"unknown pooling '{pooling}': use one of {', '.join(POOLINGS)}")
     states = model.upstream.states
@@ -256,7 +256,7 @@ def check_choice(model: EmbeddingModel, layers: Layers, pooling: Pooling) -> Non
         )
 
 
-def pool(hidden: Tensor, pooling: Pooling) -> Tensor:
+def pool(hidden: Tensor, pooling: EmbeddingPooling) -> Tensor:
     """Pool `(..., frames, width)` over its frames."""
     if pooling == "none":
         return hidden

@@ -39,7 +39,7 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class EmbeddingLayout:
     """What an embedding array is: one per state or one in all, per frame or pooled."""
 
     all_states: bool
@@ -58,7 +58,9 @@ class Layout:
         return {f"layer{number}": state for number, state in enumerate(embedding)}
 
 
-def write_npy(folder: Path, number: int, piece: Sequence[Embedded], layout: Layout) -> list[str]:
+def write_npy(
+    folder: Path, number: int, piece: Sequence[Embedded], layout: EmbeddingLayout
+) -> list[str]:
     """Write `KEY.npy` for every recording, float32, and return the names of the files."""
     names = [f"{each.recording.key}.npy" for each in piece]
     for name, each in zip(names, piece, strict=True):
@@ -68,7 +70,7 @@ def write_npy(folder: Path, number: int, piece: Sequence[Embedded], layout: Layo
 
 
 def write_safetensors(
-    folder: Path, number: int, piece: Sequence[Embedded], layout: Layout
+    folder: Path, number: int, piece: Sequence[Embedded], layout: EmbeddingLayout
 ) -> list[str]:
     """Write one file for the piece, with a float32 tensor per key."""
     name = f"{number:06d}.safetensors"
@@ -78,7 +80,9 @@ def write_safetensors(
     return [name] * len(piece)
 
 
-def write_tar(folder: Path, number: int, piece: Sequence[Embedded], layout: Layout) -> list[str]:
+def write_tar(
+    folder: Path, number: int, piece: Sequence[Embedded], layout: EmbeddingLayout
+) -> list[str]:
     """Write one WebDataset shard for the piece: float16 `.npy` members and a JSON one per key."""
     name = f"{number:06d}.tar"
     dims = {part: array.shape[1] for part, array in layout.parts(piece[0].embedding).items()}
@@ -87,7 +91,7 @@ def write_tar(folder: Path, number: int, piece: Sequence[Embedded], layout: Layo
     return [name] * len(piece)
 
 
-def sample_of(each: Embedded, layout: Layout) -> Sample:
+def sample_of(each: Embedded, layout: EmbeddingLayout) -> Sample:
     """Return a recording as a shard stores it."""
     return Sample(
         key=each.recording.key,
@@ -102,7 +106,7 @@ def sample_of(each: Embedded, layout: Layout) -> Sample:
     )
 
 
-WRITERS: dict[Format, Callable[[Path, int, Sequence[Embedded], Layout], list[str]]] = {
+WRITERS: dict[Format, Callable[[Path, int, Sequence[Embedded], EmbeddingLayout], list[str]]] = {
     "npy": write_npy,
     "safetensors": write_safetensors,
     "shards": write_tar,

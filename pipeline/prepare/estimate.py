@@ -19,7 +19,7 @@ SAMPLING_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class PrepareEstimate:
     """Files and shards are counted; hours, bytes and seconds of work are estimated from samples."""
 
     files: int
@@ -43,7 +43,9 @@ class Estimate:
         )
 
 
-def estimate(corpus: Corpus, output: Output, config: PrepareConfig, engine: Engine) -> Estimate:
+def estimate(
+    corpus: Corpus, output: Output, config: PrepareConfig, engine: Engine
+) -> PrepareEstimate:
     """Estimate a `prepare` without writing anything."""
     tasks = make_plan(corpus, config)
     files = len(corpus.utterances)
@@ -55,7 +57,7 @@ def estimate(corpus: Corpus, output: Output, config: PrepareConfig, engine: Engi
         settings.dims * 2 * 1000 / settings.frame_shift_ms for settings in config.features
     )
     workers = engine.workers
-    return Estimate(
+    return PrepareEstimate(
         files=files,
         shards=len(tasks),
         hours=audio_s * scale / 3600,

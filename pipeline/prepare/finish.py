@@ -16,7 +16,7 @@ from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.work_folder import (
     Fragment,
-    Job,
+    PrepareRecord,
     fragment_name,
     publish_bytes,
     read_fragment,
@@ -61,11 +61,11 @@ The shards are plain WebDataset tars (`KEY.FEATURE.npy` and `KEY.json` per utter
 """
 
 
-def finalise(output: Output, job: Job) -> Manifest:
+def finalise(output: Output, record: PrepareRecord) -> Manifest:
     """Turn finished shards into a finished dataset and return its manifest."""
-    require_all_shards(output, job)
-    fragments = {shard: read_fragment(output, shard) for shard in job.shards}
-    skipped = [*job.skipped, *(skip for each in fragments.values() for skip in each.skipped)]
+    require_all_shards(output, record)
+    fragments = {shard: read_fragment(output, shard) for shard in record.shards}
+    skipped = [*record.skipped, *(skip for each in fragments.values() for skip in each.skipped)]
     if not any(fragment.table.num_rows for fragment in fragments.values()):
         raise InputError(
             f"none of the {len(skipped)} audio files can be used; "
@@ -73,28 +73,30 @@ def finalise(output: Output, job: Job) -> Manifest:
         )
     publish_text(output, SKIPPED_NAME, skip_lines(skipped))
     splits = {
-        split: finalise_split(output, split, [fragments[shard] for shard in shards], job.features)
-        for split, shards in groupby(job.shards, key=lambda shard: shard.rpartition("/")[0])
+        split: finalise_split(
+            output, split, [fragments[shard] for shard in shards], record.features
+        )
+        for split, shards in groupby(record.shards, key=lambda shard: shard.rpartition("/")[0])
     }
     everything = pa.concat_tables([fragment.table for fragment in fragments.values()])
     manifest = Manifest(
-        corpus=job.corpus,
-        features={settings.kind: settings for settings in job.features},
+        corpus=record.corpus,
+        features={settings.kind: settings for settings in record.features},
         statistics={
             settings.kind: pool_statistics(
                 everything, settings.kind, frame_counts(everything, settings.kind)
             )
-            for settings in job.features
+            for settings in record.features
         },
         splits=splits,
         skipped=len(skipped),
-        plan_fingerprint=job.plan_fingerprint,
+        plan_fingerprint=record.plan_fingerprint,
         attachments=tuple(
-            publish_attachment(output, name, path) for name, path in job.attachments.items()
+            publish_attachment(output, name, path) for name, path in record.attachments.items()
         ),
-        software=job.software,
+        software=record.software,
     )
-    publish_text(output, CARD_NAME, dataset_card(manifest, job.licence, skipped))
+    publish_text(output, CARD_NAME, dataset_card(manifest, record.licence, skipped))
     documents = tuple(record_file(output, name) for name in (CARD_NAME, SKIPPED_NAME))
     manifest = replace(manifest, documents=documents)
     with output.build(MANIFEST_NAME) as path:
@@ -102,18 +104,18 @@ def finalise(output: Output, job: Job) -> Manifest:
     return manifest
 
 
-def require_all_shards(output: Output, job: Job) -> None:
+def require_all_shards(output: Output, record: PrepareRecord) -> None:
     """Raise `OutputInUseError` when some shards are not done yet."""
     present = output.sizes().keys()
-    missing = [shard for shard in job.shards if fragment_name(shard) not in present]
+    missing = [shard for shard in record.shards if fragment_name(shard) not in present]
     if missing:
         how = (
-            f"run the parts that are left (--part I/{job.parts})"
-            if job.parts > 1
+            f"run the parts that are left (--part I/{record.parts})"
+            if record.parts > 1
             else "run the same 'prepare' again to finish it"
         )
         raise OutputInUseError(
-            f"{output.name} is not finished: {len(missing)} of {len(job.shards)} shards are "
+            f"{output.name} is not finished: {len(missing)} of {len(record.shards)} shards are "
             f"missing, for example {missing[0]}; {how}"
         )
 

@@ -20,12 +20,12 @@ from aalbert.pipeline.prepare.plan import ShardTask, make_plan, plan_fingerprint
 from aalbert.pipeline.prepare.work_folder import (
     WORK_FOLDER,
     Amount,
-    Job,
     Part,
+    PrepareRecord,
     claim,
-    find_job,
+    find_record,
     fragment_name,
-    make_job,
+    make_record,
 )
 from aalbert.shards.format.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
@@ -58,9 +58,9 @@ def prepare(
         with output.hold(LOCK):
             # Whoever held the lock before may have done it all.
             if not is_finished(output, plan):
-                job = compute(corpus, output, config, limits.engine, plan, Part())
+                record = compute(corpus, output, config, limits.engine, plan, Part())
                 with explain_full_disk(output, []):
-                    finalise(output, job)
+                    finalise(output, record)
             output.remove(WORK_FOLDER)
     manifest = finished_manifest(output)
     check_skipped(output, manifest, limits.max_skipped)
@@ -100,10 +100,10 @@ def finalize(out: Path | str, max_skipped: float) -> Manifest:
     output = open_output(str(out))
     if output.has(WORK_FOLDER):
         with output.hold(LOCK):
-            job = find_job(output)
-            if job and not output.has(MANIFEST_NAME):
+            record = find_record(output)
+            if record and not output.has(MANIFEST_NAME):
                 with explain_full_disk(output, []):
-                    finalise(output, job)
+                    finalise(output, record)
             output.remove(WORK_FOLDER)
     if not output.has(MANIFEST_NAME):
         raise InputError(
@@ -152,13 +152,13 @@ def compute(
     engine: Engine,
     plan: str,
     part: Part,
-) -> Job:
-    """Compute the shards of a part that are not there yet, and say what the whole job is."""
+) -> PrepareRecord:
+    """Compute the shards of a part that are not there yet, and say what the whole record is."""
     tasks = make_plan(corpus, config)
-    job = make_job(corpus, config, tasks, plan, part)
+    record = make_record(corpus, config, tasks, plan, part)
     mine = part.choose(tasks)
     with explain_full_disk(output, mine):
-        claim(output, corpus, job, part)
+        claim(output, corpus, record, part)
         left = unfinished(output, mine)
         needed = output.needed_bytes([task.stored_bytes for task in left], engine.workers)
         require_space(needed, output.free_bytes(), output.name)
@@ -166,7 +166,7 @@ def compute(
         done = files - sum(len(task.utterances) for task in left)
         with progress_bar("prepare", total=files, unit="file", done=done) as bar:
             engine.run(left, output, lambda amount: advance(bar, done, amount))
-    return job
+    return record
 
 
 def unfinished(output: Output, tasks: list[ShardTask]) -> list[ShardTask]:

@@ -24,10 +24,10 @@ from aalbert.shards.format.manifest import ShardRecord
 from aalbert.shards.format.writer import Sample, write_shard
 
 # Called with what was done since the last call, after every file.
-Report = Callable[[Amount], None]
+ReportAmount = Callable[[Amount], None]
 
 
-def run_task(task: ShardTask, output: Output, report: Report = lambda _: None) -> Amount:
+def run_task(task: ShardTask, output: Output, report: ReportAmount = lambda _: None) -> Amount:
     """Write the shard and then its fragment, whose presence means that both are complete."""
     sample_rate = task.config.features[0].sample_rate
     if output.has(fragment_name(task.name)):
@@ -57,7 +57,7 @@ def run_task(task: ShardTask, output: Output, report: Report = lambda _: None) -
     return fragment.amount(sample_rate)
 
 
-def read_samples(task: ShardTask, skipped: list[Skip], report: Report) -> Iterator[Sample]:
+def read_samples(task: ShardTask, skipped: list[Skip], report: ReportAmount) -> Iterator[Sample]:
     """Yield the samples of a task; what cannot be used goes to `skipped`."""
     for utterance in task.utterances:
         try:

@@ -27,7 +27,7 @@ from aalbert.shards.format.manifest import ShardRecord
 # Index fragments wait here until all shards are done; the folder is gone when they are.
 WORK_FOLDER = ".prepare"
 NOTES_KEY = b"aalbert_fragment"
-JOB_FOLDER = f"{WORK_FOLDER}/jobs"
+RECORD_FOLDER = f"{WORK_FOLDER}/records"
 ATTACHMENT_FOLDER = f"{WORK_FOLDER}/attachments"
 SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")
 
@@ -116,7 +116,7 @@ def parse_part(text: str) -> Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class PrepareRecord:
     """What finishing a dataset takes beyond its shards: the plan, and the corpus in brief.
 
     `attachments` says where in the output the copies wait that this run made of the corpus's
@@ -134,12 +134,12 @@ class Job:
     attachments: Mapping[str, str]
 
 
-def make_job(
+def make_record(
     corpus: Corpus, config: PrepareConfig, tasks: list[ShardTask], plan: str, part: Part
-) -> Job:
+) -> PrepareRecord:
     """Describe a run."""
     folder = f"{ATTACHMENT_FOLDER}/{part.number}-of-{part.count}"
-    return Job(
+    return PrepareRecord(
         plan_fingerprint=plan,
         software=software_versions(),
         parts=part.count,
@@ -158,39 +158,39 @@ def software_versions() -> dict[str, str]:
     return {**versions, "libsndfile": soundfile.__libsndfile_version__}
 
 
-def claim(output: Output, corpus: Corpus, job: Job, part: Part) -> None:
+def claim(output: Output, corpus: Corpus, record: PrepareRecord, part: Part) -> None:
     """Record a run in the work folder, after copies of the corpus's own files.
 
     Raises `OutputInUseError` when a run of another plan, other software or another number
     of parts is under way there.
     """
-    check_jobs(output, job, part)
-    for name, path in job.attachments.items():
+    check_records(output, record, part)
+    for name, path in record.attachments.items():
         publish_bytes(output, path, corpus.attachments[name].read_bytes())
-    name = f"{JOB_FOLDER}/{part.number}-of-{part.count}.json"
+    name = f"{RECORD_FOLDER}/{part.number}-of-{part.count}.json"
     if not output.has(name):
         with output.build(name) as path_of_job:
-            write_json(path_of_job, asdict(job))
+            write_json(path_of_job, asdict(record))
     try:
         # Of two that came in the same moment, at least one sees the other now.
-        check_jobs(output, job, part)
+        check_records(output, record, part)
     except OutputInUseError:
         output.remove(name)
         raise
 
 
-def check_jobs(output: Output, job: Job, part: Part) -> None:
+def check_records(output: Output, record: PrepareRecord, part: Part) -> None:
     """Raise `OutputInUseError` when a run that this one cannot go with is under way."""
-    for other in find_jobs(output):
-        if other.plan_fingerprint != job.plan_fingerprint:
+    for other in find_records(output):
+        if other.plan_fingerprint != record.plan_fingerprint:
             raise OutputInUseError(
                 f"{output.name} holds an unfinished 'prepare' of other files or settings: "
                 "choose another --out, or delete it first"
             )
-        if other.software != job.software:
+        if other.software != record.software:
             raise OutputInUseError(
                 f"{output.name} holds an unfinished 'prepare' by other versions "
-                f"({differences(other.software, job.software)}), whose numbers may differ: "
+                f"({differences(other.software, record.software)}), whose numbers may differ: "
                 "use those, choose another --out, or delete it first"
             )
         if part.count > 1 and other.parts not in (1, part.count):
@@ -209,15 +209,15 @@ def differences(others: Mapping[str, str], ours: Mapping[str, str]) -> str:
     )
 
 
-def find_job(output: Output) -> Job | None:
+def find_record(output: Output) -> PrepareRecord | None:
     """Return the run that is under way in an output, if there is one; parts come first."""
-    return max(find_jobs(output), key=lambda job: job.parts, default=None)
+    return max(find_records(output), key=lambda record: record.parts, default=None)
 
 
-def find_jobs(output: Output) -> list[Job]:
+def find_records(output: Output) -> list[PrepareRecord]:
     """Return all runs that are under way in an output."""
-    names = sorted(name for name in output.sizes() if name.startswith(f"{JOB_FOLDER}/"))
-    return [read_job(output.fetch(name)) for name in names]
+    names = sorted(name for name in output.sizes() if name.startswith(f"{RECORD_FOLDER}/"))
+    return [read_record(output.fetch(name)) for name in names]
 
 
 def publish_bytes(output: Output, name: str, content: bytes) -> None:
@@ -226,11 +226,11 @@ def publish_bytes(output: Output, name: str, content: bytes) -> None:
         stream.write(content)
 
 
-def read_job(path: Path) -> Job:
+def read_record(path: Path) -> PrepareRecord:
     """Read the record of a run; `OutputInUseError` when another version wrote it."""
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return Job(
+        return PrepareRecord(
             **{
                 **document,
                 "features": tuple(settings_from_dict(item) for item in document["features"]),

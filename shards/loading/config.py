@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from aalbert.errors import require
 
 Remainder = Literal["drop", "repeat"]
-Verification = Literal["always", "first-epoch", "never"]
+WhenToVerify = Literal["always", "first-epoch", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class LoaderConfig:
     crop_frames: int | None = None
     shuffle: bool = True
     seed: int = 0
-    verify: Verification = "first-epoch"
+    verify: WhenToVerify = "first-epoch"
     prefetch: int = 12
     readers: int = 1
 
@@ -81,8 +81,8 @@ class LoaderConfig:
         require(self.prefetch >= 0, f"prefetch is {self.prefetch}: give 0 or more")
         require(self.readers > 0, f"readers is {self.readers}: give 1 or more")
         require(
-            self.verify in get_args(Verification),
-            f"verify is '{self.verify}': use one of {', '.join(get_args(Verification))}",
+            self.verify in get_args(WhenToVerify),
+            f"verify is '{self.verify}': use one of {', '.join(get_args(WhenToVerify))}",
         )
         require(
             isinstance(self.targets, tuple),

@@ -26,7 +26,7 @@ from aalbert.shards.loading.epoch_plan import EpochPlan, Step, make_plan
 from aalbert.shards.loading.fill import Filler
 from aalbert.shards.loading.look_up import LookUp
 from aalbert.shards.loading.reader_client import ReadAhead
-from aalbert.shards.loading.reader_process import Job, SelectionRecord
+from aalbert.shards.loading.reader_process import ReaderJob, SelectionRecord
 from aalbert.shards.loading.shard_maps import ShardMaps
 from aalbert.shards.loading.shared_slots import Filled, RingSize
 from aalbert.shards.loading.utterance_table import UtteranceTable, find_arrays, make_table
@@ -141,7 +141,7 @@ class Loader:
             steps = self._plan.steps(self.position, self.world_size)
             return Inline(self._table, self._plan, steps, self.config, self.rank)
         slot_bytes = most_bytes(self._plan.frames, self._table.dims, self.config.order)
-        job = Job(
+        job = ReaderJob(
             selections=tuple(SelectionRecord.of(some) for some in self.selections),
             config=self.config,
             position=self.position,

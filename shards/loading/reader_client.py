@@ -15,7 +15,7 @@ import torch
 from aalbert.errors import AalbertError, ReaderDiedError
 from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.batch_shape import BatchShape
-from aalbert.shards.loading.reader_process import Job
+from aalbert.shards.loading.reader_process import ReaderJob
 from aalbert.shards.loading.shared_slots import (
     Failure,
     Filled,
@@ -41,7 +41,7 @@ HINTS = {
 class ReadAhead:
     """Reader processes from a position on, each with a ring of slots of its own."""
 
-    def __init__(self, table: UtteranceTable, job: Job) -> None:
+    def __init__(self, table: UtteranceTable, job: ReaderJob) -> None:
         self._readers = [
             Reader(table, replace(job, turn=turn)) for turn in range(job.config.readers)
         ]
@@ -62,7 +62,7 @@ class ReadAhead:
 class Reader:
     """One reader process and its ring."""
 
-    def __init__(self, table: UtteranceTable, job: Job) -> None:
+    def __init__(self, table: UtteranceTable, job: ReaderJob) -> None:
         self._table = table
         self._config = job.config
         memory = make_shared_memory(job.ring.bytes)
@@ -134,7 +134,7 @@ class Reader:
             return make_batch(buffer[: shape.bytes].copy(), shape, targets)
         return make_batch(buffer, shape, targets, lease)
 
-    def _hand_over(self, job: Job) -> None:
+    def _hand_over(self, job: ReaderJob) -> None:
         """Give the job to the process."""
         assert self._process.stdin is not None
         try:

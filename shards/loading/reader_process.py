@@ -67,7 +67,7 @@ class SelectionRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ReaderJob:
     """What a reader reads: every `readers`-th step from the `turn`-th after `position` on."""
 
     selections: tuple[SelectionRecord, ...]
@@ -79,7 +79,7 @@ class Job:
     ring: RingSize
 
 
-def run_job(job: Job, connection: socket.socket, memory: int) -> None:
+def run_job(job: ReaderJob, connection: socket.socket, memory: int) -> None:
     """Fill slots in turn, and say so; which are free again comes over the connection."""
     table = make_table([some.open() for some in job.selections], job.config.features)
     plan = make_plan(table, job.config)

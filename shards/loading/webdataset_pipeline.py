@@ -17,7 +17,7 @@ from webdataset.utils import pytorch_worker_info
 from aalbert.errors import ConfigError, IntegrityError
 from aalbert.shards.format.manifest import read_manifest
 
-Sample = dict[str, Any]
+RawSample = dict[str, Any]
 
 
 def webdataset_pipeline(
@@ -72,7 +72,7 @@ def shard_stages(shards: list[str], shuffle: bool, resampled: bool, seed: int) -
     ]
 
 
-def require_enough_shards(shards: Iterable[Sample]) -> Iterator[Sample]:
+def require_enough_shards(shards: Iterable[RawSample]) -> Iterator[RawSample]:
     """Pass the shards on; `ConfigError` when some reader would get none, and wait for ever."""
     found = list(shards)
     _, processes, _, workers = pytorch_worker_info()
@@ -95,12 +95,12 @@ class Wanted:
         return name.endswith(self.suffixes)
 
 
-def decode(sample: Sample) -> Sample:
+def decode(sample: RawSample) -> RawSample:
     """Turn the bytes of a sample's members into arrays and a dictionary.
 
     Raises `IntegrityError` for a member that is neither; a pickle is never opened.
     """
-    decoded: Sample = {"__key__": sample["__key__"]}
+    decoded: RawSample = {"__key__": sample["__key__"]}
     for name, payload in sample.items():
         try:
             if name.endswith(".npy"):

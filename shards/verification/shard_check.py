@@ -54,7 +54,7 @@ END_PIECE = Piece("end of the archive", None, END_BYTES, content=bytes(END_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ShardLayout:
     """How the utterances of a dataset are stored.
 
     `feature_dims` maps every feature to its numbers per frame; `described` names the
@@ -74,11 +74,11 @@ class Layout:
         return [*pieces, *member_pieces(f"{key}.json", key, "content", about)]
 
 
-def layout_of(feature_dims: Mapping[str, int], columns: Iterable[str]) -> Layout:
+def layout_of(feature_dims: Mapping[str, int], columns: Iterable[str]) -> ShardLayout:
     """Return the layout of a dataset with these features, whose index has these columns."""
     places = {field.name for name in feature_dims for field in place_columns(name)}
     described = tuple(name for name in columns if name not in {"shard", *places})
-    return Layout(feature_dims=feature_dims, described=described)
+    return ShardLayout(feature_dims=feature_dims, described=described)
 
 
 def feature_pieces(row: Mapping[str, Any], name: str, dims: int) -> list[Piece]:
@@ -136,7 +136,7 @@ class ShardComparison:
             pass
         return self._hash.hexdigest()
 
-    def compare(self, layout: Layout, rows: Iterable[dict[str, Any]]) -> None:
+    def compare(self, layout: ShardLayout, rows: Iterable[dict[str, Any]]) -> None:
         """Compare with the utterances of these index rows, and with the end after them."""
         for row in rows:
             if not all(self._compare_piece(piece) for piece in layout.utterance(row)):

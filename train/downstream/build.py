@@ -30,7 +30,7 @@ from aalbert.train.downstream.splits import (
 from aalbert.train.downstream.trials import Pairs, read_trials
 from aalbert.train.randomness import seed_of
 
-Labels = ColumnLabels | FrameLabels
+TaskLabels = ColumnLabels | FrameLabels
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Job:
 
     dataset: Dataset
     model: DownstreamModel
-    labels: Labels
+    labels: TaskLabels
     parts: Parts
     pairs: Pairs | None = None
 
@@ -182,7 +182,7 @@ def open_for(config: DownstreamConfig, dataset: Dataset, upstream: str, train: R
     )
 
 
-def put_head(config: DownstreamConfig, upstream: Upstream, labels: Labels) -> DownstreamModel:
+def put_head(config: DownstreamConfig, upstream: Upstream, labels: TaskLabels) -> DownstreamModel:
     """Return a model with a fresh head, the same for the same seed."""
     torch.manual_seed(seed_of(config.seed, "head"))
     # Plain features are one state, with nothing to mix.

@@ -32,7 +32,7 @@ from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
-from aalbert.train.loop.stop_signals import StopOnSignal, StopRequest, raise_if_stopped
+from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_if_stopped
 from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
@@ -149,7 +149,7 @@ def train_model(
     model, training = job.model, training_loader(config, job, cache)
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
-    due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), StopRequest()
+    due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
     log = LogSettings(config.task, ends[-1], ends[0], shift_ms(job), padding=cache is None)
     best = BestModel(model, dev_measure(config, job, cache))
     guard = NonFiniteGuard(run.path, "stop", job.dataset.keys, due, ranks)

@@ -15,7 +15,7 @@ from aalbert.train.loop.steps import ended_step
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
-class StopRequest:
+class SignalListener:
     """Whether this process was told to stop, and by which signal (`received`)."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class StopOnSignal(Callback):
     signal to one rank stops all of them after the same step.
     """
 
-    def __init__(self, request: StopRequest, saver: SaveStates, ranks: Ranks) -> None:
+    def __init__(self, request: SignalListener, saver: SaveStates, ranks: Ranks) -> None:
         self.request = request
         self.saver = saver
         self.ranks = ranks
@@ -77,7 +77,7 @@ class StopOnSignal(Callback):
         self.request.stop_listening()
 
 
-def raise_if_stopped(trainer: Trainer, request: StopRequest, command: str) -> None:
+def raise_if_stopped(trainer: Trainer, request: SignalListener, command: str) -> None:
     """Raise `InterruptedRunError` with the command that continues, if training stopped."""
     if request.received is not None and trainer.should_stop:
         raise InterruptedRunError(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from aalbert.errors import require, require_positive
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
-from aalbert.shards.loading.config import Verification
+from aalbert.shards.loading.config import WhenToVerify
 from aalbert.train.loop.config import LoggerName, Policy, Precision
 from aalbert.train.loop.optimiser import OptimiserConfig
 from aalbert.train.pretraining.loss import ObjectiveConfig
@@ -43,7 +43,7 @@ class PretrainDataConfig:
     validation_proportion: float = 0.02
     weights: tuple[float, ...] = ()
     prefetch: int = 12
-    verify: Verification = "first-epoch"
+    verify: WhenToVerify = "first-epoch"
 
     def __post_init__(self) -> None:
         require_positive("data.", self, "batch_seconds", "crop_seconds")

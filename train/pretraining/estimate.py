@@ -37,7 +37,7 @@ STATE_BYTES_PER_PARAMETER = 4 * 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class PretrainEstimate:
     """Sizes are counted; seconds and memory are of a few steps on one device of this machine."""
 
     parameters: int
@@ -66,7 +66,7 @@ class Estimate:
         )
 
 
-def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> Estimate:
+def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> PretrainEstimate:
     """Estimate a run by one process without writing anything.
 
     Raises the errors that the run itself would begin with.
@@ -90,7 +90,7 @@ def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> 
     validation = held_out_hours / audio * seconds / FORWARD_AND_BACKWARD
     rounds = -(-config.steps // config.validate_every_steps)
     parameters = count_parameters(model)
-    return Estimate(
+    return PretrainEstimate(
         parameters=parameters,
         encoder_parameters=count_parameters(model.upstream),
         steps=config.steps,

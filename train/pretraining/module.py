@@ -15,7 +15,7 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.optimiser import linear_warmup_and_decay, parameter_groups
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.stop_signals import StopRequest
+from aalbert.train.loop.stop_signals import SignalListener
 from aalbert.train.loop.validation import Measurement
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.loss import Errors
@@ -73,7 +73,7 @@ def held_out_loss(
     module: Pretraining,
     loader: Loader,
     ranks: Ranks,
-    request: StopRequest,
+    request: SignalListener,
 ) -> Measurement | None:
     """Return the mean error per masked element, or None when a signal came on some rank."""
     seed, config = seed_of(VALIDATION_SEED, "mask"), module.config

@@ -25,7 +25,7 @@ from aalbert.train.loop.ranks import Ranks, find_ranks
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
 from aalbert.train.loop.steps import every
-from aalbert.train.loop.stop_signals import StopOnSignal, StopRequest, raise_if_stopped
+from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_if_stopped
 from aalbert.train.loop.throughput import Clock, ModelFlops
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Validation
@@ -117,7 +117,7 @@ def run_pretraining(
     training, held_out = make_loaders(config, parts, ranks)
     batches = ranks.share(config.batches_per_step)
     recorder = open_recorder(config, run, ranks, first_step=step_of(state) if state else 0)
-    clock, request = Clock(), StopRequest()
+    clock, request = Clock(), SignalListener()
     due = every(config.validate_every_steps, last=config.steps)
     checked = every(
         math.gcd(config.log_every_steps, config.validate_every_steps), last=config.steps

@@ -7,7 +7,7 @@ from aalbert.common.text import duration
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
-from aalbert.pipeline.prepare.estimate import Estimate, estimate
+from aalbert.pipeline.prepare.estimate import PrepareEstimate, estimate
 from aalbert.pipeline.prepare.output import LocalOutput
 from aalbert.pipeline.prepare.plan import make_plan
 from aalbert.shards import Dataset
@@ -57,7 +57,7 @@ def test_a_large_corpus_is_judged_by_some_of_its_files(
 
 
 def test_an_estimate_reads_as_a_sentence() -> None:
-    text = Estimate(
+    text = PrepareEstimate(
         files=281_241,
         shards=216,
         hours=960.6,

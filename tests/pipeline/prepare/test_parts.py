@@ -9,13 +9,13 @@ from aalbert.errors import ConfigError, InputError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare import prepare as prepare_module
-from aalbert.pipeline.prepare import work_folder as job_module
+from aalbert.pipeline.prepare import work_folder
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.output import LocalOutput, Output
 from aalbert.pipeline.prepare.plan import make_plan
 from aalbert.pipeline.prepare.prepare import PrepareLimits, finalize, prepare, prepare_part
-from aalbert.pipeline.prepare.work_folder import Part, claim, find_jobs, make_job, parse_part
+from aalbert.pipeline.prepare.work_folder import Part, claim, find_records, make_record, parse_part
 from tests.trees import tree
 
 ENGINE = LocalEngine(workers=1)
@@ -178,22 +178,22 @@ def test_of_two_plans_that_claim_a_folder_in_the_same_moment_none_spoils_the_oth
 ) -> None:
     output, tasks = LocalOutput(tmp_path), make_plan(corpus, small_config)
     parts = [Part(number=number, count=2) for number in (1, 2)]
-    jobs = [
-        make_job(corpus, small_config, tasks, plan, part)
+    records = [
+        make_record(corpus, small_config, tasks, plan, part)
         for plan, part in zip(("one", "other"), parts, strict=True)
     ]
-    check, calls = job_module.check_jobs, []
+    check, calls = work_folder.check_records, []
 
     def claim_after_the_first_look(*arguments: object) -> None:
         check(*arguments)  # type: ignore[arg-type]
         calls.append(arguments)
         if len(calls) == 1:
-            claim(output, corpus, jobs[1], parts[1])
+            claim(output, corpus, records[1], parts[1])
 
-    monkeypatch.setattr(job_module, "check_jobs", claim_after_the_first_look)
+    monkeypatch.setattr(work_folder, "check_records", claim_after_the_first_look)
     with pytest.raises(OutputInUseError, match="unfinished 'prepare' of other files or settings"):
-        claim(output, corpus, jobs[0], parts[0])
-    assert find_jobs(output) == [jobs[1]]
+        claim(output, corpus, records[0], parts[0])
+    assert find_records(output) == [records[1]]
 
 
 def test_parts_by_other_versions_are_refused(
@@ -201,8 +201,8 @@ def test_parts_by_other_versions_are_refused(
 ) -> None:
     out = tmp_path / "data"
     run_part(corpus, out, small_config, 1, 2)
-    here = job_module.software_versions()
-    monkeypatch.setattr(job_module, "software_versions", lambda: {**here, "soxr": "9.9"})
+    here = work_folder.software_versions()
+    monkeypatch.setattr(work_folder, "software_versions", lambda: {**here, "soxr": "9.9"})
     with pytest.raises(OutputInUseError) as caught:
         run_part(corpus, out, small_config, 2, 2)
     assert str(caught.value) == (
@@ -213,7 +213,7 @@ def test_parts_by_other_versions_are_refused(
 
 def carry_again_and_again(corpus: Corpus, out: Path, config: PrepareConfig, number: int) -> None:
     part = Part(number=number, count=2)
-    job = make_job(corpus, config, make_plan(corpus, config), "plan", part)
+    job = make_record(corpus, config, make_plan(corpus, config), "plan", part)
     for _ in range(40):
         claim(LocalOutput(out), corpus, job, part)
 
@@ -244,8 +244,10 @@ def test_parts_that_start_together_do_not_meet_at_the_corpus_own_files(
 def test_a_record_of_another_version_is_refused(
     corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
-    record = tmp_path / ".prepare/jobs/1-of-2.json"
+    record = tmp_path / ".prepare/records/1-of-2.json"
     record.parent.mkdir(parents=True)
     record.write_text('{"plan": "of another kind"}')
-    with pytest.raises(OutputInUseError, match="jobs/1-of-2.json is no record of a 'prepare' by"):
+    with pytest.raises(
+        OutputInUseError, match="records/1-of-2.json is no record of a 'prepare' by"
+    ):
         run_part(corpus, tmp_path, small_config, 2, 2)

@@ -27,7 +27,7 @@ from aalbert.pipeline.prepare.output import LocalOutput
 from aalbert.pipeline.prepare.plan import make_plan, plan_fingerprint
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.pipeline.prepare.shard_task import run_task
-from aalbert.pipeline.prepare.work_folder import Part, claim, make_job
+from aalbert.pipeline.prepare.work_folder import Part, claim, make_record
 from aalbert.shards import Dataset
 
 ONE = PrepareLimits(engine=LocalEngine(workers=1))
@@ -108,7 +108,7 @@ def test_a_run_that_was_interrupted_is_finished_with_the_same_bytes(
     corpus = read_librispeech(librispeech_folder)
     tasks = make_plan(corpus, small_config)
     output, plan = LocalOutput(folder=out), plan_fingerprint(corpus, small_config)
-    claim(output, corpus, make_job(corpus, small_config, tasks, plan, Part()), Part())
+    claim(output, corpus, make_record(corpus, small_config, tasks, plan, Part()), Part())
     for task in tasks[:3]:
         run_task(task, output)
     finished = [out / f"{task.name}.tar" for task in tasks[:2]]
@@ -170,7 +170,7 @@ def test_an_unfinished_dataset_of_other_settings_is_not_touched(
 ) -> None:
     out = tmp_path / "b"
     corpus = read_librispeech(librispeech_folder)
-    job = make_job(corpus, small_config, make_plan(corpus, small_config), "another plan", Part())
+    job = make_record(corpus, small_config, make_plan(corpus, small_config), "another plan", Part())
     claim(LocalOutput(folder=out), corpus, job, Part())
     before = tree(out)
     with pytest.raises(OutputInUseError) as caught:

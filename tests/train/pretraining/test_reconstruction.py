@@ -20,7 +20,7 @@ from aalbert.shards.format.feature_settings import LogMelSettings
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.stop_signals import StopRequest
+from aalbert.train.loop.stop_signals import SignalListener
 from aalbert.train.pretraining.build import Parts, build_model, make_loaders, select_parts
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_figure
@@ -89,7 +89,7 @@ def test_held_out_loss_does_not_depend_on_the_size_of_batches(
     losses = []
     for some in (config, batched(config, "padded", batch_seconds=2.0)):
         loader = make_loaders(some, parts)[1]
-        measured = held_out_loss(module, loader, Ranks(), StopRequest())
+        measured = held_out_loss(module, loader, Ranks(), SignalListener())
         assert measured is not None
         losses.append(measured["validation_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
