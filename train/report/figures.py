@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from aalbert.common.palette import ACCENT, INTENSITY_MAP, QUIET
+
 # Inches: 750 dots, with letters that can still be read when a phone shows half of them.
 WIDTH, DOTS_PER_INCH = 5.0, 150
-INK, ACCENT, QUIET = "#1f2933", "#0b7285", "#adb5bd"
 
 
 def to_data_uri(figure: Figure) -> str:
@@ -63,7 +64,7 @@ def draw_spectrogram(
         frames.T,
         origin="lower",
         aspect="auto",
-        cmap="magma",
+        cmap=INTENSITY_MAP,
         vmin=limits[0],
         vmax=limits[1],
         extent=(0, seconds, 0, frames.shape[1]),
