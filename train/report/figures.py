@@ -17,7 +17,12 @@ WIDTH, DOTS_PER_INCH = 5.0, 150
 
 def to_data_uri(figure: Figure) -> str:
     """Return a figure as `data:image/png;base64,...`."""
-    return "data:image/png;base64," + base64.b64encode(to_png(figure)).decode("ascii")
+    return png_uri(to_png(figure))
+
+
+def png_uri(png: bytes) -> str:
+    """Return the bytes of a PNG file as `data:image/png;base64,...`."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def to_png(figure: Figure) -> bytes:
