@@ -1,4 +1,4 @@
-"""Words and numbers as people read them: durations, bytes, tables, dotted names."""
+"""Words and numbers as people read them: durations, bytes, shares, tables, dotted names."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,6 +25,16 @@ def human_bytes(count: int) -> str:
             return f"{count:,} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:,.1f} {UNITS[-1]}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Return the bounds of an interval of shares in percent."""
+    return " to ".join(f"{100 * bound:.1f}" for bound in bounds)
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.common.files import atomic_write
+from aalbert.common.palette import ACCENT, ACCENT_AREA, CONTRAST, INK, INTENSITY_MAP, PAPER
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import FeatureStatistics
 from aalbert.shards.views.stats import SpeakerTotals
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, ACCENT, LIGHT, MARK = "#1f2933", "#0b7285", "#99d5de", "#c2410c"
 # What a number in a feature is, for the axis that counts them and for the colour bar.
 DIMENSION_NAMES = {
     "logmel": "mel band",
@@ -57,7 +57,7 @@ def utterance_figure(
             values.T,
             origin="lower",
             aspect="auto",
-            cmap="magma",
+            cmap=INTENSITY_MAP,
             vmin=low,
             vmax=high,
             interpolation="nearest",
@@ -78,10 +78,10 @@ def duration_figure(durations: NDArray[np.float64]) -> "Figure":
     figure = new_figure(7.5, 3.6)
     axes = figure.add_subplot()
     bins = min(HISTOGRAM_BINS, max(5, 2 * math.isqrt(len(durations))))
-    axes.hist(durations, bins=bins, color=ACCENT, edgecolor="white", linewidth=0.4)
+    axes.hist(durations, bins=bins, color=ACCENT, edgecolor=PAPER, linewidth=0.4)
     median, mean = float(np.median(durations)), float(durations.mean())
     axes.axvline(median, color=INK, label=f"median {median:.2f} s")
-    axes.axvline(mean, color=MARK, linestyle="--", label=f"mean {mean:.2f} s")
+    axes.axvline(mean, color=CONTRAST, linestyle="--", label=f"mean {mean:.2f} s")
     axes.set(xlabel="duration (s)", ylabel="utterances", xlim=(0, None))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.legend(frameon=False)
@@ -96,7 +96,7 @@ def speaker_figure(speakers: SpeakerTotals) -> "Figure":
     panels = figure.subplots(2, 1, sharex=True)
     series = [
         (speakers.utterances, ACCENT, "utterances"),
-        (speakers.hours * 60, MARK, "minutes"),
+        (speakers.hours * 60, CONTRAST, "minutes"),
     ]
     for axes, (values, colour, label) in zip(panels, series, strict=True):
         # Thousands of bars side by side are one area, each panel in its own order.
@@ -125,7 +125,12 @@ def spectrum_figure(
     figure = new_figure(7.5, 3.8)
     axes = figure.add_subplot()
     axes.fill_between(
-        places, mean - std, mean + std, color=LIGHT, linewidth=0, label="± one standard deviation"
+        places,
+        mean - std,
+        mean + std,
+        color=ACCENT_AREA,
+        linewidth=0,
+        label="± one standard deviation",
     )
     axes.plot(places, mean, color=ACCENT, linewidth=1.8, label="mean")
     axes.set(

@@ -7,16 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from aalbert.common.palette import ACCENT, INK, QUIET, RULE, SHARE_MAP, WRONG
 from aalbert.train.downstream.error_rates import ErrorRates, probit
 from aalbert.train.evaluation.probes import LayerProbe
-from aalbert.train.report.figures import (
-    ACCENT,
-    INK,
-    QUIET,
-    WIDTH,
-    draw_spectrogram,
-    tidy,
-)
+from aalbert.train.report.figures import WIDTH, draw_spectrogram, tidy
 
 # Names on the axes of a larger confusion matrix cannot be read.
 CLASSES_SHOWN = 24
@@ -42,7 +36,7 @@ def confusion_figure(
         columns = [*labels, "all others"]
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(block, cmap="GnBu", vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(block, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.set(xlabel="named", ylabel="true")
@@ -63,7 +57,7 @@ def det_figure(curves: Sequence[tuple[str, ErrorRates]]) -> Figure:
     axes.set_yticks(ticks, labels)
     limits = (float(ticks[0]), float(ticks[-1]))
     axes.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %")
-    axes.grid(color="#e4e7eb")
+    axes.grid(color=RULE)
     axes.legend(frameon=False, fontsize=8)
     tidy(axes)
     return figure
@@ -146,7 +140,7 @@ def examples_figure(examples: Sequence[Example], frame_shift_ms: float) -> Figur
         shown = np.asarray(example.features[:frames], np.float32)
         low, high = np.percentile(shown, [1, 99])
         draw_spectrogram(axes, shown, frame_shift_ms, (low, high))
-        mark, colour = ("right", ACCENT) if example.right else ("wrong", "#c92a2a")
+        mark, colour = ("right", ACCENT) if example.right else ("wrong", WRONG)
         axes.set_title(f"{mark}: {example.title}", fontsize=9, loc="left", color=colour)
         axes.set_yticks([])
     panels[-1].set_xlabel("seconds")

@@ -1,34 +1,50 @@
-"""The report of an evaluation: one HTML file that says what came out, how sure it is, and why."""
+"""The report of an evaluation: one HTML file that says what came out, how sure it is, and why.
+
+The words are in `report/templates/evaluation.html`. A section is a block there and a function here
+that returns what the block shows, or None where a run has nothing to show.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from aalbert.common.configuration import load_config
 from aalbert.common.files import write_text
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.shards.views.info import describe
+from aalbert.train.downstream.error_rates import error_rates
+from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.downstream.tasks import PUBLISHED, comparability
+from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.comparison import Comparison
-from aalbert.train.evaluation.evaluate import Evaluation
-from aalbert.train.evaluation.report_sections import (
-    data_section,
-    det_section,
-    examples_section,
-    layers_section,
-    plane_section,
-    pretraining_section,
-    training_section,
-    weakness_section,
+from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
+from aalbert.train.evaluation.figures import (
+    CLASSES_SHOWN,
+    Example,
+    confusion_figure,
+    det_figure,
+    examples_figure,
+    plane_figure,
+    probe_figure,
 )
+from aalbert.train.evaluation.probes import Embeddings, principal_plane
 from aalbert.train.evaluation.result import Result, layer_words
 from aalbert.train.evaluation.tables import (
     best_first,
     comparison_rows,
     comparison_title,
-    interval,
-    percent,
     result_rows,
 )
-from aalbert.train.report.page import facts, note, page, section, table
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.figure import reconstruction_figure
+from aalbert.train.randomness import seed_of
+from aalbert.train.report.figures import curve_figure, layer_figure, to_data_uri
+from aalbert.train.report.page import render_page
+from aalbert.train.run_folder import RunFolder
 
 TASK_TITLES = {
     "voxceleb1": "Speaker identification",
@@ -37,148 +53,188 @@ TASK_TITLES = {
     "librispeech-phone": "Phone classification",
     "classify": "Classification",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """Runs that were evaluated together, and how each differs from the first."""
-
-    evaluations: Sequence[Evaluation]
-    comparisons: Sequence[Comparison]
-
-    @property
-    def results(self) -> list[Result]:
-        """The results of all runs."""
-        return [evaluation.result for evaluation in self.evaluations]
+EXAMPLES_OF_A_KIND = 2
+Names = dict[str, str]
 
 
 def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> None:
     """Write the report of every run; each compares all runs that were evaluated together."""
-    report = Report(evaluations, comparisons)
     for evaluation in evaluations:
-        write_text(evaluation.run.report, report_page(evaluation, report))
+        write_text(evaluation.run.report, report_page(evaluation, evaluations, comparisons))
 
 
-def report_page(evaluation: Evaluation, report: Report) -> str:
+def report_page(
+    evaluation: Evaluation, evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]
+) -> str:
     """Return the whole page for one run."""
-    result = evaluation.result
-    title = f"{TASK_TITLES[result.task]}: {result.upstream_name}"
-    return page(
-        title,
-        [
-            headline(title, result),
-            result_section(result, report),
-            published_section(result),
-            det_section(report.evaluations),
-            weakness_section(evaluation),
-            layers_section(evaluation),
-            plane_section(evaluation),
-            examples_section(evaluation),
-            training_section(evaluation),
-            pretraining_section(evaluation),
-            data_section(evaluation),
-            section("Made with", settings_table(result)),
-        ],
-    )
-
-
-def headline(title: str, result: Result) -> str:
-    """Return the first thing to read: the metric and how sure it is."""
-    metric = result.metric
-    tested = ", ".join(
-        f"{number:,} {name.replace('_', ' ')}" for name, number in result.counts.items()
-    )
-    return (
-        f"<h1>{escape(title)}</h1>\n"
-        f'<p class="figure">{percent(metric.value)}</p>\n'
-        f"<p>{escape(metric.name)} on the {escape(result.split)} split ({escape(tested)}). "
-        f"95&nbsp;% interval {interval(metric.interval_95)}&nbsp;%, by resampling "
-        f"{escape(metric.resampled)}.</p>"
-    )
-
-
-def result_section(result: Result, report: Report) -> str:
-    """Return the table of all runs, how they differ, and how to read it."""
-    header, *rows = result_rows(report.results)
-    this = [each.run == result.run for each in best_first(report.results)]
-    marked = [*this, *(False for _ in rows[len(this) :])]
-    parts = [table(header, list(zip(rows, marked, strict=True)))]
-    if report.comparisons:
-        header, *rows = comparison_rows(report.comparisons)
-        parts += [
-            note(f"{comparison_title(report.comparisons)}."),
-            table(header, [(row, row[0] == Path(result.run).name) for row in rows]),
-        ]
-    else:
-        parts.append(
-            note(
-                "Evaluate this run together with the same encoder untrained and with plain "
-                "features to see what pretraining is worth."
-            )
-        )
-    return section("Result", *parts, note(how_chosen(result)))
-
-
-def how_chosen(result: Result) -> str:
-    """Say what was trained, what was chosen on which split, and what an interval covers."""
-    upstream = {
-        "frozen": "The upstream is frozen.",
-        "fine-tuned": "The upstream was trained on with the head.",
-        "from-scratch": "The upstream was trained with the head from random weights.",
-    }[result.mode]
-    kind = result.metric.resampled.partition(" ")[2]
-    return (
-        f"{upstream} Head: {result.head}. What was chosen was chosen on the dev split; only this "
-        f"evaluation reads the test split. An interval says how the figure would vary with other "
-        f"{kind}, not with another seed of training."
-    )
-
-
-def published_section(result: Result) -> str:
-    """Return what others reported for this task, where something is known."""
+    result, measured = evaluation.result, evaluation.measured
+    results = [each.result for each in evaluations]
+    names = shown_names(measured.dataset)
     published = PUBLISHED.get(result.task)
-    if published is None:
-        return ""
-    rows = [
-        (
-            [
-                each.system,
-                percent(each.value),
-                "" if each.parameters is None else f"{each.parameters:,}",
-            ],
-            False,
-        )
-        for each in published
+    return render_page(
+        "evaluation.html",
+        title=f"{TASK_TITLES[result.task]}: {result.upstream_name}",
+        result=result,
+        results=result_rows(results),
+        position=[each.run for each in best_first(results)].index(result.run),
+        comparisons=comparison_rows(comparisons) if comparisons else None,
+        comparison_title=comparison_title(comparisons) if comparisons else None,
+        run_name=evaluation.run.path.name,
+        published=published,
+        comparability=comparability(result.task, result.counts) if published else None,
+        det_curves=det_curves(evaluations),
+        of_trials=isinstance(measured.outcome, Trials),
+        confusion=confusion(evaluation, names),
+        names=names,
+        layer_weights=layer_weights(result),
+        layer_probes=layer_probes(result),
+        probe_utterances=PROBE_UTTERANCES,
+        embeddings=embedding_plane(evaluation, names),
+        examples=examples(evaluation, names),
+        head_losses=head_losses(evaluation),
+        pretraining=pretraining(evaluation),
+        data=describe(measured.dataset.folder),
+        layers=layer_words(result.layers),
+    )
+
+
+def shown_names(dataset: Dataset) -> Names:
+    """Return what to call speakers whose names the index knows, such as `A.J. Buckley`."""
+    if "name" not in dataset.table.column_names:
+        return {}
+    pairs = zip(dataset.column("speaker"), dataset.column("name"), strict=True)
+    return {who: f"{name.replace('_', ' ')} ({who})" for who, name in pairs if who and name}
+
+
+def det_curves(evaluations: Sequence[Evaluation]) -> str | None:
+    """Return the DET curves of all runs that were evaluated together on trials."""
+    curves = [
+        (each.result.upstream_name, error_rates(outcome.scores, outcome.same))
+        for each in evaluations
+        if isinstance(outcome := each.measured.outcome, Trials)
     ]
-    sources = "; ".join(sorted({each.source for each in published}))
-    return section(
-        "Published figures",
-        table(["system", result.metric.name, "parameters"], rows),
-        note(f"{comparability(result.task, result.counts)} Source: {sources}."),
-    )
+    return to_data_uri(det_figure(curves)) if curves else None
 
 
-def settings_table(result: Result) -> str:
-    """Return what is needed to make the result again."""
-    training = ", ".join(f"{name} {value}" for name, value in result.upstream_training.items())
-    return facts(
-        {
-            "task": result.task,
-            "run": result.run,
-            "upstream": result.upstream + (" (weights drawn anew)" if result.untrained else ""),
-            "upstream's parameters": f"{result.upstream_parameters:,}",
-            "upstream's training": training or "none",
-            "mode": result.mode,
-            "layers": layer_words(result.layers),
-            "head": f"{result.head}, {result.head_parameters:,} parameters",
-            **training_settings(result),
-            "seed": str(result.seed),
-        }
-    )
+def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
+    """Return a picture of the worst classes and how many of all it shows."""
+    decisions = evaluation.measured.outcome
+    if not isinstance(decisions, Decisions):
+        return None
+    chosen = worst_classes(decisions.confusion, CLASSES_SHOWN)
+    labels = [names.get(name, name) for name in decisions.names]
+    picture = to_data_uri(confusion_figure(decisions.confusion, labels, chosen))
+    return {"picture": picture, "shown": len(chosen), "classes": len(labels)}
 
 
-def training_settings(result: Result) -> dict[str, str]:
-    """Return how the head was trained, if it has anything to train."""
-    if result.head_parameters == 0:
-        return {"training": "none: nothing was fitted"}
-    return {"learning rate": f"{result.learning_rate:g}", "epochs": str(result.epochs)}
+def layer_weights(result: Result) -> str | None:
+    """Return how much the head listens to each hidden state."""
+    return to_data_uri(layer_figure(result.layer_weights)) if result.layer_weights else None
+
+
+def layer_probes(result: Result) -> str | None:
+    """Return what each of several hidden states gives on its own."""
+    if len(result.layer_probes) < 2:
+        return None
+    metric = result.metric
+    return to_data_uri(probe_figure(result.layer_probes, metric.name, metric.baselines))
+
+
+def embedding_plane(evaluation: Evaluation, names: Names) -> str | None:
+    """Return the embeddings of the test utterances on a plane, coloured by speaker or class."""
+    labels = embedding_labels(evaluation, names)
+    state = heard_state(evaluation)
+    if labels is None or len(state) < 3:
+        return None
+    points, shares = principal_plane(state)
+    return to_data_uri(plane_figure(points, shares, labels))
+
+
+def embedding_labels(evaluation: Evaluation, names: Names) -> list[str] | None:
+    """Return the class, or the speaker, of the embedded utterances; None when they have none."""
+    measured, rows = evaluation.measured, evaluation.embedded_rows
+    if measured.class_of_row is not None and isinstance(measured.outcome, Decisions):
+        found = [measured.outcome.names[measured.class_of_row[row]] for row in rows]
+    else:
+        column = measured.dataset.column("speaker")
+        found = [column[row] or "" for row in rows]
+    return [names.get(name, name) for name in found] if any(found) else None
+
+
+def heard_state(evaluation: Evaluation) -> Embeddings:
+    """Return the hidden state that the head reads, `(utterances, width)`: one, or the mix."""
+    result, embeddings = evaluation.result, evaluation.embeddings
+    if result.layer_weights:
+        weights = np.array(result.layer_weights, np.float32)
+        mixed: Embeddings = np.einsum("s,nsw->nw", weights, embeddings)
+        return mixed
+    if result.layers == "mean":
+        mean: Embeddings = embeddings.mean(axis=1)
+        return mean
+    return embeddings[:, int(result.layers) if result.layers.isdigit() else -1]
+
+
+def examples(evaluation: Evaluation, names: Names) -> dict[str, str] | None:
+    """Return spectrograms of a few utterances that were named right, and of a few wrong ones."""
+    decisions, dataset = evaluation.measured.outcome, evaluation.measured.dataset
+    if not isinstance(decisions, Decisions) or decisions.truth is None or decisions.named is None:
+        return None
+    feature = str(evaluation.measured.model.upstream.config.features["kind"])
+    generator = np.random.default_rng(seed_of("examples", evaluation.result.seed))
+    drawn = []
+    for right in (1, 0):
+        found = np.flatnonzero(decisions.right == right)
+        for place in generator.permutation(found)[:EXAMPLES_OF_A_KIND]:
+            truth, named = (
+                decisions.names[int(of[place])] for of in (decisions.truth, decisions.named)
+            )
+            row = int(decisions.rows[place])
+            words = names.get(truth, truth)
+            if not right:
+                words += f", named {names.get(named, named)}"
+            drawn.append(Example(words, dataset.features(row, feature), bool(right)))
+    shift_ms = dataset.manifest.features[feature].frame_shift_ms
+    return {"picture": to_data_uri(examples_figure(drawn, shift_ms)), "feature": feature}
+
+
+def head_losses(evaluation: Evaluation) -> str | None:
+    """Return the curves of the head's training."""
+    measurements = evaluation.run.read_metrics()
+    losses = {"train_loss": "training", "dev_loss": "dev"}
+    if not any(name in row for row in measurements for name in losses):
+        return None
+    return to_data_uri(curve_figure(measurements, losses, "cross-entropy"))
+
+
+def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return the curves and a reconstruction of the upstream's own training, if it had any.
+
+    The curves are None where its run is not there any more.
+    """
+    result = evaluation.result
+    run = RunFolder(Path(result.upstream).parent)
+    if result.untrained or result.upstream in SETTINGS_BY_KIND:
+        return None
+    if not run.metrics.is_file():
+        return {"folder": run.path, "losses": None, "reconstruction": None}
+    losses = {"train_loss": "training", "validation_loss": "held out"}
+    curves = curve_figure(run.read_metrics(), losses, "error over masked frames")
+    return {
+        "folder": run.path,
+        "losses": to_data_uri(curves),
+        "reconstruction": reconstruction(evaluation, run),
+    }
+
+
+def reconstruction(evaluation: Evaluation, pretraining_run: RunFolder) -> str | None:
+    """Return a test utterance and its reconstruction; None if the data lacks a target's feature."""
+    config = load_config(PretrainConfig, file=pretraining_run.config, environment={})
+    dataset = evaluation.measured.dataset
+    # A task's data need not hold the targets of pretraining.
+    kinds = {config.data.feature, *config.objective.targets}
+    if not kinds <= dataset.manifest.features.keys():
+        return None
+    row = int(evaluation.embedded_rows[0])
+    features = {kind: dataset.features(row, kind) for kind in kinds}
+    model = PretrainedModel.from_pretrained(pretraining_run.path)
+    return to_data_uri(reconstruction_figure(model, features, config.masking))

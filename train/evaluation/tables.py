@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from aalbert.common.text import interval, percent
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
 from aalbert.train.evaluation.comparison import Comparison
@@ -157,16 +158,6 @@ def csv_record(result: Result, comparison: Comparison | None) -> dict[str, objec
         "seed": result.seed,
         "data_fingerprint": result.data_fingerprint,
     }
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
-
-
-def interval(bounds: tuple[float, float]) -> str:
-    """Return the bounds of an interval of shares in percent."""
-    return " to ".join(f"{100 * bound:.1f}" for bound in bounds)
 
 
 def p_value(value: float) -> str:

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aalbert.train.report.figures import INK
+from aalbert.common.palette import DIVERGENCE_MAP, INK, INTENSITY_MAP, PAPER
 
 # A map is drawn from 0 to this quantile: a few sharp peaks would leave the rest dark.
 BRIGHTEST_QUANTILE = 0.995
@@ -32,7 +32,7 @@ def attention_figure(maps: NDArray[np.float32], frame_shift_ms: float) -> Figure
             shown = maps[layer, head]
             axes.imshow(
                 shown,
-                cmap="magma",
+                cmap=INTENSITY_MAP,
                 vmin=0,
                 vmax=max(float(np.quantile(shown, BRIGHTEST_QUANTILE)), 1e-9),
                 extent=(0, seconds, seconds, 0),
@@ -57,7 +57,7 @@ def similarity_figure(averaged: NDArray[np.float32], closest: NDArray[np.float32
     largest = max(float(averaged.max()), float(closest.max()), 1e-3)
     titles = ("maps averaged over heads", "the two most similar heads")
     for axes, matrix, title in zip(panels, (averaged, closest), titles, strict=True):
-        image = axes.imshow(matrix, cmap="GnBu_r", vmin=0, vmax=largest)
+        image = axes.imshow(matrix, cmap=DIVERGENCE_MAP, vmin=0, vmax=largest)
         axes.set_title(title, fontsize=10, loc="left", color=INK)
         axes.set_xlabel("layer")
         axes.set_xticks(range(layers), range(1, layers + 1))
@@ -72,5 +72,5 @@ def similarity_figure(averaged: NDArray[np.float32], closest: NDArray[np.float32
 def write_numbers(axes: Axes, matrix: NDArray[np.float32], largest: float) -> None:
     """Write every number into its cell, in a colour that can be read on it."""
     for (row, column), value in np.ndenumerate(matrix):
-        colour = "white" if value < DARK_SHARE * largest else INK
+        colour = PAPER if value < DARK_SHARE * largest else INK
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)

@@ -9,14 +9,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from aalbert.common.palette import ACCENT, INTENSITY_MAP, QUIET
+
 # Inches: 750 dots, with letters that can still be read when a phone shows half of them.
 WIDTH, DOTS_PER_INCH = 5.0, 150
-INK, ACCENT, QUIET = "#1f2933", "#0b7285", "#adb5bd"
 
 
 def to_data_uri(figure: Figure) -> str:
     """Return a figure as `data:image/png;base64,...`."""
-    return "data:image/png;base64," + base64.b64encode(to_png(figure)).decode("ascii")
+    return png_uri(to_png(figure))
+
+
+def png_uri(png: bytes) -> str:
+    """Return the bytes of a PNG file as `data:image/png;base64,...`."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def to_png(figure: Figure) -> bytes:
@@ -63,7 +69,7 @@ def draw_spectrogram(
         frames.T,
         origin="lower",
         aspect="auto",
-        cmap="magma",
+        cmap=INTENSITY_MAP,
         vmin=limits[0],
         vmax=limits[1],
         extent=(0, seconds, 0, frames.shape[1]),

@@ -1,7 +1,6 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import Evaluation, evaluate_runs
 from aalbert.train.evaluation.report import write_reports
 from aalbert.train.evaluation.tables import text_tables
+from tests.html_page import HtmlPage
 
 
 def test_a_result_file_names_everything_the_result_depends_on(
@@ -33,27 +33,9 @@ def test_a_result_file_names_everything_the_result_depends_on(
     assert low <= result["metric"]["value"] <= high and low < high
 
 
-class Page(HTMLParser):
-    """Collects what a page refers to, and checks that its tags close."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.references: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.references += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "link", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_the_report_is_one_file_with_its_pictures_inside(evaluations: list[Evaluation]) -> None:
     text = evaluations[0].run.report.read_text()
-    page = Page()
-    page.feed(text)
+    page = HtmlPage(text)
     assert page.open == []
     pictures = [url for url in page.references if url.startswith("data:image/png")]
     # Confusion, weights, probes, embeddings, examples, and three of the two trainings.

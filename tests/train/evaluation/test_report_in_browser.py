@@ -24,10 +24,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 def test_a_report_opens_without_complaints_requests_or_overflow(
-    width: int, browser: Browser, evaluations: list[Evaluation]
+    width: int, browser: Browser, evaluations: list[Evaluation], pretrained: Path
 ) -> None:
-    for evaluation in evaluations:
-        visit = browser.visit(evaluation.run.report.resolve().as_uri(), width)
+    for report in (*(each.run.report for each in evaluations), pretrained / "report.html"):
+        visit = browser.visit(report.resolve().as_uri(), width)
         assert visit.complaints == []
         assert visit.requests == []
         assert len(visit.picture_widths) >= 4 and min(visit.picture_widths) > 300

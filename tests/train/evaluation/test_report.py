@@ -1,0 +1,90 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aalbert.shards.views.info import describe
+from aalbert.train.evaluation import report
+from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
+from aalbert.train.evaluation.comparison import Comparison
+from aalbert.train.evaluation.evaluate import Evaluation
+from aalbert.train.run_folder import RunFolder
+from tests.html_page import HtmlPage
+
+HOSTILE = """<script>alert(1)"'><img src=x onerror=alert(2)>&amp;{{ 7 * 7 }}"""
+
+PLACES = (
+    *("metric", "sessions", "baseline", "further", "group", "class", "other class", "spoken"),
+    *("named", "run", "split", "counted", "place", "fingerprint", "setting", "value", "head"),
+    *("upstream", "reference", "corpus", "dataset split", "feature", "key", "number"),
+)
+
+
+def hostile(place: str) -> str:
+    return f"{HOSTILE}<b>{place}"
+
+
+def hostile_evaluation(evaluation: Evaluation) -> Evaluation:
+    """The same with a hostile name wherever a corpus, a folder or a model brings one."""
+    result = evaluation.result
+    metric = replace(
+        result.metric,
+        name=hostile("metric"),
+        resampled=f"4 {hostile('sessions')}",
+        baselines={hostile("baseline"): 0.25},
+        further={hostile("further"): 0.5},
+    )
+    group = Group(name=hostile("group"), items=4, value=0.5, interval_95=None)
+    worst = ClassResult(
+        name=hostile("class"), items=4, accuracy=0.5, taken_for=hostile("other class")
+    )
+    pair = ConfusedPair(spoken=hostile("spoken"), named=hostile("named"), items=2, share=0.5)
+    changed = replace(
+        result,
+        run=f"runs/{hostile('run')}",
+        split=hostile("split"),
+        metric=metric,
+        counts={hostile("counted"): 8},
+        data=hostile("place"),
+        data_fingerprint=hostile("fingerprint"),
+        upstream=f"{hostile('upstream')}/export",
+        upstream_training={hostile("setting"): hostile("value")},
+        head=hostile("head"),
+        by_gender=(group,),
+        per_class=(worst,),
+        most_confused=(pair,),
+    )
+    return replace(evaluation, run=RunFolder(Path(changed.run)), result=changed)
+
+
+def test_no_name_becomes_markup_anywhere_in_a_report(
+    evaluations: list[Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe_hostile(folder: Path) -> dict[str, Any]:
+        document = describe(folder)
+        splits = {hostile("dataset split"): document["splits"]["test"]}
+        feature = {"dims": 20, "settings": {hostile("key"): hostile("number")}}
+        features = {hostile("feature"): feature}
+        return document | {"corpus": hostile("corpus"), "splits": splits, "features": features}
+
+    monkeypatch.setattr(report, "describe", describe_hostile)
+    changed = hostile_evaluation(evaluations[0])
+    comparison = Comparison(
+        run=changed.result.run,
+        reference=f"runs/{hostile('reference')}",
+        difference=0.1,
+        interval_95=(0.0, 0.2),
+        bootstrap_p=0.5,
+        mcnemar_p=0.5,
+    )
+    ours = HtmlPage(evaluations[0].run.report.read_text())
+    page = HtmlPage(report.report_page(changed, [changed], [comparison]))
+    # Only the elements and attributes of a report without such names.
+    assert page.open == [] and page.elements <= ours.elements
+    assert page.attributes <= ours.attributes
+    assert all(reference.startswith("data:") for reference in page.references)
+    text = "".join(page.texts)
+    assert [place for place in PLACES if hostile(place) not in text] == []
+    # The title, the headline, the table of results, and the run that is not there.
+    assert text.count(hostile("upstream")) >= 4

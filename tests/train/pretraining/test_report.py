@@ -1,0 +1,61 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from aalbert.shards import Dataset
+from aalbert.train.pretraining.report import write_pretraining_report
+from aalbert.train.run_folder import RunFolder
+from tests.html_page import HtmlPage
+
+HOSTILE = """<script>alert(1)"'><img src=x onerror=alert(2)>&amp;{{ 7 * 7 }}"""
+
+
+def hostile(place: str) -> str:
+    return f"{HOSTILE}<b>{place}"
+
+
+def test_no_setting_or_name_becomes_markup(
+    pretrained: Path, librispeech_data: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(Path(shutil.copytree(pretrained, tmp_path / "run")))
+    settings = run.config.read_text() + f"# {hostile('setting')}\n"
+    run.config.write_text(settings)
+    names = ("command", "python", "host", "system", "exported")
+    changes = {name: hostile(name) for name in names}
+    software = {hostile("package"): hostile("version")}
+    run.record.write_text(json.dumps({**run.read_record(), **changes, "software": software}))
+    dataset = Dataset(librispeech_data)
+    kind, feature = next(iter(dataset.manifest.features.items()))
+    split = next(iter(dataset.manifest.splits.values()))
+    dataset.place = hostile("place")
+    dataset.manifest = replace(
+        dataset.manifest,
+        corpus=hostile("corpus"),
+        features={hostile("feature"): feature},
+        splits={hostile("split"): split},
+    )
+    write_pretraining_report(run, [dataset])
+    ours = HtmlPage((pretrained / "report.html").read_text())
+    page = HtmlPage(run.report.read_text())
+    assert page.open == [] and page.elements == ours.elements
+    assert page.attributes == ours.attributes
+    # All of the settings, line breaks included, are in one place.
+    assert settings in page.texts
+    text = "".join(page.texts)
+    places = (*names, "package", "version", "place", "corpus", "feature", "split")
+    assert [place for place in places if hostile(place) not in text] == []
+
+
+def test_every_dataset_has_its_own_facts(
+    pretrained: Path, librispeech_data: Path, voxceleb1_data: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(Path(shutil.copytree(pretrained, tmp_path / "run")))
+    datasets = [Dataset(librispeech_data), Dataset(voxceleb1_data)]
+    write_pretraining_report(run, datasets)
+    texts = HtmlPage(run.report.read_text()).texts
+    for dataset in datasets:
+        assert dataset.manifest.fingerprint in texts and dataset.place in texts
+        seconds = sum(dataset.table.column("samples").to_pylist()) / 16_000
+        assert f"{len(dataset):,}, {seconds / 3600:,.2f} hours" in texts
+    assert "logmel of 20, linear of 33" in texts and "logmel of 20" in texts
