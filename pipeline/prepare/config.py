@@ -17,13 +17,15 @@ from aalbert.shards.format.feature_settings import (
     default_settings,
 )
 
+SHARD_BYTES = 256 * 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
     """What `prepare` computes and how it cuts it into shards."""
 
     features: tuple[FeatureSettings, ...]
-    shard_bytes: int = 256 * 2**20
+    shard_bytes: int = SHARD_BYTES
     strict_audio: bool = False
 
     def __post_init__(self) -> None:
@@ -56,7 +58,7 @@ class Recipe:
     fbank: FbankSettings = field(default_factory=FbankSettings)
     mfcc: MfccSettings = field(default_factory=MfccSettings)
     linear: LinearSettings = field(default_factory=LinearSettings)
-    shard_bytes: int = 256 * 2**20
+    shard_bytes: int = SHARD_BYTES
     strict_audio: bool = False
 
     def __post_init__(self) -> None:
