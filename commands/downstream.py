@@ -15,6 +15,7 @@ from aalbert.commands.options import (
     refuse_with_resume,
     require,
 )
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 
 TASKS = {
     "voxceleb1": "Tell the speakers of VoxCeleb1 apart, on its own split.",
@@ -33,7 +34,7 @@ Data = Annotated[str | None, typer.Option(help="Folder or URL of a dataset.")]
 UpstreamName = Annotated[
     str | None,
     typer.Option(
-        "--upstream", help="A pretraining run, a saved model, or logmel, fbank, mfcc, linear."
+        "--upstream", help=f"A pretraining run, a saved model, or {', '.join(SETTINGS_BY_KIND)}."
     ),
 ]
 Preset = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]

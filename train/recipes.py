@@ -2,15 +2,13 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from aalbert.common.configuration import Document, load_config, merge, parse_yaml
-from aalbert.common.text import flat
 from aalbert.errors import ConfigError, require
-from aalbert.shards.format.feature_settings import default_settings
+from aalbert.shards.format.feature_groups import prepare_assignments
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.pretraining.config import PretrainConfig
 
@@ -81,20 +79,9 @@ def prepare_command(config: PretrainConfig, out: str) -> str:
         words += [] if "*" in split else ["--subset", split]
     for kind, settings in (config.data.features or {config.data.feature: {}}).items():
         words += ["--feature", kind]
-        for assignment in unusual_settings(kind, settings):
+        for assignment in prepare_assignments(kind, settings):
             words += [] if assignment in words else ["--set", assignment]
     return shlex.join(words)
-
-
-def unusual_settings(kind: str, settings: Mapping[str, Any]) -> list[str]:
-    """Return, as `prepare` takes them, the settings of a feature that are not its defaults."""
-    usual = dict(flat(asdict(default_settings(kind))))
-    return [
-        # The wave is the same for all features, and has a group of its own.
-        f"{name}={value}" if name.startswith("wave.") else f"{kind}.{name}={value}"
-        for name, value in flat(settings)
-        if value != usual.get(name)
-    ]
 
 
 def require_task(task: str) -> None:

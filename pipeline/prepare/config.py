@@ -1,21 +1,18 @@
 """What `prepare` computes, from the command line and files: features, wave, size of shards."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aalbert.common.configuration import load_config
 from aalbert.errors import require
+from aalbert.shards.format.feature_groups import with_feature_groups
 from aalbert.shards.format.feature_settings import (
     SETTINGS_BY_KIND,
-    FbankSettings,
     FeatureSettings,
-    LinearSettings,
-    LogMelSettings,
-    MfccSettings,
-    WaveSettings,
     default_settings,
 )
+from aalbert.shards.format.wave_settings import WaveSettings
 
 SHARD_BYTES = 256 * 2**20
 
@@ -48,16 +45,12 @@ class PrepareConfig:
 class Recipe:
     """Everything that decides the bytes of a dataset beside its corpus.
 
-    `features` names what is stored; the groups of that name say how it is computed, and
-    `wave` what is done to every wave before.
+    `features` names what is stored; the groups of that name, which `with_feature_groups` adds,
+    say how it is computed, and `wave` what is done to every wave before.
     """
 
     features: tuple[str, ...] = ("logmel",)
     wave: WaveSettings = WaveSettings()
-    logmel: LogMelSettings = field(default_factory=LogMelSettings)
-    fbank: FbankSettings = field(default_factory=FbankSettings)
-    mfcc: MfccSettings = field(default_factory=MfccSettings)
-    linear: LinearSettings = field(default_factory=LinearSettings)
     shard_bytes: int = SHARD_BYTES
     strict_audio: bool = False
 
@@ -98,7 +91,8 @@ def load_recipe(
 
     Raises `ConfigError` that names the setting when one is unknown or has no valid value.
     """
-    recipe = load_config(Recipe, file=file, environment={}, assignments=assignments)
+    groups = with_feature_groups(Recipe)
+    recipe = load_config(groups, file=file, environment={}, assignments=assignments)
     if features:
         recipe = replace(recipe, features=tuple(features))
     check_used(assignments, recipe.features)

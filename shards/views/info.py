@@ -8,7 +8,8 @@ from typing import Any
 
 from aalbert.common.text import flat, human_bytes, text_table
 from aalbert.errors import IntegrityError
-from aalbert.shards.format.feature_settings import FeatureSettings, default_settings
+from aalbert.shards.format.feature_groups import unusual_settings
+from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import SKIPPED_NAME, Manifest, SplitRecord, read_manifest
 
 
@@ -49,10 +50,12 @@ def describe_split(split: SplitRecord) -> dict[str, Any]:
 
 def describe_feature(settings: FeatureSettings) -> dict[str, Any]:
     """Return all settings of a feature, and the names of those that are not the defaults."""
-    chosen = dict(flat(asdict(settings)))
-    usual = dict(flat(asdict(default_settings(settings.kind))))
-    changed = [name for name, value in chosen.items() if value != usual.get(name)]
-    return {"dims": settings.dims, "settings": chosen, "changed": changed}
+    chosen = asdict(settings)
+    return {
+        "dims": settings.dims,
+        "settings": dict(flat(chosen)),
+        "changed": list(unusual_settings(settings.kind, chosen)),
+    }
 
 
 def skipped_by_reason(folder: Path, manifest: Manifest) -> dict[str, int]:

@@ -123,8 +123,8 @@ def test_the_command_makes_the_features_that_the_preset_expects(name: str) -> No
         features=[value for option, value in pairs if option == "--feature"],
     )
     stored = {settings.kind: settings for settings in made.features}
-    assert stored[config.data.feature].dims == config.front_end.feature_dims  # type: ignore[index]
+    assert stored[config.data.feature].dims == config.front_end.feature_dims
     assert set(config.objective.targets) <= set(stored)
     for kind, required in (config.data.features or {}).items():
-        found = dict(flat(asdict(stored[kind])))  # type: ignore[index]
+        found = dict(flat(asdict(stored[kind])))
         assert {name: found[name] for name, _ in flat(required)} == dict(flat(required))

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from aalbert.cli import main
 from aalbert.errors import InputError, IntegrityError
 from aalbert.shards import Dataset
-from aalbert.shards.format.feature_settings import FbankSettings, MfccSettings, WaveSettings
+from aalbert.shards.format.feature_settings import FbankSettings, MfccSettings
 from aalbert.shards.format.manifest import read_manifest
+from aalbert.shards.format.wave_settings import WaveSettings
 from aalbert.shards.views.info import describe, describe_feature, skipped_by_reason
 from aalbert.shards.views.pictures import duration_figure, save, speaker_figure, utterance_figure
 from aalbert.shards.views.show import row_of
