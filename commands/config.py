@@ -12,6 +12,7 @@ from aalbert.commands.console import AsJson, show
 from aalbert.commands.options import ConfigFile, Preset, Settings
 from aalbert.common.text import flat, text_table
 from aalbert.errors import ConfigError, require
+from aalbert.train.downstream.tasks import find_task
 
 if TYPE_CHECKING:
     from aalbert.common.configuration import Document
@@ -102,11 +103,11 @@ def settings_of(place: str, task: str | None) -> "Document":
     the place is none of them.
     """
     from aalbert.common.configuration import read_yaml_file
-    from aalbert.train.recipes import PRETRAIN, preset_names, require_task
+    from aalbert.train.recipes import PRETRAIN, preset_names
     from aalbert.train.run_folder import RunFolder
 
     if task is not None:
-        require_task(task)
+        find_task(task)
     path = Path(place)
     if path.is_dir():
         return read_yaml_file(RunFolder(path).config)

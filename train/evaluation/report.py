@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from aalbert.common.files import write_text
-from aalbert.train.downstream.tasks import PUBLISHED, comparability
+from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.evaluation.report_sections import (
@@ -29,14 +29,6 @@ from aalbert.train.evaluation.tables import (
     result_rows,
 )
 from aalbert.train.report.page import facts, note, page, section, table
-
-TASK_TITLES = {
-    "voxceleb1": "Speaker identification",
-    "voxceleb1-verification": "Speaker verification",
-    "librispeech-speaker": "Speaker identification on LibriSpeech",
-    "librispeech-phone": "Phone classification",
-    "classify": "Classification",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +54,7 @@ def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Compa
 def report_page(evaluation: Evaluation, report: Report) -> str:
     """Return the whole page for one run."""
     result = evaluation.result
-    title = f"{TASK_TITLES[result.task]}: {result.upstream_name}"
+    title = f"{TASKS[result.task].title}: {result.upstream_name}"
     return page(
         title,
         [
@@ -136,8 +128,8 @@ def how_chosen(result: Result) -> str:
 
 def published_section(result: Result) -> str:
     """Return what others reported for this task, where something is known."""
-    published = PUBLISHED.get(result.task)
-    if published is None:
+    benchmark = TASKS[result.task].benchmark
+    if benchmark is None:
         return ""
     rows = [
         (
@@ -148,13 +140,13 @@ def published_section(result: Result) -> str:
             ],
             False,
         )
-        for each in published
+        for each in benchmark.figures
     ]
-    sources = "; ".join(sorted({each.source for each in published}))
+    sources = "; ".join(sorted({each.source for each in benchmark.figures}))
     return section(
         "Published figures",
         table(["system", result.metric.name, "parameters"], rows),
-        note(f"{comparability(result.task, result.counts)} Source: {sources}."),
+        note(f"{benchmark.comparability(result.counts)} Source: {sources}."),
     )
 
 
