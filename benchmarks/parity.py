@@ -40,8 +40,6 @@ from aalbert.shards.format.feature_settings import (
     FeatureSettings,
     LogMelSettings,
     settings_from_dict,
-    shift_samples,
-    window_samples,
 )
 
 # By what name the golden files have the prediction of a feature.
@@ -134,11 +132,11 @@ def torch_features(wave: Any, settings: FeatureSettings, dtype: torch.dtype) -> 
         fbank: Tensor = kaldi.fbank(samples.unsqueeze(0), num_mel_bins=settings.mels)
         return fbank
     assert isinstance(settings, LogMelSettings)
-    window = torch.hann_window(window_samples(settings), dtype=dtype)
+    window = torch.hann_window(settings.window_samples, dtype=dtype)
     spectrum = torch.stft(
         samples,
         settings.fft_size,
-        shift_samples(settings),
+        settings.shift_samples,
         len(window),
         window,
         return_complex=True,

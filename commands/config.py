@@ -10,8 +10,9 @@ import typer
 
 from aalbert.commands.console import AsJson, show
 from aalbert.commands.options import ConfigFile, Preset, Settings
-from aalbert.common.text import flat
+from aalbert.common.text import flat, text_table
 from aalbert.errors import ConfigError, require
+from aalbert.train.downstream.tasks import find_task
 
 if TYPE_CHECKING:
     from aalbert.common.configuration import Document
@@ -71,7 +72,7 @@ def config_diff(
 
     found = differences(settings_of(left, task), settings_of(right, task))
     lines = [(name, str(ours), str(theirs)) for name, (ours, theirs) in found.items()]
-    words = table([("", left, right), *lines]) if found else "no setting differs"
+    words = text_table([("", left, right), *lines]) if found else "no setting differs"
     show({name: list(pair) for name, pair in found.items()}, as_json, words)
 
 
@@ -102,11 +103,11 @@ def settings_of(place: str, task: str | None) -> "Document":
     the place is none of them.
     """
     from aalbert.common.configuration import read_yaml_file
-    from aalbert.train.recipes import PRETRAIN, preset_names, require_task
+    from aalbert.train.recipes import PRETRAIN, preset_names
     from aalbert.train.run_folder import RunFolder
 
     if task is not None:
-        require_task(task)
+        find_task(task)
     path = Path(place)
     if path.is_dir():
         return read_yaml_file(RunFolder(path).config)
@@ -147,12 +148,3 @@ def differences(left: "Document", right: "Document") -> dict[str, tuple[Any, Any
         for name in {**ours, **theirs}
         if ours.get(name) != theirs.get(name)
     }
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of words as aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (zip(row, widths, strict=True) for row in rows)
-    return "\n".join(
-        "  ".join(f"{word:{width}}" for word, width in line).rstrip() for line in lines
-    )

@@ -15,14 +15,9 @@ from aalbert.commands.options import (
     refuse_with_resume,
     require,
 )
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
+from aalbert.train.downstream.tasks import TASKS, Task
 
-TASKS = {
-    "voxceleb1": "Tell the speakers of VoxCeleb1 apart, on its own split.",
-    "voxceleb1-verification": "Tell whether one speaker says two utterances.",
-    "librispeech-speaker": "Tell the speakers of utterances, or of frames.",
-    "librispeech-phone": "Tell the phone of every frame, from alignments.",
-    "classify": "Tell a column of the index: gender, accent, emotion.",
-}
 EXAMPLE = (
     "Example: aalbert downstream {task} --data DATA --upstream runs/pretrain --out runs/{task}"
 )
@@ -33,7 +28,7 @@ Data = Annotated[str | None, typer.Option(help="Folder or URL of a dataset.")]
 UpstreamName = Annotated[
     str | None,
     typer.Option(
-        "--upstream", help="A pretraining run, a saved model, or logmel, fbank, mfcc, linear."
+        "--upstream", help=f"A pretraining run, a saved model, or {', '.join(SETTINGS_BY_KIND)}."
     ),
 ]
 Preset = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]
@@ -70,12 +65,12 @@ def task_flags(
     )
 
 
-def add_task(task: str, summary: str) -> None:
+def add_task(task: Task) -> None:
     """Add the command of a task."""
 
-    text = f"{summary}\n\n{EXAMPLE.format(task=task)}"
+    text = f"{task.summary}\n\n{EXAMPLE.format(task=task.name)}"
 
-    @downstream_app.command(task, help=text, short_help=summary)
+    @downstream_app.command(task.name, help=text, short_help=task.summary)
     def command(
         out: Out,
         data: Data = None,
@@ -107,11 +102,11 @@ def add_task(task: str, summary: str) -> None:
                 set=assignments,
                 seed=seed,
             )
-            resume_downstream(out, task)
+            resume_downstream(out, task.name)
         else:
             given = task_flags(layers, mode, untrained, cache_embeddings, seed)
             settings = read_task_recipe(
-                task, preset, file=config, assignments=[*(assignments or ()), *given]
+                task.name, preset, file=config, assignments=[*(assignments or ()), *given]
             )
             start_downstream(
                 settings, require(data, "--data"), require(upstream, "--upstream"), out
@@ -171,5 +166,5 @@ def sweep(
     show([asdict(point) for point in points], as_json, text)
 
 
-for name, words in TASKS.items():
-    add_task(name, words)
+for each in TASKS.values():
+    add_task(each)

@@ -64,10 +64,11 @@ def extract(
 
     Example: aalbert extract --model runs/pretrain recordings/ --out embeddings
     """
+    from aalbert.pipeline.corpora.corpus import check_skipped
     from aalbert.pipeline.embeddings.extract import (
+        SKIPPED_NAME,
         ExtractConfig,
         Inputs,
-        check_skipped,
         extract_embeddings,
     )
     from aalbert.pipeline.embeddings.inputs import find_recordings
@@ -84,7 +85,13 @@ def extract(
         f"{record['layers']}, width {record['width']}, {record['skipped']} inputs skipped"
     )
     show({"out": str(out), **record}, as_json, words)
-    check_skipped(out, record, max_skipped)
+    check_skipped(
+        taken=record["utterances"],
+        skipped=record["skipped"],
+        max_skipped=max_skipped,
+        find_list=lambda: out / SKIPPED_NAME,
+        advice=f"The embeddings of the others are complete; see {out / SKIPPED_NAME}",
+    )
 
 
 def parse_layers(text: str) -> "Layers":

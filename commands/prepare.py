@@ -13,6 +13,7 @@ import typer
 from aalbert.commands.console import AsJson, show
 from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 
 if TYPE_CHECKING:
     from aalbert.pipeline.corpora.corpus import Corpus
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from aalbert.shards.format.manifest import Manifest
 
 EngineName = Literal["local", "dask"]
-FEATURES_HELP = "logmel, fbank, mfcc or linear; give it again to store more (logmel by default)."
+FEATURES_HELP = (
+    f"One of {', '.join(SETTINGS_BY_KIND)}; give it again to store more (logmel by default)."
+)
 TRIM_HELP = "Cut silence at both ends and long silence within (settings: wave.silence)."
 
 prepare_app = typer.Typer(help="Turn a corpus into shards of features.", no_args_is_help=True)
@@ -275,7 +278,7 @@ def make_engine(
 
 def silence_assignments(trim_silence: bool) -> list[str]:
     """Return what --trim-silence means: the defaults, over which other settings may go."""
-    from aalbert.shards.format.feature_settings import SilenceSettings
+    from aalbert.shards.format.wave_settings import SilenceSettings
 
     defaults = asdict(SilenceSettings()) if trim_silence else {}
     return [f"wave.silence.{name}={value}" for name, value in defaults.items()]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aalbert.commands.console import AsJson, show
+from aalbert.common.text import text_table
 
 if TYPE_CHECKING:
     from aalbert.shards.reading.dataset import Dataset
@@ -121,10 +122,8 @@ def about_text(about: dict[str, Any]) -> str:
     lines = {**about, "flags": ", ".join(about["flags"]) or "none"}
     for name, place in lines.pop("features").items():
         lines[name] = ", ".join(f"{what} {value}" for what, value in place.items())
-    width = max(map(len, lines))
-    return "\n".join(
-        f"{name.ljust(width)}  {'unknown' if value is None else value}"
-        for name, value in lines.items()
+    return text_table(
+        [(name, "unknown" if value is None else str(value)) for name, value in lines.items()]
     )
 
 

@@ -1,6 +1,6 @@
 """Words and numbers as people read them: durations, bytes, shares, tables, dotted names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -46,13 +46,17 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield prefix + name, value
 
 
-def text_table(rows: list[list[str]]) -> list[str]:
-    """Return rows in columns: names to the left, numbers to the right."""
+def text_table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Return rows of equal length as lines whose columns line up.
+
+    Cells stand at the left of their column; with `numbers` those after the first at the right.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
+    aligned = [
+        [
+            cell.rjust(width) if numbers and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         for row in rows
     ]
+    return "\n".join("  ".join(cells).rstrip() for cells in aligned)

@@ -14,15 +14,13 @@ from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import count_parameters
+from aalbert.shards.format.feature_groups import prepare_assignments, with_feature_groups
 from aalbert.shards.format.feature_settings import (
-    FbankSettings,
+    SETTINGS_BY_KIND,
     FeatureSettings,
-    LinearSettings,
-    LogMelSettings,
-    MfccSettings,
-    WaveSettings,
     default_settings,
 )
+from aalbert.shards.format.wave_settings import WaveSettings
 
 
 def load_foreign(source: Path) -> PretrainedModel:
@@ -34,16 +32,13 @@ def load_foreign(source: Path) -> PretrainedModel:
 class ReadingConfig:
     """How an imported model reads audio: what its checkpoint tells, and `--set` changes.
 
-    `feature` names the features; the group of that name says how they are computed from a
-    wave that `wave` describes. `front_end.feature_dims` follows from them.
+    `feature` names the features; the group of that name, which `with_feature_groups` adds, says
+    how they are computed from a wave that `wave` describes. `front_end.feature_dims` follows
+    from them.
     """
 
     feature: str = ""
     wave: WaveSettings = WaveSettings()
-    logmel: LogMelSettings = field(default_factory=LogMelSettings)
-    fbank: FbankSettings = field(default_factory=FbankSettings)
-    mfcc: MfccSettings = field(default_factory=MfccSettings)
-    linear: LinearSettings = field(default_factory=LinearSettings)
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
 
     def settings(self) -> FeatureSettings:
@@ -80,12 +75,17 @@ def read_settings(foreign: ForeignModel, source: Path, assignments: Sequence[str
         document["feature"] = features.pop("kind")
         document[document["feature"]] = features
     reading = load_config(
-        ReadingConfig, preset=(str(source), document), environment={}, assignments=assignments
+        with_feature_groups(ReadingConfig),
+        preset=(str(source), document),
+        environment={},
+        assignments=assignments,
     )
+    first, *others = SETTINGS_BY_KIND
     require(
         bool(reading.feature),
-        f"{source}: {' '.join(foreign.notes)}. Say which: --set feature=logmel (or fbank, mfcc, "
-        "linear), and what differs from the defaults, such as --set front_end.deltas=1",
+        f"{source}: {' '.join(foreign.notes)}. Say which: --set feature={first} (or "
+        f"{', '.join(others)}), and what differs from the defaults, such as --set "
+        "front_end.deltas=1",
     )
     return reading
 
@@ -142,17 +142,8 @@ def summary(
 def prepare_options(features: Mapping[str, Any]) -> str:
     """Return the options with which 'aalbert prepare' stores what a model reads."""
     kind = features["kind"]
-    usual = asdict(default_settings(kind))
-    changes = [
-        (f"{group}.{name}", value)
-        for group, settings, defaults in (
-            (kind, features, usual),
-            ("wave", features["wave"], usual["wave"]),
-        )
-        for name, value in settings.items()
-        if name != "wave" and value != defaults[name]
-    ]
-    return " ".join([f"--feature {kind}", *(f"--set {name}={value}" for name, value in changes)])
+    changes = prepare_assignments(kind, features)
+    return " ".join([f"--feature {kind}", *(f"--set {change}" for change in changes)])
 
 
 def summary_text(document: dict[str, Any]) -> str:

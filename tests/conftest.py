@@ -20,12 +20,8 @@ from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.shards.format.feature_settings import (
-    FbankSettings,
-    LinearSettings,
-    LogMelSettings,
-    WaveSettings,
-)
+from aalbert.shards.format.feature_settings import FbankSettings, LinearSettings, LogMelSettings
+from aalbert.shards.format.wave_settings import WaveSettings
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations, evaluate_runs

@@ -2,28 +2,19 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from aalbert.common.configuration import Document, load_config, merge, parse_yaml
-from aalbert.common.text import flat
-from aalbert.errors import ConfigError, require
-from aalbert.shards.format.feature_settings import default_settings
+from aalbert.errors import ConfigError
+from aalbert.shards.format.feature_groups import prepare_assignments
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.tasks import find_task
 from aalbert.train.pretraining.config import PretrainConfig
 
 PRESETS = resources.files("aalbert.train") / "presets"
 PRETRAIN = "pretrain"
-# The preset of each downstream task that is taken when none is named.
-TASK_PRESETS = {
-    "voxceleb1": "best",
-    "voxceleb1-verification": "cosine",
-    "librispeech-speaker": "utterance",
-    "librispeech-phone": "linear",
-    "classify": "default",
-}
 
 
 def read_recipe(name: str) -> PretrainConfig:
@@ -59,15 +50,16 @@ def read_task_recipe(
     environment: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
 ) -> DownstreamConfig:
-    """Return the settings of a downstream task, on top of its usual preset or another.
+    """Return the settings of a downstream task, on top of its usual preset, if any, or another.
 
     `environment` is that of the process unless given. Raises `ConfigError` for a task that
     there is not.
     """
-    require_task(task)
+    usual = find_task(task).preset
+    name = preset or usual
     return load_config(
         DownstreamConfig,
-        preset=read_preset(preset or TASK_PRESETS[task], folder=task),
+        preset=read_preset(name, folder=task) if name else None,
         file=file,
         environment=environment,
         assignments=[*assignments, f"task={task}"],
@@ -81,25 +73,9 @@ def prepare_command(config: PretrainConfig, out: str) -> str:
         words += [] if "*" in split else ["--subset", split]
     for kind, settings in (config.data.features or {config.data.feature: {}}).items():
         words += ["--feature", kind]
-        for assignment in unusual_settings(kind, settings):
+        for assignment in prepare_assignments(kind, settings):
             words += [] if assignment in words else ["--set", assignment]
     return shlex.join(words)
-
-
-def unusual_settings(kind: str, settings: Mapping[str, Any]) -> list[str]:
-    """Return, as `prepare` takes them, the settings of a feature that are not its defaults."""
-    usual = dict(flat(asdict(default_settings(kind))))
-    return [
-        # The wave is the same for all features, and has a group of its own.
-        f"{name}={value}" if name.startswith("wave.") else f"{kind}.{name}={value}"
-        for name, value in flat(settings)
-        if value != usual.get(name)
-    ]
-
-
-def require_task(task: str) -> None:
-    """Raise `ConfigError` for a downstream task that there is not."""
-    require(task in TASK_PRESETS, f"unknown task '{task}': use one of {', '.join(TASK_PRESETS)}")
 
 
 @dataclass(frozen=True)
@@ -128,7 +104,9 @@ def find_preset(name: str, folder: str = PRETRAIN) -> Preset:
     """Return a preset, laid over the one that it extends; `ConfigError` when there is none."""
     path = PRESETS / folder / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(f"unknown preset '{name}': use one of {', '.join(preset_names(folder))}")
+        names = ", ".join(preset_names(folder))
+        way_out = f"use one of {names}" if names else f"{folder} has none"
+        raise ConfigError(f"unknown preset '{name}': {way_out}")
     own = parse_yaml(path.read_text("utf-8"), f"preset '{name}'")
     about, base = own.pop("about", ""), own.pop("extends", None)
     settings: Document = {}
@@ -139,5 +117,8 @@ def find_preset(name: str, folder: str = PRETRAIN) -> Preset:
 
 
 def preset_names(folder: str = PRETRAIN) -> list[str]:
-    """Return the names of the presets in a folder."""
-    return sorted(path.name.removesuffix(".yaml") for path in (PRESETS / folder).iterdir())
+    """Return the names of the presets in a folder; a task need not have one."""
+    presets = PRESETS / folder
+    if not presets.is_dir():
+        return []
+    return sorted(path.name.removesuffix(".yaml") for path in presets.iterdir())

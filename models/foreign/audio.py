@@ -12,7 +12,9 @@ from typing import Any
 from aalbert.errors import InputError
 from aalbert.models.foreign.plain_values import Settings
 
+# This package's names of s3prl's own features, and of Kaldi's.
 KINDS = {"mel": "logmel", "linear": "linear"}
+KALDI_KINDS = ("fbank", "mfcc")
 SAMPLE_RATE = 16_000
 # What this package's Kaldi features fix, by torchaudio's names.
 KALDI_FIXED = {
@@ -86,8 +88,8 @@ def read_kaldi(audio: Settings) -> AudioReading:
     """Read the settings of Kaldi's features; the target is the input, deltas included."""
     kaldi = audio.group("kaldi")
     kind = kaldi.text("feat_type", "fbank")
-    if kind not in ("fbank", "mfcc"):
-        raise InputError(f"{kaldi.name}.feat_type is '{kind}', expected fbank or mfcc")
+    if kind not in KALDI_KINDS:
+        raise InputError(f"{kaldi.name}.feat_type is '{kind}', expected {' or '.join(KALDI_KINDS)}")
     own = kaldi.group(kind)
     features: dict[str, Any] = {
         "kind": kind,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aalbert.errors import require
-from aalbert.models.foreign.audio import KINDS, SAMPLE_RATE
+from aalbert.models.foreign.audio import KALDI_KINDS, KINDS, SAMPLE_RATE
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import TargetConfig
 
@@ -18,10 +18,10 @@ def write_audio(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the group `audio` of a model, and notes on what is not quite as it was.
 
-    Raises `ConfigError` for features and front ends that s3prl does not have.
+    They are those that `check_writable` lets pass. Raises `ConfigError` for settings that s3prl
+    does not have.
     """
-    check_writable(features, front_end)
-    if features["kind"] in ("fbank", "mfcc"):
+    if features["kind"] in KALDI_KINDS:
         return write_kaldi(features, front_end), ()
     return write_own(features, front_end, target)
 
@@ -34,7 +34,7 @@ def can_predict(
     Kaldi's features predict themselves, deltas included; s3prl's own share one FFT and its mels.
     """
     kind = features["kind"]
-    if kind in ("fbank", "mfcc"):
+    if kind in KALDI_KINDS:
         return target.feature == kind and target.deltas == front_end.deltas
     bins = features["fft_size"] // 2 + 1
     sizes = {"linear": bins, "logmel": features.get("mels", target.dims)}
@@ -44,6 +44,8 @@ def can_predict(
 def check_writable(features: Mapping[str, Any], front_end: FrontEndConfig) -> None:
     """Refuse what neither way of s3prl to features has."""
     kind, wave = features["kind"], features["wave"]
+    known = (*KINDS.values(), *KALDI_KINDS)
+    require(kind in known, f"s3prl has no feature {kind}, only {', '.join(known)}")
     for name, value, only in (
         ("front_end.frames_stacked", front_end.frames_stacked, 1),
         (f"{kind}.sample_rate", features["sample_rate"], SAMPLE_RATE),

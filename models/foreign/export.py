@@ -13,7 +13,7 @@ from torch import Tensor
 from aalbert.common.files import atomic_write
 from aalbert.errors import require
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
-from aalbert.models.foreign.audio_export import can_predict, write_audio
+from aalbert.models.foreign.audio_export import can_predict, check_writable, write_audio
 from aalbert.models.foreign.layer_names import HEAD_PARTS, export_encoder, export_parts
 from aalbert.models.foreign.s3prl import TASK_FACTS
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
@@ -35,6 +35,7 @@ def s3prl_document(model: PretrainedModel) -> tuple[dict[str, Any], tuple[str, .
     config, encoder = model.config, model.config.encoder
     assert encoder is not None
     check_encoder(encoder)
+    check_writable(config.features, config.front_end)
     target, notes = choose_target(model)
     audio, audio_notes = write_audio(config.features, config.front_end, target)
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}

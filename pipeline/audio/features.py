@@ -1,7 +1,7 @@
-"""Waves to features: the tables of the settings that the shards record, for the kernel in C.
+"""Waves to features: what computes each kind, and the tables that most of them need.
 
-Every kind begins with the power of a short-time spectrum: frames of the wave, times a window,
-the squared magnitude of their FFT.
+These kinds begin with the power of a short-time spectrum, computed by the kernel in C: frames of
+the wave, times a window, the squared magnitude of their FFT.
 
 | kind | framing | after the power spectrum `p` | the same in torch and torchaudio |
 |---|---|---|---|
@@ -13,9 +13,10 @@ the squared magnitude of their FFT.
 They agree within float32 rounding. The numbers are the same bits on every processor.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,7 @@ from aalbert.shards.format.feature_settings import (
     LinearSettings,
     LogMelSettings,
     MfccSettings,
-    kaldi_fft_size,
     mel_edges,
-    shift_samples,
-    window_samples,
 )
 
 INT16_SCALE = 32_768.0
@@ -147,12 +145,6 @@ class Framing:
     first: int
     shift: int
     pre_emphasis: float
-    centred: bool
-
-    def count(self, samples: int) -> int:
-        """Return how many frames a wave has; Kaldi takes whole ones only."""
-        whole = samples if self.centred else samples - len(self.window)
-        return 1 + whole // self.shift
 
 
 def centred_framing(settings: LogMelSettings | LinearSettings) -> Framing:
@@ -163,64 +155,20 @@ def centred_framing(settings: LogMelSettings | LinearSettings) -> Framing:
     begins where torch's window does, `fft_size // 2 - (fft_size - window) // 2` samples
     before `i * shift`.
     """
-    window = hann_window(window_samples(settings))
+    window = hann_window(settings.window_samples)
     edge = settings.fft_size // 2 - (settings.fft_size - len(window)) // 2
-    return Framing(
-        window=window, first=-edge, shift=shift_samples(settings), pre_emphasis=0.0, centred=True
-    )
+    return Framing(window=window, first=-edge, shift=settings.shift_samples, pre_emphasis=0.0)
 
 
 def kaldi_framing(settings: FbankSettings | MfccSettings) -> Framing:
     """Return Kaldi's frames: mean removed, pre-emphasis, Povey window, no dither."""
     scale = INT16_SCALE if settings.amplitude == "int16" else 1.0
     return Framing(
-        window=povey_window(window_samples(settings)) * np.float32(scale),
+        window=povey_window(settings.window_samples) * np.float32(scale),
         first=0,
-        shift=shift_samples(settings),
+        shift=settings.shift_samples,
         pre_emphasis=PRE_EMPHASIS,
-        centred=False,
     )
-
-
-def extract(wave: Array, settings: FeatureSettings) -> Array:
-    """Return the features `(frames, dims)` of a wave `(samples,)` in [-1, 1).
-
-    The wave must have at least `minimum_samples(settings)` samples.
-    """
-    tables = make_tables(settings)
-    features = np.empty((tables.framing.count(len(wave)), settings.dims), np.float32)
-    native.spectra(
-        wave=wave,
-        window=tables.framing.window,
-        roots=tables.roots,
-        mel_spans=tables.mel.spans,
-        mel_weights=tables.mel.weights,
-        cosine_spans=tables.cosine.spans,
-        cosine_weights=tables.cosine.weights,
-        out=features,
-        first=tables.framing.first,
-        shift=tables.framing.shift,
-        pre_emphasis=tables.framing.pre_emphasis,
-        floor=tables.floor,
-        offset=tables.offset,
-    )
-    return features
-
-
-def minimum_samples(settings: FeatureSettings) -> int:
-    """Return the samples of one analysis window, below which there is no frame."""
-    return window_samples(settings)
-
-
-def check_long_enough(wave: Array, features: Sequence[FeatureSettings]) -> None:
-    """Raise `UnusableAudioError` for a wave that is shorter than one analysis window."""
-    needed = max(minimum_samples(settings) for settings in features)
-    if len(wave) < needed:
-        sample_rate = features[0].sample_rate
-        raise UnusableAudioError(
-            f"too short: {1000 * len(wave) / sample_rate:.1f} ms, one analysis window "
-            f"is {1000 * needed / sample_rate:.1f} ms"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,36 +183,100 @@ class Tables:
     cosine: SparseFilters = NO_FILTERS
 
 
-@lru_cache(maxsize=16)
-def make_tables(settings: FeatureSettings) -> Tables:
-    """Return the tables of a feature; nothing changes them, so threads may share them."""
-    match settings:
-        case LinearSettings():
-            return Tables(
-                framing=centred_framing(settings),
-                roots=roots_of_unity(settings.fft_size),
-                offset=settings.log_offset,
-            )
-        case LogMelSettings(sample_rate=rate, fft_size=size, mels=mels):
-            return Tables(
-                framing=centred_framing(settings),
-                roots=roots_of_unity(size),
-                mel=sparse(htk_filters(rate, size, mels)),
-                offset=settings.log_offset,
-            )
-        case FbankSettings():
-            return kaldi_tables(settings, NO_FILTERS)
-        case MfccSettings(mels=mels, cepstra=cepstra, lifter=lifter):
-            return kaldi_tables(settings, sparse(cosine_transform(mels, cepstra, lifter)))
+def logmel_tables(settings: LogMelSettings) -> Tables:
+    """Return the tables up to the logarithm of HTK's mel filters."""
+    rate, size = settings.sample_rate, settings.fft_size
+    return Tables(
+        framing=centred_framing(settings),
+        roots=roots_of_unity(size),
+        mel=sparse(htk_filters(rate, size, settings.mels)),
+        offset=settings.log_offset,
+    )
 
 
-def kaldi_tables(settings: FbankSettings | MfccSettings, cosine: SparseFilters) -> Tables:
-    """Return the tables up to the logarithm of Kaldi's mel filters, and what follows it."""
-    size = kaldi_fft_size(settings)
+def linear_tables(settings: LinearSettings) -> Tables:
+    """Return the tables up to the logarithm of the power."""
+    return Tables(
+        framing=centred_framing(settings),
+        roots=roots_of_unity(settings.fft_size),
+        offset=settings.log_offset,
+    )
+
+
+def fbank_tables(settings: FbankSettings | MfccSettings) -> Tables:
+    """Return the tables up to the logarithm of Kaldi's mel filters."""
+    size = settings.fft_size
     return Tables(
         framing=kaldi_framing(settings),
         roots=roots_of_unity(size),
         mel=sparse(kaldi_filters(settings.sample_rate, size, settings.mels)),
         floor=KALDI_FLOOR,
-        cosine=cosine,
     )
+
+
+def mfcc_tables(settings: MfccSettings) -> Tables:
+    """Return those of the filter bank and the cosine transform that follows."""
+    transform = cosine_transform(settings.mels, settings.cepstra, settings.lifter)
+    return replace(fbank_tables(settings), cosine=sparse(transform))
+
+
+# Takes a wave `(samples,)` and settings of its kind, and returns features `(frames, dims)`.
+Extractor = Callable[[Array, Any], Array]
+
+
+def spectral(make_tables: Callable[[Any], Tables]) -> Extractor:
+    """Return what computes a kind by the kernel, from the tables of its settings."""
+    # Nothing changes tables once they are made, so threads may share them.
+    kept_tables = lru_cache(maxsize=8)(make_tables)
+
+    def compute(wave: Array, settings: FeatureSettings) -> Array:
+        tables = kept_tables(settings)
+        features = np.empty((settings.count_frames(len(wave)), settings.dims), np.float32)
+        native.spectra(
+            wave=wave,
+            window=tables.framing.window,
+            roots=tables.roots,
+            mel_spans=tables.mel.spans,
+            mel_weights=tables.mel.weights,
+            cosine_spans=tables.cosine.spans,
+            cosine_weights=tables.cosine.weights,
+            out=features,
+            first=tables.framing.first,
+            shift=tables.framing.shift,
+            pre_emphasis=tables.framing.pre_emphasis,
+            floor=tables.floor,
+            offset=tables.offset,
+        )
+        return features
+
+    return compute
+
+
+EXTRACTORS: dict[str, Extractor] = {
+    "logmel": spectral(logmel_tables),
+    "fbank": spectral(fbank_tables),
+    "mfcc": spectral(mfcc_tables),
+    "linear": spectral(linear_tables),
+}
+
+
+def extract(wave: Array, settings: FeatureSettings) -> Array:
+    """Return the features `(frames, dims)` of a wave `(samples,)` in [-1, 1).
+
+    The wave must have at least one analysis window of samples.
+    """
+    features = EXTRACTORS[settings.kind](wave, settings)
+    # What reads the features trusts the settings about when their frames lie.
+    assert features.shape == (settings.count_frames(len(wave)), settings.dims)
+    return features
+
+
+def check_long_enough(wave: Array, features: Sequence[FeatureSettings]) -> None:
+    """Raise `UnusableAudioError` for a wave that is shorter than one analysis window."""
+    needed = max(settings.window_samples for settings in features)
+    if len(wave) < needed:
+        sample_rate = features[0].sample_rate
+        raise UnusableAudioError(
+            f"too short: {1000 * len(wave) / sample_rate:.1f} ms, one analysis window "
+            f"is {1000 * needed / sample_rate:.1f} ms"
+        )

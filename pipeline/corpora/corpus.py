@@ -1,12 +1,14 @@
 """A corpus as `prepare` takes it: its utterances, and what else travels with them."""
 
+import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from aalbert.errors import InputError
+from aalbert.errors import InputError, TooManySkippedError
 
 DECODED_SUFFIXES = frozenset(
     {".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".au", ".caf", ".w64", ".rf64"}
@@ -63,6 +65,25 @@ class Skip:
     def kind(self) -> str:
         """The reason without the figures of this one file, which follow a colon."""
         return self.reason.partition(":")[0]
+
+
+def check_skipped(
+    *, taken: int, skipped: int, max_skipped: float, find_list: Callable[[], Path], advice: str
+) -> None:
+    """Raise `TooManySkippedError` when more than the share `max_skipped` of all inputs was skipped.
+
+    Unless that share is 0, one input always may be. `find_list` returns the file that lists what
+    was skipped, a `Skip` a line; it is called for the error alone, which ends with `advice`.
+    """
+    inputs = taken + skipped
+    if skipped <= max(1 if max_skipped else 0, max_skipped * inputs):
+        return
+    lines = find_list().read_text("utf-8").splitlines()
+    [(reason, count)] = Counter(Skip(**json.loads(line)).kind for line in lines).most_common(1)
+    raise TooManySkippedError(
+        f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
+        f"allows; most often ({count}): {reason}. {advice}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

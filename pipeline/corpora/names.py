@@ -13,7 +13,6 @@ from aalbert.shards.format.index import row_schema
 SPLIT_PATTERN = re.compile(r"\w[\w-]{0,79}", re.ASCII)
 # Folders that a dataset has beside those of its splits.
 TAKEN_SPLITS = frozenset({"index", "statistics", "trials"})
-TAKEN_FIELDS = frozenset(row_schema(dict.fromkeys(SETTINGS_BY_KIND, 1), ()).names)
 # A tar member's name has up to 100 bytes, of which a feature's name and suffix take some.
 LONGEST_KEY = 80
 KEY_PATTERN = re.compile(rf"[\w-]{{1,{LONGEST_KEY}}}", re.ASCII)
@@ -26,7 +25,8 @@ NOT_IN_KEYS = re.compile(r"[^\w-]", re.ASCII)
 
 def taken_fields(names: Iterable[str]) -> list[str]:
     """Return those of the names that the index needs for itself, such as `shard`."""
-    return [name for name in names if name in TAKEN_FIELDS]
+    taken = row_schema(dict.fromkeys(SETTINGS_BY_KIND, 1), ()).names
+    return [name for name in names if name in taken]
 
 
 def check_splits(places: Mapping[str, str]) -> None:

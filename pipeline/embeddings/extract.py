@@ -7,7 +7,6 @@ extracted and how. An extraction that was stopped goes on where it was.
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from typing import Any
 from aalbert.common.files import require_empty, write_json, write_text
 from aalbert.common.locking import hold
 from aalbert.common.progress import WorkBar, progress_bar
-from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
+from aalbert.errors import InputError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import Recording, load_ahead
 from aalbert.pipeline.embeddings.model import (
@@ -214,17 +213,3 @@ def finalise(
 def json_lines(documents: Sequence[Any]) -> str:
     """Return JSON documents, one a line."""
     return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)
-
-
-def check_skipped(out: Path, record: dict[str, Any], max_skipped: float) -> None:
-    """Raise when more inputs were skipped than that share of them; unless 0, one always may be."""
-    skipped, inputs = record["skipped"], record["skipped"] + record["utterances"]
-    if skipped > max(1 if max_skipped else 0, max_skipped * inputs):
-        lines = (out / SKIPPED_NAME).read_text("utf-8").splitlines()
-        kinds = Counter(Skip(**json.loads(line)).kind for line in lines)
-        reason, count = kinds.most_common(1)[0]
-        raise TooManySkippedError(
-            f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
-            f"allows; most often ({count}): {reason}. The embeddings of the others are complete; "
-            f"see {out / SKIPPED_NAME}"
-        )

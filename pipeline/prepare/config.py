@@ -1,21 +1,20 @@
 """What `prepare` computes, from the command line and files: features, wave, size of shards."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aalbert.common.configuration import load_config
 from aalbert.errors import require
+from aalbert.shards.format.feature_groups import with_feature_groups
 from aalbert.shards.format.feature_settings import (
     SETTINGS_BY_KIND,
-    FbankSettings,
     FeatureSettings,
-    LinearSettings,
-    LogMelSettings,
-    MfccSettings,
-    WaveSettings,
     default_settings,
 )
+from aalbert.shards.format.wave_settings import WaveSettings
+
+SHARD_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class PrepareConfig:
     """What `prepare` computes and how it cuts it into shards."""
 
     features: tuple[FeatureSettings, ...]
-    shard_bytes: int = 256 * 2**20
+    shard_bytes: int = SHARD_BYTES
     strict_audio: bool = False
 
     def __post_init__(self) -> None:
@@ -46,17 +45,13 @@ class PrepareConfig:
 class Recipe:
     """Everything that decides the bytes of a dataset beside its corpus.
 
-    `features` names what is stored; the groups of that name say how it is computed, and
-    `wave` what is done to every wave before.
+    `features` names what is stored; the groups of that name, which `with_feature_groups` adds,
+    say how it is computed, and `wave` what is done to every wave before.
     """
 
     features: tuple[str, ...] = ("logmel",)
     wave: WaveSettings = WaveSettings()
-    logmel: LogMelSettings = field(default_factory=LogMelSettings)
-    fbank: FbankSettings = field(default_factory=FbankSettings)
-    mfcc: MfccSettings = field(default_factory=MfccSettings)
-    linear: LinearSettings = field(default_factory=LinearSettings)
-    shard_bytes: int = 256 * 2**20
+    shard_bytes: int = SHARD_BYTES
     strict_audio: bool = False
 
     def __post_init__(self) -> None:
@@ -96,7 +91,8 @@ def load_recipe(
 
     Raises `ConfigError` that names the setting when one is unknown or has no valid value.
     """
-    recipe = load_config(Recipe, file=file, environment={}, assignments=assignments)
+    groups = with_feature_groups(Recipe)
+    recipe = load_config(groups, file=file, environment={}, assignments=assignments)
     if features:
         recipe = replace(recipe, features=tuple(features))
     check_used(assignments, recipe.features)

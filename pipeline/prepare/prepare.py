@@ -1,8 +1,6 @@
 """`prepare`: plan the shards of a corpus, compute them, and finish the dataset."""
 
 import errno
-import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +8,8 @@ from pathlib import Path
 
 from aalbert.common.progress import WorkBar, progress_bar
 from aalbert.common.text import human_bytes
-from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
-from aalbert.pipeline.corpora.corpus import Corpus, Skip
+from aalbert.errors import InputError, OutputInUseError, StorageError
+from aalbert.pipeline.corpora.corpus import Corpus, check_skipped
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import Engine, LocalEngine, available_cores
 from aalbert.pipeline.prepare.finish import finalise
@@ -62,9 +60,7 @@ def prepare(
                 with explain_full_disk(output, []):
                     finalise(output, record)
             output.remove(WORK_FOLDER)
-    manifest = finished_manifest(output)
-    check_skipped(output, manifest, limits.max_skipped)
-    return manifest
+    return checked_manifest(output, limits.max_skipped)
 
 
 def prepare_part(
@@ -110,9 +106,7 @@ def finalize(out: Path | str, max_skipped: float) -> Manifest:
             f"there is no unfinished dataset in {output.name}: compute its parts first with "
             "'aalbert prepare CORPUS DIR --part I/N'"
         )
-    manifest = finished_manifest(output)
-    check_skipped(output, manifest, max_skipped)
-    return manifest
+    return checked_manifest(output, max_skipped)
 
 
 def planned(corpus: Corpus, config: PrepareConfig) -> str:
@@ -204,15 +198,15 @@ def advance(bar: WorkBar, done: int, amount: Amount) -> None:
     bar.update(done + amount.taken + amount.skipped - bar.n)
 
 
-def check_skipped(output: Output, manifest: Manifest, max_skipped: float) -> None:
-    """Raise when more inputs were skipped than that share of them; unless 0, one always may be."""
-    inputs = manifest.utterances + manifest.skipped
-    if manifest.skipped > max(1 if max_skipped else 0, max_skipped * inputs):
-        lines = output.fetch(SKIPPED_NAME).read_text("utf-8").splitlines()
-        skipped = [Skip(**json.loads(line)) for line in lines]
-        reason, count = Counter(skip.kind for skip in skipped).most_common(1)[0]
-        raise TooManySkippedError(
-            f"{manifest.skipped} of {inputs} inputs were skipped, more than --max-skipped "
-            f"{max_skipped:g} allows; most often ({count}): {reason}. The dataset is complete "
-            f"without them; see {output.name.rstrip('/')}/{SKIPPED_NAME}"
-        )
+def checked_manifest(output: Output, max_skipped: float) -> Manifest:
+    """Read the manifest of an output; raise when more than that share of its inputs was skipped."""
+    manifest = finished_manifest(output)
+    listed = f"{output.name.rstrip('/')}/{SKIPPED_NAME}"
+    check_skipped(
+        taken=manifest.utterances,
+        skipped=manifest.skipped,
+        max_skipped=max_skipped,
+        find_list=lambda: output.fetch(SKIPPED_NAME),
+        advice=f"The dataset is complete without them; see {listed}",
+    )
+    return manifest

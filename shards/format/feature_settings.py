@@ -1,77 +1,104 @@
-"""Feature settings: what the numbers in a shard are. Two features are equal when these are."""
+"""Feature settings: what the numbers in a shard are. Two features are equal when these are.
+
+To add a feature kind, enter the class of its settings in `SETTINGS_BY_KIND`, and what computes it
+in `EXTRACTORS` of `pipeline/audio/features.py`.
+"""
 
 import json
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from abc import ABC, abstractmethod
+from dataclasses import Field, asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import xxhash
 
 from aalbert.errors import ConfigError, require
+from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings, whole_samples
 
 if TYPE_CHECKING:
+    import numpy as np
     from _typeshed import DataclassInstance
+    from numpy.typing import NDArray
 
 SLOWEST_SAMPLE_RATE, FASTEST_SAMPLE_RATE = 1_000, 768_000
 # Kaldi's filters begin here; those of HTK and torchaudio begin at 0 Hz.
 KALDI_LOWEST_HERTZ = 20.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class SilenceSettings:
-    """Which silence is cut out of a wave before its features are computed.
+class FeatureSettings(ABC):
+    """The settings of a feature kind, and what follows from them: dims, and when frames lie.
 
-    The wave is cut into windows of `window_ms` that do not overlap; the last one may be
-    shorter. A window is silent when its RMS lies `threshold_db` or more below that of the
-    loudest one. Of the silence at either end the `edge_ms` next to the sound stay; of inner
-    silence that lasts longer than `inner_ms` so much stays, half of it at each side.
+    A kind is a frozen dataclass with these fields and its own; all have defaults. Where its
+    frames are `centred`, frame `i` has its middle at sample `i * shift_samples`, the edges of the
+    wave are reflected, and `samples` give `1 + samples // shift` frames. Else it begins there,
+    and only whole windows count, as in Kaldi. `dimension_name` and `value_name` say on pictures
+    what is numbered and what is measured.
     """
 
-    threshold_db: float = 40.0
-    window_ms: float = 20.0
-    edge_ms: float = 100.0
-    inner_ms: float = 300.0
+    kind: str
+    sample_rate: int
+    window_length_ms: float
+    frame_shift_ms: float
+    wave: WaveSettings
+    centred: ClassVar[bool]
+    dimension_name: ClassVar[str]
+    value_name: ClassVar[str]
+    # Lets type checkers know that every kind is a dataclass, which this class itself is not:
+    # the order of the fields is each kind's own, and is stored.
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
-        for name in ("threshold_db", "window_ms"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"silence.{name} is {value}: it must be above 0")
-        for name in ("edge_ms", "inner_ms"):
-            value = getattr(self, name)
-            require(0 <= value < math.inf, f"silence.{name} is {value}: it must not be negative")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WaveSettings:
-    """What is done to a wave before its features are computed, in this order.
-
-    Silence is cut; the wave is multiplied by `10 ** (gain_db / 20)`; and it is multiplied by
-    `10 ** (loudness_db / 20) / (rms + 1e-10)`, so that its RMS lies `loudness_db` (negative)
-    below full scale, as s3prl does with -25. Values beyond full scale stay as they are: floats
-    need no clipping. By default nothing is done.
-    """
-
-    silence: SilenceSettings | None = None
-    gain_db: float = 0.0
-    loudness_db: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
-        require(abs(self.gain_db) <= 100, f"wave.gain_db is {self.gain_db}: it must be -100 to 100")
+        """Refuse a sample rate, window or shift from which no frames can be made."""
         require(
-            self.loudness_db is None or -100 <= self.loudness_db <= 0,
-            f"wave.loudness_db is {self.loudness_db}: it must be -100 to 0",
+            SLOWEST_SAMPLE_RATE <= self.sample_rate <= FASTEST_SAMPLE_RATE,
+            f"{self.kind}: sample_rate is {self.sample_rate}: it must be {SLOWEST_SAMPLE_RATE} to "
+            f"{FASTEST_SAMPLE_RATE} Hz",
         )
+        for name, smallest in (("window_length_ms", 2), ("frame_shift_ms", 1)):
+            value = getattr(self, name)
+            require(
+                math.isfinite(value) and whole_samples(self.sample_rate, value) >= smallest,
+                f"{self.kind}: {name} is {value}: it must be at least "
+                f"{1000 * smallest / self.sample_rate:g}, {smallest} samples at "
+                f"{self.sample_rate} Hz",
+            )
+
+    @property
+    @abstractmethod
+    def dims(self) -> int:
+        """Numbers per frame."""
+
+    @property
+    def window_samples(self) -> int:
+        """The length of the analysis window in whole samples, rounded down as Kaldi does."""
+        return whole_samples(self.sample_rate, self.window_length_ms)
+
+    @property
+    def shift_samples(self) -> int:
+        """The distance of two frames in whole samples, rounded down as Kaldi does."""
+        return whole_samples(self.sample_rate, self.frame_shift_ms)
+
+    @property
+    def first_centre(self) -> int:
+        """The sample at the centre of the first frame."""
+        return 0 if self.centred else self.window_samples // 2
+
+    def centres_ms(self, frames: "NDArray[np.floating]") -> "NDArray[np.floating]":
+        """Return the times at which frames have their centres; a half lies between two frames."""
+        return (self.first_centre + frames * self.shift_samples) * 1000 / self.sample_rate
+
+    def count_frames(self, samples: int) -> int:
+        """Return how many frames a wave has, which must have one window of samples at least."""
+        whole = samples if self.centred else samples - self.window_samples
+        return 1 + whole // self.shift_samples
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogMelSettings:
+class LogMelSettings(FeatureSettings):
     """Natural logarithm of a power mel spectrogram, as s3prl and torchaudio define it.
 
-    Frames are centred on multiples of the shift with reflected edges, so that
-    `samples` give `1 + samples // shift` frames; the window is a periodic Hann; the mel
-    filters are HTK's, not normalised by area; the logarithm is taken of `power + log_offset`.
+    The window is a periodic Hann; the mel filters are HTK's, not normalised by area; the
+    logarithm is taken of `power + log_offset`.
     """
 
     kind: Literal["logmel"] = "logmel"
@@ -83,11 +110,15 @@ class LogMelSettings:
     log_offset: float = 1e-10
     wave: WaveSettings = WaveSettings()
 
+    centred = True
+    dimension_name = "mel band"
+    value_name = "natural log of power"
+
     def __post_init__(self) -> None:
         """Refuse what has no frames, or a filter without an FFT bin."""
-        check_frames(self)
+        super().__post_init__()
         check_spectrum(self)
-        check_filters(self, 0.0, self.fft_size)
+        check_filters(self, 0.0, lengthen="FFT (fft_size)")
 
     @property
     def dims(self) -> int:
@@ -96,8 +127,8 @@ class LogMelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FbankSettings:
-    """Kaldi's log mel filter bank: Povey window, pre-emphasis 0.97, no dither, whole frames only.
+class FbankSettings(FeatureSettings):
+    """Kaldi's log mel filter bank: Povey window, pre-emphasis 0.97, no dither.
 
     `amplitude` says what the samples were scaled to before: `unit` is [-1, 1), as
     s3prl feeds it; `int16` is Kaldi's own scale.
@@ -111,19 +142,28 @@ class FbankSettings:
     amplitude: Literal["unit", "int16"] = "unit"
     wave: WaveSettings = WaveSettings()
 
+    centred = False
+    dimension_name = "mel band"
+    value_name = "natural log of energy"
+
     def __post_init__(self) -> None:
         """Refuse what has no frames, or a filter without an FFT bin."""
-        check_frames(self)
-        check_filters(self, KALDI_LOWEST_HERTZ, kaldi_fft_size(self))
+        super().__post_init__()
+        check_filters(self, KALDI_LOWEST_HERTZ, lengthen="window")
 
     @property
     def dims(self) -> int:
         """Numbers per frame."""
         return self.mels
 
+    @property
+    def fft_size(self) -> int:
+        """The power of two to which Kaldi pads the window with zeros."""
+        return 1 << (self.window_samples - 1).bit_length()
+
 
 @dataclass(frozen=True, kw_only=True)
-class MfccSettings:
+class MfccSettings(FeatureSettings):
     """Kaldi's cepstra: the liftered cosine transform of its log mel filter bank, C0 included.
 
     Window, pre-emphasis and `amplitude` are those of `FbankSettings`.
@@ -139,10 +179,14 @@ class MfccSettings:
     amplitude: Literal["unit", "int16"] = "unit"
     wave: WaveSettings = WaveSettings()
 
+    centred = False
+    dimension_name = "cepstral coefficient"
+    value_name = "coefficient"
+
     def __post_init__(self) -> None:
         """Refuse what has no frames, a filter without an FFT bin, or no such cepstra."""
-        check_frames(self)
-        check_filters(self, KALDI_LOWEST_HERTZ, kaldi_fft_size(self))
+        super().__post_init__()
+        check_filters(self, KALDI_LOWEST_HERTZ, lengthen="window")
         require(
             1 <= self.cepstra <= self.mels,
             f"mfcc: cepstra is {self.cepstra}: it must be 1 to mels, {self.mels}",
@@ -156,9 +200,14 @@ class MfccSettings:
         """Numbers per frame."""
         return self.cepstra
 
+    @property
+    def fft_size(self) -> int:
+        """The power of two to which Kaldi pads the window with zeros."""
+        return 1 << (self.window_samples - 1).bit_length()
+
 
 @dataclass(frozen=True, kw_only=True)
-class LinearSettings:
+class LinearSettings(FeatureSettings):
     """Natural logarithm of a power spectrogram, framed as in `LogMelSettings`."""
 
     kind: Literal["linear"] = "linear"
@@ -169,38 +218,19 @@ class LinearSettings:
     log_offset: float = 1e-10
     wave: WaveSettings = WaveSettings()
 
+    centred = True
+    dimension_name = "frequency bin"
+    value_name = "natural log of power"
+
     def __post_init__(self) -> None:
         """Refuse what has no frames."""
-        check_frames(self)
+        super().__post_init__()
         check_spectrum(self)
 
     @property
     def dims(self) -> int:
         """Numbers per frame."""
         return self.fft_size // 2 + 1
-
-
-FeatureSettings = LogMelSettings | FbankSettings | MfccSettings | LinearSettings
-
-
-def window_samples(settings: FeatureSettings) -> int:
-    """Return the length of the analysis window in whole samples, rounded down as Kaldi does."""
-    return whole_samples(settings.sample_rate, settings.window_length_ms)
-
-
-def shift_samples(settings: FeatureSettings) -> int:
-    """Return the distance of two frames in whole samples, rounded down as Kaldi does."""
-    return whole_samples(settings.sample_rate, settings.frame_shift_ms)
-
-
-def whole_samples(sample_rate: int, milliseconds: float) -> int:
-    """Return the samples that fit into a time; a product that is only just below one counts."""
-    return int(sample_rate * milliseconds / 1000 + 1e-6)
-
-
-def kaldi_fft_size(settings: FbankSettings | MfccSettings) -> int:
-    """Return the power of two to which Kaldi pads the window with zeros."""
-    return 1 << (window_samples(settings) - 1).bit_length()
 
 
 def mel_edges(lowest_hertz: float, highest_hertz: float, mels: int) -> list[float]:
@@ -214,26 +244,9 @@ def mel_edges(lowest_hertz: float, highest_hertz: float, mels: int) -> list[floa
     return [700 * math.expm1(lowest + number * step) for number in range(mels + 2)]
 
 
-def check_frames(settings: FeatureSettings) -> None:
-    """Refuse a sample rate, window or shift from which no frames can be made."""
-    kind, rate = settings.kind, settings.sample_rate
-    require(
-        SLOWEST_SAMPLE_RATE <= rate <= FASTEST_SAMPLE_RATE,
-        f"{kind}: sample_rate is {rate}: it must be {SLOWEST_SAMPLE_RATE} to "
-        f"{FASTEST_SAMPLE_RATE} Hz",
-    )
-    for name, smallest in (("window_length_ms", 2), ("frame_shift_ms", 1)):
-        value = getattr(settings, name)
-        require(
-            math.isfinite(value) and whole_samples(rate, value) >= smallest,
-            f"{kind}: {name} is {value}: it must be at least {1000 * smallest / rate:g}, "
-            f"{smallest} samples at {rate} Hz",
-        )
-
-
 def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
     """Refuse a window that is longer than the FFT, an odd FFT, and a logarithm of zero."""
-    kind, window = settings.kind, window_samples(settings)
+    kind, window = settings.kind, settings.window_samples
     require(
         settings.fft_size >= window,
         f"{kind}: fft_size is {settings.fft_size}, shorter than the window of {window} samples "
@@ -247,12 +260,15 @@ def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
 
 
 def check_filters(
-    settings: LogMelSettings | FbankSettings | MfccSettings, lowest_hertz: float, fft_size: int
+    settings: LogMelSettings | FbankSettings | MfccSettings, lowest_hertz: float, *, lengthen: str
 ) -> None:
-    """Refuse mel filters so narrow that one lies between two FFT bins and is always empty."""
+    """Refuse mel filters so narrow that one lies between two FFT bins and is always empty.
+
+    `lengthen` names what brings the bins closer together.
+    """
     kind, mels = settings.kind, settings.mels
     require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
-    bin_hertz = settings.sample_rate / fft_size
+    bin_hertz = settings.sample_rate / settings.fft_size
     edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
     empty = [
         number
@@ -262,8 +278,7 @@ def check_filters(
     require(
         not empty,
         f"{kind}: {len(empty)} of {mels} mel filters fall between the FFT's bins, which lie "
-        f"{bin_hertz:.4g} Hz apart, and would be empty: use fewer mels or a longer "
-        + ("window" if kind != "logmel" else "FFT (fft_size)"),
+        f"{bin_hertz:.4g} Hz apart, and would be empty: use fewer mels or a longer {lengthen}",
     )
 
 

@@ -6,13 +6,7 @@ from dataclasses import asdict
 
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, require
-from aalbert.shards.format.feature_settings import (
-    FbankSettings,
-    FeatureSettings,
-    MfccSettings,
-    shift_samples,
-    window_samples,
-)
+from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.reading.dataset import Selection
 
 
@@ -58,7 +52,7 @@ def require_same_shift(settings: Sequence[FeatureSettings]) -> None:
     first = settings[0]
     for other in settings[1:]:
         require(
-            (other.sample_rate, shift_samples(other)) == (first.sample_rate, shift_samples(first)),
+            (other.sample_rate, other.shift_samples) == (first.sample_rate, first.shift_samples),
             f"{other.kind} has a frame each {other.frame_shift_ms:g} ms, {first.kind} each "
             f"{first.frame_shift_ms:g} ms: a batch needs equal ones; prepare both with the same "
             "frame_shift_ms",
@@ -71,8 +65,8 @@ def leading_frames(settings: Sequence[FeatureSettings]) -> list[int]:
     Frames are partners when their centres lie within half a shift. Those of Kaldi's features lie
     half a window later: beside them `logmel` loses its first frame (25 ms windows, 10 ms apart).
     """
-    centres = [first_centre(some) for some in settings]
-    shift = shift_samples(settings[0])
+    centres = [some.first_centre for some in settings]
+    shift = settings[0].shift_samples
     return [(max(centres) - centre + shift // 2) // shift for centre in centres]
 
 
@@ -81,11 +75,5 @@ def spare_frames(settings: Sequence[FeatureSettings]) -> int:
 
     Kaldi takes whole frames only, the others also those that begin before the recording's end.
     """
-    longest = max(map(window_samples, settings))
-    return math.ceil(longest / shift_samples(settings[0]))
-
-
-def first_centre(settings: FeatureSettings) -> int:
-    """Return the sample at the centre of the first frame."""
-    whole = isinstance(settings, FbankSettings | MfccSettings)
-    return window_samples(settings) // 2 if whole else 0
+    longest = max(some.window_samples for some in settings)
+    return math.ceil(longest / settings[0].shift_samples)

@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.text import text_table
+from aalbert.common.text import flat, human_bytes, text_table
 from aalbert.errors import IntegrityError
-from aalbert.shards.format.feature_settings import FeatureSettings, default_settings
+from aalbert.shards.format.feature_groups import unusual_settings
+from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import SKIPPED_NAME, Manifest, SplitRecord, read_manifest
-
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -51,19 +50,12 @@ def describe_split(split: SplitRecord) -> dict[str, Any]:
 
 def describe_feature(settings: FeatureSettings) -> dict[str, Any]:
     """Return all settings of a feature, and the names of those that are not the defaults."""
-    chosen, usual = flat(asdict(settings)), flat(asdict(default_settings(settings.kind)))
-    changed = [name for name, value in chosen.items() if value != usual.get(name)]
-    return {"dims": settings.dims, "settings": chosen, "changed": changed}
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings side by side: `{"wave": {"gain_db": 0}}` as `{"wave.gain_db": 0}`."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= (
-            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return found
+    chosen = asdict(settings)
+    return {
+        "dims": settings.dims,
+        "settings": dict(flat(chosen)),
+        "changed": list(unusual_settings(settings.kind, chosen)),
+    }
 
 
 def skipped_by_reason(folder: Path, manifest: Manifest) -> dict[str, int]:
@@ -91,7 +83,7 @@ def description_text(document: dict[str, Any]) -> str:
             f"{split['hours']:,.2f}",
             f"{split['speakers']:,}",
             f"{split['shards']:,}",
-            readable_bytes(split["bytes"]),
+            human_bytes(split["bytes"]),
         ]
         for name, split in document["splits"].items()
     ]
@@ -101,10 +93,10 @@ def description_text(document: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{document['data']}: {document['corpus']}, {document['utterances']:,} utterances, "
-            f"{document['hours']:,.2f} hours, {readable_bytes(document['bytes'])}",
+            f"{document['hours']:,.2f} hours, {human_bytes(document['bytes'])}",
             f"fingerprint {document['fingerprint']}",
             "",
-            *text_table([titles, *splits]),
+            text_table([titles, *splits], numbers=True),
             "",
             *(line for item in document["features"].items() for line in feature_lines(*item)),
             "",
@@ -126,9 +118,3 @@ def feature_lines(name: str, feature: dict[str, Any]) -> list[str]:
         f"  chosen    {chosen or 'nothing: all settings are the defaults'}",
         f"  default   {', '.join(f'{key} {shown[key]}' for key in usual)}",
     ]
-
-
-def readable_bytes(size: int) -> str:
-    """Return a size with the unit that keeps it short."""
-    power = min(len(UNITS) - 1, max(0, size.bit_length() - 1) // 10)
-    return f"{size / 1024**power:,.{1 if power else 0}f} {UNITS[power]}"

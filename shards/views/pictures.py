@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# What a number in a feature is, for the axis that counts them and for the colour bar.
-DIMENSION_NAMES = {
-    "logmel": "mel band",
-    "fbank": "mel band",
-    "mfcc": "cepstral coefficient",
-    "linear": "frequency bin",
-}
-VALUE_NAMES = {
-    "logmel": "natural log of power",
-    "fbank": "natural log of energy",
-    "mfcc": "coefficient",
-    "linear": "natural log of power",
-}
 # A few extreme numbers would leave the rest of a picture in one colour.
 COLOUR_PERCENTILES = (1, 99)
 # Speakers' names fit below this many bars.
@@ -63,9 +50,9 @@ def utterance_figure(
             interpolation="nearest",
             extent=(0, len(values) * shift_s, -0.5, values.shape[1] - 0.5),
         )
-        kind = settings[name].kind
-        axes.set_ylabel(f"{name}: {DIMENSION_NAMES[kind]}")
-        figure.colorbar(image, ax=axes, label=VALUE_NAMES[kind], pad=0.015, extend="both")
+        axes.set_ylabel(f"{name}: {settings[name].dimension_name}")
+        label = settings[name].value_name
+        figure.colorbar(image, ax=axes, label=label, pad=0.015, extend="both")
     panels[-1].set_xlabel("time (s)")
     figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=11)
     return figure
@@ -134,8 +121,8 @@ def spectrum_figure(
     )
     axes.plot(places, mean, color=ACCENT, linewidth=1.8, label="mean")
     axes.set(
-        xlabel=DIMENSION_NAMES[settings.kind],
-        ylabel=VALUE_NAMES[settings.kind],
+        xlabel=settings.dimension_name,
+        ylabel=settings.value_name,
         xlim=(0, len(mean) - 1),
     )
     axes.legend(frameon=False)

@@ -1,6 +1,6 @@
 import pytest
 
-from aalbert.common.text import human_bytes
+from aalbert.common.text import flat, human_bytes, text_table
 
 
 @pytest.mark.parametrize(
@@ -9,10 +9,37 @@ from aalbert.common.text import human_bytes
         (0, "0 bytes"),
         (1023, "1,023 bytes"),
         (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
         (2**20 - 1, "1.0 MiB"),
+        (5 * 2**30, "5.0 GiB"),
         (5 * 2**40, "5.0 TiB"),
         (3000 * 2**40, "3,000.0 TiB"),
+        (2**52, "4,096.0 TiB"),
     ],
 )
 def test_sizes_are_told_in_the_unit_that_fits(count: int, text: str) -> None:
     assert human_bytes(count) == text
+
+
+def test_columns_line_up_and_numbers_stand_at_the_right() -> None:
+    rows = [["split", "utterances", "size"], ["dev-clean", "6", "9.0 KiB"], ["", "1,024", ""]]
+    assert text_table(rows).splitlines() == [
+        "split      utterances  size",
+        "dev-clean  6           9.0 KiB",
+        "           1,024",
+    ]
+    assert text_table(rows, numbers=True).splitlines() == [
+        "split      utterances     size",
+        "dev-clean           6  9.0 KiB",
+        "                1,024",
+    ]
+
+
+def test_nested_settings_have_dotted_names_in_their_order() -> None:
+    nested = {"mels": 80, "wave": {"silence": {"edge_ms": 5}, "gain_db": None}, "kind": "logmel"}
+    assert list(flat(nested)) == [
+        ("mels", 80),
+        ("wave.silence.edge_ms", 5),
+        ("wave.gain_db", None),
+        ("kind", "logmel"),
+    ]

@@ -5,7 +5,7 @@ import pytest
 
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError
-from aalbert.train.loop.optimiser import linear_warmup_and_decay
+from aalbert.train.loop.optimiser import learning_rate_factor
 from aalbert.train.recipes import find_preset, prepare_command, preset_names, read_recipe
 
 S3PRL = ["aalbert-3l", "aalbert-6l", "aalbert-12l", "mockingjay-3l", "mockingjay-6l"]
@@ -69,9 +69,9 @@ def test_learning_rates_are_those_computed_by_hand(name: str) -> None:
     config = read_recipe(name)
     warmup = config.optimiser.count_warmup_steps(config.steps)
     for step, rate in CURVES[name]:
-        factor = linear_warmup_and_decay(step, warmup_steps=warmup, steps=config.steps)
+        factor = learning_rate_factor(step, warmup_steps=warmup, steps=config.steps)
         assert config.optimiser.learning_rate * factor == pytest.approx(rate, rel=1e-9)
-    assert linear_warmup_and_decay(config.steps, warmup_steps=warmup, steps=config.steps) == 0
+    assert learning_rate_factor(config.steps, warmup_steps=warmup, steps=config.steps) == 0
 
 
 @pytest.mark.parametrize(("left", "right"), DIFFERENCES, ids="-to-".join)
@@ -123,8 +123,8 @@ def test_the_command_makes_the_features_that_the_preset_expects(name: str) -> No
         features=[value for option, value in pairs if option == "--feature"],
     )
     stored = {settings.kind: settings for settings in made.features}
-    assert stored[config.data.feature].dims == config.front_end.feature_dims  # type: ignore[index]
+    assert stored[config.data.feature].dims == config.front_end.feature_dims
     assert set(config.objective.targets) <= set(stored)
     for kind, required in (config.data.features or {}).items():
-        found = dict(flat(asdict(stored[kind])))  # type: ignore[index]
+        found = dict(flat(asdict(stored[kind])))
         assert {name: found[name] for name, _ in flat(required)} == dict(flat(required))

@@ -27,6 +27,7 @@ from aalbert.train.downstream.splits import (
     split_rows,
     take_proportion,
 )
+from aalbert.train.downstream.tasks import find_task
 from aalbert.train.downstream.trials import Pairs, read_trials
 from aalbert.train.randomness import seed_of
 
@@ -84,9 +85,10 @@ def job_of_model(config: DownstreamConfig, dataset: Dataset, model: DownstreamMo
 
 def find_material(config: DownstreamConfig, dataset: Dataset) -> Material:
     """Return what a task takes from the dataset, its settings and the files they name."""
-    if config.task == "librispeech-phone":
+    source = find_task(config.task).labels
+    if source == "alignments":
         return Material(split_rows(dataset, config.splits, np.zeros(len(dataset), np.int64)))
-    if config.task == "voxceleb1-verification":
+    if source == "trials":
         return find_trials(config, dataset)
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
     parts = split_rows(dataset, config.splits, labels.row_classes())

@@ -1,16 +1,13 @@
 """The settings of a downstream run, the same for every task; recipes are in `presets/`."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from aalbert.errors import require, require_positive
 from aalbert.models.downstream_head import HeadConfig, LayerChoice
 from aalbert.models.front_end import Normalisation
+from aalbert.train.downstream.tasks import VOXCELEB1, find_task, names_with
 
-TaskName = Literal[
-    "voxceleb1", "voxceleb1-verification", "librispeech-speaker", "librispeech-phone", "classify"
-]
-TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 # Stands for a split that is drawn out of the one to train on.
 DRAWN = "drawn"
 Mode = Literal["frozen", "fine-tuned", "from-scratch"]
@@ -125,7 +122,7 @@ class DownstreamConfig:
     upstream computes its hidden states of whole utterances once, and epochs read those.
     """
 
-    task: TaskName = "voxceleb1"
+    task: str = VOXCELEB1.name
     layers: LayerChoice = "weighted"
     mode: Mode = "frozen"
     untrained: bool = False
@@ -184,18 +181,19 @@ def check_modes(config: DownstreamConfig) -> None:
 
 def check_head(config: DownstreamConfig) -> None:
     """Refuse a head or labels with which the task cannot be done."""
-    phones, trials = config.task == "librispeech-phone", config.task == "voxceleb1-verification"
+    labels = find_task(config.task).labels
+    phones, trials = labels == "alignments", labels == "trials"
     require(
         config.head.frames or not phones,
         f"head.pooling is {config.head.pooling}, phones are labels of frames: use none",
     )
     require(
         phones or not config.labels.alignments,
-        f"labels.alignments is for librispeech-phone, the task is {config.task}",
+        f"labels.alignments is for {names_with('alignments')}, the task is {config.task}",
     )
     require(
         trials or (config.head.classifier != "none" and not config.trials.test),
-        f"trials and head.classifier none are for voxceleb1-verification, the task is "
+        f"trials and head.classifier none are for {names_with('trials')}, the task is "
         f"{config.task}",
     )
     require(
@@ -203,9 +201,10 @@ def check_head(config: DownstreamConfig) -> None:
         "head.pooling is none: verification compares utterances, use mean, statistics or attentive",
     )
     require(
-        config.task != "classify"
+        labels != "column"
         or config.labels.column != "speaker"
-        or config.splits.draw != "speakers",
+        or config.splits.draw != "speakers"
+        or DRAWN not in (config.splits.dev, config.splits.test),
         "labels.column is speaker, which cannot be told of speakers that were never heard: name "
         "another column, such as --set labels.column=gender",
     )

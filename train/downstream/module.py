@@ -18,7 +18,7 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
 from aalbert.train.downstream.labels import ColumnLabels, classification_loss
 from aalbert.train.downstream.phones import FrameLabels
-from aalbert.train.loop.optimiser import factor_of
+from aalbert.train.loop.optimiser import learning_rate_factor
 from aalbert.train.randomness import seed_of
 
 # Fine-tuned at 0.1, s3prl's HuBERT fell to 0.25 % and 0.07 % on VoxCeleb1 (its issue 583);
@@ -64,26 +64,24 @@ class HeadTraining(LightningModule):
         """Return AdamW with a learning rate for the head, and one for the encoder if it learns."""
         config, steps = self.config, self.epoch_ends[-1]
         groups = [{"params": list(self.model.head.parameters()), "lr": config.learning_rate}]
-        factors: list[Callable[[int], float]] = [partial(head_factor, config=config, steps=steps)]
+        warmups = [config.warmup_proportion]
         if config.mode != "frozen":
             encoder = [one for part in parts_from_the_top(self.model.upstream) for one in part]
             rate = config.fine_tuning.encoder_learning_rate
             groups.append({"params": encoder, "lr": rate})
-            factors.append(partial(encoder_factor, config=config, steps=steps))
+            warmups.append(config.fine_tuning.warmup_proportion)
+        factors: list[Callable[[int], float]] = [
+            partial(
+                learning_rate_factor,
+                warmup_steps=round(warmup * steps),
+                steps=steps,
+                decay=config.decay,
+            )
+            for warmup in warmups
+        ]
         optimiser = AdamW(groups, weight_decay=config.weight_decay)
         scheduler = {"scheduler": LambdaLR(optimiser, factors), "interval": "step"}
         return {"optimizer": optimiser, "lr_scheduler": scheduler}
-
-
-def head_factor(step: int, *, config: DownstreamConfig, steps: int) -> float:
-    """Return the factor of the head's learning rate for a step, counted from 0."""
-    return factor_of(step, round(config.warmup_proportion * steps), steps, decay=config.decay)
-
-
-def encoder_factor(step: int, *, config: DownstreamConfig, steps: int) -> float:
-    """Return the factor of the encoder's learning rate for a step, counted from 0."""
-    warmup_steps = round(config.fine_tuning.warmup_proportion * steps)
-    return factor_of(step, warmup_steps, steps, decay=config.decay)
 
 
 def warn_of_collapse(config: FineTuningConfig) -> None:

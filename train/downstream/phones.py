@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.layout import frame_mask
 from aalbert.models.upstream import UpstreamConfig
-from aalbert.shards.format.feature_settings import settings_from_dict
+from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import LabelConfig
@@ -154,17 +154,15 @@ def sample_intervals(intervals: list[Interval], shift_ms: float) -> Alignment:
 
 
 def label_places(
-    frames: int, *, label_shift_ms: float, frame_shift_ms: float, offset_ms: float, stacked: int
+    frames: int, settings: FeatureSettings, *, label_shift_ms: float, stacked: int
 ) -> NDArray[np.int64]:
     """Return which label each frame of an upstream takes: the one that its centre lies in.
 
-    Stored frame `t` is centred at `t frame_shift_ms + offset_ms`: 0 for spectrograms that
-    are centred, half a window for Kaldi's. `stacked` of them make a frame, whose centre is
-    the middle of theirs. Label `i` lasts from `i` to `i + 1` label shifts. The last label
-    goes on for frames past its end.
+    The upstream reads features of these settings, of which `stacked` frames make one; its
+    centre is the middle of theirs. Label `i` lasts from `i` to `i + 1` label shifts. The last
+    label goes on for frames past its end.
     """
-    first = np.arange(frames) * stacked
-    centres_ms = (first + (stacked - 1) / 2) * frame_shift_ms + offset_ms
+    centres_ms = settings.centres_ms(np.arange(frames) * stacked + (stacked - 1) / 2)
     # A centre on the border of two labels belongs to the later one, whatever rounding does.
     places: NDArray[np.int64] = np.floor(centres_ms / label_shift_ms + 1e-6).astype(np.int64)
     return places
@@ -227,13 +225,9 @@ def find_phones(
     for key, count in zip(keys, samples, strict=True):
         check_length(key, found[key], count / settings.sample_rate)
     stacked = upstream.front_end.frames_stacked
-    centred = settings.kind in ("logmel", "linear")
+    longest = int(dataset.frames(settings.kind)[rows].max())
     place = label_places(
-        int(dataset.frames(settings.kind)[rows].max()) // stacked + 1,
-        label_shift_ms=config.label_shift_ms,
-        frame_shift_ms=settings.frame_shift_ms,
-        offset_ms=0.0 if centred else settings.window_length_ms / 2,
-        stacked=stacked,
+        longest // stacked + 1, settings, label_shift_ms=config.label_shift_ms, stacked=stacked
     )
     return gather_labels(len(dataset), rows, [found[key] for key in keys], place)
 

@@ -9,6 +9,7 @@ from typing import Any
 from aalbert.common.configuration import load_config
 from aalbert.common.files import write_json
 from aalbert.common.locking import hold_where_possible
+from aalbert.common.text import text_table
 from aalbert.errors import ConfigError
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream, with_lasting_paths
@@ -132,8 +133,6 @@ def split_values(text: str) -> list[str]:
 
 def sweep_table(points: Sequence[Point]) -> str:
     """Return all points as lines of text, the best first."""
-    width = max(len(" ".join(point.settings)) for point in points)
-    return "\n".join(
-        f"{' '.join(point.settings).ljust(width)}  {describe_measurement(point.best)}"
-        for point in points
+    return text_table(
+        [(" ".join(point.settings), describe_measurement(point.best)) for point in points]
     )

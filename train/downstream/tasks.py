@@ -1,24 +1,21 @@
-"""Figures that others published for the tasks, to stand beside one's own, labelled as theirs.
+"""The downstream tasks: all that depends on which one it is, in one table.
 
-They come from other data, code and learning rates. A figure of ours is comparable only where
-the test data is the official one, and even then it is a measurement of its own.
+To add a task, enter it in `TASKS`; its presets, if it has any, lie in `presets/` in a folder of
+its name. The command line reads this to list its commands, so it imports nothing that takes time.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aalbert.errors import ConfigError
 
 SUPERB = "SUPERB benchmark website, frozen upstream, weighted sum of layers (Yang et al. 2021)"
 MOCKINGJAY = "Mockingjay paper, LibriSpeech (Liu et al. 2020)"
-# What the official test data counts: utterances of identification, trials of verification.
-OFFICIAL_COUNTS = {
-    "voxceleb1": {"utterances": 8_251, "classes": 1_251},
-    "voxceleb1-verification": {"trials": 37_720},
-}
-OFFICIAL_NAMES = {
-    "voxceleb1": "VoxCeleb1 with 1,251 speakers",
-    "voxceleb1-verification": "the 37,720 trials of VoxCeleb1",
-    "librispeech-speaker": "63 speakers of LibriSpeech",
-    "librispeech-phone": "LibriSpeech with 72 phones",
-}
+
+# The values of a column of the index, one an utterance; the phones of alignments, one a frame; or
+# speakers to learn from, and trials of two utterances to be measured on.
+LabelSource = Literal["column", "alignments", "trials"]
 
 
 @dataclass(frozen=True)
@@ -31,51 +28,139 @@ class Published:
     source: str
 
 
-PUBLISHED: dict[str, tuple[Published, ...]] = {
-    "voxceleb1": (
-        Published("FBANK", 0.2006, 0, SUPERB),
-        Published("Mockingjay, 12 layers", 0.3229, 85_118_208, SUPERB),
-        Published("TERA, 3 layers", 0.5757, 21_327_360, SUPERB),
-        Published("APC", 0.6042, 4_105_296, SUPERB),
-        Published("wav2vec 2.0 Base", 0.7518, 95_044_608, SUPERB),
-        Published("HuBERT Base", 0.8142, 94_697_600, SUPERB),
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What others published for a task, to stand beside one's own, labelled as theirs.
+
+    It comes from other code and learning rates, and from the test data that `data` names. `counts`
+    is the size of the official test data, by which that of a run is known to be the same; where it
+    is empty, none is.
+    """
+
+    data: str
+    figures: tuple[Published, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def is_official(self, counts: Mapping[str, int]) -> bool:
+        """Return whether a test split has the size of the official one."""
+        return bool(self.counts) and self.counts.items() <= counts.items()
+
+    def comparability(self, counts: Mapping[str, int]) -> str:
+        """Say what the figures may be used for beside a run's own on a split of this size."""
+        if self.is_official(counts):
+            return (
+                "Published figures, on the same test data as this run's; theirs is other code and "
+                "another choice of learning rate."
+            )
+        return (
+            f"Published figures, on other data ({self.data}): they show what the task's "
+            "literature reports and cannot be compared with this run's."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A downstream task.
+
+    `summary` is its line in the help of the command, `title` that of its reports. `labels` is
+    where they come from. `preset` is taken where none is named; without one it is the defaults.
+    """
+
+    name: str
+    summary: str
+    title: str
+    labels: LabelSource = "column"
+    preset: str | None = None
+    benchmark: Benchmark | None = None
+
+
+VOXCELEB1 = Task(
+    name="voxceleb1",
+    summary="Tell the speakers of VoxCeleb1 apart, on its own split.",
+    title="Speaker identification",
+    preset="best",
+    benchmark=Benchmark(
+        data="VoxCeleb1 with 1,251 speakers",
+        counts={"utterances": 8_251, "classes": 1_251},
+        figures=(
+            Published("FBANK", 0.2006, 0, SUPERB),
+            Published("Mockingjay, 12 layers", 0.3229, 85_118_208, SUPERB),
+            Published("TERA, 3 layers", 0.5757, 21_327_360, SUPERB),
+            Published("APC", 0.6042, 4_105_296, SUPERB),
+            Published("wav2vec 2.0 Base", 0.7518, 95_044_608, SUPERB),
+            Published("HuBERT Base", 0.8142, 94_697_600, SUPERB),
+        ),
     ),
-    "voxceleb1-verification": (
-        Published("FBANK", 0.0956, 0, SUPERB),
-        Published("Mockingjay, 12 layers", 0.1166, 85_118_208, SUPERB),
-        Published("TERA, 3 layers", 0.1589, 21_327_360, SUPERB),
-        Published("APC", 0.0856, 4_105_296, SUPERB),
-        Published("wav2vec 2.0 Base", 0.0602, 95_044_608, SUPERB),
-        Published("HuBERT Base", 0.0511, 94_697_600, SUPERB),
+)
+VERIFICATION = Task(
+    name="voxceleb1-verification",
+    summary="Tell whether one speaker says two utterances.",
+    title="Speaker verification",
+    labels="trials",
+    preset="cosine",
+    benchmark=Benchmark(
+        data="the 37,720 trials of VoxCeleb1",
+        counts={"trials": 37_720},
+        figures=(
+            Published("FBANK", 0.0956, 0, SUPERB),
+            Published("Mockingjay, 12 layers", 0.1166, 85_118_208, SUPERB),
+            Published("TERA, 3 layers", 0.1589, 21_327_360, SUPERB),
+            Published("APC", 0.0856, 4_105_296, SUPERB),
+            Published("wav2vec 2.0 Base", 0.0602, 95_044_608, SUPERB),
+            Published("HuBERT Base", 0.0511, 94_697_600, SUPERB),
+        ),
     ),
-    "librispeech-speaker": (
-        Published("Mel, 63 speakers", 0.7006, 0, MOCKINGJAY),
-        Published("APC, 63 speakers", 0.8588, None, MOCKINGJAY),
-        Published("Mockingjay BASE, 63 speakers", 0.9454, 21_400_000, MOCKINGJAY),
-        Published("Mockingjay LARGE, 63 speakers", 0.9626, 85_400_000, MOCKINGJAY),
+)
+LIBRISPEECH_SPEAKER = Task(
+    name="librispeech-speaker",
+    summary="Tell the speakers of utterances, or of frames.",
+    title="Speaker identification on LibriSpeech",
+    preset="utterance",
+    benchmark=Benchmark(
+        data="63 speakers of LibriSpeech",
+        figures=(
+            Published("Mel, 63 speakers", 0.7006, 0, MOCKINGJAY),
+            Published("APC, 63 speakers", 0.8588, None, MOCKINGJAY),
+            Published("Mockingjay BASE, 63 speakers", 0.9454, 21_400_000, MOCKINGJAY),
+            Published("Mockingjay LARGE, 63 speakers", 0.9626, 85_400_000, MOCKINGJAY),
+        ),
     ),
-    "librispeech-phone": (
-        Published("Mel, 72 phones", 0.491, 0, MOCKINGJAY),
-        Published("Mockingjay BASE, 72 phones (49.1 % + 11.8)", 0.609, 21_400_000, MOCKINGJAY),
-        Published("Mockingjay LARGE, 72 phones (49.1 % + 15.2)", 0.643, 85_400_000, MOCKINGJAY),
+)
+LIBRISPEECH_PHONE = Task(
+    name="librispeech-phone",
+    summary="Tell the phone of every frame, from alignments.",
+    title="Phone classification",
+    labels="alignments",
+    preset="linear",
+    benchmark=Benchmark(
+        data="LibriSpeech with 72 phones",
+        figures=(
+            Published("Mel, 72 phones", 0.491, 0, MOCKINGJAY),
+            Published("Mockingjay BASE, 72 phones (49.1 % + 11.8)", 0.609, 21_400_000, MOCKINGJAY),
+            Published("Mockingjay LARGE, 72 phones (49.1 % + 15.2)", 0.643, 85_400_000, MOCKINGJAY),
+        ),
     ),
+)
+CLASSIFY = Task(
+    name="classify",
+    summary="Tell a column of the index: gender, accent, emotion.",
+    title="Classification",
+    preset="default",
+)
+
+TASKS = {
+    task.name: task
+    for task in (VOXCELEB1, VERIFICATION, LIBRISPEECH_SPEAKER, LIBRISPEECH_PHONE, CLASSIFY)
 }
 
 
-def is_official(task: str, counts: dict[str, int]) -> bool:
-    """Return whether a test split has the size of the official one."""
-    official = OFFICIAL_COUNTS.get(task)
-    return official is not None and official.items() <= counts.items()
+def find_task(name: str) -> Task:
+    """Return the task of a name; `ConfigError` when there is none."""
+    if name not in TASKS:
+        raise ConfigError(f"unknown task '{name}': use one of {', '.join(TASKS)}")
+    return TASKS[name]
 
 
-def comparability(task: str, counts: dict[str, int]) -> str:
-    """Say what published figures of a task may be used for beside one's own."""
-    if is_official(task, counts):
-        return (
-            "Published figures, on the same test data as this run's; theirs is other code and "
-            "another choice of learning rate."
-        )
-    return (
-        f"Published figures, on other data ({OFFICIAL_NAMES[task]}): they show what the task's "
-        "literature reports and cannot be compared with this run's."
-    )
+def names_with(labels: LabelSource) -> str:
+    """Return the names of the tasks whose labels come from there, for messages."""
+    return ", ".join(task.name for task in TASKS.values() if task.labels == labels)

@@ -16,7 +16,7 @@ from aalbert.models.upstream import count_parameters
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import Job, job_of_model
-from aalbert.train.downstream.config import TASK_NAMES, DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.labels import ColumnLabels
 from aalbert.train.downstream.scoring import (
     Decisions,
@@ -27,6 +27,7 @@ from aalbert.train.downstream.scoring import (
     score_trials,
     whole_utterances,
 )
+from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
 from aalbert.train.evaluation.breakdown import (
     Group,
     accuracy_by,
@@ -85,10 +86,10 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
     unfinished and `IntegrityError` when the data is not what it was trained on.
     """
     record = run.read_record()
-    if record["task"] not in TASK_NAMES:
+    if record["task"] not in TASKS:
         raise ConfigError(
             f"{run.path} is a run of '{record['task']}': evaluate a downstream run, "
-            f"made by 'aalbert downstream voxceleb1 --upstream {run.path}'"
+            f"made by 'aalbert downstream {VOXCELEB1.name} --upstream {run.path}'"
         )
     device = best_device()
     model = DownstreamModel.from_pretrained(run.path).to(device)

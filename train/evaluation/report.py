@@ -18,7 +18,7 @@ from aalbert.shards.reading.dataset import Dataset
 from aalbert.shards.views.info import describe
 from aalbert.train.downstream.error_rates import error_rates
 from aalbert.train.downstream.scoring import Decisions, Trials
-from aalbert.train.downstream.tasks import PUBLISHED, comparability
+from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
@@ -46,13 +46,6 @@ from aalbert.train.report.figures import curve_figure, layer_figure, to_data_uri
 from aalbert.train.report.page import render_page
 from aalbert.train.run_folder import RunFolder
 
-TASK_TITLES = {
-    "voxceleb1": "Speaker identification",
-    "voxceleb1-verification": "Speaker verification",
-    "librispeech-speaker": "Speaker identification on LibriSpeech",
-    "librispeech-phone": "Phone classification",
-    "classify": "Classification",
-}
 EXAMPLES_OF_A_KIND = 2
 Names = dict[str, str]
 
@@ -70,18 +63,18 @@ def report_page(
     result, measured = evaluation.result, evaluation.measured
     results = [each.result for each in evaluations]
     names = shown_names(measured.dataset)
-    published = PUBLISHED.get(result.task)
+    task = TASKS[result.task]
     return render_page(
         "evaluation.html",
-        title=f"{TASK_TITLES[result.task]}: {result.upstream_name}",
+        title=f"{task.title}: {result.upstream_name}",
         result=result,
         results=result_rows(results),
         position=[each.run for each in best_first(results)].index(result.run),
         comparisons=comparison_rows(comparisons) if comparisons else None,
         comparison_title=comparison_title(comparisons) if comparisons else None,
         run_name=evaluation.run.path.name,
-        published=published,
-        comparability=comparability(result.task, result.counts) if published else None,
+        published=task.benchmark.figures if task.benchmark else None,
+        comparability=task.benchmark.comparability(result.counts) if task.benchmark else None,
         det_curves=det_curves(evaluations),
         of_trials=isinstance(measured.outcome, Trials),
         confusion=confusion(evaluation, names),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from aalbert.common.text import interval, percent
+from aalbert.common.text import interval, percent, text_table
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
 from aalbert.train.evaluation.comparison import Comparison
@@ -85,15 +85,6 @@ def markdown_tables(results: Sequence[Result], comparisons: Sequence[Comparison]
         title = markdown_cell(comparison_title(comparisons))
         parts += ["", f"{title}:", "", markdown_table(comparison_rows(comparisons))]
     return "\n".join(parts)
-
-
-def text_table(rows: Sequence[Cells]) -> str:
-    """Return rows in columns that line up."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def markdown_table(rows: Sequence[Cells]) -> str:

@@ -53,18 +53,12 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
     ]
 
 
-def factor_of(step: int, warmup_steps: int, steps: int, *, decay: bool) -> float:
-    """Rise linearly to 1 over `warmup_steps`, then stay, or fall linearly to 0 at `steps`."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return max(0.0, (steps - step) / max(1, steps - warmup_steps)) if decay else 1.0
+def learning_rate_factor(step: int, *, warmup_steps: int, steps: int, decay: bool = True) -> float:
+    """Return the factor of the peak learning rate for a step, counted from 0.
 
-
-def linear_warmup_and_decay(step: int, *, warmup_steps: int, steps: int) -> float:
-    """Return the factor of the peak learning rate for step `step`, counted from 0.
-
-    It rises linearly to 1 over `warmup_steps`, then falls linearly to 0 at `steps`.
+    It rises linearly to 1 over `warmup_steps`, then falls linearly to 0 at `steps`; without
+    `decay` it stays at 1.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    return max(0.0, (steps - step) / max(1, steps - warmup_steps))
+    return max(0.0, (steps - step) / max(1, steps - warmup_steps)) if decay else 1.0

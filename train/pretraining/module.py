@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
-from aalbert.train.loop.optimiser import linear_warmup_and_decay, parameter_groups
+from aalbert.train.loop.optimiser import learning_rate_factor, parameter_groups
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.stop_signals import SignalListener
 from aalbert.train.loop.validation import Measurement
@@ -60,7 +60,7 @@ class Pretraining(LightningModule):
             fused=self.config.precision != "16-mixed",
         )
         factor = partial(
-            linear_warmup_and_decay,
+            learning_rate_factor,
             warmup_steps=settings.count_warmup_steps(self.config.steps),
             steps=self.config.steps,
         )

@@ -207,6 +207,10 @@ def test_a_linear_target_is_kept_where_the_fft_is_the_same(tmp_path: Path) -> No
         ),
         (lambda: make_model(features={**FBANK, "amplitude": "int16"}), "no fbank.amplitude int16"),
         (lambda: make_model(features={**FBANK, "wave": WAVE}), r"\(-25.0 dB\) before fbank"),
+        (
+            lambda: make_model(features={**FBANK, "kind": "energy"}),
+            "s3prl has no feature energy, only logmel, linear, fbank, mfcc",
+        ),
     ],
 )
 def test_what_s3prl_cannot_be_is_refused_and_nothing_written(

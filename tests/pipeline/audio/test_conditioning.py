@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.features import extract
-from aalbert.shards.format.feature_settings import LogMelSettings, SilenceSettings, WaveSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
+from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 RATE = 16_000
 SILENCE = SilenceSettings()

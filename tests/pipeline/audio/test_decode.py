@@ -17,12 +17,8 @@ from aalbert.pipeline.audio.features import extract
 from aalbert.pipeline.corpora.corpus import Utterance
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.shard_task import make_sample
-from aalbert.shards.format.feature_settings import (
-    FbankSettings,
-    LogMelSettings,
-    SilenceSettings,
-    WaveSettings,
-)
+from aalbert.shards.format.feature_settings import FbankSettings, LogMelSettings
+from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 RATE = 16_000
 BOTH = PrepareConfig(features=(LogMelSettings(), FbankSettings()))

@@ -12,15 +12,13 @@ import torchaudio
 from numpy.typing import NDArray
 from torchaudio.compliance import kaldi
 
-from aalbert.pipeline.audio.features import extract, minimum_samples
+from aalbert.pipeline.audio.features import extract
 from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,
     LinearSettings,
     LogMelSettings,
     MfccSettings,
-    shift_samples,
-    window_samples,
 )
 
 GOLDEN: dict[str, FeatureSettings] = {
@@ -103,7 +101,7 @@ def test_the_number_of_frames_follows_from_the_number_of_samples(samples: int) -
 
 @pytest.mark.parametrize("settings", GOLDEN.values(), ids=GOLDEN)
 def test_one_window_of_samples_is_enough_for_a_frame(settings: FeatureSettings) -> None:
-    assert minimum_samples(settings) == 400
+    assert settings.window_samples == 400
     features = extract(noise(400), settings)
     assert len(features) >= 1
     assert np.isfinite(features).all()
@@ -112,7 +110,7 @@ def test_one_window_of_samples_is_enough_for_a_frame(settings: FeatureSettings) 
 def test_settings_change_the_features() -> None:
     wave = noise(8_000)
     settings = LogMelSettings(mels=40, frame_shift_ms=20.0, window_length_ms=20.0)
-    assert minimum_samples(settings) == 320
+    assert settings.window_samples == 320
     assert extract(wave, settings).shape == (1 + 8_000 // 320, 40)
 
 
@@ -131,11 +129,11 @@ def test_features_do_not_depend_on_what_was_computed_before() -> None:
 def torch_power(
     wave: NDArray[np.floating[Any]], settings: LogMelSettings | LinearSettings
 ) -> torch.Tensor:
-    window, samples = window_samples(settings), torch.from_numpy(wave)
+    window, samples = settings.window_samples, torch.from_numpy(wave)
     spectrum = torch.stft(
         samples,
         n_fft=settings.fft_size,
-        hop_length=shift_samples(settings),
+        hop_length=settings.shift_samples,
         win_length=window,
         window=torch.hann_window(window, dtype=samples.dtype),
         return_complex=True,
@@ -159,6 +157,7 @@ def by_torchaudio(
         power = torch_power(wave, settings)
         features = torch.log(power @ filters.to(power.dtype) + settings.log_offset)
     else:
+        assert isinstance(settings, FbankSettings | MfccSettings)
         scaled = torch.from_numpy(wave)[None] * (32_768 if settings.amplitude == "int16" else 1)
         common = {
             "sample_frequency": settings.sample_rate,

@@ -17,7 +17,8 @@ from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.features import extract
-from aalbert.shards.format.feature_settings import LogMelSettings, WaveSettings
+from aalbert.shards.format.feature_settings import LogMelSettings
+from aalbert.shards.format.wave_settings import WaveSettings
 
 SETTINGS = LogMelSettings(mels=20, wave=WaveSettings(loudness_db=-25.0))
 

@@ -4,13 +4,8 @@ import pytest
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.pipeline.prepare.config import PrepareConfig, load_recipe
-from aalbert.shards.format.feature_settings import (
-    FbankSettings,
-    LinearSettings,
-    LogMelSettings,
-    SilenceSettings,
-    WaveSettings,
-)
+from aalbert.shards.format.feature_settings import FbankSettings, LinearSettings, LogMelSettings
+from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 
 def test_the_default_recipe_is_logmel_of_the_wave_as_it_is() -> None:

@@ -11,12 +11,8 @@ from aalbert.errors import ConfigError, InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.plan import make_plan, plan_fingerprint, stored_bytes
-from aalbert.shards.format.feature_settings import (
-    FbankSettings,
-    FeatureSettings,
-    LogMelSettings,
-    WaveSettings,
-)
+from aalbert.shards.format.feature_settings import FbankSettings, FeatureSettings, LogMelSettings
+from aalbert.shards.format.wave_settings import WaveSettings
 
 CONFIG = PrepareConfig(features=(LogMelSettings(),), shard_bytes=2**20)
 # A feature of 80 numbers, 100 times a second, in 2 bytes each; WAV has 32,000 bytes a second.

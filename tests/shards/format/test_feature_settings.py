@@ -13,13 +13,11 @@ from aalbert.shards.format.feature_settings import (
     LinearSettings,
     LogMelSettings,
     MfccSettings,
-    SilenceSettings,
-    WaveSettings,
     default_settings,
     fingerprint,
     settings_from_dict,
-    window_samples,
 )
+from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 SETTINGS: list[FeatureSettings] = [
     LogMelSettings(),
@@ -164,4 +162,4 @@ def test_a_filter_is_refused_exactly_when_torchaudio_finds_it_empty(kind: str, m
 )
 def test_times_are_rounded_down_to_samples(rate: int, milliseconds: float, samples: int) -> None:
     settings = LinearSettings(sample_rate=rate, window_length_ms=milliseconds, fft_size=1024)
-    assert window_samples(settings) == samples
+    assert settings.window_samples == samples

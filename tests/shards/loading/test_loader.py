@@ -257,7 +257,8 @@ def test_datasets_with_other_settings_are_refused_with_the_difference(
     from aalbert.pipeline.prepare.config import PrepareConfig
     from aalbert.pipeline.prepare.engine import LocalEngine
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-    from aalbert.shards.format.feature_settings import LogMelSettings, WaveSettings
+    from aalbert.shards.format.feature_settings import LogMelSettings
+    from aalbert.shards.format.wave_settings import WaveSettings
 
     corpus = tmp_path / "LibriSpeech"
     write_librispeech(corpus, speakers=1, utterances_per_speaker=2, seed=1, seconds=(0.3, 0.4))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from aalbert.cli import main
 from aalbert.errors import InputError, IntegrityError
 from aalbert.shards import Dataset
-from aalbert.shards.format.feature_settings import FbankSettings, MfccSettings, WaveSettings
+from aalbert.shards.format.feature_settings import FbankSettings, MfccSettings
 from aalbert.shards.format.manifest import read_manifest
-from aalbert.shards.views.info import describe, describe_feature, readable_bytes, skipped_by_reason
+from aalbert.shards.format.wave_settings import WaveSettings
+from aalbert.shards.views.info import describe, describe_feature, skipped_by_reason
 from aalbert.shards.views.pictures import duration_figure, save, speaker_figure, utterance_figure
 from aalbert.shards.views.show import row_of
 from aalbert.shards.views.stats import SpeakerTotals, survey
@@ -57,20 +58,6 @@ def test_skipped_inputs_are_counted_by_reason(dataset_copy: Path) -> None:
     (dataset_copy / "skipped.jsonl").write_text("{")
     with pytest.raises(IntegrityError, match=r"skipped\.jsonl is missing or damaged"):
         skipped_by_reason(dataset_copy, manifest)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 bytes"),
-        (1023, "1,023 bytes"),
-        (1536, "1.5 KiB"),
-        (5 * 2**30, "5.0 GiB"),
-        (2**52, "4,096.0 TiB"),
-    ],
-)
-def test_sizes_are_readable(size: int, text: str) -> None:
-    assert readable_bytes(size) == text
 
 
 def test_info_names_splits_features_and_fingerprint(

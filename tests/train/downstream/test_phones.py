@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from aalbert.errors import InputError
+from aalbert.shards.format.feature_settings import FbankSettings, FeatureSettings, LogMelSettings
 from aalbert.train.downstream.phones import (
     Alignment,
     FrameLabels,
@@ -15,6 +16,7 @@ from aalbert.train.downstream.phones import (
     read_textgrid,
 )
 
+SPECTROGRAM = LogMelSettings()
 LONG_TEXTGRID = """\
 File type = "ooTextFile"
 Object class = "TextGrid"
@@ -85,9 +87,9 @@ Object class = "TextGrid"
 """
 
 
-def places(frames: int, **changes: float) -> list[int]:
-    rule = {"label_shift_ms": 10, "frame_shift_ms": 10, "offset_ms": 0, "stacked": 1, **changes}
-    return [int(place) for place in label_places(frames, **rule)]  # type: ignore[arg-type]
+def places(frames: int, settings: FeatureSettings = SPECTROGRAM, *, stacked: int = 1) -> list[int]:
+    found = label_places(frames, settings, label_shift_ms=10, stacked=stacked)
+    return [int(place) for place in found]
 
 
 @pytest.mark.parametrize("text", [LONG_TEXTGRID, SHORT_TEXTGRID], ids=["long", "short"])
@@ -113,13 +115,16 @@ def test_frames_take_the_label_that_their_centre_lies_in() -> None:
     # Centred on 0, 10, 20 ms: labels begin there.
     assert places(4) == [0, 1, 2, 3]
     # Kaldi's windows of 25 ms are centred on 12.5, 22.5, ... ms.
-    assert places(3, offset_ms=12.5) == [1, 2, 3]
+    assert places(3, FbankSettings()) == [1, 2, 3]
     # Three frames a stack: centres at 10, 40, 70 ms.
     assert places(3, stacked=3) == [1, 4, 7]
     # Two frames a stack: centres at 5, 25, 45 ms.
     assert places(3, stacked=2) == [0, 2, 4]
     # A frame every 12.5 ms, labels every 10 ms: 0, 12.5, 25, 37.5, 50 ms.
-    assert places(5, frame_shift_ms=12.5) == [0, 1, 2, 3, 5]
+    assert places(5, LogMelSettings(frame_shift_ms=12.5)) == [0, 1, 2, 3, 5]
+    # 12.5 ms are 275 whole samples at 22,050 Hz, 12.47 ms: after 1,000 frames 28 ms less.
+    coarse = LogMelSettings(sample_rate=22_050, fft_size=1024, frame_shift_ms=12.5)
+    assert places(1001, coarse)[1000] == 1_000 * 275 * 100 // 22_050
 
 
 def test_labels_of_a_batch_are_padded_and_the_last_one_goes_on() -> None:
@@ -127,7 +132,7 @@ def test_labels_of_a_batch_are_padded_and_the_last_one_goes_on() -> None:
         4,
         np.array([1, 3]),
         [Alignment(["7", "7", "2"], 10), Alignment(["10"], 10)],
-        label_places(8, label_shift_ms=10, frame_shift_ms=10, offset_ms=0, stacked=1),
+        label_places(8, SPECTROGRAM, label_shift_ms=10, stacked=1),
     )
     assert isinstance(labels, FrameLabels) and labels.names == ["2", "7", "10"]
     targets = labels.targets(torch.tensor([3, 1]), torch.tensor([2, 4]), torch.zeros(2, 5, 3))

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from aalbert.cli import main
-from aalbert.commands.downstream import TASKS
 from aalbert.common.locking import hold
 from aalbert.errors import ConfigError, InputError, OutputInUseError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
@@ -23,8 +22,9 @@ from aalbert.train.downstream.config import (
 )
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.evaluate import measure
-from aalbert.train.recipes import TASK_PRESETS, preset_names, read_task_recipe
+from aalbert.train.recipes import preset_names, read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.
@@ -315,7 +315,23 @@ def test_deltas_of_plain_features_widen_them(voxceleb1_data: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_preset_is_valid(task: str) -> None:
-    assert TASK_PRESETS[task] in preset_names(task)
+    assert TASKS[task].preset in preset_names(task)
     for preset in preset_names(task):
         column = ["labels.column=gender"] if task == "classify" else []
         assert read_task_recipe(task, preset, assignments=column).task == task
+
+
+def test_figures_are_of_the_same_test_data_only_where_that_has_the_official_size() -> None:
+    speakers, verification = (
+        TASKS[name].benchmark for name in ("voxceleb1", "voxceleb1-verification")
+    )
+    assert speakers is not None and verification is not None
+    whole = {"utterances": 8_251, "classes": 1_251}
+    assert speakers.comparability(whole).startswith("Published figures, on the same test data")
+    for counts in ({"utterances": 8_251, "classes": 40}, {"utterances": 120, "classes": 1_251}):
+        assert "on other data (VoxCeleb1 with 1,251 speakers)" in speakers.comparability(counts)
+    trials = {"utterances": 4_708, "trials": 37_720, "same_speaker": 18_860}
+    assert verification.is_official(trials) and not verification.is_official(whole)
+    # Of LibriSpeech's speakers no official test data is known.
+    readers = TASKS["librispeech-speaker"].benchmark
+    assert readers is not None and not readers.is_official({}) and not readers.is_official(whole)
