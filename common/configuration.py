@@ -40,8 +40,7 @@ def load_config(
     (`optimiser.learning_rate=5e-4`). Raises `ConfigError` that names the setting when one
     is unknown or has no valid value.
     """
-    defaults = kind()
-    document: Document = asdict(defaults)  # type: ignore[call-overload]
+    document: Document = {}
     for source, layer in (
         preset or ("preset", {}),
         (str(file), read_yaml_file(file) if file else {}),
@@ -53,11 +52,6 @@ def load_config(
     ):
         check_known(kind, layer, source)
         merge(document, layer)
-    return validate(kind, document)
-
-
-def validate(kind: type[Config], document: Document) -> Config:
-    """Build a configuration from a complete document."""
     try:
         return TypeAdapter(kind).validate_python(document)
     except ValidationError as error:

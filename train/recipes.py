@@ -86,18 +86,14 @@ class Preset:
     about: str
     settings: Document
 
-    @property
-    def layer(self) -> tuple[str, Document]:
-        """What messages call it and its settings, for `load_config`."""
-        return f"preset '{self.name}'", self.settings
-
 
 def read_preset(name: str, folder: str = PRETRAIN) -> tuple[str, Document]:
     """Return what a preset is called in messages, and its settings.
 
     `folder` is `pretrain`, or the name of a downstream task.
     """
-    return find_preset(name, folder).layer
+    preset = find_preset(name, folder)
+    return f"preset '{preset.name}'", preset.settings
 
 
 def find_preset(name: str, folder: str = PRETRAIN) -> Preset:
