@@ -1,4 +1,4 @@
-"""The examples of docs/embeddings.md and docs/models.md run."""
+"""The examples of docs/embeddings.md and docs/models.md run; the map names what is there."""
 
 import importlib.util
 import re
@@ -13,6 +13,7 @@ import soundfile
 from aalbert.cli import main
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ("commands", "common", "kernel", "pipeline", "shards", "models", "train")
 BLOCK = re.compile(r"^```(?P<language>\w+)(?P<about>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
 
 
@@ -60,3 +61,21 @@ def test_the_example_of_s3prl_runs() -> None:
 def test_the_example_of_models_runs() -> None:
     [code] = [each["code"] for each in examples_of("models.md") if each["language"] == "python"]
     exec(compile(code, "models.md", "exec"), {})
+
+
+def test_every_path_in_the_map_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w./]+(?:/|\.py|\.toml))`", text))
+    assert len(named) > 80
+    files = {path.name for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    missing = [
+        name for name in named if not (ROOT / name).exists() and ("/" in name or name not in files)
+    ]
+    assert missing == []
+
+
+def test_the_map_names_every_folder_with_code() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    folders = {path.parent for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}
+    inner = {path for path in folders if not any(path in other.parents for other in folders)}
+    assert [str(path) for path in inner if f"`{path.relative_to(ROOT)}/" not in text] == []
