@@ -9,7 +9,7 @@ import pytest
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.shards.format.index import read_index
-from aalbert.shards.format.manifest import read_manifest, sealed
+from aalbert.shards.format.manifest import read_manifest, text_with_checksum
 from aalbert.shards.reading.dataset import Dataset
 
 SHARD = Path("train-clean-100/000001.tar")
@@ -24,12 +24,12 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def rewrite(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest as one who knows how to seal it."""
+    """Change a manifest and update its checksum."""
     path = folder / "manifest.json"
     document = json.loads(path.read_text("utf-8"))
     edit(document)
     del document["checksum"]
-    path.write_text(sealed(document), "utf-8")
+    path.write_text(text_with_checksum(document), "utf-8")
 
 
 def flip(path: Path, position: int) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aalbert.errors import ConfigError
 from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.epoch_plan import DatasetShare, EpochPlan, Step
-from aalbert.shards.loading.order import shuffled_window
+from aalbert.shards.loading.order import shuffle_window
 
 SEEDS = st.integers(0, 2**31)
 RANKS = st.integers(1, 7)
@@ -254,9 +254,9 @@ def test_going_on_in_the_middle_plans_one_window(monkeypatch: pytest.MonkeyPatch
 
     def counting(*arguments: Any) -> Any:
         planned.append(arguments[-2:])
-        return shuffled_window(*arguments)
+        return shuffle_window(*arguments)
 
-    monkeypatch.setattr("aalbert.shards.loading.epoch_plan.shuffled_window", counting)
+    monkeypatch.setattr("aalbert.shards.loading.epoch_plan.shuffle_window", counting)
     again = next(LARGE.plan().steps(epoch[place - 1].position, 1))
     assert as_lists(again) == as_lists(epoch[place])
     assert len(planned) == 1

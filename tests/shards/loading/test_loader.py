@@ -358,7 +358,7 @@ def test_a_position_in_another_order_is_refused(dataset: Dataset) -> None:
         make_loader(dataset, PACKED),
         Loader(dataset.select(["train*"]), CONFIG),
     ):
-        with pytest.raises(ConfigError, match="the saved position is one in another order"):
+        with pytest.raises(ConfigError, match="the saved position belongs to another order"):
             other.load_state_dict(state)
 
 

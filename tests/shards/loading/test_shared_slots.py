@@ -11,10 +11,10 @@ from aalbert.shards.loading.batch_shape import BatchSize
 from aalbert.shards.loading.shared_slots import (
     FILLED,
     LONG_S,
-    MOST_AT_ONCE,
+    MOST_RECORDS,
     Failure,
     Filled,
-    Notices,
+    FilledSender,
     receive,
     receive_slots,
     send_failure,
@@ -38,15 +38,15 @@ def filled(number: int) -> Filled:
 
 
 def test_messages_come_in_order_and_all_at_once(ends: Ends) -> None:
-    sent = [filled(number) for number in range(MOST_AT_ONCE + 3)]
+    sent = [filled(number) for number in range(MOST_RECORDS + 3)]
     send_filled(ends[0], sent[:2])
     send_filled(ends[0], sent[2:])
-    assert receive(ends[1], wait=False) == sent[:MOST_AT_ONCE]
-    assert receive(ends[1], wait=True) == sent[MOST_AT_ONCE:]
+    assert receive(ends[1], wait=False) == sent[:MOST_RECORDS]
+    assert receive(ends[1], wait=True) == sent[MOST_RECORDS:]
     assert receive(ends[1], wait=False) == []
 
 
-@pytest.mark.parametrize("before", [0, 1, MOST_AT_ONCE])
+@pytest.mark.parametrize("before", [0, 1, MOST_RECORDS])
 @pytest.mark.parametrize("letters", [1, 10_000])
 def test_a_failure_comes_after_the_batches_before_it(ends: Ends, before: int, letters: int) -> None:
     """However long it is, and wherever it is cut."""
@@ -61,7 +61,7 @@ def test_a_failure_comes_after_the_batches_before_it(ends: Ends, before: int, le
 
 
 def test_slots_that_are_filled_fast_are_told_of_together(ends: Ends) -> None:
-    notices = Notices(ends[0], most=3)
+    notices = FilledSender(ends[0], most=3)
     told = []
     for number in range(5):
         notices.add(filled(number), took_s=0.0)
@@ -73,7 +73,7 @@ def test_slots_that_are_filled_fast_are_told_of_together(ends: Ends) -> None:
 
 
 def test_a_slot_that_took_long_is_told_of_at_once(ends: Ends) -> None:
-    notices = Notices(ends[0], most=3)
+    notices = FilledSender(ends[0], most=3)
     notices.add(filled(0), took_s=0.0)
     notices.add(filled(1), took_s=1.5 * LONG_S)
     assert receive(ends[1], wait=False) == [filled(0), filled(1)]

@@ -24,7 +24,7 @@ from aalbert.shards.format.feature_settings import (
     LogMelSettings,
     MfccSettings,
 )
-from aalbert.shards.loading.batch_shape import most_bytes
+from aalbert.shards.loading.batch_shape import largest_batch_bytes
 from aalbert.shards.loading.epoch_plan import make_plan
 from aalbert.shards.loading.look_up import LookUp
 from aalbert.shards.loading.utterance_table import find_arrays, make_table
@@ -224,7 +224,7 @@ def test_no_batch_is_larger_than_the_slots_it_is_read_into(
     look_up = LookUp(table, find_arrays(table), plan.frames, config)
     steps = list(plan.rest_of_epoch(0, 1))
     found = look_up.find([step.batches[0] for step in steps], [step.epoch for step in steps])
-    most = most_bytes(plan.frames, table.dims, config.order)
+    most = largest_batch_bytes(plan.frames, table.dims, config.order)
     sizes = [contents.shape.bytes for contents in found]
     assert max(sizes) <= most
     assert most < 4 * max(sizes)

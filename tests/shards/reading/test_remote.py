@@ -101,7 +101,7 @@ from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.reading.shard_cache import ShardCache
 
 url, folder, limit, rank = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-dataset = Dataset(url, ShardCache(folder=folder, limit_bytes=limit, patience_s=30))
+dataset = Dataset(url, ShardCache(folder=folder, limit_bytes=limit, timeout_s=30))
 order = OrderConfig(frames_per_batch=150, window_shards=1)
 loader = Loader(
     dataset.select(["*"]), LoaderConfig(order=order, seed=1, prefetch=0), rank=rank, world_size=2
@@ -232,7 +232,7 @@ def test_a_cache_full_of_shards_that_others_hold_is_told_after_a_while(
     remote: Remote, ten: Path, tmp_path: Path
 ) -> None:
     limit = shard_sizes(ten)[-1]
-    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=limit, patience_s=0.3)
+    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=limit, timeout_s=0.3)
     holder, other = Dataset(remote.url, cache), Dataset(remote.url, cache)
     sizes = [path.stat().st_size for path in Dataset(ten).shard_paths]
     first, second = np.argsort(sizes)[-2:].tolist()
@@ -250,7 +250,7 @@ def test_a_killed_process_leaves_neither_lock_nor_room_behind(
     remote: Remote, ten: Path, tmp_path: Path
 ) -> None:
     sizes = [path.stat().st_size for path in Dataset(ten).shard_paths]
-    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=max(sizes), patience_s=5)
+    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=max(sizes), timeout_s=5)
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from aalbert.shards import Dataset\n"
@@ -296,4 +296,4 @@ def test_two_datasets_do_not_meet_in_the_cache(
 def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AALBERT_CACHE_BYTES", "64GiB")
     with pytest.raises(ConfigError, match="AALBERT_CACHE_BYTES is '64GiB': give a number of bytes"):
-        ShardCache.of_the_user()
+        ShardCache.from_environment()

@@ -78,7 +78,7 @@ def test_a_hundred_random_bits_of_a_dataset_with_skipped_inputs_are_all_found(
 ) -> None:
     line = json.dumps({"source": "a.flac", "reason": "it is empty"}) + "\n"
     (dataset_copy / "skipped.jsonl").write_text(line)
-    seal(dataset_copy)
+    record_files(dataset_copy)
     rng = np.random.default_rng(7)
     paths = [path for path in sorted(dataset_copy.rglob("*")) if path.is_file()]
     for _ in range(100):
@@ -221,14 +221,14 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-# From here on the manifest fits what is in the folder: someone wants these bytes to be read.
+# From here on the manifest matches the files: an attacker wants these bytes to be read.
 
 
-def seal(folder: Path) -> None:
+def record_files(folder: Path) -> None:
     """Write a manifest that records the files as they are now."""
     manifest = read_manifest(folder)
 
-    def renewed(record: FileRecord) -> dict[str, object]:
+    def updated_record(record: FileRecord) -> dict[str, object]:
         path = folder / record.path
         return {
             **asdict(record),
@@ -239,19 +239,19 @@ def seal(folder: Path) -> None:
     splits = {
         name: replace(
             split,
-            index=FileRecord(**renewed(split.index)),  # type: ignore[arg-type]
-            statistics=FileRecord(**renewed(split.statistics)),  # type: ignore[arg-type]
-            shards=tuple(ShardRecord(**renewed(shard)) for shard in split.shards),  # type: ignore[arg-type]
+            index=FileRecord(**updated_record(split.index)),  # type: ignore[arg-type]
+            statistics=FileRecord(**updated_record(split.statistics)),  # type: ignore[arg-type]
+            shards=tuple(ShardRecord(**updated_record(shard)) for shard in split.shards),  # type: ignore[arg-type]
         )
         for name, split in manifest.splits.items()
     }
-    documents = tuple(FileRecord(**renewed(record)) for record in manifest.documents)  # type: ignore[arg-type]
-    sealed: Manifest = replace(manifest, splits=splits, documents=documents)
-    sealed.write(folder)
+    documents = tuple(FileRecord(**updated_record(record)) for record in manifest.documents)  # type: ignore[arg-type]
+    updated: Manifest = replace(manifest, splits=splits, documents=documents)
+    updated.write(folder)
 
 
 def rewrite_shard(folder: Path, edit: Callable[[list[tuple[bytes, bytes]]], None]) -> None:
-    """Change the members of a shard, as (header, payload), and make the manifest fit."""
+    """Change the members of a shard, as (header, payload), and update the manifest."""
     path = folder / SHARD
     raw = path.read_bytes()
     with tarfile.open(path, "r:") as tar:
@@ -264,7 +264,7 @@ def rewrite_shard(folder: Path, edit: Callable[[list[tuple[bytes, bytes]]], None
         for header, payload in members:
             stream.write(header + payload + bytes(-len(payload) % 512))
         stream.write(bytes(1024))
-    seal(folder)
+    record_files(folder)
 
 
 class Evil:
@@ -272,7 +272,7 @@ class Evil:
         return (os._exit, (99,))
 
 
-def stranger(kind: str) -> tuple[bytes, bytes]:
+def unexpected_member(kind: str) -> tuple[bytes, bytes]:
     payload = b"" if "link" in kind else pickle.dumps(Evil())
     names = {"pickle": "1-2-3.pyd", "absolute": "/etc/cron.d/x", "outside": "../../x"}
     member = tarfile.TarInfo(names.get(kind, "1-2-3.json"))
@@ -299,7 +299,9 @@ def test_a_member_that_the_format_does_not_know_is_named_and_never_opened(
 ) -> None:
     rewrite_shard(
         dataset_copy,
-        lambda members: members.insert(len(members) if place is None else place, stranger(kind)),
+        lambda members: members.insert(
+            len(members) if place is None else place, unexpected_member(kind)
+        ),
     )
     found = messages(dataset_copy)
     assert found[0].startswith(f"{dataset_copy / SHARD}: {what}, at byte ")
@@ -328,7 +330,7 @@ def test_two_utterances_in_each_others_place_are_named(dataset_copy: Path) -> No
 
 
 def edit_index(folder: Path, column: str, edit: Callable[[list[object]], None]) -> None:
-    """Change a column of the larger index and make the manifest fit."""
+    """Change a column of the larger index and update the manifest."""
     path = folder / "index/train-clean-100.arrow"
     table = pa.ipc.open_file(path.read_bytes()).read_all()
     values = table.column(column).to_pylist()
@@ -338,16 +340,16 @@ def edit_index(folder: Path, column: str, edit: Callable[[list[object]], None]) 
         place, table.schema.field(column), pa.array(values, table.schema.field(column).type)
     )
     write_index(path, changed)
-    seal(folder)
+    record_files(folder)
 
 
 @pytest.mark.parametrize(
     ("column", "row", "value", "what"),
     [
-        ("logmel_offset", 3, 10**9, "gives the logmel of 'KEY' a place outside of its shard"),
-        ("logmel_offset", 3, -8, "gives the logmel of 'KEY' a place outside of its shard"),
-        ("logmel_bytes", 3, 160, "gives the logmel of 'KEY' bytes that its frames do not take"),
-        ("logmel_frames", 3, 1, "gives the logmel of 'KEY' bytes that its frames do not take"),
+        ("logmel_offset", 3, 10**9, "gives the logmel of 'KEY' a location outside of its shard"),
+        ("logmel_offset", 3, -8, "gives the logmel of 'KEY' a location outside of its shard"),
+        ("logmel_bytes", 3, 160, "gives the logmel of 'KEY' a size that does not match its frames"),
+        ("logmel_frames", 3, 1, "gives the logmel of 'KEY' a size that does not match its frames"),
         ("shard", 0, 1, "does not give every shard the utterances that the manifest says"),
         ("split", 0, "dev", "does not give every shard the utterances that the manifest says"),
     ],
@@ -368,7 +370,9 @@ def test_two_rows_of_an_index_that_share_bytes_are_named(dataset_copy: Path) -> 
         values[1] = values[0]
 
     edit_index(dataset_copy, "logmel_offset", overlap)
-    assert f"the logmel of '{key}' a place where another array lies" in messages(dataset_copy)[0]
+    assert (
+        f"the logmel of '{key}' a location that overlaps another array" in messages(dataset_copy)[0]
+    )
 
 
 def test_a_row_with_another_hash_is_named(dataset_copy: Path) -> None:
@@ -401,7 +405,7 @@ def test_an_index_with_other_columns_is_named(dataset_copy: Path) -> None:
     path = dataset_copy / "index/train-clean-100.arrow"
     table = pa.ipc.open_file(path.read_bytes()).read_all()
     write_index(path, table.drop_columns(["samples"]))
-    seal(dataset_copy)
+    record_files(dataset_copy)
     assert (
         "has other columns, or other types, than it should: key, split, shard, "
         in messages(dataset_copy)[0]
@@ -413,7 +417,7 @@ def test_statistics_of_other_rows_are_named(dataset_copy: Path) -> None:
         dataset_copy / "statistics/dev-clean.arrow",
         dataset_copy / "statistics/train-clean-100.arrow",
     )
-    seal(dataset_copy)
+    record_files(dataset_copy)
     assert messages(dataset_copy) == [
         f"{dataset_copy / 'statistics/train-clean-100.arrow'}: has 6 rows, the manifest says 24"
     ]
