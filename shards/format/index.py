@@ -33,7 +33,7 @@ def index_schema(features: Iterable[str], fields: Iterable[str]) -> pa.Schema:
     ]
     columns += [pa.field(name, pa.string()) for name in fields]
     for name in features:
-        columns += place_columns(name)
+        columns += location_columns(name)
     return pa.schema(columns, metadata=VERSION_METADATA)
 
 
@@ -56,7 +56,7 @@ def row_schema(feature_dims: Mapping[str, int], fields: Iterable[str]) -> pa.Sch
     return pa.schema([*index, *statistics], metadata=VERSION_METADATA)
 
 
-def place_columns(name: str) -> list[pa.Field]:
+def location_columns(name: str) -> list[pa.Field]:
     """Return the columns that locate one stored feature.
 
     `offset` and `bytes` locate the array itself, after its `.npy` header; `xxh3` is the hash of

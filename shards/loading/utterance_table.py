@@ -144,15 +144,15 @@ def find_arrays(table: UtteranceTable) -> list[StoredArrays]:
     """Return the locations of each feature's arrays, which only a reader needs."""
     found = []
     for name, dims, skipped in zip(table.features, table.dims, table.skipped, strict=True):
-        places = [selection.dataset.places(name) for selection in table.selections]
+        locations = [selection.dataset.locations(name) for selection in table.selections]
         found.append(
             StoredArrays(
                 name=name,
                 frame_bytes=STORED_DTYPE.itemsize * dims,
                 skipped=skipped,
-                offsets=gather(table.selections, [place.offset for place in places]),
+                offsets=gather(table.selections, [each.offset for each in locations]),
                 frames=stored_frames(table.selections, name),
-                hashes=gather(table.selections, [place.xxh3 for place in places]),
+                hashes=gather(table.selections, [each.xxh3 for each in locations]),
             )
         )
     return found

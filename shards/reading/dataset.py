@@ -26,7 +26,7 @@ STORED_DTYPE = np.dtype("<f2")
 
 
 @dataclass(frozen=True)
-class FeaturePlaces:
+class ArrayLocations:
     """The locations and hashes of the arrays of one feature in their shards; one entry per row."""
 
     offset: NDArray[np.int64]
@@ -66,7 +66,7 @@ class Dataset:
         self._shard_records = [shard for split in splits.values() for shard in split.shards]
         self.shard_paths = [self.folder / shard.path for shard in self._shard_records]
         self._shard_of_row = self._column("shard") + self._first_shards()
-        self._places = lru_cache(maxsize=None)(self._feature_places)
+        self._locations = lru_cache(maxsize=None)(self._array_locations)
         self._maps: dict[int, NDArray[np.uint8]] = {}
         self._locks: dict[int, IO[bytes]] = {}
         weakref.finalize(self, close_locks, self._locks)
@@ -126,10 +126,10 @@ class Dataset:
         """Return the rows of these splits for a `Loader`; see `rows` and `Selection`."""
         return Selection(self, self.rows(splits), weight)
 
-    def places(self, feature: str) -> FeaturePlaces:
+    def locations(self, feature: str) -> ArrayLocations:
         """Return the locations of a feature's arrays in the shards, one entry per row."""
-        places: FeaturePlaces = self._places(feature)
-        return places
+        locations: ArrayLocations = self._locations(feature)
+        return locations
 
     def shard_name(self, row: int) -> str:
         """Return the path or URL of the shard of a row, for messages."""
@@ -174,11 +174,11 @@ class Dataset:
 
         Raises `IntegrityError` with shard and key when the bytes do not match their checksum.
         """
-        places = self._places(feature)
-        start = int(places.offset[row])
+        locations = self._locations(feature)
+        start = int(locations.offset[row])
         shard = self.map_shard(int(self._shard_of_row[row]))
-        payload = shard[start : start + int(places.bytes[row])]
-        if xxhash.xxh3_64_intdigest(payload.data) != int(places.xxh3[row]):
+        payload = shard[start : start + int(locations.bytes[row])]
+        if xxhash.xxh3_64_intdigest(payload.data) != int(locations.xxh3[row]):
             self.raise_checksum_error(row, feature)
         dims = self.manifest.features[feature].dims
         return payload.view(STORED_DTYPE).reshape(-1, dims)
@@ -200,8 +200,8 @@ class Dataset:
         numbers: NDArray[np.int64] = self.table.column(name).to_numpy()
         return numbers
 
-    def _feature_places(self, feature: str) -> FeaturePlaces:
-        return FeaturePlaces(
+    def _array_locations(self, feature: str) -> ArrayLocations:
+        return ArrayLocations(
             offset=self._column(f"{feature}_offset"),
             bytes=self._column(f"{feature}_bytes"),
             xxh3=self._column(f"{feature}_xxh3").astype(np.uint64),

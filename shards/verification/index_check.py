@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aalbert.shards.format.index import index_schema, place_columns, statistics_schema
+from aalbert.shards.format.index import index_schema, location_columns, statistics_schema
 from aalbert.shards.format.manifest import SplitRecord
 from aalbert.shards.verification.problem import Problem
 
@@ -21,8 +21,8 @@ def index_problems(
 ) -> list[Problem]:
     """Return the problems of the index of a split: of each kind, those of the first few rows."""
     base = index_schema([], []).names
-    places = [field.name for name in feature_dims for field in place_columns(name)]
-    fields = [name for name in table.column_names if name not in {*base, *places}]
+    locations = [field.name for name in feature_dims for field in location_columns(name)]
+    fields = [name for name in table.column_names if name not in {*base, *locations}]
     schema = index_schema(feature_dims, fields)
     if problem := table_problem(path, table, schema, record.utterances):
         return [problem]
@@ -31,7 +31,7 @@ def index_problems(
     if not same_split or not np.array_equal(numbers(table, "shard"), shards):
         what = "does not give every shard the utterances that the manifest says"
         return [Problem(path, None, what)]
-    return list(place_problems(path, table, record, feature_dims))
+    return list(location_problems(path, table, record, feature_dims))
 
 
 def statistics_problems(
@@ -59,7 +59,7 @@ def table_problem(path: Path, table: pa.Table, schema: pa.Schema, rows: int) -> 
     return None
 
 
-def place_problems(
+def location_problems(
     path: Path, table: pa.Table, record: SplitRecord, feature_dims: Mapping[str, int]
 ) -> Iterator[Problem]:
     """Yield the rows whose arrays have a wrong size, lie outside of the shard, or overlap."""

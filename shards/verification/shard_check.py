@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import xxhash
 
-from aalbert.shards.format.index import place_columns
+from aalbert.shards.format.index import location_columns
 from aalbert.shards.format.tar import BLOCK_BYTES, END_BYTES, member_header, padding_bytes
 from aalbert.shards.format.writer import encode_json
 from aalbert.shards.verification.problem import Problem
@@ -76,8 +76,8 @@ class ShardLayout:
 
 def layout_of(feature_dims: Mapping[str, int], columns: Iterable[str]) -> ShardLayout:
     """Return the layout of a dataset with these features, whose index has these columns."""
-    places = {field.name for name in feature_dims for field in place_columns(name)}
-    metadata = tuple(name for name in columns if name not in {"shard", *places})
+    locations = {field.name for name in feature_dims for field in location_columns(name)}
+    metadata = tuple(name for name in columns if name not in {"shard", *locations})
     return ShardLayout(feature_dims=feature_dims, metadata=metadata)
 
 

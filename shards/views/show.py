@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from aalbert.errors import InputError
-from aalbert.shards.format.index import place_columns
+from aalbert.shards.format.index import location_columns
 from aalbert.shards.reading.dataset import Dataset
 
 SUGGESTIONS = 3
@@ -42,8 +42,8 @@ def about_row(dataset: Dataset, row: int) -> dict[str, Any]:
     """Return the metadata of an utterance, and the locations of its features."""
     values: dict[str, Any] = dataset.table.slice(row, 1).to_pylist()[0]
     features = dataset.manifest.features
-    places = {name: [field.name for field in place_columns(name)] for name in features}
-    hidden = {"shard", *(column for columns in places.values() for column in columns)}
+    locations = {name: [field.name for field in location_columns(name)] for name in features}
+    hidden = {"shard", *(column for columns in locations.values() for column in columns)}
     rate = next(iter(features.values())).sample_rate
     return {
         **{name: value for name, value in values.items() if name not in hidden},
@@ -51,6 +51,6 @@ def about_row(dataset: Dataset, row: int) -> dict[str, Any]:
         "shard": str(dataset.shard_paths[dataset.shards()[row]].relative_to(dataset.folder)),
         "features": {
             name: {column.removeprefix(f"{name}_"): values[column] for column in columns}
-            for name, columns in places.items()
+            for name, columns in locations.items()
         },
     }

@@ -67,13 +67,13 @@ def test_static_lengths_give_no_other_shapes(frames: Rows, budget: int, seed: in
         assert frames[batch].max() <= length
 
 
-def test_a_permutation_is_the_same_for_ever() -> None:
-    """Written down once: runs would not resume if it changed."""
+def test_a_permutation_never_changes() -> None:
+    """Recorded once: runs could not be resumed if it changed."""
     assert permutation(8, "fingerprint", 1, "window", 0, 2).tolist() == [6, 7, 2, 5, 1, 3, 4, 0]
     assert permutation(5).tolist() == [4, 0, 1, 3, 2]
 
 
-def test_permutations_are_fair() -> None:
+def test_permutations_are_uniform() -> None:
     places = np.array([permutation(6, "fair", number) for number in range(6000)])
     counts = np.array([[np.sum(places[:, at] == value) for value in range(6)] for at in range(6)])
     assert np.abs(counts - 1000).max() < 130
@@ -96,17 +96,17 @@ def test_sorted_pools_hold_little_padding() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 12))
-def test_what_is_left_is_shared_out_in_order(sizes: list[int], world_size: int) -> None:
+def test_remaining_batches_are_divided_in_order(sizes: list[int], world_size: int) -> None:
     ends = np.cumsum(sizes)
     batches = np.split(np.arange(ends[-1]), ends[:-1])
-    shared = divide_batches(batches, world_size)
+    divided = divide_batches(batches, world_size)
     if ends[-1] < world_size:
-        assert shared is None
+        assert divided is None
     else:
-        assert shared is not None
-        assert len(shared) == max(world_size, len(sizes))
-        assert all(len(batch) for batch in shared)
-        assert np.concatenate(shared).tolist() == list(range(ends[-1]))
+        assert divided is not None
+        assert len(divided) == max(world_size, len(sizes))
+        assert all(len(batch) for batch in divided)
+        assert np.concatenate(divided).tolist() == list(range(ends[-1]))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def padded_frames(frames: list[int], lengths: tuple[int, ...]) -> int:
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 5))
 def test_no_other_lengths_take_less_padding(frames: list[int], count: int) -> None:
-    """Against all choices there are."""
+    """Compared with all possible choices."""
     lengths = choose_static_lengths(np.array(frames), count, multiple=5)
     possible = sorted({-(-own // 5) * 5 for own in frames})
     best = min(

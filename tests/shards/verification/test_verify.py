@@ -37,7 +37,7 @@ def flip(path: Path, position: int, bit: int) -> None:
 
 
 def owner_of_byte(shard: Path, position: int) -> str | None:
-    """The key of the utterance to which a byte belongs, as the standard library sees it."""
+    """The key of the utterance to which a byte belongs, according to the standard library."""
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
             size = -(-member.size // 512) * 512
@@ -89,7 +89,7 @@ def test_a_hundred_random_bits_of_a_dataset_with_skipped_inputs_are_all_found(
         flip(path, position, bit)
 
 
-def test_a_damage_is_named_by_what_it_hit(dataset_copy: Path) -> None:
+def test_damage_is_reported_with_the_part_it_affects(dataset_copy: Path) -> None:
     dataset = Dataset(dataset_copy)
     row = 8
     key = dataset.column("key")[row]
@@ -112,7 +112,7 @@ def test_a_damage_is_named_by_what_it_hit(dataset_copy: Path) -> None:
         flip(path, position, 1)
 
 
-def test_the_bytes_of_a_damaged_payload_are_named(dataset_copy: Path) -> None:
+def test_the_bytes_of_a_damaged_payload_are_reported(dataset_copy: Path) -> None:
     dataset = Dataset(dataset_copy)
     start = dataset.table.column("logmel_offset")[0].as_py()
     size = dataset.table.column("logmel_bytes")[0].as_py()
@@ -122,12 +122,14 @@ def test_the_bytes_of_a_damaged_payload_are_named(dataset_copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "skipped.jsonl", "index/dev-clean.arrow", SHARD])
-def test_a_missing_file_is_named(dataset_copy: Path, name: str | Path) -> None:
+def test_a_missing_file_is_reported(dataset_copy: Path, name: str | Path) -> None:
     (dataset_copy / name).unlink()
     assert messages(dataset_copy) == [f"{dataset_copy / name}: is missing"]
 
 
-def test_a_cut_shard_is_named_with_the_utterance_in_which_it_ends(dataset_copy: Path) -> None:
+def test_a_truncated_shard_is_reported_with_its_last_utterance(
+    dataset_copy: Path,
+) -> None:
     path = dataset_copy / SHARD
     size = path.stat().st_size
     key = owner_of_byte(path, size // 2)
@@ -139,7 +141,7 @@ def test_a_cut_shard_is_named_with_the_utterance_in_which_it_ends(dataset_copy: 
     assert second.endswith(f"at byte {size // 2:,}")
 
 
-def test_a_shard_with_something_behind_its_end_is_named(dataset_copy: Path) -> None:
+def test_a_shard_with_bytes_after_its_end_is_reported(dataset_copy: Path) -> None:
     path = dataset_copy / SHARD
     size = path.stat().st_size
     with path.open("ab") as stream:
@@ -147,7 +149,7 @@ def test_a_shard_with_something_behind_its_end_is_named(dataset_copy: Path) -> N
     assert messages(dataset_copy) == [f"{path}: has {size + 1:,} bytes, {size:,} were written"]
 
 
-def test_swapped_shards_are_named_with_what_they_hold(dataset_copy: Path) -> None:
+def test_swapped_shards_are_reported_with_their_contents(dataset_copy: Path) -> None:
     first, second = sorted((dataset_copy / "train-clean-100").glob("*.tar"))[:2]
     first.rename(dataset_copy / "x")
     second.rename(first)
@@ -167,7 +169,7 @@ def test_swapped_shards_are_named_with_what_they_hold(dataset_copy: Path) -> Non
         ("notes.txt", ""),
     ],
 )
-def test_a_file_that_does_not_belong_is_named(dataset_copy: Path, name: str, note: str) -> None:
+def test_a_file_that_does_not_belong_is_reported(dataset_copy: Path, name: str, note: str) -> None:
     path = dataset_copy / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
@@ -176,13 +178,15 @@ def test_a_file_that_does_not_belong_is_named(dataset_copy: Path, name: str, not
     ]
 
 
-def test_a_link_that_does_not_belong_is_named(dataset_copy: Path, tmp_path: Path) -> None:
+def test_a_link_that_does_not_belong_is_reported(dataset_copy: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (dataset_copy / "more").symlink_to(tmp_path / "elsewhere")
     assert len(messages(dataset_copy)) == 1
 
 
-def test_a_shard_that_is_altogether_different_is_not_listed_to_its_end(dataset_copy: Path) -> None:
+def test_only_the_first_problems_of_a_different_shard_are_listed(
+    dataset_copy: Path,
+) -> None:
     path = dataset_copy / SHARD
     noise = np.random.default_rng(1).bytes(path.stat().st_size)
     path.write_bytes(noise)
@@ -294,7 +298,7 @@ def unexpected_member(kind: str) -> tuple[bytes, bytes]:
     ],
 )
 @pytest.mark.parametrize("place", [0, 2, 3, None], ids=["first", "json", "utterance", "last"])
-def test_a_member_that_the_format_does_not_know_is_named_and_never_opened(
+def test_a_member_that_the_format_does_not_know_is_reported_and_never_opened(
     dataset_copy: Path, kind: str, what: str, place: int | None
 ) -> None:
     rewrite_shard(
@@ -307,7 +311,7 @@ def test_a_member_that_the_format_does_not_know_is_named_and_never_opened(
     assert found[0].startswith(f"{dataset_copy / SHARD}: {what}, at byte ")
 
 
-def test_an_array_of_python_objects_is_named_and_never_opened(dataset_copy: Path) -> None:
+def test_an_array_of_python_objects_is_reported_and_never_opened(dataset_copy: Path) -> None:
     def edit(members: list[tuple[bytes, bytes]]) -> None:
         buffer = io.BytesIO()
         np.save(buffer, np.array([Evil()], dtype=object), allow_pickle=True)
@@ -321,7 +325,7 @@ def test_an_array_of_python_objects_is_named_and_never_opened(dataset_copy: Path
     assert "payload of" in second
 
 
-def test_two_utterances_in_each_others_place_are_named(dataset_copy: Path) -> None:
+def test_two_exchanged_utterances_are_reported(dataset_copy: Path) -> None:
     def edit(members: list[tuple[bytes, bytes]]) -> None:
         members[:6] = [*members[3:6], *members[:3]]
 
@@ -354,7 +358,7 @@ def edit_index(folder: Path, column: str, edit: Callable[[list[object]], None]) 
         ("split", 0, "dev", "does not give every shard the utterances that the manifest says"),
     ],
 )
-def test_an_index_that_makes_no_sense_is_named_with_the_key(
+def test_an_inconsistent_index_is_reported_with_the_key(
     dataset_copy: Path, column: str, row: int, value: object, what: str
 ) -> None:
     key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[row].as_py()
@@ -363,7 +367,7 @@ def test_an_index_that_makes_no_sense_is_named_with_the_key(
     assert messages(dataset_copy)[0] == f"{index}: {what.replace('KEY', key)}"
 
 
-def test_two_rows_of_an_index_that_share_bytes_are_named(dataset_copy: Path) -> None:
+def test_two_rows_of_an_index_that_share_bytes_are_reported(dataset_copy: Path) -> None:
     key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[1].as_py()
 
     def overlap(values: list[object]) -> None:
@@ -375,14 +379,14 @@ def test_two_rows_of_an_index_that_share_bytes_are_named(dataset_copy: Path) -> 
     )
 
 
-def test_a_row_with_another_hash_is_named(dataset_copy: Path) -> None:
+def test_a_row_with_another_hash_is_reported(dataset_copy: Path) -> None:
     key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[5].as_py()
     edit_index(dataset_copy, "fbank_xxh3", lambda values: values.__setitem__(5, 1))
     (message,) = messages(dataset_copy)
     assert f"payload of '{key}' (fbank) is not what was written" in message
 
 
-def test_a_row_whose_place_is_a_little_off_is_named(dataset_copy: Path) -> None:
+def test_a_row_with_a_slightly_wrong_offset_is_reported(dataset_copy: Path) -> None:
     def shift(values: list[object]) -> None:
         values[5] = int(str(values[5])) - 64
 
@@ -392,7 +396,7 @@ def test_a_row_whose_place_is_a_little_off_is_named(dataset_copy: Path) -> None:
     assert f"the index places the payload of '{key}' (fbank) at byte" in message
 
 
-def test_a_key_that_occurs_twice_is_named(dataset_copy: Path) -> None:
+def test_a_key_that_occurs_twice_is_reported(dataset_copy: Path) -> None:
     def repeat(values: list[object]) -> None:
         values[4] = values[3]
 
@@ -401,7 +405,7 @@ def test_a_key_that_occurs_twice_is_named(dataset_copy: Path) -> None:
     assert f"the key '{key}' occurs more than once" in messages(dataset_copy)[0]
 
 
-def test_an_index_with_other_columns_is_named(dataset_copy: Path) -> None:
+def test_an_index_with_other_columns_is_reported(dataset_copy: Path) -> None:
     path = dataset_copy / "index/train-clean-100.arrow"
     table = pa.ipc.open_file(path.read_bytes()).read_all()
     write_index(path, table.drop_columns(["samples"]))
@@ -412,7 +416,7 @@ def test_an_index_with_other_columns_is_named(dataset_copy: Path) -> None:
     )
 
 
-def test_statistics_of_other_rows_are_named(dataset_copy: Path) -> None:
+def test_statistics_of_other_rows_are_reported(dataset_copy: Path) -> None:
     shutil.copy(
         dataset_copy / "statistics/dev-clean.arrow",
         dataset_copy / "statistics/train-clean-100.arrow",
