@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["EmbeddingModel", "__version__", "from_pretrained"]
 
-HOMES = {"EmbeddingModel": "model", "from_pretrained": "load"}
+MODULES = {"EmbeddingModel": "model", "from_pretrained": "load"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it (PEP 562)."""
-    if name not in HOMES:
+    if name not in MODULES:
         raise AttributeError(f"module 'aalbert' has no attribute '{name}'")
-    return getattr(import_module(f"aalbert.pipeline.embeddings.{HOMES[name]}"), name)
+    return getattr(import_module(f"aalbert.pipeline.embeddings.{MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: front end, encoder, heads, and how they are saved and loaded."""
+"""The models: front end, encoder and heads, and their checkpoints."""
 
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.downstream_head import HeadConfig

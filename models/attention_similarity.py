@@ -1,8 +1,8 @@
-"""How alike the layers of an encoder attend: Jensen-Shannon divergences of attention maps.
+"""The similarity of attention between layers: Jensen-Shannon divergences of attention maps.
 
-That layers of Mockingjay attend much alike is why Audio ALBERT shares them (Chi et al.
+Layers of Mockingjay have similar attention, which is why Audio ALBERT shares them (Chi et al.
 2021). The divergence of two distributions is `H((p + q) / 2) - (H(p) + H(q)) / 2`, with
-entropies in bits: 0 where they are the same, 1 where they have nothing in common.
+entropies in bits: 0 if they are equal, 1 if they do not overlap.
 """
 
 import math
@@ -14,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AttentionSimilarity:
-    """Divergences of every two layers `(layers, layers)`, in bits, means over the frames that ask.
+    """Divergences of all pairs of layers `(layers, layers)`, in bits, means over query frames.
 
-    `averaged` compares the layers' maps averaged over heads; `closest` is that of the two
-    heads, one of each layer, that are most alike.
+    `averaged` compares the layers' maps averaged over heads; `closest` is that of the two most
+    similar heads, one of each layer.
     """
 
     averaged: Tensor
@@ -32,19 +32,19 @@ def compare_layers(maps: Tensor) -> AttentionSimilarity:
     layers = len(maps)
     averaged, closest = torch.zeros(layers, layers), torch.zeros(layers, layers)
     means = maps.mean(dim=1)
-    for one in range(layers):
-        for other in range(one + 1, layers):
-            averaged[one, other] = divergence(means[one], means[other]).mean()
-            # One head of the first layer at a time: all pairs at once would be large.
-            pairs = [divergence(head, maps[other]).mean(dim=-1).min() for head in maps[one]]
-            closest[one, other] = torch.stack(pairs).min()
+    for first in range(layers):
+        for second in range(first + 1, layers):
+            averaged[first, second] = divergence(means[first], means[second]).mean()
+            # One head of the first layer at a time: all pairs at once would need much memory.
+            pairs = [divergence(head, maps[second]).mean(dim=-1).min() for head in maps[first]]
+            closest[first, second] = torch.stack(pairs).min()
     return AttentionSimilarity(averaged + averaged.T, closest + closest.T)
 
 
-def divergence(one: Tensor, other: Tensor) -> Tensor:
+def divergence(first: Tensor, second: Tensor) -> Tensor:
     """Return the Jensen-Shannon divergence in bits of distributions in the last dimension."""
-    mixed = entropy((one + other) / 2)
-    return (mixed - (entropy(one) + entropy(other)) / 2).clamp(min=0)
+    mixed = entropy((first + second) / 2)
+    return (mixed - (entropy(first) + entropy(second)) / 2).clamp(min=0)
 
 
 def entropy(distribution: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Weights on disk as Hugging Face users expect them: a folder with safetensors, JSON and a card.
+"""Checkpoints on disk in the style of Hugging Face: a folder with safetensors, JSON and a card.
 
 `config.json` is written last and holds the hash of the weights, so a folder that has
-it is complete, and a changed byte of the weights is noticed. The folder may be in a store
-behind a URL; what is read from there is kept in the cache.
+it is complete, and a changed byte of the weights is detected. The folder may be in a store
+behind a URL; files that are read from there are cached.
 """
 
 import json
@@ -24,18 +24,18 @@ from aalbert.errors import ConfigError, InputError, IntegrityError
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
-# In the order in which they are written.
+# The files in the order in which they are written.
 FILE_NAMES = (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
-# A run folder keeps its finished model here.
+# The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
 
 
 def save_checkpoint(
     place: Path | str, module: nn.Module, document: Mapping[str, Any], card: str
 ) -> None:
-    """Write a module's state, the configuration it is rebuilt from, and its model card.
+    """Write a module's state, the configuration to rebuild it, and its model card.
 
     `place` is a folder or a URL. Raises `StorageError` when the store cannot be written.
     """
@@ -51,7 +51,7 @@ def save_checkpoint(
 def write_checkpoint(
     folder: Path, module: nn.Module, document: Mapping[str, Any], card: str
 ) -> None:
-    """Write the files of a checkpoint into a folder here."""
+    """Write the files of a checkpoint into a local folder."""
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with atomic_write(folder / WEIGHTS_NAME) as stream:
         stream.write(save(tensors))
@@ -64,7 +64,7 @@ def write_checkpoint(
 def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the configuration of a checkpoint of this kind.
 
-    `place` may be the checkpoint or a run, in a folder or at a URL. Raises `InputError` when
+    `place` is the folder or URL of a checkpoint or of a run. Raises `InputError` when
     there is none of this kind, `IntegrityError` when the files are damaged, `StorageError`
     when the store does not answer.
     """
@@ -85,7 +85,10 @@ def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], di
 
 
 def find_checkpoint(place: Path | str) -> Path:
-    """Return the folder of a checkpoint: itself, the one inside a run, or a copy of a URL's."""
+    """Return the local folder of a checkpoint: itself, the export of a run, or a copy from a URL.
+
+    Raises `InputError` when there is no checkpoint.
+    """
     if is_url(place):
         return fetch_checkpoint(Store(str(place).rstrip("/")))
     folder = Path(place)
@@ -107,10 +110,10 @@ def find_checkpoint(place: Path | str) -> Path:
 
 
 def fetch_checkpoint(store: Store) -> Path:
-    """Return the folder in the cache that holds the checkpoint, or the run's, of a store.
+    """Return the folder in the cache with the checkpoint in a store, or with that of a run there.
 
-    It is named after the bytes of `config.json`, which has the hash of the weights; so it is
-    fetched once, and again when it is another or the copy has been damaged.
+    It is named after the hash of `config.json`, which has the hash of the weights. So a checkpoint
+    is fetched once, and again only when it has changed or the copy is damaged.
     """
     for prefix in ("", f"{EXPORT_FOLDER}/"):
         content = store.read(prefix + CONFIG_NAME)
@@ -134,7 +137,7 @@ def fetch_checkpoint(store: Store) -> Path:
 
 
 def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:
-    """Say whether the weights in a folder are those that its configuration was written with."""
+    """Return whether the weights in a folder have the hash that its configuration records."""
     weights = folder / WEIGHTS_NAME
     return weights.is_file() and file_digest(weights) == document["weights_xxh3"]
 
@@ -158,7 +161,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def reading_config(place: Path | str) -> Iterator[None]:
-    """Turn what a `config.json` of another make raises into an `IntegrityError`."""
+    """Raise `IntegrityError` for the errors that a foreign `config.json` causes in the block."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
@@ -169,7 +172,7 @@ def reading_config(place: Path | str) -> Iterator[None]:
 
 
 def restore(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path | str) -> None:
-    """Load tensors into a module; `IntegrityError` when names or shapes do not fit."""
+    """Load tensors into a module; raise `IntegrityError` when names or shapes do not match."""
     try:
         module.load_state_dict(dict(tensors))
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates, memory. Computed from its sizes."""
+"""The costs of a model, computed from its sizes: parameters, multiply-accumulates, memory."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from aalbert.models.layout import chunk_count
 from aalbert.models.upstream import Upstream
 
 FLOAT32_BYTES = 4
-# A weight is trained with its gradient and the two moments of AdamW.
-TRAINED_NUMBERS = 4
-# What the names of parameters say of the part they belong to; the first that fits counts.
+# Each weight is trained with its gradient and two moments of AdamW.
+NUMBERS_PER_TRAINED_WEIGHT = 4
+# The part of a model that a parameter belongs to, by substrings of its name (first match).
 PARTS = {
     "prediction heads": ("heads.",),
     "downstream head": ("head.",),
@@ -27,10 +27,10 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Parameters of a model.
+    """The numbers of parameters of a model.
 
-    `parts` and `stored` count a shared layer once, as it is in memory and on disk; `applied`
-    counts it at every application, so it is what a model without sharing would have.
+    `parts` and `stored` count a shared layer once, as in memory and on disk; `applied` counts it
+    at every application, as in a model without sharing.
     """
 
     parts: dict[str, int]
@@ -39,7 +39,7 @@ class Parameters:
 
 
 def count_parts(model: nn.Module, upstream: Upstream) -> Parameters:
-    """Count the parameters of a model, of which `upstream` is a part, by what they are for."""
+    """Count the parameters of a model that contains `upstream`, by part."""
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         parts[part_of(name)] += parameter.numel()
@@ -61,9 +61,9 @@ def part_of(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Multiply-accumulates of an encoder over some frames, from its inputs to its last state.
+    """Multiply-accumulates of an encoder for a number of frames, from inputs to last state.
 
-    `attention` is what grows with the square of the length: scores, and sums of values.
+    `attention` is the part that is quadratic in the length: scores, and weighted sums of values.
     """
 
     input_projection: int
@@ -72,14 +72,14 @@ class Work:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All multiply-accumulates."""
         return self.input_projection + self.layers + self.attention
 
 
 def count_work(config: EncoderConfig, input_dims: int, frames: int) -> Work:
-    """Count the work on an utterance of some encoder frames; sharing layers saves none of it.
+    """Count the work on an utterance of `frames` encoder frames; sharing layers does not reduce it.
 
-    Additions of biases, norms and activations are left out, as usual.
+    Biases, norms and activations are left out, as usual.
     """
     width = config.width
     projections = 3 if config.share_query_key else 4
@@ -94,7 +94,7 @@ def count_work(config: EncoderConfig, input_dims: int, frames: int) -> Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes in float32: of the weights, of all that AdamW trains them with, of hidden states."""
+    """Bytes in float32: weights, weights with gradients and AdamW's moments, hidden states."""
 
     weights: int
     training: int
@@ -102,11 +102,11 @@ class Memory:
 
 
 def count_memory(parameters: Parameters, upstream: Upstream, frames_per_second: float) -> Memory:
-    """Count what a model takes, without the activations in between."""
+    """Compute the memory of a model, without intermediate activations."""
     weights = parameters.stored * FLOAT32_BYTES
     numbers = upstream.states * upstream.width * frames_per_second
     return Memory(
         weights=weights,
-        training=weights * TRAINED_NUMBERS,
+        training=weights * NUMBERS_PER_TRAINED_WEIGHT,
         states_per_second=round(numbers * FLOAT32_BYTES),
     )

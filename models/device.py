@@ -1,11 +1,11 @@
-"""The device that computes where none is named."""
+"""The default device."""
 
 import torch
 
 
 def best_device() -> torch.device:
-    """Return the current GPU of CUDA (or ROCm), or the processor where there is none.
+    """Return the current GPU of CUDA (or ROCm), or the CPU if there is none.
 
-    Apple's GPUs are never chosen: nothing here was ever run on one.
+    Apple's GPUs are never chosen, because nothing here has been tested on one.
     """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

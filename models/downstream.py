@@ -1,10 +1,9 @@
-"""A downstream model: an upstream, frozen or trained along, and the head of a task on it."""
+"""A downstream model: an upstream, frozen or fine-tuned, and the head of a task on it."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,10 @@ KIND = "downstream"
 
 
 class DownstreamModel(nn.Module):
-    """Scores the classes of features `(batch, frames, dims)`.
+    """A model that scores classes from features `(batch, frames, dims)`.
 
     `classes` are their names in the order of the scores; without a classifier the model
-    gives embeddings alone. A frozen upstream stays in evaluation mode and gets no gradient.
+    returns embeddings only. A frozen upstream stays in evaluation mode and gets no gradient.
     """
 
     def __init__(
@@ -41,19 +40,19 @@ class DownstreamModel(nn.Module):
             self.upstream.eval().requires_grad_(False)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return the scores `(batch, classes)`; of a frame task `(batch, frames, classes)`."""
+        """Return the scores `(batch, classes)`, or `(batch, frames, classes)` for a frame task."""
         scores: Tensor = self.head(*self.states(features, lengths))
         return scores
 
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return the vectors that the classifier reads, `(batch, dims)` or per frame."""
+        """Return the inputs of the classifier, `(batch, dims)` or per frame."""
         return self.head.embed(*self.states(features, lengths))
 
     def states(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the hidden states that the head reads, and their lengths.
 
-        `features` may be such states already, `(batch, frames, states, width)`: those of a
-        frozen upstream need to be computed once only.
+        `features` may also be cached states, `(batch, frames, states, width)`: those of a frozen
+        upstream have to be computed only once.
         """
         if features.dim() == 4:
             return list(features.float().unbind(dim=2)), lengths
@@ -62,7 +61,7 @@ class DownstreamModel(nn.Module):
         return [states[number] for number in self.head.chosen], state_lengths
 
     def train(self, mode: bool = True) -> "DownstreamModel":
-        """Set the mode; a frozen upstream keeps its dropout off."""
+        """Set the mode; a frozen upstream stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.upstream.eval()
@@ -85,22 +84,20 @@ class DownstreamModel(nn.Module):
         """Load a saved model or the result of a downstream run, in evaluation mode."""
         tensors, document = load_checkpoint(place, KIND)
         with reading_config(place):
-            upstream = Upstream(UpstreamConfig.from_dict(document["upstream"]))
-            head = head_from_dict(document["head"])
+            head = document["head"]
             model = cls(
-                upstream, document["classes"], document["layers"], head, frozen=document["frozen"]
+                Upstream(UpstreamConfig.from_dict(document["upstream"])),
+                document["classes"],
+                document["layers"],
+                HeadConfig(**{**head, "hidden": tuple(head["hidden"])}),
+                frozen=document["frozen"],
             )
         restore(model, tensors, place)
         return model.eval()
 
 
-def head_from_dict(document: dict[str, Any]) -> HeadConfig:
-    """Read the configuration of a head from its JSON document."""
-    return HeadConfig(**{**document, "hidden": tuple(document["hidden"])})
-
-
 def downstream_card(model: DownstreamModel) -> str:
-    """Describe a downstream model in Markdown."""
+    """Return the model card of a downstream model in Markdown."""
     return (
         f"# A head with {len(model.classes)} classes\n\n"
         f"A {'frozen' if model.frozen else 'fine-tuned'} upstream, layers: {model.head.layers}, "

@@ -17,25 +17,25 @@ LayerChoice = Literal["last", "mean", "weighted"] | int
 
 
 class LayerMix(nn.Module):
-    """A softmax-weighted sum of all hidden states, as SUPERB mixes them (Yang et al. 2021)."""
+    """A softmax-weighted sum of all hidden states, as in SUPERB (Yang et al. 2021)."""
 
     def __init__(self, states: int) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(states))
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Mix states of one shape into one."""
+        """Return the weighted sum of states of equal shape."""
         return torch.einsum("s,s...->...", self.weights(), torch.stack(list(states)))
 
     def weights(self) -> Tensor:
-        """Return the weight of every state; they sum to one."""
+        """Return the weights of the states, which sum to one."""
         return self.logits.softmax(dim=0)
 
 
 def chosen_states(states: int, layers: LayerChoice) -> range:
-    """Return the numbers of the hidden states that a choice reads.
+    """Return the numbers of the chosen hidden states.
 
-    Raises `ConfigError` for the number of a state that the upstream does not have.
+    Raises `ConfigError` when the upstream does not have the chosen state.
     """
     if layers in ("mean", "weighted"):
         return range(states)
@@ -49,14 +49,14 @@ def chosen_states(states: int, layers: LayerChoice) -> range:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """What lies between the chosen hidden states and the scores.
+    """The layers between the chosen hidden states and the scores.
 
-    A linear `projection` to that width (0: none), the `trunk` over frames, the `pooling`,
+    A linear `projection` to this width (0: none), the `trunk` over frames, the `pooling`,
     `hidden` layers of these widths with a ReLU after each, and the classifier. The `cosine`
-    one scores by the angle to each class, times `scale`; in training the true class has to
-    win by `margin` (AM-softmax, Wang et al. 2018), and the last hidden layer, which is the
-    embedding then, has no ReLU. With `none` there is nothing to train: the head gives
-    embeddings, measured from `centre`.
+    classifier scores the cosine to each class, times `scale`; in training `margin` is subtracted
+    from that of the correct class (AM-softmax, Wang et al. 2018), and the last hidden layer, the
+    embedding, has no ReLU. With `none` there is nothing to train: the head returns embeddings
+    minus `centre`.
     """
 
     projection: int = 0
@@ -82,16 +82,16 @@ class HeadConfig:
 
     @property
     def linear_up_to_pooling(self) -> bool:
-        """Whether averages over frames are all that the head needs of the hidden states."""
+        """True if the head needs only averages over frames of the hidden states."""
         return self.pooling == "mean" and self.trunk == "none"
 
     @property
     def frames(self) -> bool:
-        """Whether every frame is scored, not every utterance."""
+        """True if every frame is scored, not every utterance."""
         return self.pooling == "none"
 
     def describe(self) -> str:
-        """Return the head in words."""
+        """Return a description of the head."""
         parts = [
             f"projection to {self.projection}" if self.projection else "",
             "time-delay layers" if self.trunk == "xvector" else "",
@@ -105,9 +105,9 @@ class HeadConfig:
 
 
 class DownstreamHead(nn.Module):
-    """Chooses or mixes hidden states, pools them, and scores `classes`.
+    """A head that selects or mixes hidden states, pools them, and scores `classes`.
 
-    Without a classifier it gives embeddings alone.
+    Without a classifier it returns embeddings only.
     """
 
     def __init__(
@@ -143,17 +143,17 @@ class DownstreamHead(nn.Module):
         return scores
 
     def embed(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
-        """Return what the classifier reads, `(batch, dims)`, or per frame without pooling."""
+        """Return the inputs of the classifier, `(batch, dims)`, or per frame without pooling."""
         if self.config.linear_up_to_pooling:
-            # Averages first: what follows is linear, and pooled states are small.
-            pooled = self.project(self.mixed([mean_pool(state, lengths) for state in states]))
+            # Pool first: the layers up to pooling are linear, and pooled states are small.
+            pooled = self.project(self.combine([mean_pool(state, lengths) for state in states]))
         else:
-            frames = self.project(self.mixed(list(states)))
+            frames = self.project(self.combine(list(states)))
             pooled = self.pool(self.trunk(frames, lengths) if self.trunk else frames, lengths)
         return self.transform(pooled) - self.centre
 
-    def mixed(self, states: list[Tensor]) -> Tensor:
-        """Return one state of all that were chosen."""
+    def combine(self, states: list[Tensor]) -> Tensor:
+        """Return the learned mix of the chosen states, or their mean."""
         if self.mix is not None:
             mixed: Tensor = self.mix(states)
             return mixed
@@ -164,7 +164,7 @@ class DownstreamHead(nn.Module):
         return hidden if self.projection is None else self.projection(hidden)
 
     def pool(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Return one vector an utterance, or the frames."""
+        """Return one vector per utterance, or the frames without pooling."""
         if self.attention is not None:
             attended: Tensor = self.attention(frames, lengths)
             return attended
@@ -182,7 +182,7 @@ class DownstreamHead(nn.Module):
 
 
 class CosineClassifier(nn.Module):
-    """Scores a vector by its cosine to the direction of every class, times `scale`."""
+    """A classifier by the cosine to the direction of each class, times `scale`."""
 
     def __init__(self, width: int, classes: int, scale: float) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class CosineClassifier(nn.Module):
 
 
 def make_classifier(config: HeadConfig, width: int, classes: int) -> nn.Module | None:
-    """Return the last layer of a head, if it has one."""
+    """Return the classifier of a head, or None if it has none."""
     if config.classifier == "none":
         return None
     if config.classifier == "cosine":

@@ -1,9 +1,8 @@
-"""The encoder: a Transformer over frames whose layers are one and the same (AALBERT) or not.
+"""The encoder: a Transformer over frames with shared (AALBERT) or separate layers.
 
-Shared layers are Audio ALBERT (Chi et al. 2021, arXiv 2005.08575), separate ones
-Mockingjay (Liu et al. 2020, arXiv 1910.12638) and TERA (Liu et al. 2021, arXiv
-2007.06028). Names of tensors follow the axes `batch, frames, width`; a packed batch has no
-axis `batch`.
+Audio ALBERT shares its layers (Chi et al. 2021, arXiv 2005.08575); Mockingjay (Liu et al. 2020,
+arXiv 1910.12638) and TERA (Liu et al. 2021, arXiv 2007.06028) have separate ones. Tensors have
+the axes `batch, frames, width`; a packed batch has no axis `batch`.
 """
 
 import math
@@ -18,25 +17,25 @@ from aalbert.errors import require
 from aalbert.models.layout import Packed, Padded, PaddedChunks
 from aalbert.models.positions import LearnedPositions, SinusoidalPositions
 
-# BERT's value; it also decides how closely published checkpoints are reproduced.
+# BERT's value, which published checkpoints need to be reproduced closely.
 LAYER_NORM_EPSILON = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The sizes of an encoder. `layers` counts applications, shared or not.
+    """The settings of an encoder. `layers` counts applications, shared or not.
 
-    `share_query_key` gives queries and keys one projection. `norm` says where layer norms are:
-    after each residual ("post"), or before attention and feed-forward network, and then also on
-    every state that is returned ("pre").
+    `share_query_key` gives queries and keys one projection. `norm` sets the position of layer
+    norms: after each residual connection ("post"), or before attention and feed-forward network
+    and on every returned state ("pre").
 
-    `positions` are sinusoids or a learned table of `position_frames`. Longer utterances go on
-    counting ("continue"), or are cut into chunks of at most `position_frames` that are encoded
-    by themselves ("restart", as s3prl does).
+    `positions` are sinusoids or a learned table of `position_frames`. For longer utterances the
+    positions continue ("continue"), or they are cut into chunks of at most `position_frames` that
+    are encoded separately ("restart", as in s3prl).
 
-    `attention_dropout` is that of attention probabilities, by default as `dropout`. `initial_std`
-    is the deviation of the initial weights: BERT's 0.02 suits a width of 768, a narrow encoder
-    needs a larger one to leave its initial plateau.
+    `attention_dropout` is the dropout of attention probabilities, by default `dropout`.
+    `initial_std` is the standard deviation of the initial weights: BERT's 0.02 suits a width of
+    768, a narrow encoder needs a larger one to leave its initial plateau.
     """
 
     layers: int = 3
@@ -79,7 +78,7 @@ class EncoderConfig:
 
     @property
     def restarts(self) -> bool:
-        """Whether utterances longer than the positions are cut."""
+        """True if utterances longer than `position_frames` are cut into chunks."""
         return self.beyond_positions == "restart"
 
 
@@ -95,7 +94,7 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(config.width, config.width)
 
     def forward(self, hidden: Tensor, layout: Padded | Packed) -> Tensor:
-        """Attend to the frames of the same utterance."""
+        """Compute attention to the frames of the same utterance."""
         dropout = self.dropout if self.training else 0.0
         context = layout.attend(*self.project(hidden), dropout)
         attended: Tensor = self.output(context.flatten(-2))
@@ -106,11 +105,11 @@ class SelfAttention(nn.Module):
         projected: Tensor = self.query_key_value(hidden)
         shape = (*hidden.shape[:-1], -1, self.heads, self.head_width)
         parts = projected.view(shape).unbind(-3)
-        # Of two parts the first is query and key at once.
+        # With two parts, the first is both query and key.
         return parts[0], parts[-2], parts[-1]
 
     def probabilities(self, hidden: Tensor, layout: Padded) -> Tensor:
-        """Return what `forward` attends with: `(batch, heads, frames, frames)`, in float32."""
+        """Return the attention probabilities `(batch, heads, frames, frames)`, in float32."""
         query, key, _ = self.project(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             scores = torch.einsum("bqhw,bkhw->bhqk", query.float(), key.float())
@@ -148,21 +147,21 @@ class Layer(nn.Module):
         return hidden
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
-        """Transform every frame by itself."""
+        """Transform each frame separately."""
         transformed: Tensor = self.contract(self.activation(self.expand(hidden)))
         return transformed
 
     def attention_map(self, hidden: Tensor, layout: Padded) -> Tensor:
-        """Return the attention probabilities `(batch, heads, frames, frames)` on these inputs."""
-        read: Tensor = self.attention_norm(hidden) if self.norm_first else hidden
-        return self.attention.probabilities(read, layout)
+        """Return the attention probabilities `(batch, heads, frames, frames)` for these inputs."""
+        inputs: Tensor = self.attention_norm(hidden) if self.norm_first else hidden
+        return self.attention.probabilities(inputs, layout)
 
 
 class Encoder(nn.Module):
-    """Projects inputs, adds positions, and applies `config.layers` layers.
+    """An encoder that projects inputs, adds positions, and applies `config.layers` layers.
 
-    With `share_layers` there is one layer in memory, in the gradient and on disk. Neither
-    padding nor the other utterances of a batch have an influence on an utterance.
+    With `share_layers` there is one layer in memory, in the gradient and on disk. The states of an
+    utterance depend neither on padding nor on the other utterances of a batch.
     """
 
     def __init__(self, config: EncoderConfig, input_dims: int) -> None:
@@ -186,9 +185,9 @@ class Encoder(nn.Module):
 
         `inputs` are `(batch, frames, dims)` with `lengths (batch,)`, or `(frames, dims)` with
         the layout of the packed utterances; states have the shape of the inputs, with `width`
-        in place of dims. The first is the projected input, then one per layer: `layers + 1` in
-        all. Raises `ConfigError` when a packed batch is to be trained on with dropout of
-        attention probabilities.
+        instead of dims. The first is the projected input, followed by one per layer: `layers + 1`
+        in total. Raises `ConfigError` for training on a packed batch with dropout of attention
+        probabilities.
         """
         most = self.config.position_frames
         if isinstance(lengths, Packed):
@@ -202,19 +201,19 @@ class Encoder(nn.Module):
         return self.encode(inputs, Padded.of(lengths, frames))
 
     def encode(self, inputs: Tensor, layout: Padded | Packed) -> list[Tensor]:
-        """Return every hidden state, each utterance of the layout by itself."""
-        stream = [self.embed(inputs, layout)]
+        """Return every hidden state, with attention within each utterance of the layout."""
+        states = [self.embed(inputs, layout)]
         for layer in self.applied_layers():
-            stream.append(layer(stream[-1], layout))
+            states.append(layer(states[-1], layout))
         if not self.state_norms:
-            return stream
-        return [norm(hidden) for norm, hidden in zip(self.state_norms, stream, strict=True)]
+            return states
+        return [norm(state) for norm, state in zip(self.state_norms, states, strict=True)]
 
     def embed(self, inputs: Tensor, layout: Padded | Packed) -> Tensor:
         """Project inputs to the width and add their positions."""
         frames = inputs.shape[-2]
         longest = layout.longest if isinstance(layout, Packed) else frames
-        # Weights may have been made half as wide; the front end gives float32 whatever they are.
+        # Weights may have been converted to 16 bits; the front end always returns float32.
         inputs = inputs.to(self.projection.weight.dtype)
         table = self.positions(longest, inputs.device).to(inputs.dtype)
         positions = layout.select_positions(table, frames)
@@ -222,7 +221,7 @@ class Encoder(nn.Module):
         return embedded
 
     def applied_layers(self) -> Iterator[Layer]:
-        """Yield the layer of every application."""
+        """Yield the layer of each application."""
         for index in range(self.config.layers):
             layer = self.layers[index % len(self.layers)]
             assert isinstance(layer, Layer)
@@ -231,14 +230,14 @@ class Encoder(nn.Module):
     def attention_maps(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return attention probabilities `(layers, batch, heads, frames, frames)`, in float32.
 
-        The rows of each frame sum to one. `inputs (batch, frames, dims)` are padded; raises
-        `ConfigError` when they would have to be cut.
+        Each row sums to one. `inputs (batch, frames, dims)` are padded. Raises `ConfigError` when
+        they would have to be cut into chunks.
         """
         frames, most = inputs.shape[1], self.config.position_frames
         require(
             frames <= most or not self.config.restarts,
             f"attention maps of {frames} frames: this model encodes chunks of at most {most} "
-            "(encoder.position_frames) by themselves; give it shorter audio",
+            "(encoder.position_frames) separately; give it shorter audio",
         )
         layout = Padded.of(lengths, frames)
         hidden, maps = self.embed(inputs, layout), []
@@ -248,7 +247,7 @@ class Encoder(nn.Module):
         return torch.stack(maps)
 
     def require_no_attention_dropout(self) -> None:
-        """Raise `ConfigError` when attention in packed batches would need dropout."""
+        """Raise `ConfigError` in training with dropout of attention probabilities."""
         dropout = self.config.probability_dropout
         require(
             not self.training or dropout == 0,
@@ -263,7 +262,7 @@ def make_activation(config: EncoderConfig) -> nn.Module:
 
 
 def initialise(module: nn.Module, std: float) -> None:
-    """Initialise as BERT does: normal weights and positions of this deviation, zero biases."""
+    """Initialise as in BERT: normal weights and positions with this deviation, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=std)

@@ -1,4 +1,4 @@
-"""The front end: stored features to model inputs, on the device, in float32 under any autocast."""
+"""The front end: stored features to encoder inputs, on the device, always in float32."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aalbert.errors import ConfigError, require
 from aalbert.models.layout import Packed, frame_mask
 
-# What s3prl adds to a standard deviation before it divides by it.
+# s3prl adds this to a standard deviation before dividing by it.
 STD_OFFSET = 1e-10
 
 Normalisation = Literal["utterance", "speaker", "global", "none"]
@@ -18,13 +18,12 @@ Normalisation = Literal["utterance", "speaker", "global", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEndConfig:
-    """What happens to stored features before the encoder.
+    """The settings of the processing of stored features before the encoder.
 
-    `deltas` of 1 appends first differences, 2 also second ones, by regression over
-    `delta_window` frames. `normalisation` is per utterance (mean and variance of its
-    own real frames), per speaker or with the corpus's statistics (those of the stored
-    features, before deltas), or none. `frames_stacked` frames
-    become one, end to end.
+    `deltas` is the number of orders of deltas to append, by regression over `delta_window`
+    frames. `normalisation` is by mean and variance of each utterance's own real frames, by the
+    statistics of each speaker or of the corpus (those of the stored features, before deltas), or
+    none. Each `frames_stacked` frames are concatenated into one.
     """
 
     feature_dims: int = 80
@@ -44,14 +43,9 @@ class FrontEndConfig:
         )
 
     @property
-    def frame_dims(self) -> int:
-        """Numbers per frame with deltas, before stacking."""
-        return self.feature_dims * (1 + self.deltas)
-
-    @property
     def input_dims(self) -> int:
         """Numbers per encoder frame."""
-        return self.frame_dims * self.frames_stacked
+        return self.feature_dims * (1 + self.deltas) * self.frames_stacked
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class Statistics:
 class FrontEndOutput:
     """Encoder inputs, `(batch, frames, input_dims)` or packed `(frames, input_dims)`.
 
-    `lengths` say how they lie, as they did for the features. Frames of no utterance are zero.
+    `lengths` are lengths or a packed layout, as for the features. Other frames are zero.
     """
 
     inputs: Tensor
@@ -77,7 +71,7 @@ class FrontEnd(nn.Module):
     """Deltas, normalisation and stacking of stored features, in float32 under any autocast.
 
     `mean` and `std` `(feature_dims,)` are the corpus's statistics; they are saved with
-    the model and used when the normalisation is `global`.
+    the model and used with `global` normalisation.
     """
 
     mean: Tensor
@@ -95,12 +89,12 @@ class FrontEnd(nn.Module):
     def forward(
         self, features: Tensor, lengths: Tensor | Packed, speakers: Statistics | None = None
     ) -> FrontEndOutput:
-        """Return what the encoder reads.
+        """Return the inputs of the encoder.
 
         `features` are `(batch, frames, feature_dims)` with `lengths (batch,)`, or packed
-        `(frames, feature_dims)` with their layout. `speakers` `(batch, feature_dims)` are those
-        of each utterance's speaker; `ConfigError` when the normalisation needs them and they
-        are missing.
+        `(frames, feature_dims)` with their layout. `speakers` `(batch, feature_dims)` are the
+        statistics of each utterance's speaker. Raises `ConfigError` when the normalisation needs
+        them and they are missing.
         """
         with torch.autocast(features.device.type, enabled=False):
             if isinstance(lengths, Packed):
@@ -111,18 +105,18 @@ class FrontEnd(nn.Module):
     def prepare(self, features: Tensor, lengths: Tensor, speakers: Statistics | None) -> Tensor:
         """Return the encoder inputs of a padded batch."""
         real = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
-        # What lies in the padding is not read, should it even not be a number.
+        # Replaced, not multiplied: padding may contain NaN.
         frames = self.normalise(torch.where(real, features, 0.0), lengths, real, speakers)
         return stack_frames(torch.where(real, frames, 0.0), self.config.frames_stacked)
 
     def prepare_packed(
         self, features: Tensor, packed: Packed, speakers: Statistics | None
     ) -> FrontEndOutput:
-        """Return the encoder inputs of a packed batch, by way of a padded one.
+        """Return the encoder inputs of a packed batch, computed from a padded one.
 
-        The front end is a small part of the work, and there is one way to do it. How many
-        stacks there are is known on the device alone, so room is made for as many as there
-        can be: one for each utterance that is shorter than a stack.
+        The front end is a small part of the work, so one implementation serves both layouts. The
+        number of stacked frames is known only on the device, so the result has room for the
+        largest possible number: an additional one for each utterance shorter than a stack.
         """
         padded = self.prepare(packed.pad(features), packed.lengths, speakers)
         count, utterances = self.config.frames_stacked, len(packed.offsets) - 1
@@ -136,13 +130,13 @@ class FrontEnd(nn.Module):
         return FrontEndOutput(layout.pack(padded, len(features) // count + room), layout)
 
     def stacked_lengths(self, lengths: Tensor) -> Tensor:
-        """Return the encoder frames of utterances of these lengths: none of 0, else at least 1."""
+        """Return the encoder frames of utterances of these lengths: 0 for 0, else at least 1."""
         return (lengths // self.config.frames_stacked).clamp(min=1).minimum(lengths)
 
     def normalise(
         self, features: Tensor, lengths: Tensor, real: Tensor, speakers: Statistics | None
     ) -> Tensor:
-        """Append deltas and normalise every dimension; padding may get any value."""
+        """Append deltas and normalise every dimension; the values in padding are undefined."""
         config = self.config
         if config.normalisation == "global":
             features = (features - self.mean) / (self.std + STD_OFFSET)
@@ -155,7 +149,7 @@ class FrontEnd(nn.Module):
 
 
 def normalise_speakers(features: Tensor, speakers: Statistics | None) -> Tensor:
-    """Subtract each speaker's mean and divide by the deviation; `ConfigError` without them."""
+    """Normalise by each speaker's mean and deviation; raise `ConfigError` if they are missing."""
     if speakers is None:
         raise ConfigError(
             "front_end.normalisation speaker needs the statistics of each utterance's speaker, "
@@ -165,9 +159,9 @@ def normalise_speakers(features: Tensor, speakers: Statistics | None) -> Tensor:
 
 
 def normalise_utterances(frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
-    """Give every dimension mean 0 and variance 1 over each utterance's real frames.
+    """Normalise every dimension to mean 0 and variance 1 over each utterance's real frames.
 
-    The standard deviation is the unbiased one, as s3prl computes it.
+    The variance is the unbiased one, as in s3prl.
     """
     count = lengths.view(-1, 1, 1).clamp(min=1).float()
     mean = (frames * real).sum(dim=1, keepdim=True) / count
@@ -187,7 +181,7 @@ def append_deltas(features: Tensor, lengths: Tensor, order: int, window: int) ->
 def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
     """Return regression deltas `sum_n n (x[t+n] - x[t-n]) / (2 sum_n n^2)`.
 
-    The first and last real frame are repeated past the ends (HTK Book, 5.9), so
+    The first and last real frame are repeated beyond the ends (HTK Book, 5.9), so
     padding has no influence.
     """
     reach = (window - 1) // 2
@@ -195,8 +189,8 @@ def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
     last = (lengths - 1).clamp(min=0).unsqueeze(1)
 
     def shifted(offset: int) -> Tensor:
-        places = (time + offset).clamp(min=0).expand(len(lengths), -1).minimum(last)
-        return features.gather(1, places.unsqueeze(-1).expand_as(features))
+        indexes = (time + offset).clamp(min=0).expand(len(lengths), -1).minimum(last)
+        return features.gather(1, indexes.unsqueeze(-1).expand_as(features))
 
     steps = range(1, reach + 1)
     total = sum((n * (shifted(n) - shifted(-n)) for n in steps), torch.zeros_like(features))
@@ -204,10 +198,10 @@ def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
 
 
 def stack_frames(frames: Tensor, count: int) -> Tensor:
-    """Join every `count` frames end to end: `(batch, frames // count, dims * count)`.
+    """Concatenate each `count` frames into one: `(batch, frames // count, dims * count)`.
 
-    Frames left over at the end are dropped; an utterance shorter than one stack is
-    completed with zeros.
+    Remaining frames at the end are dropped; an utterance shorter than one stack is padded with
+    zeros.
     """
     if count == 1:
         return frames

@@ -1,4 +1,4 @@
-"""How a batch of utterances lies in memory, padded or packed, and attention within each."""
+"""The memory layouts of a batch, padded or packed, and attention within each utterance."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
-# What the variable-length kernel takes, and from which generation of GPUs on (Ampere is 8).
+# The inputs and the first generation of GPUs that the variable-length kernel supports (8: Ampere).
 KERNEL_DTYPES = (torch.float16, torch.bfloat16)
 KERNEL_HEAD_MULTIPLE = 8
 KERNEL_WIDEST_HEAD = 256
@@ -17,7 +17,7 @@ KERNEL_GENERATION = 8
 
 @dataclass(frozen=True)
 class Padded:
-    """Utterances of `(batch, frames, width)`, each from the start of its row on.
+    """The layout of padded utterances `(batch, frames, width)`, each from the start of its row.
 
     `mask (batch, 1, 1, frames)` is true for the frames that are attended to.
     """
@@ -28,12 +28,12 @@ class Padded:
     def of(cls, lengths: Tensor, frames: int) -> "Padded":
         """Return the layout of a batch with these lengths `(batch,)`.
 
-        In a row of length 0 the first frame is attended to: attention to nothing is not a number.
+        In a row of length 0 the first frame is attended to: attention to no frame would be NaN.
         """
         return cls(frame_mask(lengths.clamp(min=1), frames)[:, None, None, :])
 
     def select_positions(self, table: Tensor, frames: int) -> Tensor:
-        """Return the rows of a position table for every frame, to be added to the batch."""
+        """Return the position vector of each frame, to be added to the batch."""
         return table[:frames]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
@@ -47,12 +47,12 @@ class Padded:
 
 @dataclass(frozen=True)
 class Packed:
-    """Utterances of `(frames, width)`, one after another.
+    """The layout of packed utterances `(frames, width)`, one after another.
 
     Utterance `b` has the frames from `offsets[b]` up to `offsets[b + 1]`; `offsets
-    (batch + 1,)` is of int32. None is longer than `longest`, a number on the host, so that
-    nothing waits for the device. After the last offset may come frames of no utterance, at most
-    `spare`: what they hold has no influence on any utterance.
+    (batch + 1,)` is int32. No utterance is longer than `longest`, a number on the host, so that
+    nothing waits for the device. After the last offset there may be up to `spare` frames of no
+    utterance, which have no influence on any utterance.
     """
 
     offsets: Tensor
@@ -61,31 +61,31 @@ class Packed:
 
     @property
     def lengths(self) -> Tensor:
-        """Frames of every utterance, `(batch,)`."""
+        """Frames of each utterance, `(batch,)`."""
         return self.offsets.diff()
 
     def utterances(self, frames: int) -> Tensor:
-        """Return the utterance that each frame is of, `(frames,)`; `batch` for spare ones."""
+        """Return the utterance of each frame, `(frames,)`; `batch` for spare frames."""
         time = torch.arange(frames, device=self.offsets.device, dtype=self.offsets.dtype)
         return torch.searchsorted(self.offsets, time, right=True) - 1
 
     def positions(self, frames: int) -> Tensor:
-        """Return the place of each frame within its utterance, `(frames,)`."""
+        """Return the index of each frame within its utterance, `(frames,)`."""
         time = torch.arange(frames, device=self.offsets.device)
         return time - self.offsets[self.utterances(frames)]
 
     def select_positions(self, table: Tensor, frames: int) -> Tensor:
-        """Return the rows of a position table for every frame, to be added to the batch."""
+        """Return the position vector of each frame, to be added to the batch."""
         return table[self.positions(frames).clamp(max=len(table) - 1)]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
         """Map queries, keys and values `(frames, heads, head width)` to the same shape.
 
-        The caller sees to it that `dropout` is 0: the kernel has none. Where it does not run
-        (see `runs_kernel`), one utterance after another gives the same.
+        `dropout` must be 0, because the kernel has none. Where the kernel does not run (see
+        `runs_kernel`), utterances are computed one by one, with the same result.
         """
         assert dropout == 0, "packed attention has no dropout"
-        # Frames of no utterance are one more: the kernel would leave them unwritten.
+        # Spare frames form another utterance: the kernel would not write their outputs otherwise.
         bounds = self.offsets
         if self.spare:
             bounds = torch.cat([bounds, bounds.new_full((1,), len(query))])
@@ -113,25 +113,25 @@ class Packed:
     def pad(self, frames: Tensor) -> Tensor:
         """Return packed frames as a padded batch `(batch, longest, dims)`, zero in the padding."""
         time = torch.arange(self.longest, device=frames.device)
-        places = (self.offsets[:-1].unsqueeze(1) + time).clamp(max=len(frames) - 1)
+        indexes = (self.offsets[:-1].unsqueeze(1) + time).clamp(max=len(frames) - 1)
         real = frame_mask(self.lengths, self.longest).unsqueeze(-1)
-        return torch.where(real, frames[places], 0.0)
+        return torch.where(real, frames[indexes], 0.0)
 
     def pack(self, padded: Tensor, frames: int) -> Tensor:
-        """Return a padded batch as `frames` packed ones; those of no utterance are zero."""
+        """Return a padded batch as `frames` packed frames; spare frames are zero."""
         utterances, positions = self.utterances(frames), self.positions(frames)
-        owned = (utterances < len(padded)).unsqueeze(-1)
+        real = (utterances < len(padded)).unsqueeze(-1)
         packed = padded[
             utterances.clamp(max=len(padded) - 1), positions.clamp(max=padded.shape[1] - 1)
         ]
-        return torch.where(owned, packed, 0.0)
+        return torch.where(real, packed, 0.0)
 
 
 @dataclass(frozen=True)
 class PaddedChunks:
-    """A padded batch whose utterances are cut by `chunk_frames`, each chunk in a row of its own.
+    """A padded batch whose utterances are cut by `chunk_frames`, each chunk in its own row.
 
-    Every utterance gets as many rows as the longest that `frames` allow, some of them empty.
+    Every utterance gets the number of rows that `frames` frames need; some may be empty.
     """
 
     utterance_lengths: Tensor
@@ -140,7 +140,7 @@ class PaddedChunks:
 
     @property
     def lengths(self) -> Tensor:
-        """Frames of every chunk, `(batch * chunks,)`."""
+        """Frames of each chunk, `(batch * chunks,)`."""
         starts, size = self._starts()
         rest = self.utterance_lengths.unsqueeze(1) - starts
         return rest.clamp(min=0).minimum(size).flatten()
@@ -149,66 +149,69 @@ class PaddedChunks:
         """Map `(batch, frames, dims)` to `(batch * chunks, most_frames, dims)`."""
         starts, _ = self._starts()
         time = torch.arange(self.most_frames, device=padded.device)
-        places = (starts.unsqueeze(-1) + time).clamp(max=self.frames - 1)
+        indexes = (starts.unsqueeze(-1) + time).clamp(max=self.frames - 1)
         rows = torch.arange(len(padded), device=padded.device)[:, None, None]
-        return padded[rows, places].flatten(0, 1)
+        return padded[rows, indexes].flatten(0, 1)
 
     def join(self, chunks: Tensor) -> Tensor:
         """Map `(batch * chunks, most_frames, dims)` back to `(batch, frames, dims)`."""
         _, size = self._starts()
         time = torch.arange(self.frames, device=chunks.device)
         by_utterance = chunks.view(len(self.utterance_lengths), -1, chunks.shape[-1])
-        places = time // size * self.most_frames + time % size
-        places = places.clamp(max=by_utterance.shape[1] - 1).unsqueeze(-1)
-        return by_utterance.gather(1, places.expand(-1, -1, chunks.shape[-1]))
+        indexes = time // size * self.most_frames + time % size
+        indexes = indexes.clamp(max=by_utterance.shape[1] - 1).unsqueeze(-1)
+        return by_utterance.gather(1, indexes.expand(-1, -1, chunks.shape[-1]))
 
     def _starts(self) -> tuple[Tensor, Tensor]:
-        """Return the first frame of every chunk `(batch, chunks)`, and their size `(batch, 1)`."""
+        """Return the first frame of each chunk `(batch, chunks)`, and their size `(batch, 1)`."""
         size = chunk_frames(self.utterance_lengths, self.most_frames).unsqueeze(1)
         count = chunk_count(self.frames, self.most_frames)
         return torch.arange(count, device=size.device) * size, size
 
 
 def chunk_count(frames: int, most_frames: int) -> int:
-    """Return how many chunks of at most `most_frames` the frames need."""
+    """Return the number of chunks of at most `most_frames` that the frames need."""
     return -(-frames // most_frames)
 
 
 def chunk_frames(lengths: Tensor, most_frames: int) -> Tensor:
     """Return the size of the chunks that utterances of these lengths are cut into.
 
-    As few chunks as possible, all of one size but the last: `torch.chunk`'s rule, which is how
-    s3prl cuts what is longer than its `sequence_length`.
+    There are as few chunks as possible, all of one size except the last. This is the rule of
+    `torch.chunk`, by which s3prl cuts utterances longer than its `sequence_length`.
     """
     count = ((lengths + most_frames - 1) // most_frames).clamp(min=1)
     return ((lengths + count - 1) // count).clamp(min=1)
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:
-    """Return `(batch, frames)`, true for real frames."""
+    """Return a mask `(batch, frames)` that is true for real frames."""
     return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
 
 
 def runs_kernel(query: Tensor) -> bool:
-    """Say whether PyTorch's variable-length kernel takes these queries."""
+    """Return whether PyTorch's variable-length kernel supports these queries."""
     return (
         query.device.type == "cuda"
         and query.dtype in KERNEL_DTYPES
         and query.shape[-1] % KERNEL_HEAD_MULTIPLE == 0
         and query.shape[-1] <= KERNEL_WIDEST_HEAD
-        and generation(query.device) >= KERNEL_GENERATION
+        and gpu_generation(query.device) >= KERNEL_GENERATION
     )
 
 
-def generation(device: torch.device) -> int:
-    """Return the first number of a GPU's compute capability."""
+def gpu_generation(device: torch.device) -> int:
+    """Return the major version of a GPU's compute capability."""
     return int(torch.cuda.get_device_properties(device).major)
 
 
 def attend_one_by_one(query: Tensor, key: Tensor, value: Tensor, bounds: list[int]) -> Tensor:
-    """Attend within each utterance of `(frames, heads, head width)` by itself."""
+    """Compute attention `(frames, heads, head width)` within one utterance after another."""
     contexts = [query[:0]]
     for begin, end in pairwise(bounds):
-        one, two, three = (part[begin:end].transpose(0, 1) for part in (query, key, value))
-        contexts.append(F.scaled_dot_product_attention(one, two, three).transpose(0, 1))
+        one_query, one_key, one_value = (
+            part[begin:end].transpose(0, 1) for part in (query, key, value)
+        )
+        context = F.scaled_dot_product_attention(one_query, one_key, one_value)
+        contexts.append(context.transpose(0, 1))
     return torch.cat(contexts)

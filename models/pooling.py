@@ -1,4 +1,4 @@
-"""From frames to one vector an utterance; padding never has an influence."""
+"""The pooling of frames into one vector per utterance; padding never has an influence."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from aalbert.models.layout import frame_mask
 
-# "none" keeps the frames: for tasks with a label per frame.
+# "none" keeps the frames, for tasks with a label per frame.
 Pooling = Literal["mean", "statistics", "attentive", "none"]
 
 # Keeps the gradient of a standard deviation finite where all frames are equal.
@@ -28,7 +28,7 @@ def statistics_pool(hidden: Tensor, lengths: Tensor) -> Tensor:
 
 
 class AttentivePooling(nn.Module):
-    """Mean and deviation weighted by learned attention: `(batch, 2 width)`.
+    """Mean and standard deviation weighted by learned attention: `(batch, 2 width)`.
 
     A frame's weight is the softmax over time of `v tanh(W h + b)` (Okabe et al. 2018).
     """
@@ -47,18 +47,18 @@ class AttentivePooling(nn.Module):
 
 
 def uniform_weights(lengths: Tensor, frames: int) -> Tensor:
-    """Return `(batch, frames, 1)`: the same weight for every real frame, none for padding."""
+    """Return weights `(batch, frames, 1)`: equal for all real frames, zero for padding."""
     real = frame_mask(lengths, frames).unsqueeze(-1).float()
     return real / lengths.clamp(min=1).view(-1, 1, 1)
 
 
 def weighted_mean(hidden: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum of frames by weights that add up to one: `(batch, width)`."""
+    """Return the weighted sum of frames `(batch, width)`; the weights sum to one."""
     return (hidden.float() * weights).sum(dim=1)
 
 
 def weighted_statistics(hidden: Tensor, weights: Tensor) -> Tensor:
-    """Return weighted mean and standard deviation, one after the other."""
+    """Return weighted mean and standard deviation, concatenated: `(batch, 2 width)`."""
     mean = weighted_mean(hidden, weights)
     variance = weighted_mean((hidden.float() - mean.unsqueeze(1)).square(), weights)
     return torch.cat([mean, variance.clamp(min=VARIANCE_FLOOR).sqrt()], dim=-1)

@@ -7,10 +7,10 @@ from aalbert.models.layout import chunk_count
 
 
 class SinusoidalPositions(nn.Module):
-    """Sinusoids for as many frames as are asked for; nothing of them is saved.
+    """Sinusoids for any number of frames, which are not saved with the model.
 
-    The table is kept from call to call, and grows when a longer utterance comes. It is no
-    buffer: those of several ranks would have to be of one size.
+    The table is kept between calls and grows for longer utterances. It is not a buffer, because
+    buffers must have the same size on all ranks.
     """
 
     def __init__(self, frames: int, width: int) -> None:
@@ -20,7 +20,7 @@ class SinusoidalPositions(nn.Module):
         self.table = torch.empty(0, width)
 
     def forward(self, frames: int, device: torch.device) -> Tensor:
-        """Return the positions of at least these frames, `(frames or more, width)`."""
+        """Return the positions of at least `frames` frames, `(frames or more, width)`."""
         if frames > len(self.table) or self.table.device != device:
             self.frames = self.frames * chunk_count(frames, self.frames)
             self.table = sinusoids(self.frames, self.width).to(device)
@@ -35,8 +35,8 @@ class LearnedPositions(nn.Module):
         self.weight = nn.Parameter(torch.zeros(frames, width))
 
     def forward(self, frames: int, device: torch.device) -> Tensor:
-        """Return the whole table, which must have these frames, `(frames or more, width)`."""
-        assert frames <= len(self.weight), "longer utterances are cut before"
+        """Return the whole table, which must have at least `frames` rows: `(rows, width)`."""
+        assert frames <= len(self.weight), "longer utterances must have been cut"
         return self.weight
 
 
@@ -44,7 +44,7 @@ def sinusoids(frames: int, width: int) -> Tensor:
     """Return `(frames, width)`: sine in even, cosine in odd dimensions (Vaswani et al. 2017).
 
     The angle at frame `p` in dimensions `2i` and `2i + 1` is `p / 10000^(2i / width)`. Angles are
-    in float64: at frame 24,000 one in float32 is off by 1e-3.
+    in float64: at frame 24,000 the error of float32 is 1e-3.
     """
     time = torch.arange(frames, dtype=torch.float64).unsqueeze(1)
     even = torch.arange(0, width, 2, dtype=torch.float64)

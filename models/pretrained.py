@@ -1,4 +1,4 @@
-"""A pretrained model: an upstream, and the heads that reconstruct its masked frames."""
+"""A pretrained model: an upstream, and heads that reconstruct its masked frames."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,9 +19,9 @@ KIND = "pretrained"
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
-    """A stored feature to reconstruct, with deltas and a normalisation of its own.
+    """A stored feature to reconstruct, with its own deltas and normalisation.
 
-    `dims` are those that are stored.
+    `dims` are its stored dimensions.
     """
 
     feature: str
@@ -33,7 +33,7 @@ class TargetConfig:
         require(self.dims > 0, f"target.dims {self.dims} must be above 0")
 
     def front_end(self, frames_stacked: int) -> FrontEndConfig:
-        """Return how the stored feature becomes the target of encoder frames."""
+        """Return the settings that turn the stored feature into the target of encoder frames."""
         return FrontEndConfig(
             feature_dims=self.dims,
             deltas=self.deltas,
@@ -43,7 +43,7 @@ class TargetConfig:
 
 
 class ReconstructionHead(nn.Module):
-    """Predicts frames from the last hidden state: dense, activation, layer norm, linear."""
+    """A head that predicts frames from the last state: dense, activation, layer norm, linear."""
 
     def __init__(self, config: EncoderConfig, target_dims: int) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ class ReconstructionHead(nn.Module):
 class PretrainedModel(nn.Module):
     """An upstream with an encoder, and one reconstruction head per target.
 
-    Without `targets` the model reconstructs the feature that it reads, normalised as it is
-    read. With `mask_token` there is a learned vector `(input_dims,)` to be added to masked
-    inputs once they are zero. `target_front_ends` hold the corpus's statistics of targets whose
-    normalisation is global; that of the upstream's own feature is at hand.
+    Without `targets` the model reconstructs its input feature, with the same normalisation. With
+    `mask_token` it has a learned vector `(input_dims,)`, to be added to masked inputs after they
+    are set to zero. `target_front_ends` hold the corpus's statistics of targets with global
+    normalisation; those of the input feature are taken from the upstream.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class PretrainedModel(nn.Module):
         assert config.encoder is not None, "a pretrained model has an encoder"
         self.upstream = Upstream(config, front_end)
         assert self.upstream.encoder is not None
-        # Heads read the last state alone: no gradient will reach the norms of the others.
+        # Heads read only the last state: no gradient reaches the norms of the other states.
         self.upstream.encoder.state_norms[:-1].requires_grad_(False)
-        self.targets = (own_feature(config),) if targets is None else targets
+        self.targets = (input_target(config),) if targets is None else targets
         self.target_front_ends = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         for target in self.targets:
@@ -106,15 +106,15 @@ class PretrainedModel(nn.Module):
         return self.upstream.config
 
     def target_front_end(self, target: TargetConfig) -> FrontEnd:
-        """Return the front end of a target; of the own feature, with the upstream's statistics."""
+        """Return the front end of a target; the input feature keeps the upstream's statistics."""
         config = target.front_end(self.config.front_end.frames_stacked)
-        own = self.upstream.front_end
         if target.feature == self.config.features.get("kind"):
-            return FrontEnd(config, own.mean.clone(), own.std.clone())
+            upstream = self.upstream.front_end
+            return FrontEnd(config, upstream.mean.clone(), upstream.std.clone())
         return FrontEnd(config)
 
     def forward(self, inputs: Tensor, lengths: Tensor | Packed) -> dict[str, Tensor]:
-        """Predict every target from (masked) encoder inputs, by feature kind.
+        """Return predictions of all targets from (masked) encoder inputs, by feature kind.
 
         A prediction has the shape of the inputs, padded or packed, with the target's dims.
         """
@@ -128,9 +128,9 @@ class PretrainedModel(nn.Module):
         lengths: Tensor | Packed,
         speakers: Mapping[str, Statistics] | None = None,
     ) -> dict[str, Tensor]:
-        """Return what `forward` is to predict, from the stored features of every kind.
+        """Return the targets of `forward`, from the stored features of each kind.
 
-        `speakers` are for targets that are normalised by speaker.
+        `speakers` are the statistics for targets that are normalised by speaker.
         """
         return {
             kind: prepare(features[kind], lengths, (speakers or {}).get(kind)).inputs
@@ -165,8 +165,8 @@ class PretrainedModel(nn.Module):
         return model.eval()
 
 
-def own_feature(config: UpstreamConfig) -> TargetConfig:
-    """Return the feature that an upstream reads as a target, without deltas."""
+def input_target(config: UpstreamConfig) -> TargetConfig:
+    """Return the input feature of an upstream as a target, without deltas."""
     front_end = config.front_end
     return TargetConfig(
         feature=config.features["kind"],
@@ -188,10 +188,10 @@ parameters, {encoder_parameters:,} of them in the encoder{sharing}.
 
 ## Use
 
-Hidden states as features for other tasks (who speaks, which phone), frozen or fine-tuned. It
-generates neither speech nor text. It hears as well as the speech it was trained on: other
-languages, channels and ages may come out worse, and whoever decides about people with it has to
-measure that first.
+Hidden states as features for other tasks (such as speaker identification or phone
+classification), frozen or fine-tuned. The model generates neither speech nor text. It may perform
+worse on languages, channels and ages that it was not trained on; before decisions about people are
+based on it, this has to be measured.
 
 ```python
 import aalbert
@@ -210,21 +210,21 @@ Reconstructs: {targets}.
 
 ## Files and licence
 
-`model.safetensors` holds the weights, a shared layer once; `config.json` what they are rebuilt
-with, and their XXH3 hash. Weights are under no licence of this software: whoever trained them
-says which, with regard to that of the corpus.
+`model.safetensors` holds the weights, a shared layer once; `config.json` the settings to rebuild
+the model, and the XXH3 hash of the weights. The licence of the software does not cover the weights:
+their licence is chosen by those who trained them, in accordance with that of the corpus.
 """
 
 
 def model_card(model: PretrainedModel) -> str:
-    """Describe a pretrained model in Markdown, with the header that Hugging Face reads."""
+    """Return the model card of a pretrained model in Markdown, with Hugging Face's header."""
     config, encoder = model.config, model.config.encoder
     assert encoder is not None and model.upstream.encoder is not None
     training = "\n".join(f"- {key}: {value}" for key, value in config.training.items())
     return MODEL_CARD.format(
         system="AALBERT" if encoder.share_layers else "Mockingjay",
         tag="audio-albert" if encoder.share_layers else "mockingjay",
-        sharing=", whose layers are one and the same" if encoder.share_layers else "",
+        sharing=", which shares one layer" if encoder.share_layers else "",
         layers=encoder.layers,
         width=encoder.width,
         parameters=count_parameters(model),

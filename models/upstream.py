@@ -1,4 +1,4 @@
-"""The upstream: features in, hidden states out, through a front end and (mostly) an encoder."""
+"""The upstream: a front end and, optionally, an encoder that turn features into hidden states."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,9 +14,9 @@ from aalbert.models.layout import Packed
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamConfig:
-    """What rebuilds an upstream: the features it reads, its front end, its encoder or none.
+    """The settings of an upstream: the features it reads, its front end, its encoder if any.
 
-    `features` are the feature settings as the shards record them.
+    `features` are the feature settings in the form in which the shards record them.
     """
 
     features: Mapping[str, Any]
@@ -41,10 +41,9 @@ class UpstreamConfig:
 
 
 class Upstream(nn.Module):
-    """Turns stored features into hidden states.
+    """A module that turns stored features into hidden states.
 
-    Without an encoder the only state is the front end's output: the baseline against
-    which an encoder has to show its worth.
+    Without an encoder the only state is the front end's output, the baseline for encoders.
     """
 
     def __init__(self, config: UpstreamConfig, front_end: FrontEnd | None = None) -> None:
@@ -57,7 +56,7 @@ class Upstream(nn.Module):
 
     @property
     def states(self) -> int:
-        """Hidden states that `forward` returns."""
+        """Number of hidden states that `forward` returns."""
         return 1 if self.config.encoder is None else self.config.encoder.layers + 1
 
     @property
@@ -71,8 +70,8 @@ class Upstream(nn.Module):
     ) -> tuple[list[Tensor], Tensor | Packed]:
         """Return hidden states `(batch, encoder frames, width)` and their lengths `(batch,)`.
 
-        Of packed features, states are `(encoder frames, width)`, and the layout is returned in
-        place of lengths. `speakers` are for the normalisation by speaker.
+        For packed features, states are `(encoder frames, width)`, and the layout is returned
+        instead of lengths. `speakers` are the statistics for normalisation by speaker.
         """
         prepared = self.front_end(features, lengths, speakers)
         if self.encoder is None:
@@ -93,5 +92,5 @@ class Upstream(nn.Module):
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Count parameters, each once: a shared layer counts once."""
+    """Return the number of parameters; a shared layer counts once."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -1,7 +1,7 @@
 """The data contract: features on disk, their index and manifest, and the loader that reads them.
 
-The names below are imported when they are first used: `prepare` writes shards without
-PyTorch, which takes seconds to start in every worker, and only the loader needs it.
+The names below are imported when they are first used. Only the loader needs PyTorch, whose import
+takes seconds; workers of `prepare` write shards without it.
 """
 
 from importlib import import_module
@@ -28,7 +28,7 @@ __all__ = [
     "webdataset_pipeline",
 ]
 
-HOMES = {
+MODULES = {
     "Batch": "loading.batch",
     "Dataset": "reading.dataset",
     "Loader": "loading.loader",
@@ -43,6 +43,6 @@ HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it (PEP 562)."""
-    if name not in HOMES:
+    if name not in MODULES:
         raise AttributeError(f"module 'aalbert.shards' has no attribute '{name}'")
-    return getattr(import_module(f"aalbert.shards.{HOMES[name]}"), name)
+    return getattr(import_module(f"aalbert.shards.{MODULES[name]}"), name)

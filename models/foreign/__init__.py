@@ -1,1 +1,1 @@
-"""Checkpoints of other systems: s3prl's, and those of the AALBERT repository."""
+"""Checkpoints of other systems: s3prl and the AALBERT repository."""

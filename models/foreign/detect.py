@@ -1,4 +1,4 @@
-"""From a file of another system to what it tells: the layout is found by the keys in it."""
+"""The detection of a foreign checkpoint's layout, by the keys in the file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +19,10 @@ MOST_KEYS_SHOWN = 12
 
 
 def read_foreign(path: Path) -> ForeignModel:
-    """Read a checkpoint of s3prl or of the AALBERT repository; nothing in it is run.
+    """Read a checkpoint of s3prl or of the AALBERT repository without running code in it.
 
-    Raises `InputError` when there is none or it has no known layout, `IntegrityError` when it
-    is damaged, contradicts itself, or would run code.
+    Raises `InputError` when the file is missing or has no known layout, `IntegrityError` when it
+    is damaged, inconsistent, or would run code.
     """
     if not path.is_file():
         raise InputError(
@@ -42,7 +42,8 @@ def read_document(file: TorchFile) -> ForeignModel:
         raise InputError(f"it holds a {type(document).__name__}, not a checkpoint")
 
     def read_tensors(group: Mapping[str, Any], key: str) -> dict[str, Tensor]:
-        return {name: read_tensor(file, name, part) for name, part in stored(group, key).items()}
+        stored = stored_tensors(group, key)
+        return {name: read_tensor(file, name, tensor) for name, tensor in stored.items()}
 
     if any(key in document for key in S3PRL_KEYS):
         return read_s3prl(document, read_tensors)
@@ -55,25 +56,25 @@ def read_document(file: TorchFile) -> ForeignModel:
     )
 
 
-def stored(document: Mapping[str, Any], key: str) -> dict[str, StoredTensor]:
-    """Return the tensors of a key, not yet read."""
+def stored_tensors(document: Mapping[str, Any], key: str) -> dict[str, StoredTensor]:
+    """Return the tensors under a key, not yet read; raise `InputError` when it has none."""
     group = document.get(key)
     if not isinstance(group, dict) or not all(
-        isinstance(name, str) and isinstance(part, StoredTensor) for name, part in group.items()
+        isinstance(name, str) and isinstance(tensor, StoredTensor) for name, tensor in group.items()
     ):
         raise InputError(f"its '{key}' is not a group of named tensors")
     return group
 
 
-def read_tensor(file: TorchFile, name: str, part: StoredTensor) -> Tensor:
-    """Read weights in float32; `IntegrityError` when they are not all numbers."""
-    tensor = file.tensor(part)
+def read_tensor(file: TorchFile, name: str, stored: StoredTensor) -> Tensor:
+    """Read weights in float32; raise `IntegrityError` unless they are finite numbers."""
+    tensor = file.tensor(stored)
     if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.dim() not in (1, 2):
         raise IntegrityError(
             f"its tensor '{name}' has the shape {tuple(tensor.shape)} of {tensor.dtype}, no weights"
         )
     tensor = tensor.float()
-    # The sum has no number where one of them has none, and needs no copy.
+    # The sum is not finite if one of the numbers is not, and it needs no copy.
     if not tensor.sum().isfinite():
         raise IntegrityError(f"its tensor '{name}' holds NaN or infinity: the training diverged")
     return tensor

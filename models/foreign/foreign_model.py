@@ -1,4 +1,4 @@
-"""A model as another system's checkpoint has it, and how it becomes one of this package."""
+"""A model read from a foreign checkpoint, and its conversion to a model of this package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from aalbert.models.upstream import UpstreamConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignHead:
-    """A prediction head by the names of `ReconstructionHead`, and the feature it predicts.
+    """A prediction head with the names of `ReconstructionHead`, and the feature it predicts.
 
-    Without `feature` that is the one the model reads; without `deltas` the size of the head tells
-    whether it predicts those of the input too.
+    Without `feature` it predicts the input feature; without `deltas` the size of the head decides
+    whether it predicts the deltas of the input too.
     """
 
     tensors: Mapping[str, Tensor]
@@ -32,10 +32,13 @@ class ForeignHead:
         rows = len(self.tensors["output.bias"])
         feature, deltas = self.feature or kind, self.deltas
         if deltas is None:
-            both = feature == kind and rows == front_end.input_dims
-            deltas = front_end.deltas if both else 0
+            predicts_input = feature == kind and rows == front_end.input_dims
+            deltas = front_end.deltas if predicts_input else 0
         if rows % (stacked * (1 + deltas)):
-            raise IntegrityError(f"a head predicts {rows} numbers of {stacked} frames: no multiple")
+            raise IntegrityError(
+                f"a head predicts {rows} numbers, not a multiple of {stacked} stacked frames with "
+                f"{deltas} orders of deltas"
+            )
         return TargetConfig(
             feature=feature,
             dims=rows // (stacked * (1 + deltas)),
@@ -46,11 +49,11 @@ class ForeignHead:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignModel:
-    """What a checkpoint tells; `encoder_tensors` have the names of `Encoder`.
+    """The contents of a foreign checkpoint; `encoder_tensors` have the names of `Encoder`.
 
-    `features` are the settings of the features that it reads, as far as they are known, or
-    None; `front_end` are fields of `FrontEndConfig`. `notes` say what is not as it was there,
-    or was taken for granted.
+    `features` are the known settings of the features that the model reads, or None; `front_end`
+    are fields of `FrontEndConfig`. `notes` are messages about differences from the original, and
+    about assumptions.
     """
 
     layout: str
@@ -66,8 +69,8 @@ class ForeignModel:
     def build(self, features: Mapping[str, Any], front_end: FrontEndConfig) -> PretrainedModel:
         """Return the model that reads these features (complete settings) through this front end.
 
-        Raises `ConfigError` when it reads other dims than these give, `IntegrityError` when the
-        tensors have other sizes than the settings say.
+        Raises `ConfigError` when these settings give other dims than the model reads,
+        `IntegrityError` when tensors and settings differ in size.
         """
         self.check_sizes(front_end)
         targets = [head.target(features["kind"], front_end) for head in self.heads]
@@ -81,17 +84,19 @@ class ForeignModel:
             tuple(targets),
             mask_token=self.mask_token is not None,
         )
-        tensors = {f"upstream.encoder.{name}": part for name, part in self.encoder_tensors.items()}
+        tensors = {
+            f"upstream.encoder.{name}": tensor for name, tensor in self.encoder_tensors.items()
+        }
         for target, head in zip(targets, self.heads, strict=True):
-            for name, part in head.tensors.items():
-                tensors[f"heads.{target.feature}.{name}"] = part
+            for name, tensor in head.tensors.items():
+                tensors[f"heads.{target.feature}.{name}"] = tensor
         if self.mask_token is not None:
             tensors["mask_token"] = self.mask_token
-        load(model, tensors)
+        copy_tensors(model, tensors)
         return model.eval()
 
     def check_sizes(self, front_end: FrontEndConfig) -> None:
-        """Refuse sizes that differ, before a model of those sizes is made."""
+        """Raise an error when sizes differ, before a model of these sizes is allocated."""
         projection = self.encoder_tensors["projection.weight"]
         width, dims = len(projection), projection[0].numel()
         hidden = len(self.encoder_tensors["layers.0.expand.weight"])
@@ -110,8 +115,11 @@ class ForeignModel:
         )
 
 
-def load(model: PretrainedModel, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into every parameter of a model; buffers keep their values."""
+def copy_tensors(model: PretrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into all parameters of a model; buffers keep their values.
+
+    Raises `IntegrityError` when names or shapes differ.
+    """
     parameters = dict(model.named_parameters())
     for name in sorted({*parameters} ^ {*tensors}):
         raise IntegrityError(f"its tensors and its settings differ about '{name}'")

@@ -1,7 +1,7 @@
-"""The tensors of a Transformer: s3prl's and the AALBERT repository's names, and this package's.
+"""The names of a Transformer's tensors in s3prl and the AALBERT repository, and in this package.
 
-Both foreign systems name the parts of a layer alike. Here queries, keys and values are one
-projection, and a layer that is shared is there once.
+Both foreign systems use the same names for the parts of a layer. In this package, queries, keys
+and values are one projection, and a shared layer is stored once.
 """
 
 import re
@@ -15,7 +15,7 @@ from aalbert.models.encoder import EncoderConfig
 
 Tensors = Mapping[str, Tensor]
 
-# The parts of the input layer, of a layer, and of a head: here, and there.
+# The parts of the input layer, of a layer, and of a head: our names and the foreign names.
 INPUT_PARTS = {"projection": "spec_transform", "input_norm": "LayerNorm"}
 LAYER_PARTS = {
     "attention.output": "attention.output.dense",
@@ -27,29 +27,29 @@ LAYER_PARTS = {
 HEAD_PARTS = {"dense": "dense", "norm": "LayerNorm", "output": "output"}
 PROJECTIONS = ("attention.self.query", "attention.self.key", "attention.self.value")
 # With norms before attention, s3prl lists these parts of a layer a second time.
-SECOND_NAMES = {
+DUPLICATE_NAMES = {
     "attention.LayerNorm": "attention.output.LayerNorm",
     "LayerNorm": "output.LayerNorm",
 }
-ENDS = ("weight", "bias")
-# What layer norms called these in TensorFlow, and so in checkpoints up to 2020.
-OLD_ENDS = {"gamma": "weight", "beta": "bias"}
-# Where one layer serves all, the first layouts give it no number.
+SUFFIXES = ("weight", "bias")
+# The names of a layer norm's parameters in TensorFlow, and so in checkpoints up to 2020.
+OLD_SUFFIXES = {"gamma": "weight", "beta": "bias"}
+# In the first layouts a shared layer has no number.
 LAYER_PATTERN = re.compile(r"encoder\.layer\.(?:(\d+)\.)?([a-zA-Z].*)")
 STATE_NORM_PATTERN = re.compile(r"encoder\.LayerNorm\.(\d+)\.(weight|bias)")
 
 
-def with_new_ends(tensors: Tensors) -> dict[str, Tensor]:
-    """Return the same tensors, `weight` and `bias` in place of `gamma` and `beta`."""
+def rename_old_suffixes(tensors: Tensors) -> dict[str, Tensor]:
+    """Return the same tensors with `weight` and `bias` instead of `gamma` and `beta`."""
     renamed = {}
     for name, tensor in tensors.items():
-        start, dot, end = name.rpartition(".")
-        renamed[start + dot + OLD_ENDS.get(end, end)] = tensor
+        start, dot, suffix = name.rpartition(".")
+        renamed[start + dot + OLD_SUFFIXES.get(suffix, suffix)] = tensor
     return renamed
 
 
 def split_layers(tensors: Tensors) -> list[dict[str, Tensor]]:
-    """Return the tensors of every layer that is listed, in order."""
+    """Return the tensors of each listed layer, in order."""
     layers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if match := LAYER_PATTERN.fullmatch(name):
@@ -60,7 +60,7 @@ def split_layers(tensors: Tensors) -> list[dict[str, Tensor]]:
 
 
 def are_equal(layers: Iterable[Tensors]) -> bool:
-    """Say whether all layers have the same tensors."""
+    """Return whether all layers have equal tensors."""
     first, *others = layers
     return all(
         other.keys() == first.keys()
@@ -70,10 +70,10 @@ def are_equal(layers: Iterable[Tensors]) -> bool:
 
 
 def import_encoder(tensors: Tensors, config: EncoderConfig, inputs: str) -> dict[str, Tensor]:
-    """Return the tensors of an encoder by our names; `inputs` names the foreign input layer.
+    """Return the tensors of an encoder with our names; `inputs` is the foreign input layer's name.
 
     Raises `InputError` for tensors of no known layout, `IntegrityError` when some are missing
-    or layers that should be one differ.
+    or shared layers differ.
     """
     known = (LAYER_PATTERN, STATE_NORM_PATTERN, re.compile(re.escape(inputs) + r"\..+"))
     for name in tensors:
@@ -92,7 +92,7 @@ def import_encoder(tensors: Tensors, config: EncoderConfig, inputs: str) -> dict
 def distinct_layers(
     layers: list[dict[str, Tensor]], config: EncoderConfig
 ) -> list[dict[str, Tensor]]:
-    """Return the layers to keep: all, or of shared ones the first."""
+    """Return the layers to keep: all, or the first of shared layers."""
     if not config.share_layers and len(layers) != config.layers:
         raise IntegrityError(f"it has {len(layers)} layers, its settings say {config.layers}")
     if config.share_layers and len(layers) not in (1, config.layers):
@@ -101,78 +101,88 @@ def distinct_layers(
         )
     if config.share_layers and not are_equal(layers):
         raise IntegrityError(
-            f"its {len(layers)} layers should be one, as it shares them, but differ"
+            f"its {len(layers)} layers should be equal, as it shares them, but differ"
         )
     return layers[:1] if config.share_layers else layers
 
 
 def import_layer(layer: Tensors, config: EncoderConfig, what: str) -> dict[str, Tensor]:
-    """Return the tensors of one layer by our names."""
+    """Return the tensors of one layer with our names."""
     if config.norm == "pre":
-        layer = without_second_names(layer, what)
-    projections = [name for name in PROJECTIONS if keeps_projection(name, config)]
+        layer = without_duplicates(layer, what)
+    # With one projection for queries and keys there is none for keys.
+    projections = [
+        name for name in PROJECTIONS if not (config.share_query_key and name.endswith("key"))
+    ]
     fused = {part: layer[part] for part in layer if part.rpartition(".")[0] in projections}
     rest = {part: layer[part] for part in layer if part not in fused}
-    expected = {f"{name}.{end}" for name in projections for end in ENDS}
+    expected = {f"{name}.{suffix}" for name in projections for suffix in SUFFIXES}
     check_names(fused, expected, what)
     ours = import_parts(rest, LAYER_PARTS, what)
-    for end in ENDS:
-        parts = [fused[f"{name}.{end}"] for name in projections]
+    for suffix in SUFFIXES:
+        parts = [fused[f"{name}.{suffix}"] for name in projections]
         if len({part.shape for part in parts}) != 1:
-            raise IntegrityError(f"{what}: the {end} of queries, keys and values differ in shape")
-        ours[f"attention.query_key_value.{end}"] = torch.cat(parts)
+            raise IntegrityError(
+                f"{what}: the {suffix} of queries, keys and values differ in shape"
+            )
+        ours[f"attention.query_key_value.{suffix}"] = torch.cat(parts)
     return ours
 
 
-def keeps_projection(name: str, config: EncoderConfig) -> bool:
-    """Say whether a layer has this projection: no keys where they are the queries."""
-    return not (config.share_query_key and name.endswith("key"))
+def without_duplicates(layer: Tensors, what: str) -> dict[str, Tensor]:
+    """Return a layer without the parts that are listed twice.
 
-
-def without_second_names(layer: Tensors, what: str) -> dict[str, Tensor]:
-    """Return a layer without the parts that are listed twice, which must be equal."""
+    Raises `IntegrityError` when the two are not equal.
+    """
     kept = dict(layer)
-    for second, first in SECOND_NAMES.items():
-        for end in ENDS:
-            twin, original = kept.pop(f"{second}.{end}", None), layer.get(f"{first}.{end}")
-            if twin is not None and (original is None or not torch.equal(twin, original)):
-                raise IntegrityError(f"{what}: {second}.{end} and {first}.{end} should be one")
+    for duplicate, original in DUPLICATE_NAMES.items():
+        for suffix in SUFFIXES:
+            second, first = (
+                kept.pop(f"{duplicate}.{suffix}", None),
+                layer.get(f"{original}.{suffix}"),
+            )
+            if second is not None and (first is None or not torch.equal(second, first)):
+                raise IntegrityError(
+                    f"{what}: {duplicate}.{suffix} and {original}.{suffix} should be equal"
+                )
     return kept
 
 
 def import_state_norms(tensors: Tensors, config: EncoderConfig) -> dict[str, Tensor]:
-    """Return the layer norms of returned states by our names, where norms come before."""
+    """Return the layer norms of returned states with our names; there are none with norm "post"."""
     count = config.layers + 1 if config.norm == "pre" else 0
     found = {name for name in tensors if STATE_NORM_PATTERN.fullmatch(name)}
-    if len(found) != count * len(ENDS):
+    if len(found) != count * len(SUFFIXES):
         raise IntegrityError(
             f"it has {len(found)} tensors encoder.LayerNorm.*, with {config.layers} layers and "
-            f"layer norm {config.norm} there are {count * len(ENDS)}"
+            f"layer norm {config.norm} there are {count * len(SUFFIXES)}"
         )
-    places = range(count)
-    check_names(found, {f"encoder.LayerNorm.{i}.{end}" for i in places for end in ENDS}, "encoder")
-    return {
-        f"state_norms.{i}.{end}": tensors[f"encoder.LayerNorm.{i}.{end}"]
-        for i in places
-        for end in ENDS
-    }
+    parts = [f"{number}.{suffix}" for number in range(count) for suffix in SUFFIXES]
+    check_names(found, [f"encoder.LayerNorm.{part}" for part in parts], "encoder")
+    return {f"state_norms.{part}": tensors[f"encoder.LayerNorm.{part}"] for part in parts}
 
 
 def import_parts(tensors: Tensors, parts: Mapping[str, str], what: str) -> dict[str, Tensor]:
-    """Return linear layers and layer norms by our names; there must be these and no others."""
-    check_names(tensors, {f"{there}.{end}" for there in parts.values() for end in ENDS}, what)
+    """Return linear layers and layer norms with our names.
+
+    Raises an error when parts are missing, or when there are others.
+    """
+    expected = {f"{foreign}.{suffix}" for foreign in parts.values() for suffix in SUFFIXES}
+    check_names(tensors, expected, what)
     return {
-        f"{here}.{end}": tensors[f"{there}.{end}"] for here, there in parts.items() for end in ENDS
+        f"{our}.{suffix}": tensors[f"{foreign}.{suffix}"]
+        for our, foreign in parts.items()
+        for suffix in SUFFIXES
     }
 
 
 def import_head(tensors: Tensors) -> dict[str, Tensor]:
-    """Return the tensors of a prediction head by our names."""
-    return import_parts(with_new_ends(tensors), HEAD_PARTS, "a head")
+    """Return the tensors of a prediction head with our names."""
+    return import_parts(rename_old_suffixes(tensors), HEAD_PARTS, "a head")
 
 
 def check_names(found: Iterable[str], expected: Iterable[str], what: str) -> None:
-    """Refuse tensors that are missing, or that no known layout has."""
+    """Raise `IntegrityError` for missing tensors, `InputError` for unknown ones."""
     missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
     if missing:
         raise IntegrityError(f"{what} lacks {', '.join(missing)}")
@@ -181,32 +191,34 @@ def check_names(found: Iterable[str], expected: Iterable[str], what: str) -> Non
 
 
 def export_encoder(tensors: Tensors, config: EncoderConfig) -> dict[str, Tensor]:
-    """Return the tensors of an encoder by s3prl's names; a shared layer under every number."""
+    """Return the tensors of an encoder with s3prl's names; a shared layer under every number."""
     theirs = export_parts(tensors, "", INPUT_PARTS, "input_representations.")
     for number in range(config.layers):
-        here = f"layers.{0 if config.share_layers else number}."
-        there = f"encoder.layer.{number}."
-        for end in ENDS:
-            fused = tensors[f"{here}attention.query_key_value.{end}"]
+        ours = f"layers.{0 if config.share_layers else number}."
+        their_layer = f"encoder.layer.{number}."
+        for suffix in SUFFIXES:
+            fused = tensors[f"{ours}attention.query_key_value.{suffix}"]
             for name, part in zip(PROJECTIONS, fused.chunk(len(PROJECTIONS)), strict=True):
-                theirs[f"{there}{name}.{end}"] = part
-        theirs |= export_parts(tensors, here, LAYER_PARTS, there)
+                theirs[f"{their_layer}{name}.{suffix}"] = part
+        theirs |= export_parts(tensors, ours, LAYER_PARTS, their_layer)
         if config.norm == "pre":
-            for second, first in SECOND_NAMES.items():
-                for end in ENDS:
-                    theirs[f"{there}{second}.{end}"] = theirs[f"{there}{first}.{end}"]
+            for duplicate, original in DUPLICATE_NAMES.items():
+                for suffix in SUFFIXES:
+                    tensor = theirs[f"{their_layer}{original}.{suffix}"]
+                    theirs[f"{their_layer}{duplicate}.{suffix}"] = tensor
     for number in range(config.layers + 1 if config.norm == "pre" else 0):
-        for end in ENDS:
-            theirs[f"encoder.LayerNorm.{number}.{end}"] = tensors[f"state_norms.{number}.{end}"]
+        for suffix in SUFFIXES:
+            norm = tensors[f"state_norms.{number}.{suffix}"]
+            theirs[f"encoder.LayerNorm.{number}.{suffix}"] = norm
     return theirs
 
 
 def export_parts(
-    tensors: Tensors, here: str, parts: Mapping[str, str], there: str
+    tensors: Tensors, our_prefix: str, parts: Mapping[str, str], their_prefix: str
 ) -> dict[str, Tensor]:
-    """Return linear layers and layer norms by s3prl's names."""
+    """Return linear layers and layer norms with s3prl's names."""
     return {
-        f"{there}{their_name}.{end}": tensors[f"{here}{our_name}.{end}"]
-        for our_name, their_name in parts.items()
-        for end in ENDS
+        f"{their_prefix}{theirs}.{suffix}": tensors[f"{our_prefix}{ours}.{suffix}"]
+        for ours, theirs in parts.items()
+        for suffix in SUFFIXES
     }

@@ -1,9 +1,9 @@
-"""Checkpoints of the AALBERT repository, which PyTorch Lightning 1.2 wrote.
+"""Checkpoints of the AALBERT repository, which were written by PyTorch Lightning 1.2.
 
-They hold the model's and the training's settings under `hyper_parameters`, but of the
-features only the name of a file. That repository ships one such file (`input_config.yaml`):
+They contain the settings of model and training under `hyper_parameters`, but only the name of the
+file with the feature settings. The repository ships one such file (`input_config.yaml`):
 80 log mels of an FFT of 2046, in windows of 25 ms every 10 ms, normalised per utterance, with
-one delta for AALBERT and none for Mockingjay.
+one order of deltas for AALBERT and none for Mockingjay.
 """
 
 import re
@@ -24,8 +24,8 @@ from aalbert.models.positions import sinusoids
 ENCODER = "pretrained_model.extractor."
 HEAD_PATTERN = re.compile(r"pretrained_heads\.(\d+)\.(.+)")
 MASK_TOKEN = "mask_token_embedding.weight"
-# Windows and filters of the feature extractor: they are made anew.
-NOT_NEEDED = "tradition_feat_extractor."
+# Windows and filters of the feature extractor, which are computed again here.
+FEATURE_EXTRACTOR = "tradition_feat_extractor."
 SHIPPED_FEATURES: Mapping[str, Any] = {
     "kind": "logmel",
     "sample_rate": 16_000,
@@ -35,29 +35,36 @@ SHIPPED_FEATURES: Mapping[str, Any] = {
     "mels": 80,
 }
 FEATURES_NOTE = (
-    "it holds only the name of the file with its feature settings: those that the AALBERT "
-    "repository ships (80 mels, FFT of 2046) are taken, --set changes them"
+    "it contains only the name of the file with its feature settings: those that the AALBERT "
+    "repository ships (80 mels, FFT of 2046) are assumed, --set changes them"
 )
 LEARNED_NOTE = (
-    "beyond {frames} encoder frames only its learned positions began anew; here audio is cut "
-    "there, and the pieces are encoded by themselves"
+    "beyond {frames} encoder frames it only restarted its learned positions; here audio is cut "
+    "into chunks there, which are encoded separately"
 )
-# Sinusoids computed in float32 and in float64 agree within this; learned ones do not.
+# Sinusoids in float32 and in float64 agree within this tolerance; learned positions do not.
 POSITION_TOLERANCE = 1e-3
 
 
 def read_lightning(document: Mapping[str, Any], read_tensors: ReadTensors) -> ForeignModel:
-    """Read a checkpoint; raises `InputError` or `IntegrityError` that names what is wrong."""
+    """Read a checkpoint; raise `InputError` or `IntegrityError` with the reason if that fails."""
     settings = Settings("hyper_parameters", document.get("hyper_parameters"))
     model = settings.group("model_config").group("model")
     training = settings.group("training_config")
     tensors = read_tensors(document, "state_dict")
-    check_known(tensors)
-    own = starting_with(tensors, ENCODER)
-    positions = own.pop("input_reps.position_embed.weight", None)
+    for name in tensors:
+        known = name.startswith((ENCODER, FEATURE_EXTRACTOR, MASK_TOKEN))
+        if not known and not HEAD_PATTERN.match(name):
+            raise InputError(f"it has a tensor '{name}', which the AALBERT repository's never have")
+    encoder_tensors = {
+        name.removeprefix(ENCODER): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(ENCODER)
+    }
+    positions = encoder_tensors.pop("input_reps.position_embed.weight", None)
     encoder, learned = read_sizes(model, positions)
     notes = [FEATURES_NOTE]
-    imported = import_encoder(own, encoder, "input_reps")
+    imported = import_encoder(encoder_tensors, encoder, "input_reps")
     if learned is not None:
         imported["positions.weight"] = learned
         notes.append(LEARNED_NOTE.format(frames=len(learned)))
@@ -78,31 +85,15 @@ def read_lightning(document: Mapping[str, Any], read_tensors: ReadTensors) -> Fo
     )
 
 
-def check_known(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint of Lightning that is of another system."""
-    for name in tensors:
-        if not name.startswith((ENCODER, NOT_NEEDED, MASK_TOKEN)) and not HEAD_PATTERN.match(name):
-            raise InputError(f"it has a tensor '{name}', which the AALBERT repository's never have")
-
-
-def starting_with(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
-    """Return the tensors whose names start so, without that start."""
-    return {
-        name.removeprefix(start): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(start)
-    }
-
-
 def read_sizes(model: Settings, positions: Tensor | None) -> tuple[EncoderConfig, Tensor | None]:
-    """Return the sizes of the encoder, and its position table if that was learned."""
+    """Return the sizes of the encoder, and its position table if it is learned."""
     common = model.group("common")
     check_epsilon(common, "norm_eps")
     width = common.whole("hidden_dim")
     learned = None if positions is None or are_sinusoids(positions) else positions
-    places: dict[str, Any] = {}
+    position_settings: dict[str, Any] = {}
     if learned is not None:
-        places = {
+        position_settings = {
             "positions": "learned",
             "position_frames": len(learned),
             "beyond_positions": "restart",
@@ -116,20 +107,20 @@ def read_sizes(model: Settings, positions: Tensor | None) -> tuple[EncoderConfig
         activation=common.text("act_fn"),
         dropout=common.real("dropout"),
         initial_std=common.real("init_range"),
-        **places,
+        **position_settings,
     )
     return config, learned
 
 
 def are_sinusoids(table: Tensor) -> bool:
-    """Say whether a position table is the fixed one."""
+    """Return whether a position table is the sinusoidal one."""
     if table.dim() != 2:
         raise IntegrityError(f"its position table has the shape {tuple(table.shape)}")
     return bool((table - sinusoids(*table.shape)).abs().max() < POSITION_TOLERANCE)
 
 
 def read_heads(tensors: Mapping[str, Tensor], training: Settings) -> tuple[ForeignHead, ...]:
-    """Return the heads in order; the training's targets name their features."""
+    """Return the heads in order; their features are the targets in the training settings."""
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if match := HEAD_PATTERN.fullmatch(name):
@@ -139,13 +130,13 @@ def read_heads(tensors: Mapping[str, Tensor], training: Settings) -> tuple[Forei
     if sorted(found) != list(range(len(kinds))):
         raise IntegrityError(f"it has heads {sorted(found)} for {len(kinds)} targets")
     return tuple(
-        ForeignHead(tensors=import_head(found[place]), feature=kind)
-        for place, kind in enumerate(kinds)
+        ForeignHead(tensors=import_head(found[number]), feature=kind)
+        for number, kind in enumerate(kinds)
     )
 
 
 def target_kind(target: Any) -> str:
-    """Return this package's name of the feature of a target."""
+    """Return this package's name for the feature of a target."""
     name = target if isinstance(target, str) else Settings("target", target).text("feature_type")
     if name not in KINDS:
         raise InputError(f"a target is '{name}', expected {' or '.join(KINDS)}")
@@ -153,17 +144,17 @@ def target_kind(target: Any) -> str:
 
 
 def read_mask_token(tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """Return what is added to masked inputs: the second row of a table whose first is zero."""
+    """Return the vector added to masked inputs: the second row of a table whose first is zero."""
     table = tensors.get(MASK_TOKEN)
     if table is None:
         return None
     if table.shape[0] != 2 or table[0].any():
-        raise IntegrityError(f"{MASK_TOKEN} is no row of zeros and one of a mask")
+        raise IntegrityError(f"{MASK_TOKEN} does not consist of a row of zeros and a mask token")
     return table[1]
 
 
 def training_facts(document: Mapping[str, Any], training: Settings) -> dict[str, Any]:
-    """Return how the model was trained, as far as it is told in plain numbers."""
+    """Return the facts about the training that the checkpoint contains as numbers."""
     masking = training.group("masking_strategy")
     facts = {
         "steps": document.get("global_step"),

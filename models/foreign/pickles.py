@@ -1,8 +1,8 @@
-"""Pickles without running anything: an interpreter of the few opcodes that `torch.save` writes.
+"""A safe reader of pickles: an interpreter of the few opcodes that `torch.save` writes.
 
-A pickle is a program: `REDUCE` calls any function that `GLOBAL` names. Here a name stays a
-name and nothing is imported. Calls of known functions are answered with plain data, an
-instance of any other class becomes an empty `Inert`, and every other call is refused.
+A pickle is a program: `REDUCE` calls any function that `GLOBAL` names. Here names are kept as
+names and nothing is imported. Calls of known functions are replaced by plain data, an instance of
+any other class becomes an empty `Placeholder`, and every other call is an error.
 """
 
 import pickletools
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from aalbert.errors import IntegrityError
 
-# Lies below the items of a list, a dictionary or a tuple that is being built.
+# The stack entry below the items of a list, a dictionary or a tuple that is being built.
 MARK = object()
 CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": MARK}
 VALUES = (
@@ -23,53 +23,53 @@ VALUES = (
 
 @dataclass(frozen=True)
 class Name:
-    """A name that a pickle asks for, `module.attribute`."""
+    """A name in a pickle, `module.attribute`, that is not imported."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Persistent:
-    """What a pickle refers to outside itself: with `torch.save`, a storage."""
+    """A reference of a pickle to an outside object: with `torch.save`, a storage."""
 
     key: Any
 
 
-class Inert:
-    """Stands for an object that is not needed; it holds nothing and does nothing."""
+class Placeholder:
+    """An empty object in place of one that is not needed."""
 
 
-# Answers a call with plain data, from its arguments alone.
-Answer = Callable[..., Any]
+# A replacement for a function that a pickle calls: it makes plain data from the arguments alone.
+Replacement = Callable[..., Any]
 PLAIN_KEYS = (str, int, float, bytes, type(None), Name)
 
 
 class Interpreter:
-    """Reads one pickle.
+    """An interpreter for one pickle.
 
-    `answers` says what the calls of known functions give. Raises `IntegrityError` for a
-    call, an opcode or a key that no plain checkpoint has.
+    `replacements` are called instead of the functions that the pickle names. Raises
+    `IntegrityError` for a call, an opcode or a key that no plain checkpoint has.
     """
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
-        self.answers = answers
+    def __init__(self, replacements: Mapping[str, Replacement]) -> None:
+        self.replacements = replacements
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def read(self, stream: BinaryIO) -> Any:
-        """Return the object of the pickle that begins here; the stream is left at its end."""
+        """Return the object of the pickle at the stream's position, and stop at its end."""
         try:
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "STOP":
                     return self.pop(1)[0]
                 self.step(opcode.name, argument)
-        # What a damaged program makes of pickletools, of the stack, or of an answer.
+        # A damaged pickle causes these errors in pickletools, on the stack, or in a replacement.
         except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(f"its pickle is damaged: {error}") from error
         raise IntegrityError("its pickle has no end")
 
     def step(self, opcode: str, argument: Any) -> None:
-        """Do what one opcode says."""
+        """Execute one opcode."""
         stack = self.stack
         if opcode in VALUES:
             stack.append(argument)
@@ -83,7 +83,7 @@ class Interpreter:
             )
 
     def build(self, opcode: str) -> bool:
-        """Make or fill a list, a dictionary or a tuple; false for any other opcode."""
+        """Make or fill a list, a dictionary or a tuple; return False for any other opcode."""
         stack = self.stack
         match opcode:
             case "EMPTY_LIST":
@@ -109,7 +109,7 @@ class Interpreter:
         return True
 
     def refer(self, opcode: str, argument: Any) -> bool:
-        """Name, call, remember and recall objects; false for any other opcode."""
+        """Execute opcodes for names, calls and the memo; return False for any other opcode."""
         stack = self.stack
         match opcode:
             case "BINPUT" | "LONG_BINPUT":
@@ -135,28 +135,28 @@ class Interpreter:
         return True
 
     def call(self, function: Any, arguments: Any) -> Any:
-        """Answer a call, or refuse it."""
+        """Return the result of a function's replacement; raise `IntegrityError` if it has none."""
         name = function.text if isinstance(function, Name) else f"a {type(function).__name__}"
-        if name not in self.answers:
+        if name not in self.replacements:
             raise IntegrityError(f"its pickle calls {name}, which no plain checkpoint does")
-        return self.answers[name](*arguments)
+        return self.replacements[name](*arguments)
 
     def instance(self, kind: Any, arguments: Any) -> Any:
-        """Return what stands for a new object of a class."""
-        if isinstance(kind, Name) and kind.text in self.answers:
-            return self.answers[kind.text](*arguments)
-        return Inert()
+        """Return the replacement of a new object of a class, or a `Placeholder`."""
+        if isinstance(kind, Name) and kind.text in self.replacements:
+            return self.replacements[kind.text](*arguments)
+        return Placeholder()
 
     def pop(self, count: int) -> list[Any]:
-        """Take the last objects off the stack."""
+        """Remove the last objects from the stack and return them."""
         items = self.stack[-count:]
         if len(items) < count or any(item is MARK for item in items):
-            raise IndexError("there is nothing on the stack")
+            raise IndexError("the stack has too few objects")
         del self.stack[-count:]
         return items
 
     def pop_to_mark(self) -> list[Any]:
-        """Take everything above the last mark off the stack, and the mark."""
+        """Remove the last mark and everything above it from the stack; return the objects."""
         items = []
         while (item := self.stack.pop()) is not MARK:
             items.append(item)
@@ -164,34 +164,29 @@ class Interpreter:
 
 
 def extend(items: Iterable[Any], target: Any) -> None:
-    """Append to a list; an unknown object ignores it."""
+    """Append to a list; do nothing for a `Placeholder`."""
     if isinstance(target, list):
         target.extend(items)
-    elif not isinstance(target, Inert):
+    elif not isinstance(target, Placeholder):
         raise TypeError(f"a {type(target).__name__} where a list was expected")
 
 
 def set_items(items: list[Any], target: Any) -> None:
-    """Set keys and values of a dictionary; an unknown object ignores them.
+    """Set keys and values of a dictionary; do nothing for a `Placeholder`.
 
-    Keys are plain: the hash of nested tuples can take forever.
+    Keys must be plain: computing the hash of nested tuples can take forever.
     """
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not isinstance(key, PLAIN_KEYS):
             raise TypeError(f"a {type(key).__name__} as a key")
         if isinstance(target, dict):
             target[key] = value
-        elif not isinstance(target, Inert):
+        elif not isinstance(target, Placeholder):
             raise TypeError(f"a {type(target).__name__} where a dictionary was expected")
 
 
-def inert(*_: Any) -> Inert:
-    """Answer with an object that holds nothing."""
-    return Inert()
-
-
-def dictionary(pairs: Iterable[Iterable[Any]] = ()) -> dict[Any, Any]:
-    """Answer with a dictionary of these pairs."""
-    answer: dict[Any, Any] = {}
-    set_items([item for pair in pairs for item in pair], answer)
-    return answer
+def make_dictionary(pairs: Iterable[Iterable[Any]] = ()) -> dict[Any, Any]:
+    """Return a dictionary of these pairs, with plain keys."""
+    dictionary: dict[Any, Any] = {}
+    set_items([item for pair in pairs for item in pair], dictionary)
+    return dictionary

@@ -1,4 +1,4 @@
-"""Reading the settings in a foreign checkpoint: anything may be missing or of any type."""
+"""The settings in a foreign checkpoint, where any value may be missing or of any type."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ from aalbert.errors import InputError
 
 
 class Settings:
-    """A group of settings with its name, such as `Config.transformer`.
+    """A group of settings and its name, such as `Config.transformer`.
 
-    Every method raises `InputError` that names the setting when it is missing (and has no
-    default) or is no such value. Numbers may be written as text, as `"1e-12"` is.
+    Every method raises `InputError` with the setting's name when it is missing without a default
+    or has another type. Numbers may be text, such as `"1e-12"`.
     """
 
     def __init__(self, name: str, values: Any) -> None:
@@ -27,7 +27,7 @@ class Settings:
         return Settings(f"{self.name}.{name}", self.value(name, None))
 
     def value(self, name: str, default: Any) -> Any:
-        """Return a setting of any type; a default of None means that there must be one."""
+        """Return a setting of any type; with a default of None it must be present."""
         if name not in self.values and default is None:
             known = ", ".join(map(str, self.values)) or "nothing"
             raise InputError(f"{self.name} has no '{name}', only {known}")
@@ -58,9 +58,9 @@ class Settings:
         return value
 
     def flag(self, name: str, default: bool | None = None) -> bool:
-        """Return true or false; a text such as `"False"` is refused, as it says neither.
+        """Return true or false; text such as `"False"` is an error.
 
-        s3prl takes the text for true, whoever wrote it for false.
+        s3prl treats that text as true, its author probably meant false.
         """
         value = self.value(name, default)
         if not isinstance(value, bool):

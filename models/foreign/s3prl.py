@@ -1,6 +1,6 @@
-"""s3prl's checkpoints of Audio ALBERT, Mockingjay and TERA, from the first to the present ones.
+"""s3prl's checkpoints of Audio ALBERT, Mockingjay and TERA, of all versions since 2019.
 
-| from | top-level keys | the model's settings are in |
+| version | top-level keys | settings of the model |
 |---|---|---|
 | 2019, Mockingjay and AlbertNew | `SpecHead`, `Mockingjay`, `Settings` | `Settings.Config` |
 | 2020, v0.1 | `SpecHead`, `Transformer`, `Settings` | `Settings.Config.transformer` |
@@ -22,22 +22,21 @@ from aalbert.models.foreign.layer_names import (
     are_equal,
     import_encoder,
     import_head,
+    rename_old_suffixes,
     split_layers,
-    with_new_ends,
 )
 from aalbert.models.foreign.plain_values import Settings
 
-# Reads the tensors of one key of a checkpoint.
+# A function that reads the tensors under one key of a checkpoint.
 ReadTensors = Callable[[Mapping[str, Any], str], dict[str, Tensor]]
 PRE_NORM = "pre_layer_norm"
-HEADS = ("SpecHead",)  # some files hold no head
-# The group of audio settings; in 2020 there is one only where features were not read from files.
+# The groups of audio settings; in 2020 there is one only if features were not read from files.
 AUDIO = ("audio", "online")
-# The groups of AlbertNew's settings, which has all three at once: without a number in the names
-# of its layer a model is of the second, without keys of the third.
+# The groups of settings in AlbertNew, which contains all three. The second is used for a model
+# whose layer names have no number, the third for one that also has no keys.
 ALBERT_NEW = ("mockingjay", "albertmockingjay", "albertmockingjayVariant")
 
-# What a checkpoint tells of its training.
+# The settings of the training that are kept as facts about the model.
 TASK_FACTS = (
     "loss",
     "mask_proportion",
@@ -52,7 +51,7 @@ TASK_FACTS = (
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """Where a generation of s3prl keeps what a model needs."""
+    """The keys of a checkpoint of one s3prl version: tensors, settings, number of steps."""
 
     name: str
     tensors: str
@@ -61,7 +60,10 @@ class CheckpointLayout:
 
 
 def find_layout(document: Mapping[str, Any]) -> CheckpointLayout:
-    """Recognise the generation of a checkpoint, as s3prl's own builder does."""
+    """Return the layout of a checkpoint, by the same keys as s3prl's builder.
+
+    Raises `InputError` when no version matches.
+    """
     if "Settings" in document:
         config = Settings("Settings", document["Settings"]).group("Config")
         if "Mockingjay" in document:
@@ -82,31 +84,30 @@ def find_layout(document: Mapping[str, Any]) -> CheckpointLayout:
 
 
 def read_s3prl(document: Mapping[str, Any], read_tensors: ReadTensors) -> ForeignModel:
-    """Read a checkpoint; raises `InputError` or `IntegrityError` that names what is wrong."""
+    """Read a checkpoint; raise `InputError` or `IntegrityError` with the reason if that fails."""
     layout = find_layout(document)
-    tensors = with_new_ends(read_tensors(document, layout.tensors))
+    tensors = rename_old_suffixes(read_tensors(document, layout.tensors))
     transformer = transformer_settings(layout.config, tensors)
     encoder = encoder_config(transformer, sequence_length(layout.config, transformer), tensors)
-    audio = next((layout.config.group(name) for name in AUDIO if name in layout.config), None)
-    reading = None if audio is None else read_audio(audio)
-    heads = [import_head(read_tensors(document, name)) for name in HEADS if name in document]
+    group = next((layout.config.group(name) for name in AUDIO if name in layout.config), None)
+    audio = None if group is None else read_audio(group)
+    heads: tuple[ForeignHead, ...] = ()
+    if "SpecHead" in document:
+        target = audio.target if audio else stored_target(layout.config)
+        tensors_of_head = import_head(read_tensors(document, "SpecHead"))
+        heads = (ForeignHead(tensors=tensors_of_head, **target),)
     return ForeignModel(
         layout=layout.name,
         encoder=encoder,
         encoder_tensors=import_encoder(tensors, encoder, "input_representations"),
-        heads=tuple(
-            ForeignHead(
-                tensors=head, **(reading.target if reading else stored_target(layout.config))
-            )
-            for head in heads
-        ),
-        features=reading.features if reading else None,
+        heads=heads,
+        features=audio.features if audio else None,
         front_end={
-            **(reading.front_end if reading else {}),
+            **(audio.front_end if audio else {}),
             "frames_stacked": transformer.whole("downsample_rate", 1, least=1),
         },
         training=training_facts(document, layout, transformer),
-        notes=() if reading else (features_note(layout.config),),
+        notes=() if audio else (features_note(layout.config),),
     )
 
 
@@ -122,18 +123,21 @@ def transformer_settings(config: Settings, tensors: Mapping[str, Tensor]) -> Set
 def encoder_config(
     transformer: Settings, longest: int, tensors: Mapping[str, Tensor]
 ) -> EncoderConfig:
-    """Return the sizes of the encoder; 0 for `longest` means that it takes any length at once.
+    """Return the sizes of the encoder; 0 for `longest` means that audio is never cut.
 
-    Whether layers are shared, and where norms are, s3prl reads with `bool`, for which the text
-    "False" is true. So only true and false count here, and for anything else the tensors.
+    s3prl converts `share_layer` and `pre_layer_norm` by `bool`, which makes the text "False" true.
+    So only true and false are accepted here; for any other value the tensors decide.
     """
     layers = split_layers(tensors)
-    shared, norms_first = transformer.values.get("share_layer"), transformer.values.get(PRE_NORM)
+    shared = transformer.values.get("share_layer")
     if not isinstance(shared, bool):
         shared = are_equal(layers)
+    norms_first = transformer.values.get("pre_layer_norm")
     if not isinstance(norms_first, bool):
         norms_first = any(name.startswith("encoder.LayerNorm.") for name in tensors)
-    check_supported(transformer)
+    check_epsilon(transformer, "layer_norm_eps")
+    if transformer.value("prune_headids", "None") not in ("None", ""):
+        raise transformer.refusal("prune_headids", "None: pruned heads cannot be imported")
     dropout = transformer.real("hidden_dropout_prob", 0.1)
     attention_dropout = transformer.real("attention_probs_dropout_prob", dropout)
     return make_config(
@@ -152,34 +156,27 @@ def encoder_config(
     )
 
 
-def check_supported(transformer: Settings) -> None:
-    """Refuse what this package's encoder does not have."""
-    check_epsilon(transformer, "layer_norm_eps")
-    if transformer.value("prune_headids", "None") not in ("None", ""):
-        raise transformer.refusal("prune_headids", "None: pruned heads cannot be imported")
-
-
 def check_epsilon(settings: Settings, name: str) -> None:
-    """Refuse layer norms with another epsilon than this package's."""
+    """Raise `InputError` for layer norms with another epsilon than this package's."""
     if settings.real(name, LAYER_NORM_EPSILON) != LAYER_NORM_EPSILON:
         raise settings.refusal(name, f"{LAYER_NORM_EPSILON}, as it is here")
 
 
 def make_config(**sizes: Any) -> EncoderConfig:
-    """Return a configuration; one that cannot be is an error of the checkpoint, not of the user."""
+    """Return a configuration; raise `InputError`, an error of the checkpoint, if it is invalid."""
     if sizes["activation"] not in ("gelu", "relu"):
         raise InputError(f"its activation is '{sizes['activation']}', expected gelu or relu")
     try:
         return EncoderConfig(**sizes)
     except ConfigError as error:
-        raise InputError(f"its settings cannot be: {error}") from error
+        raise InputError(f"its settings are invalid: {error}") from error
 
 
 def sequence_length(config: Settings, transformer: Settings) -> int:
-    """Return the frames after which positions begin anew, 0 for never."""
+    """Return the number of encoder frames after which positions restart, 0 for never."""
     if "task" in config:
         return config.group("task").whole("sequence_length", 0)
-    # Counted before frames are stacked.
+    # This setting counts frames before stacking.
     return transformer.whole("max_input_length", 0) // transformer.whole(
         "downsample_rate", 1, least=1
     )
@@ -188,22 +185,22 @@ def sequence_length(config: Settings, transformer: Settings) -> int:
 def stored_target(config: Settings) -> dict[str, Any]:
     """Return the target of a model that read stored features: these, or linear spectrograms."""
     groups = [config.values.get(name) for name in ("solver", "runner")]
-    two = any(isinstance(group, Mapping) and group.get("duo_feature") is True for group in groups)
-    return {"feature": "linear", "deltas": 0} if two else {}
+    duo = any(isinstance(group, Mapping) and group.get("duo_feature") is True for group in groups)
+    return {"feature": "linear", "deltas": 0} if duo else {}
 
 
 def features_note(config: Settings) -> str:
-    """Say that a checkpoint does not tell its features, and what it tells instead."""
+    """Return the note that a checkpoint does not contain its feature settings."""
     loader = config.values.get("dataloader")
     path = loader.get("data_path") if isinstance(loader, Mapping) else None
-    read = f"it read '{path}'" if isinstance(path, str) else "it read them from files"
-    return f"it does not hold how its features were computed; {read}"
+    source = f"it read '{path}'" if isinstance(path, str) else "it read them from files"
+    return f"it does not contain the settings of its features; {source}"
 
 
 def training_facts(
     document: Mapping[str, Any], layout: CheckpointLayout, transformer: Settings
 ) -> dict[str, Any]:
-    """Return how the model was trained, as far as it is told in plain values."""
+    """Return the facts about the training that the checkpoint contains as plain values."""
     task = layout.config.values.get("task", transformer.values)
     facts = {"steps": document.get(layout.steps)}
     for name in (*TASK_FACTS, "mask_consecutive"):

@@ -1,4 +1,4 @@
-"""The tensors in a checkpoint's pickle: where their numbers are, checked, and not yet read."""
+"""The tensors in a checkpoint's pickle: their validated locations in the file, not yet read."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from aalbert.errors import IntegrityError
-from aalbert.models.foreign.pickles import Answer, Persistent, dictionary, inert
+from aalbert.models.foreign.pickles import Persistent, Placeholder, Replacement, make_dictionary
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -21,7 +21,7 @@ DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-# What checkpoints hold beside tensors and plain data, and nothing here needs.
+# Other objects in checkpoints, which are not needed here.
 NOT_NEEDED = (
     "argparse.Namespace",
     *(f"pathlib.{kind}" for kind in ("Path", "PosixPath", "WindowsPath")),
@@ -49,7 +49,7 @@ NOT_NEEDED = (
 
 @dataclass(frozen=True)
 class Storage:
-    """A row of numbers in the file."""
+    """A one-dimensional array of numbers in the file."""
 
     key: str
     dtype: torch.dtype
@@ -63,7 +63,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in the file: a view of a storage, strides and offset in elements."""
+    """A tensor in the file: a view of a storage, with strides and offset in elements."""
 
     storage: Storage
     offset: int
@@ -72,18 +72,18 @@ class StoredTensor:
 
 
 class Storages:
-    """Answers the calls of a checkpoint's pickle, and notes the storages it refers to."""
+    """The storages that a checkpoint's pickle refers to, collected while the pickle is read."""
 
     def __init__(self) -> None:
         self.found: dict[str, Storage] = {}
 
-    def answers(self) -> dict[str, Answer]:
-        """Return what to answer to which call."""
+    def replacements(self) -> dict[str, Replacement]:
+        """Return the replacements of the functions that the pickle may call."""
         return {
-            **dict.fromkeys(NOT_NEEDED, inert),
-            "collections.OrderedDict": dictionary,
+            **dict.fromkeys(NOT_NEEDED, lambda *_: Placeholder()),
+            "collections.OrderedDict": make_dictionary,
             "collections.defaultdict": lambda *_: {},
-            "pytorch_lightning.utilities.parsing.AttributeDict": dictionary,
+            "pytorch_lightning.utilities.parsing.AttributeDict": make_dictionary,
             "torch._utils._rebuild_tensor": self.tensor,
             "torch._utils._rebuild_tensor_v2": self.tensor,
             "torch._utils._rebuild_parameter": lambda data, *_: data,
@@ -97,11 +97,14 @@ class Storages:
         stride: tuple[int, ...],
         *_: Any,
     ) -> StoredTensor:
-        """Answer the call that rebuilds a tensor; one that leaves its storage is refused."""
+        """Return the tensor of a call that rebuilds one.
+
+        Raises `IntegrityError` when it reaches beyond its storage.
+        """
         storage = self.storage(persistent)
-        places = (offset, *shape, *stride)
-        if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in places):
-            raise ValueError("a tensor whose shape is not of whole numbers")
+        numbers = (offset, *shape, *stride)
+        if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError("a tensor whose offset, shape and strides are not whole numbers")
         elements = math.prod(shape)
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if elements > storage.elements or (elements and last >= storage.elements):
@@ -111,7 +114,7 @@ class Storages:
         return StoredTensor(storage, offset, shape, stride)
 
     def storage(self, persistent: Persistent) -> Storage:
-        """Return the storage of a reference, which must always be the same."""
+        """Return the storage of a reference; all references to a key must agree."""
         _, kind, key, _, elements, *view = persistent.key
         name = kind.text.rpartition(".")[2]
         if (
@@ -120,7 +123,7 @@ class Storages:
             or type(elements) is not int
             or elements < 0
         ):
-            raise ValueError("a storage of a kind that is not known")
+            raise ValueError("a storage of an unknown kind")
         storage = Storage(str(key), DTYPES[name], elements)
         if self.found.setdefault(storage.key, storage) != storage:
             raise ValueError(f"two storages with the key {key}")

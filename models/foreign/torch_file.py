@@ -1,7 +1,7 @@
-"""Files that `torch.save` wrote, of any version, read without running what is in them.
+"""Files written by `torch.save` of any version, read without running code in them.
 
-Since torch 1.6 such a file is a zip archive of a pickle and one member per storage; before,
-it is a row of pickles and then the storages (`torch/serialization.py` of torch 1.5).
+Since torch 1.6 such a file is a zip archive of a pickle and one member per storage. Before that,
+it is a sequence of pickles followed by the storages (`torch/serialization.py` of torch 1.5).
 """
 
 import io
@@ -23,15 +23,15 @@ from aalbert.models.foreign.pickles import Interpreter
 from aalbert.models.foreign.tensors import Storage, Storages, StoredTensor
 
 ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
-# The first two pickles of a file from before torch 1.6.
+# The values of the first two pickles of a file from before torch 1.6.
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
-# The pickle of a checkpoint holds names and settings, some hundred kB.
+# The pickle of a checkpoint contains names and settings, some hundred kB.
 LARGEST_PICKLE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """An open file: its object, with `StoredTensor` for tensors, and the way to their bytes."""
+    """An open file: its object, with `StoredTensor` for tensors, and a reader of their bytes."""
 
     document: Any
     read_storage: Callable[[Storage], bytes]
@@ -47,17 +47,19 @@ class TorchFile:
 
 @contextmanager
 def open_torch_file(path: Path) -> Iterator[TorchFile]:
-    """Open a file that `torch.save` wrote.
+    """Open a file written by `torch.save`.
 
-    Raises `InputError` when it is something else, `IntegrityError` when it is damaged or
-    would run code.
+    Raises `InputError` for any other file, `IntegrityError` when it is damaged or would run code.
     """
     with path.open("rb") as stream:
         start = stream.read(len(ZIP_MAGIC))
         stream.seek(0)
         if start == ZIP_MAGIC:
-            with open_archive(stream) as archive:
-                yield read_archive(archive, path.stat().st_size)
+            try:
+                with zipfile.ZipFile(stream) as archive:
+                    yield read_archive(archive, path.stat().st_size)
+            except zipfile.BadZipFile as error:
+                raise IntegrityError(f"its zip archive is damaged or cut short: {error}") from error
         elif start.startswith(PICKLE_MAGIC):
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 yield read_legacy(view)
@@ -65,18 +67,8 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
             raise InputError("not a checkpoint: expected a file that torch.save wrote")
 
 
-@contextmanager
-def open_archive(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive; what the standard library finds damaged is an `IntegrityError`."""
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            yield archive
-    except zipfile.BadZipFile as error:
-        raise IntegrityError(f"its zip archive is damaged or cut short: {error}") from error
-
-
 def read_archive(archive: zipfile.ZipFile, file_size: int) -> TorchFile:
-    """Read the pickle of a zip archive, and check that the storages have their bytes."""
+    """Read the pickle of a zip archive, and check the sizes of the storages."""
     members = checked_members(archive, file_size)
     pickles = [name for name in members if PurePosixPath(name).name == "data.pkl"]
     if len(pickles) != 1:
@@ -87,14 +79,14 @@ def read_archive(archive: zipfile.ZipFile, file_size: int) -> TorchFile:
     if str(folder / "byteorder") in members:
         check_byte_order(archive.read(str(folder / "byteorder")) == b"little")
     storages = Storages()
-    document = Interpreter(storages.answers()).read(io.BytesIO(archive.read(pickles[0])))
+    document = Interpreter(storages.replacements()).read(io.BytesIO(archive.read(pickles[0])))
     for storage in storages.found.values():
         check_size(storage, members.get(str(folder / "data" / storage.key)))
     return TorchFile(document, lambda storage: archive.read(str(folder / "data" / storage.key)))
 
 
 def checked_members(archive: zipfile.ZipFile, file_size: int) -> dict[str, int]:
-    """Return the size of every member; refuse what torch.save never writes."""
+    """Return the size of each member; raise `IntegrityError` for what `torch.save` never writes."""
     members: dict[str, int] = {}
     for member in archive.infolist():
         path = PurePosixPath(member.filename)
@@ -111,42 +103,42 @@ def checked_members(archive: zipfile.ZipFile, file_size: int) -> dict[str, int]:
 
 
 def read_legacy(view: mmap.mmap) -> TorchFile:
-    """Read the pickles of a file from before torch 1.6, and find its storages."""
+    """Read the pickles of a file from before torch 1.6, and locate its storages."""
     stream = cast(BinaryIO, view)
     magic, version, system = (Interpreter({}).read(stream) for _ in range(3))
     if (magic, version) != (LEGACY_MAGIC, LEGACY_VERSION) or not isinstance(system, dict):
         raise InputError("a pickle, but not one that torch.save wrote")
     check_byte_order(bool(system.get("little_endian")))
     storages = Storages()
-    document = Interpreter(storages.answers()).read(stream)
-    places = storage_places(view, storages.found, Interpreter({}).read(stream))
+    document = Interpreter(storages.replacements()).read(stream)
+    offsets = storage_offsets(view, storages.found, Interpreter({}).read(stream))
 
     def read_storage(storage: Storage) -> bytes:
-        start = places[storage.key]
+        start = offsets[storage.key]
         return view[start : start + storage.size]
 
     return TorchFile(document, read_storage)
 
 
-def storage_places(view: mmap.mmap, found: dict[str, Storage], keys: Any) -> dict[str, int]:
-    """Return where every storage begins; each has its number of elements before it."""
-    places: dict[str, int] = {}
-    place = view.tell()
+def storage_offsets(view: mmap.mmap, found: dict[str, Storage], keys: Any) -> dict[str, int]:
+    """Return the offset of each storage; the number of its elements precedes each."""
+    offsets: dict[str, int] = {}
+    position = view.tell()
     for key in keys if isinstance(keys, list) else ():
         storage = found.get(str(key))
-        header = view[place : place + 8]
+        header = view[position : position + 8]
         if storage is None or len(header) < 8 or struct.unpack("<q", header)[0] != storage.elements:
             raise IntegrityError(f"its storage {key} is damaged or cut short")
-        places[storage.key] = place + 8
-        place += 8 + storage.size
+        offsets[storage.key] = position + 8
+        position += 8 + storage.size
     for storage in found.values():
-        start = places.get(storage.key)
+        start = offsets.get(storage.key)
         check_size(storage, None if start is None else min(storage.size, len(view) - start))
-    return places
+    return offsets
 
 
 def check_size(storage: Storage, size: int | None) -> None:
-    """Refuse a storage that is missing or has other bytes than its numbers take."""
+    """Raise `IntegrityError` for a storage that is missing or has a wrong size."""
     if size != storage.size:
         raise IntegrityError(
             f"its storage {storage.key} has {size or 0:,} bytes where {storage.elements:,} "
@@ -155,6 +147,6 @@ def check_size(storage: Storage, size: int | None) -> None:
 
 
 def check_byte_order(little: bool) -> None:
-    """Refuse numbers of another byte order."""
+    """Raise `InputError` for numbers of another byte order."""
     if little != (sys.byteorder == "little"):
         raise InputError("written on a machine of another byte order: save it again on this kind")

@@ -1,13 +1,12 @@
-"""The index: one Arrow row per utterance, with the place of its features in the shards.
+"""The index: one Arrow row per utterance, with the location of its features in the shards.
 
-Beside the index of a split lies a second file with the same rows, the statistics: mean and
-deviation of every feature. They are most of the bytes and are read by training alone, so
-opening a dataset does not have to read them.
+Each split has a second file with the same rows, the statistics: mean and standard deviation of
+every feature. They are most of the bytes and only training reads them, so opening a dataset does
+not read them.
 """
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -34,7 +33,7 @@ def index_schema(features: Iterable[str], fields: Iterable[str]) -> pa.Schema:
     ]
     columns += [pa.field(name, pa.string()) for name in fields]
     for name in features:
-        columns += place_columns(name)
+        columns += location_columns(name)
     return pa.schema(columns, metadata=VERSION_METADATA)
 
 
@@ -52,16 +51,16 @@ def statistics_schema(feature_dims: Mapping[str, int]) -> pa.Schema:
 
 
 def row_schema(feature_dims: Mapping[str, int], fields: Iterable[str]) -> pa.Schema:
-    """Return the schema of rows as a shard's writer makes them: index and statistics."""
+    """Return the schema of the rows that the shard writer makes: index and statistics."""
     index, statistics = index_schema(feature_dims, fields), statistics_schema(feature_dims)
     return pa.schema([*index, *statistics], metadata=VERSION_METADATA)
 
 
-def place_columns(name: str) -> list[pa.Field]:
+def location_columns(name: str) -> list[pa.Field]:
     """Return the columns that locate one stored feature.
 
-    `offset` and `bytes` give the array itself, past its `.npy` header; `xxh3` is over
-    those bytes.
+    `offset` and `bytes` locate the array itself, after its `.npy` header; `xxh3` is the hash of
+    these bytes.
     """
     return [
         pa.field(f"{name}_offset", pa.int64(), nullable=False),
@@ -72,7 +71,7 @@ def place_columns(name: str) -> list[pa.Field]:
 
 
 def write_index(path: Path, table: pa.Table) -> None:
-    """Write an index, or statistics, as an Arrow IPC file, finished or absent."""
+    """Write an index, or statistics, as an Arrow IPC file, atomically."""
     with (
         atomic_write(path) as stream,
         pa.ipc.new_file(stream, table.schema) as writer,
@@ -83,7 +82,7 @@ def write_index(path: Path, table: pa.Table) -> None:
 def read_index(path: Path) -> pa.Table:
     """Map an index, or statistics, into memory.
 
-    Raises `IntegrityError` when it is not one that this version reads.
+    Raises `IntegrityError` when the file is missing, damaged or of another format version.
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
@@ -96,8 +95,3 @@ def read_index(path: Path) -> pa.Table:
             "prepare the data again or use the version that wrote it"
         )
     return table
-
-
-def rows_to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Turn rows into one table with one record batch."""
-    return pa.Table.from_pylist(rows, schema=schema).combine_chunks()

@@ -1,4 +1,4 @@
-"""The manifest: what a dataset folder holds. It is written last, so its presence means complete."""
+"""The manifest: the contents of a dataset folder. It is written last and marks it as complete."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ class ShardRecord(FileRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """One split: its index and statistics, its shards in order, and how much speech it holds."""
+    """One split: its index and statistics, its shards in order, and its amount of speech."""
 
     index: FileRecord
     statistics: FileRecord
@@ -49,7 +49,7 @@ class SplitRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureStatistics:
-    """Mean and standard deviation per dimension over every frame of the dataset."""
+    """Mean and standard deviation per dimension over all frames of the dataset."""
 
     frames: int
     mean: tuple[float, ...]
@@ -60,8 +60,7 @@ class FeatureStatistics:
 class Manifest:
     """Everything about a dataset that is not per utterance.
 
-    `attachments` are files that the corpus brought along, `documents` those that were
-    written for people.
+    `attachments` are files of the corpus itself, `documents` those written for people.
     """
 
     corpus: str
@@ -86,39 +85,39 @@ class Manifest:
 
     @property
     def files(self) -> tuple[FileRecord, ...]:
-        """Every file of the dataset but the manifest itself."""
-        of_splits = (
+        """Every file of the dataset except the manifest itself."""
+        split_files = (
             record
             for split in self.splits.values()
             for record in (split.index, split.statistics, *split.shards)
         )
-        return (*of_splits, *self.attachments, *self.documents)
+        return (*split_files, *self.attachments, *self.documents)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the dataset holds, not of the inputs and the software that made it.
+        """Hash of the dataset's contents, not of the inputs and the software that made it.
 
-        The documents are left out too: the card names the fingerprint.
+        The documents are left out too, because the card contains the fingerprint.
         """
         document = self.to_dict()
         for name in ("plan_fingerprint", "software", "documents"):
             del document[name]
         return fingerprint(document)
 
-    def chosen_splits(self, patterns: Iterable[str], place: Path | str) -> list[str]:
+    def match_splits(self, patterns: Iterable[str], place: Path | str) -> list[str]:
         """Return the splits that match one of the patterns (`train*`, `dev-clean`), in order.
 
         Raises `ConfigError`, which names `place`, when a pattern matches no split.
         """
-        chosen: set[str] = set()
+        matched: set[str] = set()
         for pattern in patterns:
-            matching = {name for name in self.splits if fnmatchcase(name, pattern)}
-            if not matching:
+            found = {name for name in self.splits if fnmatchcase(name, pattern)}
+            if not found:
                 raise ConfigError(
                     f"{place} has no split '{pattern}': it has {', '.join(self.splits)}"
                 )
-            chosen |= matching
-        return [name for name in self.splits if name in chosen]
+            matched |= found
+        return [name for name in self.splits if name in matched]
 
     def require_feature(self, feature: str, place: Path | str) -> None:
         """Raise `ConfigError`, which names `place`, when the feature is not stored."""
@@ -146,11 +145,11 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the dataset folder."""
         document = {**self.to_dict(), "fingerprint": self.fingerprint}
-        write_text(folder / MANIFEST_NAME, sealed(document))
+        write_text(folder / MANIFEST_NAME, text_with_checksum(document))
 
 
-def sealed(document: Mapping[str, Any]) -> str:
-    """Return the text of a manifest: the document and, last, a checksum over all of it."""
+def text_with_checksum(document: Mapping[str, Any]) -> str:
+    """Return the text of a manifest: the document, and at its end a checksum of all of it."""
     checksum = xxhash.xxh3_128_hexdigest(json_text(document).encode("utf-8"))
     return json_text({**document, "checksum": checksum})
 
@@ -158,15 +157,15 @@ def sealed(document: Mapping[str, Any]) -> str:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a dataset folder.
 
-    Raises `InputError` when the folder is no finished dataset, and `IntegrityError`
-    when the manifest is not what was written.
+    Raises `InputError` when the folder is not a complete dataset, and `IntegrityError`
+    when the manifest has changed since it was written.
     """
     path = manifest_path(folder)
     try:
         text = path.read_bytes().decode("utf-8")
         document = json.loads(text)
         check_format(path, document)
-        check_seal(path, text, document)
+        check_text(path, text, document)
         recorded = document["fingerprint"]
         manifest = manifest_from_dict(document)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -184,30 +183,28 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def manifest_path(folder: Path) -> Path:
-    """Return where a dataset's manifest lies; `InputError` when the folder is no dataset."""
+    """Return the path of a dataset's manifest.
+
+    Raises `InputError` when the folder is not a complete dataset.
+    """
     path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise InputError(missing_manifest_message(folder))
-    return path
-
-
-def missing_manifest_message(folder: Path) -> str:
-    """Say why a folder without a manifest cannot be read, and what to do."""
+    if path.is_file():
+        return path
     if not folder.exists():
-        return (
+        raise InputError(
             f"there is no folder {folder}: make it with 'aalbert prepare CORPUS DIR --out {folder}'"
         )
-    if any(folder.glob(f"*/{MANIFEST_NAME}")):
-        inner = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))
-        return f"{folder} is not a dataset but holds some: did you mean {folder / inner[0]}?"
-    return (
+    inner = sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST_NAME}"))
+    if inner:
+        raise InputError(f"{folder} is not a dataset but holds some: did you mean {inner[0]}?")
+    raise InputError(
         f"{folder} has no {MANIFEST_NAME}: it is not a dataset made by 'aalbert prepare', or its "
         "'prepare' was interrupted (run the same command again to finish it)"
     )
 
 
 def check_format(path: Path, document: dict[str, Any]) -> None:
-    """Refuse a manifest of another format or version."""
+    """Raise `IntegrityError` when a manifest has another format or version."""
     found = (document.get("format"), document.get("format_version"))
     if found != (FORMAT_NAME, FORMAT_VERSION):
         raise IntegrityError(
@@ -216,14 +213,14 @@ def check_format(path: Path, document: dict[str, Any]) -> None:
         )
 
 
-def check_seal(path: Path, text: str, document: dict[str, Any]) -> None:
-    """Refuse a manifest of which a single character is not what was written.
+def check_text(path: Path, text: str, document: dict[str, Any]) -> None:
+    """Raise `IntegrityError` when a single character of a manifest has changed.
 
-    The checksum covers what the document says; comparing with its one spelling covers
-    what a parser passes over, such as white space and names that occur twice.
+    The checksum covers the values of the document. Comparing the text with the only one that is
+    ever written covers what a parser ignores, such as white space and duplicate names.
     """
     content = {name: value for name, value in document.items() if name != "checksum"}
-    if sealed(content) != text:
+    if text_with_checksum(content) != text:
         raise IntegrityError(
             f"{path} was changed after it was written; restore it, or delete {path.parent} "
             "and prepare the data again"
@@ -231,7 +228,7 @@ def check_seal(path: Path, text: str, document: dict[str, Any]) -> None:
 
 
 def check_paths(path: Path, manifest: Manifest) -> None:
-    """Refuse a manifest that names a file outside of its folder."""
+    """Raise `IntegrityError` when a manifest names a file outside of its folder."""
     for record in manifest.files:
         inside = PurePosixPath(record.path)
         if inside.is_absolute() or ".." in inside.parts:

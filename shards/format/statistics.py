@@ -1,4 +1,4 @@
-"""Mean and deviation of features over many utterances, from those of every utterance."""
+"""Mean and standard deviation of features over many utterances, from those of each utterance."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from aalbert.shards.format.manifest import FeatureStatistics
 
-# Rows pooled at a time: 10 MB of numbers with 80 dimensions, however large the dataset is.
+# Rows pooled at a time: 10 MB of numbers with 80 dimensions, whatever the size of the dataset.
 POOLED_ROWS = 2**14
 
 
 def pool_statistics(
     statistics: pa.Table, feature: str, frames: NDArray[np.int64]
 ) -> FeatureStatistics:
-    """Pool the utterances' means and deviations into those of all their frames together.
+    """Pool the means and standard deviations of utterances into those of all their frames.
 
-    `frames` counts those of every row; a row with 0 is left out. Pooling is over frames:
+    `frames` is the number of frames of each row; a row with 0 is left out. Pooling is over frames:
     `E[x^2] = sum n (std^2 + mean^2) / sum n`.
     """
     sums, squares = 0.0, 0.0
@@ -37,7 +37,7 @@ def pool_statistics(
 
 
 def combine_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
-    """Combine those of several sets of frames into those of all of them together."""
+    """Combine the statistics of several sets of frames into those of all frames."""
     frames = np.array([part.frames for part in parts], np.float64)[:, None]
     means = np.array([part.mean for part in parts])
     squares = np.array([part.std for part in parts]) ** 2 + means**2
@@ -48,7 +48,7 @@ def combine_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
 
 
 def frame_counts(table: pa.Table, feature: str) -> NDArray[np.int64]:
-    """Return the number of frames of every row of an index."""
+    """Return the number of frames of each row of an index."""
     counts: NDArray[np.int64] = table.column(f"{feature}_frames").to_numpy().astype(np.int64)
     return counts
 

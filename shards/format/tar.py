@@ -1,12 +1,12 @@
-"""Tar files that are a pure function of their members: no clock, no owner, no machine in them."""
+"""Tar files that depend on their members alone: not on clock, owner or machine."""
 
 import tarfile
 from typing import BinaryIO
 
 BLOCK_BYTES = 512
-# GNU tar and Python close an archive with two empty blocks and pad it to whole records.
+# An archive ends with two empty blocks. (GNU tar and Python also pad it to whole records.)
 END_BYTES = 2 * BLOCK_BYTES
-# Where name, size and checksum lie in a ustar header; all else is the same in every member.
+# The fields of a ustar header that differ between members: name, size and checksum.
 NAME_BYTES, SIZE_START, SIZE_END, CHECKSUM_START, CHECKSUM_END = 100, 124, 136, 148, 156
 
 
@@ -31,9 +31,9 @@ CHECKSUM_OF_THE_REST = (
 def member_header(name: str, size: int) -> bytes:
     """Return the 512-byte ustar header of a regular file with fixed owner, mode and time.
 
-    Filling in a blank one is ten times as fast as `tarfile`, which counts where every header
-    of a dataset is compared with what it should be. Raises `ValueError` when the name is
-    longer than 100 bytes or the size takes more than 11 octal digits (8 GiB).
+    Filling in a blank header is ten times as fast as `tarfile`, which matters when all headers
+    of a dataset are verified. Raises `ValueError` when the name is longer than 100 bytes or the
+    size takes more than 11 octal digits (8 GiB).
     """
     encoded = name.encode("utf-8")
     if len(encoded) > NAME_BYTES or not 0 <= size < 8**11:
@@ -52,16 +52,16 @@ def member_header(name: str, size: int) -> bytes:
     )
 
 
-def padding_of(size: int) -> int:
-    """Return how many zeros follow a payload of that many bytes, up to the next block."""
+def padding_bytes(size: int) -> int:
+    """Return the number of zeros between a payload of this size and the next block."""
     return -size % BLOCK_BYTES
 
 
 class TarWriter:
-    """Writes members one after another and says where their bytes went.
+    """A writer of members that returns the offset of each.
 
-    Members begin on 512-byte blocks, so a payload whose own header is a multiple of
-    64 bytes long, as that of a `.npy` is, keeps its data on a 64-byte boundary.
+    Members begin on 512-byte blocks. So the data of a payload whose own header is a multiple of
+    64 bytes long, as that of a `.npy` file, begin on a 64-byte boundary.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -69,13 +69,13 @@ class TarWriter:
         self._position = 0
 
     def add(self, name: str, *payload: bytes | memoryview) -> int:
-        """Append a member, its bytes in one or several parts, and return where they begin."""
+        """Append a member, given in one or several parts, and return the offset of its bytes."""
         size = sum(len(part) for part in payload)
         self._write(member_header(name, size))
         offset = self._position
         for part in payload:
             self._write(part)
-        self._write(bytes(padding_of(size)))
+        self._write(bytes(padding_bytes(size)))
         return offset
 
     def finish(self) -> None:

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from aalbert.common.files import atomic_write
 from aalbert.errors import InputError
 from aalbert.kernel import native
-from aalbert.shards.format.index import row_schema, rows_to_table
+from aalbert.shards.format.index import row_schema
 from aalbert.shards.format.tar import TarWriter
 
 NPY_HEADER_BYTES = 128
-# What `.npy` begins with: a name, version 1.0, and the bytes of the rest of the header.
+# The beginning of a `.npy` file: magic string, version 1.0, and size of the rest of the header.
 NPY_MAGIC = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little")
 LARGEST_HALF = 65_504.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One utterance as it is stored: features `(frames, dims)` and what is known of it."""
+    """One utterance to be stored: its features `(frames, dims)` and its metadata."""
 
     key: str
     split: str
@@ -41,10 +41,10 @@ class Sample:
     fields: Mapping[str, str | None] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
-    def describe(self, fields: Sequence[str]) -> dict[str, Any]:
-        """Return what goes both into the index and into the sample's JSON member.
+    def metadata(self, fields: Sequence[str]) -> dict[str, Any]:
+        """Return the metadata for both the index and the sample's JSON member.
 
-        The two say the same: a field of the corpus that the sample lacks is null in both.
+        A field of the corpus that the sample lacks is null in both.
         """
         return {
             "key": self.key,
@@ -67,24 +67,25 @@ def write_shard(
     feature_dims: Mapping[str, int],
     fields: Sequence[str],
 ) -> pa.Table:
-    """Write a shard, finished or absent, and return its rows in the order of the samples."""
+    """Write a shard atomically and return its rows in the order of samples, as one record batch."""
     with atomic_write(path) as stream:
         rows = write_samples(stream, samples, shard, fields)
-    return rows_to_table(rows, row_schema(feature_dims, fields))
+    table = pa.Table.from_pylist(rows, schema=row_schema(feature_dims, fields))
+    return table.combine_chunks()
 
 
 def write_samples(
     stream: BinaryIO, samples: Iterable[Sample], shard: int, fields: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Write the members of every sample, sorted by name within it, and return their rows."""
+    """Write the members of each sample, features sorted by name, and return the index rows."""
     writer = TarWriter(stream)
     rows = []
     for sample in samples:
-        about = sample.describe(fields)
-        row = {**about, "shard": shard}
+        metadata = sample.metadata(fields)
+        row = {**metadata, "shard": shard}
         for name in sorted(sample.features):
             row |= add_feature(writer, sample.key, name, sample.features[name])
-        writer.add(f"{sample.key}.json", encode_json(about))
+        writer.add(f"{sample.key}.json", encode_json(metadata))
         rows.append(row)
     writer.finish()
     return rows
@@ -93,9 +94,9 @@ def write_samples(
 def add_feature(
     writer: TarWriter, key: str, name: str, features: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """Store one feature as float16 and return the columns that describe it.
+    """Store one feature as float16 and return the values of its index columns.
 
-    Raises `InputError` for a number that float16 cannot hold; logarithms never are.
+    Raises `InputError` for a number that float16 cannot represent; logarithms never are.
     """
     try:
         half = to_half(features)
@@ -119,20 +120,20 @@ def add_feature(
 def npy_header(shape: tuple[int, ...]) -> bytes:
     """Return the header of a `.npy` file, version 1.0, of float16 numbers in C order.
 
-    128 bytes for every array `(frames, dims)`: NumPy leaves room for the frames to grow.
+    It has 128 bytes for any array `(frames, dims)`: NumPy pads it for a growing first axis.
     """
     description = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}"
     return NPY_MAGIC + description.ljust(NPY_HEADER_BYTES - len(NPY_MAGIC) - 1).encode() + b"\n"
 
 
 def encode_json(document: dict[str, Any]) -> bytes:
-    """Return a JSON document on one line, keys sorted."""
+    """Return a JSON document on one line, with sorted keys."""
     return json.dumps(document, sort_keys=True, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HalfArray:
-    """Values `(frames, dims)` in float16, and their mean and deviation `(dims,)` over frames."""
+    """Values `(frames, dims)` in float16, and their statistics `(dims,)` over frames."""
 
     values: NDArray[np.float16]
     mean: NDArray[np.float32]
@@ -140,18 +141,17 @@ class HalfArray:
 
 
 def to_half(features: NDArray[np.float32]) -> HalfArray:
-    """Round features `(frames, dims)` to float16, ties to even; `OverflowError` beyond 65504.
+    """Round features `(frames, dims)` to float16, ties to even.
 
-    `mean` and `std` (population deviation) are those of the rounded values, summed in float64.
+    `mean` and `std` (population standard deviation) are those of the rounded values, summed in
+    float64. Raises `OverflowError` for values beyond 65504.
     """
     halves = np.empty(features.shape, "<f2")
     statistics = np.empty((2, features.shape[1]))
     if not native.round_to_half(features, halves, statistics):
-        raise OverflowError(f"float16 holds up to {LARGEST_HALF:.0f}, not {worst(features)}")
+        # A value that is not finite, or else the one furthest from zero.
+        worst = np.argmax(np.where(np.isfinite(features), np.abs(features), np.inf))
+        value = float(features.flat[worst])
+        raise OverflowError(f"float16 holds up to {LARGEST_HALF:.0f}, not {value}")
     mean, std = statistics.astype(np.float32)
     return HalfArray(values=halves, mean=mean, std=std)
-
-
-def worst(values: NDArray[np.float32]) -> float:
-    """Return a value that is not finite, or the one furthest from zero."""
-    return float(values.flat[np.argmax(np.where(np.isfinite(values), np.abs(values), np.inf))])

@@ -1,1 +1,1 @@
-"""Batches for training: order, look-up, fill, slots (`loader` says how they follow)."""
+"""Batches for training: order, look-up, fill, slots (described in `loader`)."""

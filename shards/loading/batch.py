@@ -19,11 +19,11 @@ class Batch:
 
     `features` is float16 as stored: `(batch, frames, dims)`, zero past the end of each
     utterance, or, packed, `(frames, dims)` with the utterances one after another.
-    `lengths (batch,)` counts the real frames, `rows (batch,)` the utterances' numbers in the
-    datasets one after another; in batches of static shape, places without an utterance have
-    length 0 and row -1. `real_frames` is the sum of the lengths, `squared_frames` that of their
-    squares, which the work of attention grows with, `longest` the largest length.
-    `targets` holds further features of the same frames, by name, each laid out as `features`.
+    `lengths (batch,)` are the numbers of real frames, `rows (batch,)` the utterances' rows,
+    counted through all datasets; in batches of static shape, elements without an utterance have
+    length 0 and row -1. `real_frames` is the sum of the lengths, `squared_frames` the sum of their
+    squares, with which the work of attention grows, `longest` the largest length.
+    `targets` holds further features of the same frames, by name, in the layout of `features`.
     """
 
     features: Tensor
@@ -37,14 +37,14 @@ class Batch:
 
     @property
     def offsets(self) -> Tensor:
-        """Where each utterance of a packed batch begins, and the end: `(batch + 1,)`, int32."""
+        """First frame of each utterance of a packed batch, and the end: `(batch + 1,)`, int32."""
         ends = self.lengths.cumsum(0, dtype=torch.int32)
         return torch.cat([ends.new_zeros(1), ends])
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with its tensors on a device.
 
-        Copies from pinned memory to a GPU go on while this returns.
+        Copies from pinned memory to a GPU are asynchronous.
         """
         features, lengths, rows, *targets = (
             tensor.to(device, non_blocking=True)
@@ -60,7 +60,7 @@ class Batch:
         if device.type != "cuda":
             return moved
         if self.lease:
-            # The slot must not be filled anew before the copies have been made.
+            # The slot must not be filled again before the copies are complete.
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
             self.lease.copies.append(copied)
@@ -73,17 +73,17 @@ def make_batch(
     targets: Sequence[str],
     lease: Lease | None = None,
 ) -> Batch:
-    """Return the batch that lies in a buffer, without a copy; the tensors keep it alive.
+    """Return the batch in a buffer, without a copy; the tensors keep the buffer alive.
 
-    They are made of the buffer itself: a tensor made of a view of it would keep only the memory
-    below both.
+    They are made from the buffer itself: a tensor made from a view of it would keep alive only the
+    memory that both share.
     """
-    size, (places, end) = shape.size, shape.places()
+    size, (offsets, end) = shape.size, shape.feature_offsets()
     features, *others = [
         torch.frombuffer(buffer, dtype=torch.float16, count=math.prod(sizes), offset=start).view(
             sizes
         )
-        for sizes, start in places
+        for sizes, start in offsets
     ]
     lengths, rows = [
         torch.frombuffer(buffer, dtype=torch.int64, count=size.utterances, offset=start)

@@ -1,4 +1,4 @@
-"""The sizes of a batch, and its arrays as views into one stretch of memory."""
+"""The sizes of a batch, and its arrays as views into one buffer."""
 
 import math
 from typing import NamedTuple
@@ -15,7 +15,7 @@ ALIGNMENT = 64
 class BatchArrays(NamedTuple):
     """The arrays of a batch: features (padded or packed), lengths and rows `(utterances,)`.
 
-    `features` holds those of the input first, then those of each target.
+    `features` holds the input first, then each target.
     """
 
     features: tuple[NDArray[np.float16], ...]
@@ -24,10 +24,11 @@ class BatchArrays(NamedTuple):
 
 
 class BatchSize(NamedTuple):
-    """What is another number in every batch.
+    """The sizes that differ between batches.
 
-    `frames` counts those of each utterance with its padding, or, packed, of all. `real_frames`
-    is the sum of the lengths, `squared_frames` that of their squares, `longest` the largest.
+    `frames` is the number of frames of each utterance with its padding, or, packed, of all
+    utterances. `real_frames` is the sum of the lengths, `squared_frames` the sum of their squares,
+    `longest` the largest.
     """
 
     utterances: int
@@ -47,13 +48,13 @@ class BatchShape(NamedTuple):
     @property
     def bytes(self) -> int:
         """Bytes of all arrays."""
-        _, end = self.places()
+        _, end = self.feature_offsets()
         return end + 2 * 8 * self.size.utterances
 
-    def places(self) -> tuple[list[tuple[tuple[int, ...], int]], int]:
+    def feature_offsets(self) -> tuple[list[tuple[tuple[int, ...], int]], int]:
         """Return shape and first byte of each array of features, and the first byte after them.
 
-        There the lengths begin, and the rows follow.
+        The lengths begin there, and the rows follow.
         """
         utterances, frames = self.size.utterances, self.size.frames
         found: list[tuple[tuple[int, ...], int]] = []
@@ -66,16 +67,16 @@ class BatchShape(NamedTuple):
 
     def arrays(self, buffer: NDArray[np.uint8]) -> BatchArrays:
         """Return the arrays as views into a buffer."""
-        places, end = self.places()
+        offsets, end = self.feature_offsets()
         integers = np.ndarray((2, self.size.utterances), np.int64, buffer, end)
         return BatchArrays(
-            tuple(np.ndarray(shape, np.float16, buffer, start) for shape, start in places),
+            tuple(np.ndarray(shape, np.float16, buffer, start) for shape, start in offsets),
             *integers,
         )
 
 
-def most_bytes(lengths: Rows, dims: tuple[int, ...], order: OrderConfig) -> int:
-    """Return how many bytes a batch of utterances of these lengths takes at most."""
+def largest_batch_bytes(lengths: Rows, dims: tuple[int, ...], order: OrderConfig) -> int:
+    """Return an upper bound of the bytes of a batch of utterances of these lengths."""
     shortest, longest = padded_lengths(np.array([lengths.min(), lengths.max()]), order).tolist()
     frames = max(order.frames_per_batch, longest)
     most = BatchSize(frames // max(1, shortest), frames, frames, frames * longest, longest)

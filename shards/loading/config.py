@@ -1,4 +1,4 @@
-"""The settings of a loader: how utterances become batches, and how these are read."""
+"""The settings of a loader: how utterances are batched, and how batches are read."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,16 +11,15 @@ WhenToVerify = Literal["always", "first-epoch", "never"]
 
 @dataclass(frozen=True, kw_only=True)
 class OrderConfig:
-    """How utterances become batches.
+    """The settings by which utterances are shuffled and batched.
 
-    A batch holds at most `frames_per_batch` frames (or one longer utterance), padding included;
-    with `packed` nothing is padded. With `static_lengths` every utterance is padded to the
+    A batch holds at most `frames_per_batch` frames (or one longer utterance), including padding;
+    with `packed` there is no padding. With `static_lengths` every utterance is padded to the
     next of these lengths, and a batch to as many utterances as fit, so that there are only
     `len(static_lengths)` shapes. Utterances are shuffled within windows of `window_shards`
     shards; without static lengths, pools of `pool_batches` batches are sorted by length before
-    they are cut. Where an
-    epoch ends with fewer utterances than there are ranks, they are dropped or repeated, as
-    `remainder` says.
+    they are cut into batches. If an epoch ends with fewer utterances than there are ranks, they
+    are dropped or repeated, according to `remainder`.
     """
 
     frames_per_batch: int
@@ -31,7 +30,7 @@ class OrderConfig:
     remainder: Remainder = "drop"
 
     def __post_init__(self) -> None:
-        """Refuse what no batch could be made with."""
+        """Raise `ConfigError` for settings that allow no batches."""
         for name in ("frames_per_batch", "window_shards", "pool_batches"):
             value = getattr(self, name)
             require(value > 0, f"{name} is {value}: give a number above 0")
@@ -46,20 +45,20 @@ class OrderConfig:
         )
         require(
             not (self.packed and lengths),
-            "packed batches have no padding: leave static_lengths away",
+            "packed batches have no padding: leave out static_lengths",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
-    """Which features are read, how long a crop of them, in which order, and how far ahead.
+    """The features to read, their crop, order, verification and read-ahead.
 
-    `targets` names further stored features that batches carry beside `feature`, with the same
-    frames. `crop_frames` of None takes whole utterances. `shuffle` of False takes every utterance
-    once, sorted by length, the same in every epoch. `verify` says when the bytes that are read
+    `targets` are further stored features in each batch, with the same frames as `feature`.
+    `crop_frames` of None takes whole utterances. `shuffle` of False takes every utterance
+    once, sorted by length, the same in every epoch. `verify` sets when the bytes that are read
     are compared with their checksums: `always`, in the `first-epoch` that a process reads, or
     `never`. `readers` processes read ahead of the training loop, up to `prefetch` batches each;
-    with a `prefetch` of 0 batches are read when they are asked for.
+    with a `prefetch` of 0, a batch is read when it is requested.
     """
 
     order: OrderConfig
@@ -73,7 +72,7 @@ class LoaderConfig:
     readers: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse settings with which nothing could be read."""
+        """Raise `ConfigError` for settings with which nothing can be read."""
         require(
             self.crop_frames is None or self.crop_frames > 0,
             f"crop_frames is {self.crop_frames}: give a number above 0",

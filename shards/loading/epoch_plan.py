@@ -1,7 +1,7 @@
-"""The order of all epochs: which utterances make which batch, from any position on, for all ranks.
+"""The order of all epochs: the utterances of each batch, from any position on, for all ranks.
 
 An entry is the number of an utterance among the selected ones, which are grouped by shard.
-Where an epoch has utterances more than once, `entry + copy * utterances` is its copy.
+If an epoch contains an utterance more than once, its copies are `entry + copy * utterances`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,20 +15,19 @@ from aalbert.errors import require
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.order import (
     Rows,
-    cropped_lengths,
+    divide_batches,
     permutation,
-    share_out,
-    shuffled_window,
-    sorted_window,
+    shuffle_window,
+    sort_window,
 )
 from aalbert.shards.loading.utterance_table import UtteranceTable
 
 
 @dataclass(frozen=True)
 class DatasetShare:
-    """Entries of one dataset: how many there are, and how often an epoch has them.
+    """The number of entries of one dataset, and its weight.
 
-    A weight of 2 takes each twice an epoch, 0.5 a half in each epoch, in turn.
+    A weight of 2 takes each entry twice in an epoch, 0.5 half of them, the halves in turn.
     """
 
     entries: int
@@ -36,8 +35,8 @@ class DatasetShare:
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Stretches of entries, each within one shard; `copy` counts how often it came before."""
+class Ranges:
+    """Ranges of entries, each within one shard; `copy` is its number among equal ranges."""
 
     first: Rows
     count: Rows
@@ -46,11 +45,11 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Step:
-    """The batches of all ranks at one step, each of entries.
+    """The batches of entries of all ranks at one step.
 
-    `windows` are those that the batches are from. `position` is that after the step: utterances
-    since the beginning of epoch 0. `dropped` and
-    `repeated` count the utterances at the end of an epoch that could not be shared out.
+    `windows` are the windows of the batches. `position` is the position after the step, in
+    utterances since the beginning of epoch 0. `dropped` and `repeated` count utterances at the
+    end of an epoch that cannot be divided among the ranks.
     """
 
     epoch: int
@@ -64,9 +63,9 @@ class Step:
 class EpochPlan:
     """The order of all epochs: a pure function of its arguments.
 
-    `frames` and `shards` give the length and the shard of each entry; entries of one shard
-    lie side by side. `fingerprint` stands for the data. Windows are planned one at a time, so
-    that going on from any position takes no longer than planning one of them.
+    `frames` and `shards` are the length and the shard of each entry; entries of one shard are
+    adjacent. `fingerprint` identifies the data. Windows are planned one at a time, so resuming
+    at any position takes no longer than planning one of them.
     """
 
     def __init__(
@@ -84,8 +83,8 @@ class EpochPlan:
         self.config = config
         self.shuffle = shuffle
         self.shares = tuple(shares) or (DatasetShare(len(frames)),)
-        self._words = (fingerprint, seed)
-        self._lengths = xxhash.xxh3_64_hexdigest(np.ascontiguousarray(frames).data)
+        self._seeds = (fingerprint, seed)
+        self._frames_digest = xxhash.xxh3_64_hexdigest(np.ascontiguousarray(frames).data)
         self._starts = np.flatnonzero(np.diff(shards, prepend=-1)).astype(np.int64)
         self._shards = shards[self._starts]
         self._counts = np.diff(self._starts, append=len(shards))
@@ -100,8 +99,8 @@ class EpochPlan:
 
     @property
     def identity(self) -> str:
-        """Stands for the order: positions in plans of the same identity mean the same."""
-        described = (self._words, self.config, self.shuffle, self.shares, self._lengths)
+        """Hash of the order: a position has the same meaning in all plans with this identity."""
+        described = (self._seeds, self.config, self.shuffle, self.shares, self._frames_digest)
         return xxhash.xxh3_64_hexdigest(repr(described).encode())
 
     def require_enough(self, world_size: int) -> None:
@@ -117,7 +116,7 @@ class EpochPlan:
         return sum(1 for _ in self.rest_of_epoch(epoch * self.size, world_size))
 
     def steps(self, position: int, world_size: int) -> Iterator[Step]:
-        """Yield the steps from a position on, epoch after epoch, without end.
+        """Yield the steps from a position on, through all epochs, endlessly.
 
         Raises `ConfigError` when there are fewer utterances than ranks.
         """
@@ -144,49 +143,50 @@ class EpochPlan:
                 ready = Step(epoch, tuple(windows), tuple(group), position)
                 group, windows = [], []
         left = sum(map(len, group))
-        if shared := self._share(group, world_size):
+        if divided := self._divide(group, world_size):
             if ready:
                 yield ready
-            repeated = sum(map(len, shared)) - left
+            repeated = sum(map(len, divided)) - left
             last = (windows[-1],) * world_size
-            ready = Step(epoch, last, tuple(shared), end, repeated=repeated)
+            ready = Step(epoch, last, tuple(divided), end, repeated=repeated)
             left = 0
         if ready:
             yield replace(ready, position=end, dropped=left)
 
     def window_shards(self, epoch: int, window: int) -> list[int]:
-        """Return the shards that a window reads from; none past the end of the epoch."""
+        """Return the shards of a window; an empty list past the end of the epoch."""
         windows = self._windows(epoch)
         if window >= len(windows):
             return []
-        places = np.searchsorted(self._starts, windows[window].first, side="right") - 1
-        return [int(shard) for shard in np.unique(self._shards[places])]
+        indexes = np.searchsorted(self._starts, windows[window].first, side="right") - 1
+        return [int(shard) for shard in np.unique(self._shards[indexes])]
 
-    def _share(self, batches: list[Rows], world_size: int) -> list[Rows] | None:
-        """Give every rank a batch of what is left of an epoch; None when it is dropped."""
+    def _divide(self, batches: list[Rows], world_size: int) -> list[Rows] | None:
+        """Divide the last batches of an epoch among all ranks; None when they are dropped."""
         if not batches:
             return None
-        shared = share_out(batches, world_size)
-        if shared is None and self.config.remainder == "repeat":
+        divided = divide_batches(batches, world_size)
+        if divided is None and self.config.remainder == "repeat":
             left = np.concatenate(batches)
-            shared = [left[[rank % len(left)]] for rank in range(world_size)]
-        return shared
+            divided = [left[[rank % len(left)]] for rank in range(world_size)]
+        return divided
 
     def _batches(self, epoch: int, taken: int) -> Iterator[tuple[int, Rows]]:
         """Yield window and entries of the batches of an epoch after `taken` utterances."""
         windows = self._windows(epoch)
         ends = np.cumsum([int(window.count.sum()) for window in windows])
         first = int(np.searchsorted(ends, taken, side="right"))
-        passed = taken - (int(ends[first - 1]) if first else 0)
+        skip = taken - (int(ends[first - 1]) if first else 0)
         for number in range(first, len(windows)):
             for batch in self._window_batches(epoch, number):
-                if passed < len(batch):
-                    yield number, batch[passed:]
-                passed = max(0, passed - len(batch))
+                if skip < len(batch):
+                    yield number, batch[skip:]
+                skip = max(0, skip - len(batch))
 
     def _window_batches(self, epoch: int, number: int) -> list[Rows]:
+        """Return the batches of a window, each of entries."""
         if not self.shuffle:
-            return self._sorted
+            return self._sorted_batches
         window = self._windows(epoch)[number]
         entries = np.concatenate(
             [
@@ -195,53 +195,55 @@ class EpochPlan:
             ]
         )
         frames = self.frames[entries % len(self.frames)]
-        return shuffled_window(entries, frames, self.config, *self._words, "window", epoch, number)
+        return shuffle_window(entries, frames, self.config, *self._seeds, "window", epoch, number)
 
     @cached_property
-    def _sorted(self) -> list[Rows]:
-        entries = np.arange(len(self.frames))
-        return sorted_window(entries, self.frames, self.config)
+    def _sorted_batches(self) -> list[Rows]:
+        """The batches of an unshuffled epoch: utterances of similar length, longest first."""
+        return sort_window(np.arange(len(self.frames)), self.frames, self.config)
 
-    def _plan_windows(self, epoch: int) -> list[Pieces]:
-        """Shuffle the pieces of an epoch and cut them into windows."""
-        pieces = self._pieces(epoch)
+    def _plan_windows(self, epoch: int) -> list[Ranges]:
+        """Shuffle the ranges of an epoch and cut them into windows."""
+        ranges = self._ranges(epoch)
         if not self.shuffle:
-            return [pieces] if len(self.frames) else []
-        order = permutation(len(pieces.first), *self._words, "shards", epoch)
+            return [ranges] if len(self.frames) else []
+        order = permutation(len(ranges.first), *self._seeds, "shards", epoch)
         width = self.config.window_shards
         return [
-            Pieces(pieces.first[some], pieces.count[some], pieces.copy[some])
-            for some in (order[at : at + width] for at in range(0, len(order), width))
+            Ranges(ranges.first[window], ranges.count[window], ranges.copy[window])
+            for window in (order[start : start + width] for start in range(0, len(order), width))
         ]
 
-    def _pieces(self, epoch: int) -> Pieces:
-        """Return what an epoch takes of every shard, for all datasets one after another."""
-        found: list[Pieces] = []
+    def _ranges(self, epoch: int) -> Ranges:
+        """Return the ranges of entries that an epoch takes, for all datasets in order."""
+        found: list[Ranges] = []
         begin = 0
         for number, share in enumerate(self.shares):
             end = begin + share.entries
             own = slice(*np.searchsorted(self._starts, [begin, end]))
-            shards = Pieces(self._starts[own], self._counts[own], np.zeros_like(self._starts[own]))
+            shards = Ranges(self._starts[own], self._counts[own], np.zeros_like(self._starts[own]))
             whole = int(share.weight)
             found += [replace(shards, copy=shards.copy + copy) for copy in range(whole)]
             take = round(share.weight * share.entries) - whole * share.entries
             if take:
-                order = permutation(len(shards.first), *self._words, "part", number)
-                found.append(turn(shards, order, epoch * take % share.entries, take, whole))
+                order = permutation(len(shards.first), *self._seeds, "part", number)
+                found.append(take_cyclic(shards, order, epoch * take % share.entries, take, whole))
             begin = end
-        return Pieces(
-            np.concatenate([pieces.first for pieces in found]),
-            np.concatenate([pieces.count for pieces in found]),
-            np.concatenate([pieces.copy for pieces in found]),
+        return Ranges(
+            np.concatenate([ranges.first for ranges in found]),
+            np.concatenate([ranges.count for ranges in found]),
+            np.concatenate([ranges.copy for ranges in found]),
         )
 
 
 def make_plan(table: UtteranceTable, config: LoaderConfig) -> EpochPlan:
     """Return the order in which a loader takes the utterances of a table.
 
-    Raises `ConfigError` when the longest does not fit the static lengths.
+    Raises `ConfigError` when the longest utterance exceeds the static lengths.
     """
-    frames, lengths = cropped_lengths(table.frames, config.crop_frames), config.order.static_lengths
+    frames, lengths = table.frames, config.order.static_lengths
+    if config.crop_frames:
+        frames = np.minimum(frames, config.crop_frames)
     longest = int(frames.max(initial=0))
     require(
         not lengths or longest <= lengths[-1],
@@ -253,23 +255,26 @@ def make_plan(table: UtteranceTable, config: LoaderConfig) -> EpochPlan:
         table.shards,
         config.order,
         seed=config.seed,
-        fingerprint="+".join(some.dataset.manifest.fingerprint for some in table.selections),
+        fingerprint="+".join(
+            selection.dataset.manifest.fingerprint for selection in table.selections
+        ),
         shuffle=config.shuffle,
-        shares=[DatasetShare(len(some.rows), some.weight) for some in table.selections],
+        shares=[
+            DatasetShare(len(selection.rows), selection.weight) for selection in table.selections
+        ],
     )
 
 
-def turn(shards: Pieces, order: Rows, begin: int, take: int, copy: int) -> Pieces:
-    """Return `take` entries from the `begin`-th on, going round through shards in some order."""
+def take_cyclic(shards: Ranges, order: Rows, begin: int, take: int, copy: int) -> Ranges:
+    """Return `take` entries of the shards in this order, from the `begin`-th on, cyclically."""
     first, count = shards.first[order], shards.count[order]
     ends = np.cumsum(count)
     total = int(ends[-1])
-    stretches = [(begin, min(begin + take, total)), (0, max(0, begin + take - total))]
     found: list[tuple[Rows, Rows]] = []
-    for low, high in stretches:
+    for low, high in [(begin, min(begin + take, total)), (0, max(0, begin + take - total))]:
         starts = np.maximum(ends - count, low)
         counts = np.minimum(ends, high) - starts
         kept = counts > 0
         found.append(((first + starts - (ends - count))[kept], counts[kept]))
     firsts = np.concatenate([part[0] for part in found])
-    return Pieces(firsts, np.concatenate([part[1] for part in found]), np.full_like(firsts, copy))
+    return Ranges(firsts, np.concatenate([part[1] for part in found]), np.full_like(firsts, copy))

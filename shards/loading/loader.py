@@ -1,15 +1,15 @@
-"""Batches of features from datasets, in a reproducible order that resumes where it was.
+"""Batches of features from datasets, in a reproducible and resumable order.
 
-On their way to a batch the selected utterances (`utterance_table`) pass four stages:
+The selected utterances (`utterance_table`) pass four stages:
 
-1. order: the utterances of every batch of every rank, from any position on (`epoch_plan`, of the
-   pure functions in `order`);
-2. look-up: what a batch holds of each utterance, and where its bytes lie (`look_up`);
-3. fill: the bytes are checked and copied together (`fill`, from the files mapped by `shard_maps`);
+1. order: the utterances of each batch of each rank, from any position on (`epoch_plan`, built on
+   the pure functions in `order`);
+2. look-up: the crop of each utterance in a batch and the location of its bytes (`look_up`);
+3. fill: the bytes are verified and copied into a batch (`fill`, from files mapped by `shard_maps`);
 4. slots: the memory that is filled and lent out as batches (`shared_slots`, `batch`).
 
-A reader process does the first three ahead of the training loop (`reader_process`, and
-`reader_client` as seen from the loop). Without one, the loader does them batch by batch.
+A reader process runs the first three ahead of the training loop (`reader_process`; the loop's side
+is `reader_client`). Without one, the loader runs them batch by batch.
 """
 
 import time
@@ -20,7 +20,7 @@ import numpy as np
 
 from aalbert.errors import ConfigError, require
 from aalbert.shards.loading.batch import Batch, make_batch
-from aalbert.shards.loading.batch_shape import most_bytes
+from aalbert.shards.loading.batch_shape import largest_batch_bytes
 from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import EpochPlan, Step, make_plan
 from aalbert.shards.loading.fill import Filler
@@ -32,19 +32,19 @@ from aalbert.shards.loading.shared_slots import Filled, RingSize
 from aalbert.shards.loading.utterance_table import UtteranceTable, find_arrays, make_table
 from aalbert.shards.reading.dataset import Selection
 
-# Beside those that are read ahead: the batch in use, and the one before, until it is let go.
+# In addition to those read ahead: the batch in use, and the previous one until it is released.
 SLOTS_IN_USE = 2
 
 
 class Loader:
-    """Iterates over the batches of one epoch, from `position` on.
+    """An iterable over the batches of one epoch, from `position` on.
 
     The order is a pure function of the data, the settings, the seed and the number of ranks.
     The state is one integer, the utterances given to all ranks since the beginning of epoch 0:
     resuming is exact, takes no time, and works with another number of ranks.
 
-    `dropped` and `repeated` count the utterances that could not be shared out evenly at the
-    ends of epochs, `waited_s` the seconds in which no batch was ready.
+    `dropped` and `repeated` count the utterances that could not be divided evenly at the ends of
+    epochs, `waited_s` the seconds spent waiting for batches.
     """
 
     def __init__(
@@ -87,38 +87,38 @@ class Loader:
         return self._plan.count_steps(self.epoch, self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the rest of the current epoch, and then be at the start of the next.
+        """Yield the rest of the current epoch; afterwards the position is the start of the next.
 
         Raises `ConfigError` when there are fewer utterances than ranks, `IntegrityError` when
-        bytes are not those that were written, `ReaderDiedError` when a reader was killed.
+        bytes do not match their checksum, `ReaderDiedError` when a reader was killed.
         """
         end = (self.epoch + 1) * self.utterances
         while self.position < end:
             yield self._next()
 
     def epoch_ends(self, epochs: int) -> list[int]:
-        """Return how many batches there are up to the end of each of the first epochs."""
+        """Return the number of batches up to the end of each of the first epochs."""
         counts = [self._plan.count_steps(epoch, self.world_size) for epoch in range(epochs)]
         return [int(end) for end in np.cumsum(counts)]
 
     def state_dict(self) -> dict[str, int | str]:
-        """Return the position, and what it is a position in."""
+        """Return the position, and the identity of the order that it belongs to."""
         return {"position": self.position, "order": self._plan.identity}
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
-        """Go on from where another loader with the same data and settings was.
+        """Continue at the position of another loader with the same data and settings.
 
-        Raises `ConfigError` when the position is one in another order.
+        Raises `ConfigError` when the position belongs to another order.
         """
         if state["order"] != self._plan.identity:
             raise ConfigError(
-                "the saved position is one in another order: data, seed, batch sizes or crops "
-                "have changed since; start a new run, or go on with what it was started with"
+                "the saved position belongs to another order: data, seed, batch sizes or crops "
+                "have changed since; start a new run, or restore the original settings and data"
             )
         self.position = int(state["position"])
 
     def close(self) -> None:
-        """End the processes that read ahead; they also end with the loader itself."""
+        """End the reader processes; they also end with the loader itself."""
         if isinstance(self._source, ReadAhead):
             self._source.close()
         self._source = None
@@ -140,29 +140,29 @@ class Loader:
         if not self.config.prefetch:
             steps = self._plan.steps(self.position, self.world_size)
             return Inline(self._table, self._plan, steps, self.config, self.rank)
-        slot_bytes = most_bytes(self._plan.frames, self._table.dims, self.config.order)
+        slot_bytes = largest_batch_bytes(self._plan.frames, self._table.dims, self.config.order)
         job = ReaderJob(
-            selections=tuple(SelectionRecord.of(some) for some in self.selections),
+            selections=tuple(SelectionRecord.of(selection) for selection in self.selections),
             config=self.config,
             position=self.position,
             rank=self.rank,
             world_size=self.world_size,
-            turn=0,
+            reader=0,
             ring=RingSize(self.config.prefetch + SLOTS_IN_USE, slot_bytes),
         )
         return ReadAhead(self._table, job)
 
 
 class Source(Protocol):
-    """Where a loader's batches come from, in the order of its plan."""
+    """The source of a loader's batches, in the order of its plan."""
 
     def next(self) -> tuple[Batch, Step | Filled]:
-        """Return the next batch, and where the loader is after it."""
+        """Return the next batch, and the position of the loader after it."""
         ...
 
 
 class Inline:
-    """Reads each batch when it is asked for."""
+    """A source that reads each batch when it is requested, in the calling thread."""
 
     def __init__(
         self,
@@ -178,11 +178,11 @@ class Inline:
         self._config = config
         self._rank = rank
         self._look_up = LookUp(table, arrays, plan.frames, config)
-        self._maps = ShardMaps([some.dataset for some in table.selections])
+        self._maps = ShardMaps([selection.dataset for selection in table.selections])
         self._filler = Filler(table, arrays, self._maps, config)
 
     def next(self) -> tuple[Batch, Step]:
-        """Return the next batch, and the step it belongs to."""
+        """Return the next batch and its step."""
         step = next(self._steps)
         [contents] = self._look_up.find([step.batches[self._rank]], [step.epoch])
         self._maps.enter(step, self._rank, self._plan)
@@ -192,10 +192,10 @@ class Inline:
 
 
 class Stream:
-    """A loader's epochs one after another, until `steps` batches have been given.
+    """A loader's epochs one after another, up to `steps` batches.
 
-    Its length is `steps` and its state travels with a checkpoint; it counts the batches of all
-    ranks, so that it can be loaded by another number of them.
+    Its length is `steps`. Its state is saved in checkpoints; it counts the batches of all ranks,
+    so that another number of ranks can load it.
     """
 
     def __init__(self, loader: Loader, steps: int) -> None:
@@ -207,7 +207,7 @@ class Stream:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches that are left."""
+        """Yield the remaining batches."""
         while self.taken < self.steps:
             for batch in self.loader:
                 self.taken += 1
@@ -216,10 +216,10 @@ class Stream:
                     return
 
     def state_dict(self) -> dict[str, int | str]:
-        """Return how many batches all ranks were given, and where the loader is."""
+        """Return the number of batches given to all ranks, and the loader's state."""
         return {"taken": self.taken * self.loader.world_size, **self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
-        """Go on from where another stream of the same loader was."""
+        """Continue at the state of another stream of the same loader."""
         self.loader.load_state_dict(state)
         self.taken = int(state["taken"]) // self.loader.world_size

@@ -1,6 +1,6 @@
-"""The look-up: what batches of entries hold, and where the bytes of every utterance lie.
+"""The look-up: the utterances of each batch, their crops, and the location of their bytes.
 
-Crops are drawn here. No PyTorch: the process that reads ahead starts faster without it.
+Without PyTorch, so that the reader process starts faster.
 """
 
 from collections.abc import Sequence
@@ -15,31 +15,31 @@ from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.order import Rows, crop_start, padded_shape
 from aalbert.shards.loading.utterance_table import StoredArrays, UtteranceTable
 
-# An entry, its shard, and where bytes of it begin and end there.
-Place = tuple[int, int, int, int]
+# An entry, its shard, and the begin and end of its bytes there.
+Span = tuple[int, int, int, int]
 
-# Rows of a batch of static shape that hold no utterance.
+# The row of an element without an utterance, in a batch of static shape.
 NO_ROW = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a batch holds: utterances by number (`own`), and where each feature of them lies.
+    """The contents of a batch: its entries (copies as their originals), and a span per feature.
 
-    `lengths` and `rows` have the batch's number of utterances, those that hold none too.
+    `lengths` and `rows` also have the elements without an utterance.
     """
 
-    own: Rows
+    entries: Rows
     shape: BatchShape
     lengths: Rows
     rows: Rows
-    places: list[list[Place]]
+    spans: list[list[Span]]
 
 
 class LookUp:
-    """Finds what batches hold; `lengths` are the frames that are taken of each utterance.
+    """Finds the contents of batches; `lengths` are the numbers of frames taken of each utterance.
 
-    Several batches at once take little longer than one.
+    Several batches together take little longer than one.
     """
 
     def __init__(
@@ -55,46 +55,49 @@ class LookUp:
         self._lengths = lengths
 
     def find(self, batches: Sequence[Rows], epochs: Sequence[int]) -> list[Contents]:
-        """Return what batches of these entries hold, each of its epoch."""
-        entries, counts = np.concatenate(batches), [len(batch) for batch in batches]
-        own = entries % len(self._table)
-        starts = self._crop_starts(entries, np.repeat(epochs, counts))
-        lengths, rows, shards = self._lengths[own], self._table.rows[own], self._table.shards[own]
-        places = []
-        for some in self._arrays:
-            begins = some.offsets[own] + (starts + some.skipped) * some.row_bytes
-            places.append(places_of(own, shards, begins, lengths * some.row_bytes))
+        """Return the contents of batches of these entries and copies, each with its epoch."""
+        copies, counts = np.concatenate(batches), [len(batch) for batch in batches]
+        entries = copies % len(self._table)
+        starts = self._crop_starts(copies, np.repeat(epochs, counts))
+        lengths, rows = self._lengths[entries], self._table.rows[entries]
+        shards = self._table.shards[entries]
+        spans = []
+        for arrays in self._arrays:
+            begins = arrays.offsets[entries] + (starts + arrays.skipped) * arrays.frame_bytes
+            spans.append(make_spans(entries, shards, begins, lengths * arrays.frame_bytes))
         ends = accumulate(counts, initial=0)
         return [
-            self._contents(own[some], lengths[some], rows[some], [each[some] for each in places])
-            for some in starmap(slice, pairwise(ends))
+            self._contents(
+                entries[batch], lengths[batch], rows[batch], [each[batch] for each in spans]
+            )
+            for batch in starmap(slice, pairwise(ends))
         ]
 
     def _contents(
-        self, own: Rows, lengths: Rows, rows: Rows, places: list[list[Place]]
+        self, entries: Rows, lengths: Rows, rows: Rows, spans: list[list[Span]]
     ) -> Contents:
         """Return the contents of one batch."""
         order = self._config.order
-        size = size_of(lengths.tolist(), order)
+        size = batch_size(lengths.tolist(), order)
         return Contents(
-            own=own,
+            entries=entries,
             shape=BatchShape(size, self._table.dims, order.packed),
-            lengths=extended(lengths, size.utterances, 0),
-            rows=extended(rows, size.utterances, NO_ROW),
-            places=places,
+            lengths=extend(lengths, size.utterances, 0),
+            rows=extend(rows, size.utterances, NO_ROW),
+            spans=spans,
         )
 
-    def _crop_starts(self, entries: Rows, epochs: Rows) -> Rows:
-        """Return the first frame that its epoch, and copy, takes of each utterance."""
-        starts = np.zeros(len(entries), np.int64)
+    def _crop_starts(self, copies: Rows, epochs: Rows) -> Rows:
+        """Return the first frame of each utterance's crop, which depends on epoch and copy."""
+        starts = np.zeros(len(copies), np.int64)
         crop_frames, seed = self._config.crop_frames, self._config.seed
         if crop_frames is None:
             return starts
-        frames = self._table.frames[entries % len(self._table)]
+        frames = self._table.frames[copies % len(self._table)]
         for number in np.flatnonzero(frames > crop_frames).tolist():
-            copy, own = divmod(int(entries[number]), len(self._table))
+            copy, entry = divmod(int(copies[number]), len(self._table))
             starts[number] = crop_start(
-                self._table.key(own),
+                self._table.key(entry),
                 int(frames[number]),
                 crop_frames,
                 seed=seed,
@@ -104,23 +107,23 @@ class LookUp:
         return starts
 
 
-def places_of(own: Rows, shards: Rows, begins: Rows, sizes: Rows) -> list[Place]:
-    """Return the places of so many bytes of each utterance, in its shard."""
-    columns = (own, shards, begins, begins + sizes)
+def make_spans(entries: Rows, shards: Rows, begins: Rows, sizes: Rows) -> list[Span]:
+    """Return the span of each entry from its shard, first byte and number of bytes."""
+    columns = (entries, shards, begins, begins + sizes)
     return list(zip(*map(np.ndarray.tolist, columns), strict=True))
 
 
-def size_of(lengths: list[int], order: OrderConfig) -> BatchSize:
+def batch_size(lengths: list[int], order: OrderConfig) -> BatchSize:
     """Return the size of a batch of these lengths."""
     count, total, longest = len(lengths), sum(lengths), max(lengths)
     size = (count, total) if order.packed else padded_shape(count, longest, order)
     return BatchSize(*size, total, sum(map(mul, lengths, lengths)), longest)
 
 
-def extended(values: Rows, count: int, filler: int) -> Rows:
-    """Return so many numbers: the values, and a filler in the places that are left."""
+def extend(values: Rows, count: int, fill_value: int) -> Rows:
+    """Return the values, extended to `count` numbers by a fill value."""
     if len(values) == count:
         return values
-    result = np.full(count, filler)
+    result = np.full(count, fill_value)
     result[: len(values)] = values
     return result

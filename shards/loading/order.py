@@ -1,4 +1,4 @@
-"""Order, batches and padded lengths: pure functions of sizes, seeds and epoch, without IO."""
+"""Order, batches and padded lengths: pure functions of sizes, seeds and epoch, without I/O."""
 
 from collections.abc import Iterator
 
@@ -10,46 +10,46 @@ from aalbert.errors import require
 from aalbert.shards.loading.config import OrderConfig
 
 Rows = NDArray[np.int64]
-Word = int | str
+Seed = int | str
 
 
-def permutation(size: int, *words: Word) -> Rows:
-    """Return a permutation that depends on the words alone.
+def permutation(size: int, *seeds: Seed) -> Rows:
+    """Return a permutation that depends on the seeds alone.
 
     It sorts the raw numbers of PCG64, which NumPy promises never to change, unlike the
-    draws that are made of them.
+    distributions drawn from them.
     """
-    seed = xxhash.xxh3_128_intdigest(repr(words).encode())
+    seed = xxhash.xxh3_128_intdigest(repr(seeds).encode())
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
 
 
-def shuffled_window(entries: Rows, frames: Rows, config: OrderConfig, *words: Word) -> list[Rows]:
-    """Return the batches of one window, an exact cover of `entries`, shuffled.
+def shuffle_window(entries: Rows, frames: Rows, config: OrderConfig, *seeds: Seed) -> list[Rows]:
+    """Return the shuffled batches of one window, which contain each of `entries` exactly once.
 
-    `frames` gives the length of each entry.
+    `frames` is the length of each entry.
     """
-    order = permutation(len(entries), *words)
+    order = permutation(len(entries), *seeds)
     if config.packed:
         return [entries[batch] for batch in cut(order, frames, config)]
-    # Of few lengths a whole window fills batches; sorted further, it would not be shuffled.
+    # With few lengths a whole window is one pool: there are enough utterances of each length.
     static = bool(config.static_lengths)
     pools = [order] if static else np.split(order, pool_ends(frames[order], config))
     ordered = [
         batch
         for number, pool in enumerate(pools)
-        for batch in shuffled_pool(pool, frames, config, *words, number)
+        for batch in shuffle_pool(pool, frames, config, *seeds, number)
     ]
     return [entries[batch] for batch in ordered]
 
 
-def sorted_window(entries: Rows, frames: Rows, config: OrderConfig) -> list[Rows]:
-    """Return batches of utterances of like length, longest first: an exact cover of `entries`."""
+def sort_window(entries: Rows, frames: Rows, config: OrderConfig) -> list[Rows]:
+    """Return batches sorted by length, longest first; they contain each of `entries` once."""
     order = np.argsort(-frames, kind="stable")
     return [entries[batch] for batch in cut(order, frames, config)]
 
 
 def pool_ends(frames: Rows, config: OrderConfig) -> Rows:
-    """Return where to split a sequence into equal pools of about `pool_batches` batches."""
+    """Return the indexes that split a sequence into equal pools of about `pool_batches` batches."""
     if len(frames) == 0:
         return np.empty(0, np.int64)
     ends = np.cumsum(frames)
@@ -58,17 +58,17 @@ def pool_ends(frames: Rows, config: OrderConfig) -> Rows:
     return np.flatnonzero(np.diff(pool)) + 1
 
 
-def shuffled_pool(pool: Rows, frames: Rows, config: OrderConfig, *words: Word) -> list[Rows]:
+def shuffle_pool(pool: Rows, frames: Rows, config: OrderConfig, *seeds: Seed) -> list[Rows]:
     """Sort a pool by padded length, cut it into batches, and shuffle the batches."""
     by_length = pool[np.argsort(-padded_lengths(frames[pool], config), kind="stable")]
     batches = list(cut(by_length, frames, config))
-    return [batches[index] for index in permutation(len(batches), *words)]
+    return [batches[index] for index in permutation(len(batches), *seeds)]
 
 
 def cut(order: Rows, frames: Rows, config: OrderConfig) -> Iterator[Rows]:
-    """Cut a sequence into batches that keep the frame budget.
+    """Cut a sequence into batches within the frame budget.
 
-    Unless they are packed, the sequence is sorted by falling length.
+    Unless batches are packed, the sequence must be sorted by descending length.
     """
     lengths = frames[order]
     start = 0
@@ -82,50 +82,45 @@ def cut(order: Rows, frames: Rows, config: OrderConfig) -> Iterator[Rows]:
         return
     padded = padded_lengths(lengths, config)
     while start < len(order):
-        end = start + utterances_of(int(padded[start]), config)
+        end = start + utterances_per_batch(int(padded[start]), config)
         yield order[start:end]
         start = end
 
 
 def padded_lengths(frames: Rows, config: OrderConfig) -> Rows:
-    """Return the length to which a batch is padded whose longest utterance has these frames."""
+    """Return the padded length of a batch whose longest utterance has this number of frames."""
     if not config.static_lengths:
         return frames
     lengths = np.array(config.static_lengths, np.int64)
     return lengths[np.searchsorted(lengths, frames)]
 
 
-def utterances_of(length: int, config: OrderConfig) -> int:
-    """Return how many utterances of a padded length a batch holds."""
+def utterances_per_batch(length: int, config: OrderConfig) -> int:
+    """Return the number of utterances of a padded length in a full batch."""
     return max(1, config.frames_per_batch // max(1, length))
 
 
 def padded_shape(utterances: int, longest: int, config: OrderConfig) -> tuple[int, int]:
-    """Return the utterances and frames that a padded batch of so many utterances has."""
+    """Return the numbers of utterances and frames of a padded batch."""
     if not config.static_lengths:
         return utterances, longest
     length = int(padded_lengths(np.array([longest]), config)[0])
-    return utterances_of(length, config), length
+    return utterances_per_batch(length, config), length
 
 
-def cropped_lengths(frames: Rows, crop_frames: int | None) -> Rows:
-    """Return how many frames of each utterance a batch takes."""
-    return np.minimum(frames, crop_frames or np.iinfo(np.int64).max)
-
-
-def share_out(batches: list[Rows], world_size: int) -> list[Rows] | None:
+def divide_batches(batches: list[Rows], world_size: int) -> list[Rows] | None:
     """Halve the largest of fewer than `world_size` batches until every rank has one.
 
     Returns None when there are fewer utterances than ranks.
     """
-    shared = list(batches)
-    if sum(map(len, shared)) < world_size:
+    divided = list(batches)
+    if sum(map(len, divided)) < world_size:
         return None
-    while len(shared) < world_size:
-        largest = max(range(len(shared)), key=lambda index: len(shared[index]))
-        batch = shared[largest]
-        shared[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-    return shared
+    while len(divided) < world_size:
+        largest = max(range(len(divided)), key=lambda index: len(divided[index]))
+        batch = divided[largest]
+        divided[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    return divided
 
 
 def crop_start(
@@ -138,11 +133,11 @@ def crop_start(
 
 
 def held_out(keys: list[str], proportion: float, *, seed: int) -> NDArray[np.bool_]:
-    """Say of every key whether it belongs to the held-out part.
+    """Return for each key whether it belongs to the held-out part.
 
-    The choice is drawn from (seed, key), so that it is the same in every order and
-    does not change for old keys when new ones join. Where no draw is small enough, the
-    smallest one is held out, so that the part is never empty.
+    The choice is drawn from (seed, key), so it does not depend on the order of keys and does not
+    change for old keys when new ones are added. If no draw is small enough, the smallest one is
+    held out, so the part is never empty.
     """
     draws = np.array(
         [xxhash.xxh3_64_intdigest(f"held-out/{seed}/{key}".encode()) for key in keys], np.uint64
@@ -153,17 +148,18 @@ def held_out(keys: list[str], proportion: float, *, seed: int) -> NDArray[np.boo
 
 
 def choose_static_lengths(frames: Rows, count: int, multiple: int = 8) -> tuple[int, ...]:
-    """Return up to `count` lengths, multiples of `multiple`, that take the least padding.
+    """Return up to `count` lengths, multiples of `multiple`, that need the least padding.
 
-    The last one holds the longest utterance. The best partition of the sorted lengths is found
-    by dynamic programming over the multiples, whatever the number of utterances.
+    The last one fits the longest utterance. The best partition of the sorted lengths is found
+    by dynamic programming over the multiples, so the time hardly depends on the number of
+    utterances.
     """
     require(count > 0, f"{count} lengths were asked for: give 1 or more")
     require(len(frames) > 0, "there is no utterance to choose lengths for")
     bins = -(-np.maximum(frames, 1) // multiple)
     ends, utterances = np.unique(bins, return_counts=True)
     before = np.concatenate([[0], np.cumsum(utterances)])
-    # padded[i, j]: frames when the lengths number i to j are all padded to the j-th.
+    # padded[i, j]: the frames when lengths i to j are all padded to length j.
     padded = np.where(
         np.arange(len(ends))[:, None] <= np.arange(len(ends)),
         (before[1:] - before[:-1, None]) * ends,
@@ -171,19 +167,15 @@ def choose_static_lengths(frames: Rows, count: int, multiple: int = 8) -> tuple[
     )
     best, choices = padded[0], []
     for _ in range(min(count, len(ends)) - 1):
-        # The last length holds what begins after the one before: best[i - 1] + padded[i, j].
+        # One more length, for what begins after the one before: best[i - 1] + padded[i, j].
         joined = np.concatenate([[np.inf], best[:-1]])[:, None] + padded
         begin = joined.argmin(axis=0)
         choices.append(begin)
         best = np.minimum(best, joined.min(axis=0))
-    return tuple(int(ends[place]) * multiple for place in trace_back(choices, len(ends)))
-
-
-def trace_back(choices: list[Rows], count: int) -> list[int]:
-    """Follow the choices back: the places of the lengths, rising."""
-    places = [count - 1]
+    # Trace the choices back from the longest length.
+    chosen = [len(ends) - 1]
     for begin in reversed(choices):
-        if places[0] == 0:
+        if chosen[0] == 0:
             break
-        places.insert(0, int(begin[places[0]]) - 1)
-    return places
+        chosen.insert(0, int(begin[chosen[0]]) - 1)
+    return tuple(int(ends[index]) * multiple for index in chosen)

@@ -1,4 +1,4 @@
-"""Reader processes as the training loop sees them: batches, in order, ready when it asks."""
+"""The training loop's side of reader processes: their batches, in order and ahead of time."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ from aalbert.shards.loading.reader_process import ReaderJob
 from aalbert.shards.loading.shared_slots import (
     Failure,
     Filled,
-    Lending,
+    SlotLender,
     Slots,
     make_shared_memory,
     receive,
@@ -28,9 +28,9 @@ from aalbert.shards.loading.shared_slots import (
 from aalbert.shards.loading.utterance_table import UtteranceTable
 
 GRACE_S = 2.0
-# A reader is woken when this share of its slots can be filled again: to wake it takes longer than
-# all else that is done for a batch.
-WAKING_SHARE = 0.6
+# A reader is woken when this proportion of its slots is free: waking it takes longer than
+# everything else that is done for a batch.
+WAKING_PROPORTION = 0.6
 PROGRAM = "from aalbert.shards.loading.reader_process import main; main()"
 HINTS = {
     signal.SIGKILL: " (out of memory?)",
@@ -39,22 +39,22 @@ HINTS = {
 
 
 class ReadAhead:
-    """Reader processes from a position on, each with a ring of slots of its own."""
+    """A source of batches from reader processes, each with its own ring of slots."""
 
     def __init__(self, table: UtteranceTable, job: ReaderJob) -> None:
         self._readers = [
-            Reader(table, replace(job, turn=turn)) for turn in range(job.config.readers)
+            Reader(table, replace(job, reader=number)) for number in range(job.config.readers)
         ]
-        self._turn = 0
+        self._next_reader = 0
 
     def next(self) -> tuple[Batch, Filled]:
-        """Return the next batch, and what its reader said of it."""
-        reader = self._readers[self._turn]
-        self._turn = (self._turn + 1) % len(self._readers)
+        """Return the next batch, and its reader's message about it."""
+        reader = self._readers[self._next_reader]
+        self._next_reader = (self._next_reader + 1) % len(self._readers)
         return reader.next()
 
     def close(self) -> None:
-        """End the processes. Batches that were given stay as they are."""
+        """End the processes. Batches that were returned before remain valid."""
         for reader in self._readers:
             reader.close()
 
@@ -73,97 +73,94 @@ class Reader:
         self.close = weakref.finalize(self, end_process, self._process, self._connection)
         self._slots = Slots(memory, job.ring)
         os.close(memory)
-        self._lending = Lending(self._slots)
-        # One slot is left to be filled, however many batches are kept.
-        self._most_held = job.ring.slots - 1
+        self._lender = SlotLender(self._slots)
+        # One slot always remains to be filled, however many batches are kept.
+        self._most_lent = job.ring.slots - 1
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             pin(self._slots)
         self._messages: deque[Filled | Failure] = deque()
         self._ready: deque[tuple[Batch, Filled] | Failure] = deque()
-        self._waking = max(1, int(job.ring.slots * WAKING_SHARE))
-        self._hand_over(job)
+        self._waking_slots = max(1, int(job.ring.slots * WAKING_PROPORTION))
+        assert self._process.stdin is not None
+        try:
+            with self._process.stdin as stream:
+                pickle.dump(job, stream)
+        except BrokenPipeError:
+            raise self._death_error() from None
 
     def next(self) -> tuple[Batch, Filled]:
-        """Return the next batch of this reader, and what it said of it.
+        """Return the next batch of this reader, and its message about the batch.
 
         Raises the error that ended the reader, or `ReaderDiedError` when it was killed.
         """
         try:
             if not self._ready:
-                self._take_all()
-            if self._lending.returned >= self._waking:
-                self._give_back()
+                self._receive_batches()
+            if self._lender.returned >= self._waking_slots:
+                self._send_free_slots()
         except (EOFError, ConnectionError):
-            raise self._death() from None
+            raise self._death_error() from None
         ready = self._ready.popleft()
         if isinstance(ready, Failure):
             self.close()
             raise ready.kind(ready.text)
         return ready
 
-    def _take_all(self) -> None:
-        """Take all batches that are ready, or wait for one.
+    def _receive_batches(self) -> None:
+        """Receive all batches that are ready, or wait for one.
 
-        Together they take little longer than one: what slows Python down between two steps is
-        that caches have forgotten its code.
+        All together take little longer than one: between two steps Python's code drops out of the
+        processor's caches, and loading it again is the slow part.
         """
         if not self._messages:
             self._messages += receive(self._connection, wait=False)
         if not self._messages:
-            # The reader may have no slot left while copies from all of them are under way.
-            self._give_back(wait=True)
+            # The reader may have no free slot while copies from all of them are in progress.
+            self._send_free_slots(wait=True)
             self._messages += receive(self._connection, wait=True)
-        while self._messages and (not self._ready or self._lending.held < self._most_held):
+        while self._messages and (not self._ready or self._lender.lent < self._most_lent):
             message = self._messages.popleft()
             if isinstance(message, Failure):
                 self._ready.append(message)
             else:
-                self._ready.append((self._take(message), message))
+                self._ready.append((self._make_batch(message), message))
 
-    def _give_back(self, *, wait: bool = False) -> None:
-        if free := self._lending.take_back(wait=wait):
+    def _send_free_slots(self, *, wait: bool = False) -> None:
+        if free := self._lender.take_back(wait=wait):
             send_slots(self._connection, free)
 
-    def _take(self, filled: Filled) -> Batch:
-        """Return a batch over the slot; over a copy of it when hardly a slot is left to fill."""
-        scarce = self._lending.held >= self._most_held
-        buffer, lease = self._lending.lend(filled.slot)
+    def _make_batch(self, filled: Filled) -> Batch:
+        """Return a batch over the slot, or over a copy of it when only one slot is left to fill."""
+        scarce = self._lender.lent >= self._most_lent
+        buffer, lease = self._lender.lend(filled.slot)
         targets = self._config.targets
         shape = BatchShape(filled.size, self._table.dims, self._config.order.packed)
         if scarce:
             return make_batch(buffer[: shape.bytes].copy(), shape, targets)
         return make_batch(buffer, shape, targets, lease)
 
-    def _hand_over(self, job: ReaderJob) -> None:
-        """Give the job to the process."""
-        assert self._process.stdin is not None
-        try:
-            with self._process.stdin as stream:
-                pickle.dump(job, stream)
-        except BrokenPipeError:
-            raise self._death() from None
-
-    def _death(self) -> AalbertError:
-        """Return the error that says what the process died of, and where."""
+    def _death_error(self) -> AalbertError:
+        """Return the error with the cause of the process's death and the utterance being read."""
         code = self._process.wait(GRACE_S)
-        how = f"with exit code {code}"
+        reason = f"with exit code {code}"
         if code < 0:
             number = signal.Signals(-code)
-            how = f"by {number.name}{HINTS.get(number, '')}"
-        place = self._table.describe(int(self._slots.reading[0]))
+            reason = f"by {number.name}{HINTS.get(number, '')}"
+        utterance = self._table.describe(int(self._slots.reading[0]))
         return ReaderDiedError(
-            f"the process that reads ahead was ended {how} at {place}; start again with --resume"
+            f"the process that reads ahead was ended {reason} at {utterance}; "
+            "start again with --resume"
         )
 
 
 def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
-    """Start a reader that holds these descriptors.
+    """Start a reader process with these open descriptors.
 
-    It is a program of its own: spawned by `multiprocessing`, it would run the user's script
-    again, and forked, it would inherit locks of other threads and a GPU it cannot use.
+    It is a separate program: spawned by `multiprocessing`, it would run the user's script again,
+    and forked, it would inherit locks of other threads and a GPU that it cannot use.
     """
-    # What this process can import, it can too.
-    path = os.pathsep.join(place or os.getcwd() for place in sys.path)
+    # The reader imports from the same folders as this process.
+    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
         pass_fds=(connection, memory),
@@ -173,7 +170,7 @@ def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
 
 
 def end_process(process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
-    """End a reader: it does so itself when its connection is closed, unless it hangs."""
+    """Close the connection, which ends a reader, and kill the reader if it hangs."""
     connection.close()
     try:
         process.wait(GRACE_S)
@@ -183,7 +180,7 @@ def end_process(process: "subprocess.Popen[bytes]", connection: socket.socket) -
 
 
 def pin(slots: Slots) -> None:
-    """Let the GPU copy from the slots by itself (page-locked memory)."""
+    """Page-lock the memory of the slots, so that the GPU copies from it asynchronously."""
     runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     address = slots.address
     torch.cuda.check_error(int(runtime.cudaHostRegister(address, slots.size.bytes, 0)))

@@ -1,7 +1,7 @@
-"""The process that reads ahead: fills the slots of a ring with batches until nobody takes them.
+"""The reader process: it fills the slots of a ring with batches, ahead of the training loop.
 
-It is a program of its own with two open descriptors, imports neither PyTorch nor the program of
-its parent, and ends when its parent does.
+It is a separate program with two open descriptors. It imports neither PyTorch nor the program of
+its parent, and it ends when its parent does.
 """
 
 import pickle
@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,7 +24,7 @@ from aalbert.shards.loading.shard_maps import ShardMaps
 from aalbert.shards.loading.shared_slots import (
     Failure,
     Filled,
-    Notices,
+    FilledSender,
     RingSize,
     Slots,
     receive_slots,
@@ -33,15 +34,15 @@ from aalbert.shards.loading.utterance_table import find_arrays, make_table
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.shards.reading.shard_cache import ShardCache
 
-# Steps whose contents are looked up at once.
-LOOKED_UP_TOGETHER = 16
-# The share of the slots that at most are told of at once.
-TOLD_SHARE = 0.3
+# The number of steps whose contents are looked up together.
+LOOK_UP_STEPS = 16
+# The largest proportion of the slots that are reported in one message.
+REPORTED_PROPORTION = 0.3
 
 
 @dataclass(frozen=True)
 class SelectionRecord:
-    """What another process needs to open a selection."""
+    """A description of a selection from which another process can open it."""
 
     place: str
     cache: ShardCache | None
@@ -50,16 +51,16 @@ class SelectionRecord:
     weight: float
 
     @classmethod
-    def of(cls, some: Selection) -> "SelectionRecord":
-        """Describe a selection."""
-        dataset = some.dataset
-        # The URL as it was given: names for people lack its password.
+    def of(cls, selection: Selection) -> "SelectionRecord":
+        """Return the record of a selection."""
+        dataset = selection.dataset
+        # The URL as the user gave it: the name for messages lacks its password.
         place = dataset.mirror.store.url if dataset.mirror else str(dataset.folder)
         cache = dataset.mirror.cache if dataset.mirror else None
-        return cls(place, cache, dataset.manifest.fingerprint, some.rows, some.weight)
+        return cls(place, cache, dataset.manifest.fingerprint, selection.rows, selection.weight)
 
     def open(self) -> Selection:
-        """Open the selection; `IntegrityError` when the dataset was replaced meanwhile."""
+        """Open the selection; raise `IntegrityError` when the dataset has been replaced."""
         dataset = Dataset(self.place, self.cache)
         if dataset.manifest.fingerprint != self.fingerprint:
             raise IntegrityError(f"{dataset.place} was replaced while it was read: start again")
@@ -68,85 +69,78 @@ class SelectionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderJob:
-    """What a reader reads: every `readers`-th step from the `turn`-th after `position` on."""
+    """The job of one reader: every `readers`-th step, from the `reader`-th after `position` on."""
 
     selections: tuple[SelectionRecord, ...]
     config: LoaderConfig
     position: int
     rank: int
     world_size: int
-    turn: int
+    reader: int
     ring: RingSize
 
 
 def run_job(job: ReaderJob, connection: socket.socket, memory: int) -> None:
-    """Fill slots in turn, and say so; which are free again comes over the connection."""
-    table = make_table([some.open() for some in job.selections], job.config.features)
+    """Fill free slots and report them; slots to fill again are received over the connection."""
+    table = make_table([record.open() for record in job.selections], job.config.features)
     plan = make_plan(table, job.config)
     arrays = find_arrays(table)
     look_up = LookUp(table, arrays, plan.frames, job.config)
-    maps = ShardMaps([some.dataset for some in table.selections])
+    maps = ShardMaps([selection.dataset for selection in table.selections])
     slots = Slots(memory, job.ring)
     filler = Filler(table, arrays, maps, job.config, slots.reading)
     steps = plan.steps(job.position, job.world_size)
-    own_steps = islice(steps, job.turn, None, job.config.readers)
+    own_steps = islice(steps, job.reader, None, job.config.readers)
     free = list(range(job.ring.slots))
     buffers = [slots.buffer(slot) for slot in free]
-    notices = Notices(connection, most=max(1, int(job.ring.slots * TOLD_SHARE)))
+    sender = FilledSender(connection, most=max(1, int(job.ring.slots * REPORTED_PROPORTION)))
     try:
-        for step, contents in with_contents(own_steps, look_up, job.rank):
-            slot, shape = take_slot(free, connection, notices), contents.shape
+        for step, contents in look_up_steps(own_steps, look_up, job.rank):
+            slot, shape = take_slot(free, connection, sender), contents.shape
             began = time.perf_counter()
             maps.enter(step, job.rank, plan)
             filler.fill(contents, shape.arrays(buffers[slot]))
             filled = Filled(slot, shape.size, step.position, step.dropped, step.repeated)
-            notices.add(filled, took_s=time.perf_counter() - began)
+            sender.add(filled, took_s=time.perf_counter() - began)
     finally:
-        notices.send()
+        sender.send()
 
 
-def take_slot(free: list[int], connection: socket.socket, notices: Notices) -> int:
-    """Return a slot to be filled, and wait for one, all others being told of, if none is free.
+def take_slot(free: list[int], connection: socket.socket, sender: FilledSender) -> int:
+    """Return a free slot; if there is none, report all filled ones and wait for one.
 
-    The one that came back last is the likeliest to be in the processor's cache still.
+    The slot that was returned last is the most likely to be in the processor's cache.
     """
     if not free:
-        notices.send()
+        sender.send()
     free.extend(receive_slots(connection, wait=not free))
     return free.pop()
 
 
-def with_contents(
+def look_up_steps(
     steps: Iterator[Step], look_up: LookUp, rank: int
 ) -> Iterator[tuple[Step, Contents]]:
-    """Yield steps with what their batches hold, looked up for several at once.
+    """Yield steps with the contents of their batches, looked up for several steps together.
 
-    A large copy drives Python's code out of the caches, so that it is slow just after one.
+    A large copy evicts Python's code from the processor's caches, so Python is slow after one.
     """
-    while some := list(islice(steps, LOOKED_UP_TOGETHER)):
-        batches, epochs = [step.batches[rank] for step in some], [step.epoch for step in some]
-        yield from zip(some, look_up.find(batches, epochs), strict=True)
-
-
-def wait_for_end(connection: socket.socket) -> None:
-    """Wait until the parent has read everything and closed the connection."""
-    try:
-        while True:
-            receive_slots(connection, wait=True)
-    except (EOFError, ConnectionError):
-        return
+    while several := list(islice(steps, LOOK_UP_STEPS)):
+        batches = [step.batches[rank] for step in several]
+        contents = look_up.find(batches, [step.epoch for step in several])
+        yield from zip(several, contents, strict=True)
 
 
 def main() -> None:
-    """Do the job that comes on standard input."""
-    # The parent decides what a signal to the whole group means; this ends when it does.
+    """Run the job that is given on standard input."""
+    # The parent handles signals to the whole process group; this process ends with its parent.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=int(sys.argv[1]))
-    try:
-        run_job(pickle.load(sys.stdin.buffer), connection, int(sys.argv[2]))
-    except (EOFError, ConnectionError):
-        return  # the parent is gone
-    except AalbertError as error:
-        send_failure(connection, Failure(type(error), str(error)))
-        wait_for_end(connection)
+    with suppress(EOFError, ConnectionError):  # raised when the parent has closed the connection
+        try:
+            run_job(pickle.load(sys.stdin.buffer), connection, int(sys.argv[2]))
+        except AalbertError as error:
+            send_failure(connection, Failure(type(error), str(error)))
+            # Stay until the parent has read everything.
+            while True:
+                receive_slots(connection, wait=True)

@@ -1,4 +1,4 @@
-"""The mapped shards of several datasets, numbered through, opened when they are needed."""
+"""The mapped shards of several datasets, numbered consecutively, opened when they are needed."""
 
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,12 +9,12 @@ from aalbert.shards.reading.dataset import Dataset
 
 
 class ShardMaps(dict[int, memoryview]):
-    """Shards by number. Those of a remote dataset are held in its cache for one window."""
+    """Shards by number. Those of a remote dataset are locked in its cache for one window."""
 
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         super().__init__()
         self._datasets = datasets
-        self._ahead: ThreadPoolExecutor | None = None
+        self._executor: ThreadPoolExecutor | None = None
         self._fetching: Future[None] | None = None
         self._remote = any(dataset.mirror for dataset in datasets)
         self._entered: tuple[int, int] | None = None
@@ -25,43 +25,42 @@ class ShardMaps(dict[int, memoryview]):
         return self[shard]
 
     def enter(self, step: Step, rank: int, plan: EpochPlan) -> None:
-        """Hold the shards of a step's window, let go of others, and fetch the next ones ahead.
+        """Release the remote shards outside of a step's window, and fetch the next ones ahead.
 
-        Shards that lie on this machine are left alone. Raises `ConfigError` when the window is
-        larger than the cache.
+        Local shards stay mapped. Raises `ConfigError` when the window is larger than the cache.
         """
         window = step.windows[rank]
         if self._remote and (step.epoch, window) != self._entered:
             self._entered = (step.epoch, window)
             following = plan.window_shards(step.epoch, window + 1)
-            self._hold(
+            self._enter_window(
                 plan.window_shards(step.epoch, window),
                 following or plan.window_shards(step.epoch + 1, 0),
             )
 
-    def _hold(self, window: Collection[int], following: Collection[int]) -> None:
-        """Let go of all remote shards but those of a window, and begin to fetch the next ones.
+    def _enter_window(self, window: Collection[int], following: Collection[int]) -> None:
+        """Release all remote shards except those of a window, and start to fetch the next ones.
 
-        What is fetched ahead is not held: others who need the room now come first.
+        Shards that are fetched ahead are not locked: processes that need the room now go first.
         """
         self._check_room(window)
         for shard in [mapped for mapped in self if mapped not in window]:
             if self._find(shard)[0].mirror:
                 del self[shard]
         for first, dataset in self._numbered():
-            kept = {shard - first for shard in window}
-            dataset.release_shards(kept)
-        self._ahead = self._ahead or ThreadPoolExecutor(1, "fetch-ahead")
+            dataset.release_shards({shard - first for shard in window})
+        self._executor = self._executor or ThreadPoolExecutor(1, "fetch-ahead")
         if self._fetching is None or self._fetching.done():
-            self._fetching = self._ahead.submit(self._fetch, [*window, *following])
+            self._fetching = self._executor.submit(self._fetch, [*window, *following])
 
     def _fetch(self, shards: Sequence[int]) -> None:
-        """Fetch shards. What fails here fails again, and is told, when the shard is read."""
+        """Fetch shards. An error here occurs again, and is reported, when the shard is read."""
         for shard in shards:
             dataset, number = self._find(shard)
             dataset.fetch_shard(number)
 
     def _check_room(self, window: Collection[int]) -> None:
+        """Raise `ConfigError` when a cache cannot hold all its shards of a window."""
         sizes: dict[Path, int] = {}
         for shard in window:
             dataset, number = self._find(shard)
@@ -78,7 +77,7 @@ class ShardMaps(dict[int, memoryview]):
             first += len(dataset.shard_paths)
 
     def _find(self, shard: int) -> tuple[Dataset, int]:
-        """Return the dataset that a shard belongs to, and the shard's number there."""
+        """Return the dataset of a shard, and the shard's number there."""
         for first, dataset in self._numbered():
             if shard < first + len(dataset.shard_paths):
                 return dataset, shard - first

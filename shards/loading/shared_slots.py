@@ -1,7 +1,7 @@
-"""Slots of memory that two processes share, and the messages by which they change hands.
+"""Slots of memory shared by two processes, and the messages that pass them back and forth.
 
 One process fills slots, the other lends them out. The training loop waits while it reads a
-message, so these are few bytes, and nothing is pickled but the error that ends a reader.
+message, so messages are a few bytes, and only the error that ends a reader is pickled.
 """
 
 import mmap
@@ -25,19 +25,19 @@ from numpy.typing import NDArray
 from aalbert.shards.loading.batch_shape import BatchSize
 
 PAGE = mmap.PAGESIZE
-# A record. Slot, size of the batch, position, dropped and repeated utterances.
+# A record: slot, size of the batch, position, dropped and repeated utterances.
 FILLED = struct.Struct("<9q")
-# Stands in place of a slot, before the number of records that a pickled failure takes.
+# The slot number in the record before a pickled failure; the next number is its size in records.
 FAILED = -1
-MOST_AT_ONCE = 64
-MOST_BYTES_OF_SLOTS = 4096
-# A batch that took longer is told of at once: its end is worth more than the time to tell of it.
+MOST_RECORDS = 64
+MOST_SLOTS_BYTES = 4096
+# A batch that took longer is reported immediately: the time to send a message hardly matters then.
 LONG_S = 0.002
 
 
 @dataclass(frozen=True)
 class RingSize:
-    """How many slots, and the bytes of each."""
+    """The number of slots, and the bytes of each."""
 
     slots: int
     slot_bytes: int
@@ -54,10 +54,10 @@ class RingSize:
 
 
 def make_shared_memory(size: int) -> int:
-    """Return the descriptor of new memory that ends with the last process that holds it.
+    """Return the descriptor of new shared memory, which is freed with the last process using it.
 
-    It has no name, so nothing is left behind when processes are killed, and it does not count
-    against the small `/dev/shm` of containers.
+    It has no name, so nothing remains when processes are killed, and it does not count against
+    the small `/dev/shm` of containers.
     """
     if sys.platform == "linux":
         descriptor = os.memfd_create("aalbert-batches", os.MFD_CLOEXEC)
@@ -69,7 +69,7 @@ def make_shared_memory(size: int) -> int:
 
 
 class Slots:
-    """The memory of a ring, as either process sees it."""
+    """The memory of a ring, mapped by either process."""
 
     def __init__(self, descriptor: int, size: RingSize) -> None:
         self.size = size
@@ -82,67 +82,67 @@ class Slots:
 
     @property
     def address(self) -> int:
-        """Where the memory begins in this process."""
+        """Address of the memory in this process."""
         return self._memory.ctypes.data
 
     def buffer(self, slot: int) -> NDArray[np.uint8]:
-        """Return the bytes of a slot as an array of its own."""
+        """Return the bytes of a slot as a separate array object."""
         start = PAGE + slot * self.size.stride
         return self._memory[start : start + self.size.stride]
 
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """A slot that is lent out; `copies` are copies from it to a device, which may be under way."""
+    """A slot that is lent out; `copies` are events of copies to a device, perhaps in progress."""
 
     slot: int
     copies: list[Any] = field(default_factory=list)
 
     def is_over(self) -> bool:
-        """Say whether nothing reads the slot any more."""
+        """Return whether all copies from the slot are complete."""
         return all(copy.query() for copy in self.copies)
 
     def wait(self) -> None:
-        """Wait until nothing reads the slot any more."""
+        """Wait until all copies from the slot are complete."""
         for copy in self.copies:
             copy.synchronize()
 
 
-class Lending:
-    """Which slots are lent out. A slot comes back when the array that was lent is gone."""
+class SlotLender:
+    """The slots that are lent out. A slot is returned when the lent array is garbage collected."""
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
-        self._held: dict[int, weakref.ref[Any]] = {}
+        self._lent: dict[int, weakref.ref[Any]] = {}
         self._returned: deque[Lease] = deque()
 
     def lend(self, slot: int) -> tuple[NDArray[np.uint8], Lease]:
         """Return the bytes of a slot, and the lease that ends with this array.
 
-        NumPy's views of it do not keep it, what was made by `torch.frombuffer` does.
+        NumPy's views of the array do not keep it alive, tensors of `torch.frombuffer` do.
         """
         buffer, lease = self.slots.buffer(slot), Lease(slot)
-        self._held[slot] = weakref.ref(buffer, partial(self._end, lease))
+        self._lent[slot] = weakref.ref(buffer, partial(self._return, lease))
         return buffer, lease
 
-    def _end(self, lease: Lease, _: "weakref.ref[Any]") -> None:
-        del self._held[lease.slot]
+    def _return(self, lease: Lease, _: "weakref.ref[Any]") -> None:
+        del self._lent[lease.slot]
         self._returned.append(lease)
 
     @property
-    def held(self) -> int:
-        """Slots that are lent out and have not come back."""
-        return len(self._held)
+    def lent(self) -> int:
+        """Number of slots that are lent out and have not been returned."""
+        return len(self._lent)
 
     @property
     def returned(self) -> int:
-        """Slots that have come back, and have not been taken back."""
+        """Number of slots that have been returned and not yet taken back."""
         return len(self._returned)
 
     def take_back(self, *, wait: bool = False) -> list[int]:
         """Return the slots that can be filled again.
 
-        With `wait`, where all that came back are being copied from, wait for the first of them.
+        With `wait`, when copies from all returned slots are in progress, wait for the first slot.
         """
         free: list[int] = []
         for _ in range(len(self._returned)):
@@ -158,9 +158,9 @@ class Lending:
 
 
 class Filled(NamedTuple):
-    """What the filling process says of a slot.
+    """The message that a slot holds a batch.
 
-    `position` is that of the loader after the batch; `dropped` and `repeated` count utterances
+    `position` is the loader's position after the batch; `dropped` and `repeated` count utterances
     at the end of an epoch.
     """
 
@@ -172,16 +172,16 @@ class Filled(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """The error that ended the filling process."""
+    """The message that an error ended the filling process."""
 
     kind: type[Exception]
     text: str
 
 
-class Notices:
-    """Says which slots have been filled, of up to `most` at once while that goes fast.
+class FilledSender:
+    """Sends messages about filled slots, up to `most` together while filling is fast.
 
-    To be told wakes the training loop, which takes both ends longer than all else that is said.
+    A message wakes the training loop, which takes both processes longer than all other work on it.
     """
 
     def __init__(self, connection: socket.socket, most: int) -> None:
@@ -190,26 +190,26 @@ class Notices:
         self._unsent: list[Filled] = []
 
     def add(self, filled: Filled, took_s: float) -> None:
-        """Say that a slot holds a batch, together with the next ones, or now if it took long."""
+        """Add a message, to be sent with the next ones, or immediately if filling took long."""
         self._unsent.append(filled)
         if len(self._unsent) == self._most or took_s > LONG_S:
             self.send()
 
     def send(self) -> None:
-        """Say what has not been said."""
+        """Send all messages that have not been sent."""
         if self._unsent:
             send_filled(self._connection, self._unsent)
             self._unsent.clear()
 
 
 def send_filled(connection: socket.socket, several: Iterable[Filled]) -> None:
-    """Say that slots hold batches."""
+    """Send messages about filled slots."""
     packed = [FILLED.pack(slot, *size, *rest) for slot, size, *rest in several]
     connection.sendall(b"".join(packed))
 
 
 def send_failure(connection: socket.socket, failure: Failure) -> None:
-    """Say what ended the filling process; there are no more messages after this one."""
+    """Send the error that ended the filling process, as the last message."""
     text = pickle.dumps(failure)
     records = -(-len(text) // FILLED.size)
     head = FILLED.pack(FAILED, records, *[0] * 7)
@@ -217,11 +217,11 @@ def send_failure(connection: socket.socket, failure: Failure) -> None:
 
 
 def receive(connection: socket.socket, *, wait: bool) -> list[Filled | Failure]:
-    """Return all messages that have come, or, with `wait`, that come first.
+    """Return all messages that have arrived, or, with `wait`, the first ones that do.
 
-    Raises `EOFError` when there never will be one.
+    Raises `EOFError` when the other end is closed.
     """
-    data = receive_some(connection, MOST_AT_ONCE * FILLED.size, wait=wait)
+    data = receive_some(connection, MOST_RECORDS * FILLED.size, wait=wait)
     data += receive_exactly(connection, -len(data) % FILLED.size)
     messages: list[Filled | Failure] = []
     for slot, *size, position, dropped, repeated in FILLED.iter_unpack(data):
@@ -234,7 +234,10 @@ def receive(connection: socket.socket, *, wait: bool) -> list[Filled | Failure]:
 
 
 def receive_some(connection: socket.socket, most: int, *, wait: bool) -> bytes:
-    """Return what has come, or, with `wait`, comes first; `EOFError` when nothing ever will."""
+    """Return the bytes that have arrived, or, with `wait`, the first ones that do.
+
+    Raises `EOFError` when the other end is closed.
+    """
     try:
         data = connection.recv(most, 0 if wait else socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -245,7 +248,7 @@ def receive_some(connection: socket.socket, most: int, *, wait: bool) -> bytes:
 
 
 def receive_exactly(connection: socket.socket, count: int) -> bytes:
-    """Wait for so many bytes; `EOFError` when the other end is closed before."""
+    """Wait for `count` bytes; raise `EOFError` when the other end is closed before that."""
     data = connection.recv(count, socket.MSG_WAITALL) if count else b""
     if len(data) < count:
         raise EOFError
@@ -253,15 +256,15 @@ def receive_exactly(connection: socket.socket, count: int) -> bytes:
 
 
 def send_slots(connection: socket.socket, slots: Sequence[int]) -> None:
-    """Say which slots can be filled again."""
+    """Send the slots that can be filled again."""
     connection.sendall(array("H", slots).tobytes())
 
 
 def receive_slots(connection: socket.socket, *, wait: bool) -> list[int]:
-    """Return the slots that can be filled again, by now or after waiting for one.
+    """Return the slots that have been sent, or, with `wait`, the first ones that are.
 
     Raises `EOFError` when the other end is closed.
     """
     slots = array("H")
-    slots.frombytes(receive_some(connection, MOST_BYTES_OF_SLOTS, wait=wait))
+    slots.frombytes(receive_some(connection, MOST_SLOTS_BYTES, wait=wait))
     return slots.tolist()

@@ -1,7 +1,7 @@
-"""The table of the selected utterances of several datasets: where each lies, and how long it is.
+"""The table of the selected utterances of several datasets: location and length of each.
 
-An entry is the number of a selected utterance; its row counts through the datasets one after
-another, and its shard through their shards.
+An entry is the number of a selected utterance. Its row and its shard are numbered consecutively
+through all datasets.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,10 +25,10 @@ from aalbert.shards.reading.dataset import STORED_DTYPE, Dataset, Selection
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UtteranceTable:
-    """The utterances of selections, in arrays with a number for each entry.
+    """The utterances of selections, in arrays with one number per entry.
 
-    `frames` counts those that all `features` have; `skipped` says how many frames each feature
-    has before the first that belongs to one of every other.
+    `frames` is the number of frames that all `features` have in common; `skipped` is, for each
+    feature, the number of leading frames without a counterpart in all other features.
     """
 
     selections: tuple[Selection, ...]
@@ -44,34 +44,34 @@ class UtteranceTable:
 
     def key(self, entry: int) -> str:
         """Return the key of an entry."""
-        dataset, row = self._place(entry)
+        dataset, row = self._find(entry)
         return dataset.key(row)
 
     def describe(self, entry: int) -> str:
         """Return shard and key of an entry, or of a copy of it, for messages."""
-        dataset, row = self._place(entry % len(self))
+        dataset, row = self._find(entry % len(self))
         return f"{dataset.shard_name(row)}, utterance '{dataset.key(row)}'"
 
-    def refuse(self, entry: int, feature: str) -> NoReturn:
-        """Raise `IntegrityError` about an entry whose bytes have another checksum."""
-        dataset, row = self._place(entry)
-        dataset.refuse_row(row, feature)
+    def raise_checksum_error(self, entry: int, feature: str) -> NoReturn:
+        """Raise the `IntegrityError` for an entry whose bytes do not match their checksum."""
+        dataset, row = self._find(entry)
+        dataset.raise_checksum_error(row, feature)
 
-    def _place(self, entry: int) -> tuple[Dataset, int]:
+    def _find(self, entry: int) -> tuple[Dataset, int]:
         """Return the dataset of an entry, and its row there."""
-        for some in self.selections:
-            if entry < len(some.rows):
-                return some.dataset, int(some.rows[entry])
-            entry -= len(some.rows)
+        for selection in self.selections:
+            if entry < len(selection.rows):
+                return selection.dataset, int(selection.rows[entry])
+            entry -= len(selection.rows)
         raise IndexError(entry)
 
 
 def make_table(selections: Sequence[Selection], features: Sequence[str]) -> UtteranceTable:
-    """Gather where the utterances of selections are, and how many frames all features have.
+    """Return the table of the utterances of selections.
 
-    Raises `ConfigError` when a dataset lacks a feature or has it with other settings, when
-    frames of the features are not equally far apart, or when their numbers differ by more than
-    their definitions do.
+    Raises `ConfigError` when a dataset lacks a feature or has it with other settings, when the
+    features have different frame shifts, or when their numbers of frames differ by more than
+    their definitions allow.
     """
     require(bool(selections), "a loader needs a dataset")
     for name in features:
@@ -81,17 +81,20 @@ def make_table(selections: Sequence[Selection], features: Sequence[str]) -> Utte
     require_same_shift(settings)
     skipped = leading_frames(settings)
     counts = [stored_frames(selections, name) for name in features]
-    used = [frames - some for frames, some in zip(counts, skipped, strict=True)]
-    datasets = [some.dataset for some in selections]
+    used = [frames - leading for frames, leading in zip(counts, skipped, strict=True)]
+    datasets = [selection.dataset for selection in selections]
     first_rows = accumulate(map(len, datasets), initial=0)
     first_shards = accumulate((len(dataset.shard_paths) for dataset in datasets), initial=0)
     table = UtteranceTable(
         selections=tuple(selections),
         features=tuple(features),
-        dims=tuple(some.dims for some in settings),
+        dims=tuple(each.dims for each in settings),
         skipped=tuple(skipped),
         rows=np.concatenate(
-            [some.rows + first for some, first in zip(selections, first_rows, strict=False)]
+            [
+                selection.rows + first
+                for selection, first in zip(selections, first_rows, strict=False)
+            ]
         ),
         shards=gather(
             selections,
@@ -103,7 +106,7 @@ def make_table(selections: Sequence[Selection], features: Sequence[str]) -> Utte
     uneven = np.flatnonzero(np.maximum.reduce(used) - table.frames > spare)
     if len(uneven):
         entry = int(uneven[0])
-        found = (f"{some[entry]} of {name}" for some, name in zip(counts, features, strict=True))
+        found = (f"{count[entry]} of {name}" for count, name in zip(counts, features, strict=True))
         raise ConfigError(
             f"{table.describe(entry)} has {' and '.join(found)} frames, which differ by more "
             f"than {spare}: they are not of the same recording; prepare the data again"
@@ -112,25 +115,25 @@ def make_table(selections: Sequence[Selection], features: Sequence[str]) -> Utte
 
 
 def gather(selections: Sequence[Selection], columns: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    """Return a number of every entry, from columns that have one for every row of a dataset."""
+    """Return one number per entry, from columns with one number per row of a dataset."""
     pairs = zip(columns, selections, strict=True)
-    return np.concatenate([column[some.rows] for column, some in pairs])
+    return np.concatenate([column[selection.rows] for column, selection in pairs])
 
 
 def stored_frames(selections: Sequence[Selection], feature: str) -> Rows:
-    """Return the frames of every entry's array of a feature."""
-    return gather(selections, [some.dataset.frames(feature) for some in selections])
+    """Return the number of frames in each entry's array of a feature."""
+    return gather(selections, [selection.dataset.frames(feature) for selection in selections])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StoredArrays:
-    """One feature of all entries: where the array of each begins in its shard, frames, checksum.
+    """One feature of all entries: offset of each array in its shard, its frames and checksum.
 
-    A frame takes `row_bytes`; the first `skipped` frames are not used.
+    A frame has `frame_bytes`; the first `skipped` frames are not used.
     """
 
     name: str
-    row_bytes: int
+    frame_bytes: int
     skipped: int
     offsets: Rows
     frames: Rows
@@ -138,18 +141,18 @@ class StoredArrays:
 
 
 def find_arrays(table: UtteranceTable) -> list[StoredArrays]:
-    """Gather where the arrays of each feature lie, which only those who read them need."""
+    """Return the locations of each feature's arrays, which only a reader needs."""
     found = []
     for name, dims, skipped in zip(table.features, table.dims, table.skipped, strict=True):
-        places = [some.dataset.places(name) for some in table.selections]
+        locations = [selection.dataset.locations(name) for selection in table.selections]
         found.append(
             StoredArrays(
                 name=name,
-                row_bytes=STORED_DTYPE.itemsize * dims,
+                frame_bytes=STORED_DTYPE.itemsize * dims,
                 skipped=skipped,
-                offsets=gather(table.selections, [place.offset for place in places]),
+                offsets=gather(table.selections, [each.offset for each in locations]),
                 frames=stored_frames(table.selections, name),
-                hashes=gather(table.selections, [place.xxh3 for place in places]),
+                hashes=gather(table.selections, [each.xxh3 for each in locations]),
             )
         )
     return found

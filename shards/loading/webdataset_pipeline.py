@@ -1,7 +1,7 @@
-"""The shards as a plain WebDataset pipeline, for training loops that are built on one.
+"""The shards as a plain WebDataset pipeline, for training loops based on one.
 
-It reads shards from end to end, without the index: the order is that of WebDataset's own
-shuffling, epochs do not resume, and payloads are not checked. `Loader` does all three.
+It reads shards from beginning to end, without the index: WebDataset shuffles, epochs do not
+resume, and payloads are not verified. `Loader` has a reproducible order, resumes and verifies.
 """
 
 import io
@@ -32,10 +32,10 @@ def webdataset_pipeline(
     """Return a pipeline of samples `{"__key__", "json", FEATURE...}` of some splits.
 
     Every feature is an array `(frames, dims)` in float16, `json` a dictionary. Shards are
-    shuffled in every epoch and divided over the processes of `torch.distributed` and the
+    shuffled in every epoch and divided among the processes of `torch.distributed` and the
     workers of a `DataLoader`; samples are shuffled in a buffer of `shuffle_buffer` (0 keeps
-    the order of the shards, and theirs). With `resampled`, shards are drawn with replacement
-    without end, and every process sees its own draw: give the pipeline a length with
+    the order of shards and samples). With `resampled`, shards are sampled with replacement,
+    endlessly and differently in every process: give the pipeline a length with
     `.with_epoch(samples)`. Nothing in a shard is ever unpickled.
 
     Raises `ConfigError` when the dataset has no such split or feature, and, when iterated
@@ -46,26 +46,26 @@ def webdataset_pipeline(
         manifest.require_feature(feature, folder)
     shards = [
         str(Path(folder) / shard.path)
-        for split in manifest.chosen_splits(splits, folder)
+        for split in manifest.match_splits(splits, folder)
         for shard in manifest.splits[split].shards
     ]
     return webdataset.DataPipeline(
         *shard_stages(shards, shuffle_buffer > 0, resampled, seed),
-        webdataset.tarfile_to_samples(select_files=Wanted(features)),
+        webdataset.tarfile_to_samples(select_files=MemberFilter(features)),
         webdataset.map(decode),
         *([webdataset.detshuffle(shuffle_buffer, seed=seed)] if shuffle_buffer else []),
     )
 
 
 def shard_stages(shards: list[str], shuffle: bool, resampled: bool, seed: int) -> list[Any]:
-    """Return the stages that give each reader its shards."""
+    """Return the stages that divide shards among processes and workers."""
     if resampled:
         return [webdataset.ResampledShards(shards, seed=seed, deterministic=True)]
-    # A buffer that holds every shard makes a whole permutation, anew in every epoch.
-    whole = webdataset.detshuffle(len(shards), initial=len(shards), seed=seed)
+    # A buffer for all shards gives a new permutation of them in every epoch.
+    permute = webdataset.detshuffle(len(shards), initial=len(shards), seed=seed)
     return [
         webdataset.SimpleShardList(shards),
-        *([whole] if shuffle else []),
+        *([permute] if shuffle else []),
         require_enough_shards,
         webdataset.split_by_node,
         webdataset.split_by_worker,
@@ -73,7 +73,7 @@ def shard_stages(shards: list[str], shuffle: bool, resampled: bool, seed: int) -
 
 
 def require_enough_shards(shards: Iterable[RawSample]) -> Iterator[RawSample]:
-    """Pass the shards on; `ConfigError` when some reader would get none, and wait for ever."""
+    """Pass the shards on; raise `ConfigError` when a worker would get none and wait forever."""
     found = list(shards)
     _, processes, _, workers = pytorch_worker_info()
     if len(found) < processes * workers:
@@ -84,21 +84,21 @@ def require_enough_shards(shards: Iterable[RawSample]) -> Iterator[RawSample]:
     yield from found
 
 
-class Wanted:
-    """Says of a member of a shard whether it is wanted; other members are not even read."""
+class MemberFilter:
+    """A filter of the members of a shard; members that it rejects are not read."""
 
     def __init__(self, features: Sequence[str]) -> None:
         self.suffixes = (".json", *(f".{feature}.npy" for feature in features))
 
     def __call__(self, name: str) -> bool:
-        """Say whether a member of that name is wanted."""
+        """Return whether a member of this name is read."""
         return name.endswith(self.suffixes)
 
 
 def decode(sample: RawSample) -> RawSample:
-    """Turn the bytes of a sample's members into arrays and a dictionary.
+    """Decode a sample's members into arrays and a dictionary.
 
-    Raises `IntegrityError` for a member that is neither; a pickle is never opened.
+    Raises `IntegrityError` for a member that cannot be decoded; a pickle is never opened.
     """
     decoded: RawSample = {"__key__": sample["__key__"]}
     for name, payload in sample.items():

@@ -1,4 +1,4 @@
-"""The local part of a dataset in a store: manifest and indexes, and shards as they are needed."""
+"""The local part of a dataset in a store: manifest and indexes, and shards when they are needed."""
 
 import os
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from aalbert.shards.reading.shard_cache import ShardCache
 
 @dataclass(frozen=True)
 class Mirror:
-    """A folder in the cache that stands for a dataset in a store.
+    """A folder in the cache with the fetched part of a dataset in a store.
 
-    It is named after the manifest's bytes: equal datasets share it, wherever they lie, and
-    one that was prepared anew gets another.
+    It is named after the hash of the manifest: equal datasets share it, whatever their URL, and
+    a dataset that was prepared again gets another.
     """
 
     store: Store
@@ -27,9 +27,10 @@ class Mirror:
     folder: Path
 
     def fetch_indexes(self, manifest: Manifest) -> None:
-        """Fetch index and statistics of every split that are not here yet.
+        """Fetch index and statistics of every split, unless they are in the cache.
 
-        Raises `IntegrityError` when the store lacks a file, or holds another one in its place.
+        Raises `IntegrityError` when the store lacks a file, has one of another size, or has a
+        shard that is not in the manifest.
         """
         present = self.store.sizes()
         manifest.check_sizes(self.store.name, present)
@@ -44,9 +45,9 @@ class Mirror:
             for record in (split.index, split.statistics):
                 self._fetch_file(record)
 
-    def hold(self, record: FileRecord) -> IO[bytes]:
-        """Return a lock on a shard, which is here then; see `ShardCache.fetch`."""
-        return self.cache.fetch(self.store, record, self.folder / record.path)
+    def fetch_and_lock(self, record: FileRecord) -> IO[bytes]:
+        """Fetch a shard unless it is in the cache, and return its lock; see `ShardCache`."""
+        return self.cache.fetch_and_lock(self.store, record, self.folder / record.path)
 
     def _fetch_file(self, record: FileRecord) -> None:
         path = self.folder / record.path
@@ -63,7 +64,7 @@ class Mirror:
 
 
 def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:
-    """Fetch the manifest of the dataset at a URL.
+    """Fetch the manifest of the dataset at a URL; return it, and its folder in the cache.
 
     Raises `InputError` when there is none, `StorageError` when the store does not answer.
     """

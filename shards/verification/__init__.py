@@ -1,1 +1,1 @@
-"""Every byte of a dataset compared with what its index and manifest say."""
+"""The verification of a dataset: every byte compared with its index and manifest."""

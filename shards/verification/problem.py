@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, and where."""
+"""The problems that verification finds in a dataset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not what was written.
+    """One difference between a dataset and what was written.
 
-    `where` is the key of the utterance it concerns, else the offset in the file in bytes,
-    or None when it is the file as a whole.
+    `where` is the key of the affected utterance, else the offset in the file in bytes, or None
+    when the whole file is affected.
     """
 
     path: Path

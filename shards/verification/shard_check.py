@@ -1,8 +1,8 @@
-"""A shard compared in one pass with what its index rows say it must be: every byte of it.
+"""The check of a shard: every byte compared, in one pass, with what its index rows imply.
 
-The writer decides nothing that the index does not say, so the layout of a shard follows from
-its rows, and a damage has a name: this header, that payload, the padding after it. Nothing that
-a shard holds is interpreted for that, let alone unpickled.
+All that the writer decides is in the index. So the layout of a shard follows from its rows, and a
+damaged byte can be attributed to a header, a payload or padding. The contents of a shard are not
+interpreted for that, let alone unpickled.
 """
 
 import io
@@ -16,24 +16,24 @@ from typing import Any, BinaryIO
 import numpy as np
 import xxhash
 
-from aalbert.shards.format.index import place_columns
-from aalbert.shards.format.tar import BLOCK_BYTES, END_BYTES, member_header, padding_of
+from aalbert.shards.format.index import location_columns
+from aalbert.shards.format.tar import BLOCK_BYTES, END_BYTES, member_header, padding_bytes
 from aalbert.shards.format.writer import encode_json
 from aalbert.shards.verification.problem import Problem
 
 CHUNK_BYTES = 2**22
-# A shard that is altogether different is wrong everywhere; nobody reads a list of it.
-NAMED_PLACES = 10
-# Members that nobody wrote are stepped over, to find out what else is wrong.
-STRANGERS_SKIPPED = 1000
+# A completely different shard is wrong everywhere, and nobody reads a list of all differences.
+REPORTED_PIECES = 10
+# Unexpected members are skipped, to find further problems.
+MOST_SKIPPED_MEMBERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of a shard, of an utterance or of the end of the archive (`key` of None).
+    """A sequence of bytes of a shard, of an utterance or (`key` of None) the end of the archive.
 
-    `content` says the bytes themselves. For a payload it is None, `xxh3` is their hash
-    (XXH3-64) and `offset` where the index places them.
+    `content` is the bytes themselves. For a payload it is None, `xxh3` is their hash (XXH3-64)
+    and `offset` their location according to the index.
     """
 
     what: str
@@ -44,7 +44,7 @@ class Piece:
     xxh3: int | None = None
 
     def matches(self, found: bytes) -> bool:
-        """Say whether these are the bytes."""
+        """Return whether these bytes are those of the piece."""
         if self.content is not None:
             return found == self.content
         return len(found) == self.size and xxhash.xxh3_64_intdigest(found) == self.xxh3
@@ -55,30 +55,30 @@ END_PIECE = Piece("end of the archive", None, END_BYTES, content=bytes(END_BYTES
 
 @dataclass(frozen=True, kw_only=True)
 class ShardLayout:
-    """How the utterances of a dataset are stored.
+    """The layout of the utterances of a dataset in its shards.
 
-    `feature_dims` maps every feature to its numbers per frame; `described` names the
-    columns of the index that the JSON member repeats.
+    `feature_dims` maps every feature to its dimensions; `metadata` are the columns of the index
+    that the JSON member repeats.
     """
 
     feature_dims: Mapping[str, int]
-    described: tuple[str, ...]
+    metadata: tuple[str, ...]
 
     def utterance(self, row: Mapping[str, Any]) -> list[Piece]:
-        """Return the pieces of an utterance as they lie in the shard, from its index row."""
+        """Return the pieces of an utterance in their order in the shard, from its index row."""
         key = row["key"]
         pieces: list[Piece] = []
         for name in sorted(self.feature_dims):
             pieces += feature_pieces(row, name, self.feature_dims[name])
-        about = encode_json({name: row[name] for name in self.described})
-        return [*pieces, *member_pieces(f"{key}.json", key, "content", about)]
+        metadata = encode_json({name: row[name] for name in self.metadata})
+        return [*pieces, *member_pieces(f"{key}.json", key, "content", metadata)]
 
 
 def layout_of(feature_dims: Mapping[str, int], columns: Iterable[str]) -> ShardLayout:
     """Return the layout of a dataset with these features, whose index has these columns."""
-    places = {field.name for name in feature_dims for field in place_columns(name)}
-    described = tuple(name for name in columns if name not in {"shard", *places})
-    return ShardLayout(feature_dims=feature_dims, described=described)
+    locations = {field.name for name in feature_dims for field in location_columns(name)}
+    metadata = tuple(name for name in columns if name not in {"shard", *locations})
+    return ShardLayout(feature_dims=feature_dims, metadata=metadata)
 
 
 def feature_pieces(row: Mapping[str, Any], name: str, dims: int) -> list[Piece]:
@@ -99,9 +99,9 @@ def feature_pieces(row: Mapping[str, Any], name: str, dims: int) -> list[Piece]:
 
 
 def member_pieces(member: str, key: str, what: str, content: bytes, more: int = 0) -> list[Piece]:
-    """Return tar header, content and padding of a member; `more` bytes follow the content."""
+    """Return tar header, content and padding of a member with `more` bytes after the content."""
     size = len(content) + more
-    padding = padding_of(size)
+    padding = padding_bytes(size)
     header = member_header(member, size)
     return [
         Piece(f"tar header of '{member}'", key, len(header), content=header),
@@ -112,15 +112,15 @@ def member_pieces(member: str, key: str, what: str, content: bytes, more: int = 
 
 @lru_cache(maxsize=4096)
 def npy_header(frames: int, dims: int) -> bytes:
-    """Return what comes before the numbers in the `.npy` of a feature of this shape."""
+    """Return NumPy's header of a `.npy` file of this shape."""
     buffer = io.BytesIO()
-    about = {"descr": "<f2", "fortran_order": False, "shape": (frames, dims)}
-    np.lib.format.write_array_header_1_0(buffer, about)
+    header = {"descr": "<f2", "fortran_order": False, "shape": (frames, dims)}
+    np.lib.format.write_array_header_1_0(buffer, header)
     return buffer.getvalue()
 
 
 class ShardComparison:
-    """One pass over an open shard: `digest` of all bytes read so far, `problems` found."""
+    """One pass over an open shard, which collects `problems` and the hash of all bytes."""
 
     def __init__(self, path: Path, stream: BinaryIO, advance: Callable[[int], object]) -> None:
         self.path = path
@@ -131,20 +131,20 @@ class ShardComparison:
         self._position = 0
 
     def finish(self) -> str:
-        """Read what is left and return the hash of the whole file (XXH3-128)."""
+        """Read the rest and return the hash of the whole file (XXH3-128)."""
         while self._read(CHUNK_BYTES):
             pass
         return self._hash.hexdigest()
 
     def compare(self, layout: ShardLayout, rows: Iterable[dict[str, Any]]) -> None:
-        """Compare with the utterances of these index rows, and with the end after them."""
+        """Compare the shard with the utterances of these index rows and the end of the archive."""
         for row in rows:
             if not all(self._compare_piece(piece) for piece in layout.utterance(row)):
                 return
         self._compare_piece(END_PIECE)
 
     def _compare_piece(self, piece: Piece) -> bool:
-        """Compare one piece; False when the file ended in it."""
+        """Compare one piece; return False when the file ended in it."""
         start = self._position
         if piece.offset not in (None, start):
             self._report(piece, f"the index places the {piece.what} at byte {piece.offset:,}")
@@ -154,16 +154,17 @@ class ShardComparison:
         if len(found) < piece.size:
             self._report(piece, f"the file ends in the {piece.what}, at byte {self._position:,}")
             return False
-        if strangers := self._strangers(start, piece):
-            return self._skip(start, strangers, piece)
-        self._report(piece, damage(piece, found, start))
+        if unexpected := self._unexpected_members(start, piece):
+            self._skip(start, unexpected, piece)
+        else:
+            self._report(piece, describe_damage(piece, found, start))
         return True
 
-    def _strangers(self, start: int, piece: Piece) -> list[tarfile.TarInfo]:
-        """Return members that lie before a piece that is known and does begin a member."""
+    def _unexpected_members(self, start: int, piece: Piece) -> list[tarfile.TarInfo]:
+        """Return the members before a piece; none when it is not found after them."""
         found: list[tarfile.TarInfo] = []
         self._stream.seek(start)
-        while len(found) < STRANGERS_SKIPPED:
+        while len(found) < MOST_SKIPPED_MEMBERS:
             block = self._stream.read(piece.size)
             if block == piece.content:
                 break
@@ -176,14 +177,13 @@ class ShardComparison:
         self._stream.seek(start + piece.size)
         return found
 
-    def _skip(self, start: int, strangers: list[tarfile.TarInfo], piece: Piece) -> bool:
-        """Report members that do not belong and go on with the piece behind them."""
-        for member in strangers:
+    def _skip(self, start: int, members: list[tarfile.TarInfo], piece: Piece) -> None:
+        """Report unexpected members, and read them and the piece after them."""
+        for member in members:
             self._report(piece, f"{describe_member(member)} does not belong, at byte {start:,}")
             start += BLOCK_BYTES + stored_size(member)
         while self._position < start + piece.size:
             self._read(min(CHUNK_BYTES, start + piece.size - self._position))
-        return True
 
     def _read(self, size: int) -> bytes:
         found = self._stream.read(size)
@@ -198,8 +198,8 @@ class ShardComparison:
         )
 
 
-def damage(piece: Piece, found: bytes, start: int) -> str:
-    """Say that a piece is not what was written, where it lies, and what is there if it shows."""
+def describe_damage(piece: Piece, found: bytes, start: int) -> str:
+    """Return the message that a piece has changed: its location, and what was found if known."""
     text = f"{piece.what} is not what was written, bytes {start:,} to {start + piece.size:,}"
     seen = None
     if piece.what.startswith("tar header"):
@@ -211,7 +211,7 @@ def damage(piece: Piece, found: bytes, start: int) -> str:
 
 
 def parse_header(block: bytes) -> tarfile.TarInfo | None:
-    """Return what a tar header says; None when it is none, or damaged."""
+    """Return the member that a tar header describes; None when it is damaged or not a header."""
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
@@ -219,20 +219,20 @@ def parse_header(block: bytes) -> tarfile.TarInfo | None:
 
 
 def stored_size(member: tarfile.TarInfo) -> int:
-    """Return the bytes that follow the header of a member."""
+    """Return the number of bytes after the header of a member, including padding."""
     size = max(0, member.size) if member.isreg() else 0
-    return size + padding_of(size)
+    return size + padding_bytes(size)
 
 
 def describe_member(member: tarfile.TarInfo) -> str:
-    """Name a member and say of what kind it is: nothing but a plain file belongs in a shard."""
+    """Return name and kind of a member; only plain files belong in a shard."""
     if member.issym() or member.islnk():
         return f"a link {member.name!r} to {member.linkname!r}"
     return f"a file {member.name!r}" if member.isreg() else f"a special file {member.name!r}"
 
 
 def describe_npy(found: bytes) -> str | None:
-    """Say which array a `.npy` header announces; None when it is none."""
+    """Return dtype and shape from a `.npy` header; None when it is not a header."""
     stream = io.BytesIO(found)
     try:
         np.lib.format.read_magic(stream)

@@ -1,10 +1,9 @@
-"""Checking a dataset to the last byte: every file of it, and nothing besides."""
+"""The verification of a dataset: every byte of every file, and no other files."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -26,18 +25,18 @@ from aalbert.shards.verification.index_check import (
     statistics_problems,
 )
 from aalbert.shards.verification.problem import Problem
-from aalbert.shards.verification.shard_check import NAMED_PLACES, ShardComparison, layout_of
+from aalbert.shards.verification.shard_check import REPORTED_PIECES, ShardComparison, layout_of
 
 ROWS_AT_A_TIME = 256
 CHANGED = "is not what was written (checksum)"
 
 
 def verify(folder: Path, advance: Callable[[int], object] = lambda _: None) -> list[Problem]:
-    """Compare every byte of a dataset with what was written and return what is wrong.
+    """Compare every byte of a dataset with what was written, and return the problems.
 
-    `advance` is called with the bytes that were read, now and then. Nothing that the
-    files hold is unpickled or unpacked. Raises `InputError` when the folder is no
-    finished dataset.
+    `advance` is called repeatedly with the number of bytes read since the last call. Nothing in
+    the files is unpickled or unpacked. Raises `InputError` when the folder is not a complete
+    dataset.
     """
     path = manifest_path(folder)
     try:
@@ -50,14 +49,14 @@ def verify(folder: Path, advance: Callable[[int], object] = lambda _: None) -> l
 
 
 def dataset_files(folder: Path) -> list[Path]:
-    """Return every file below a dataset's folder; `InputError` when it is no dataset."""
+    """Return every file below a dataset's folder; raise `InputError` when it is not a dataset."""
     manifest_path(folder)
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The checks of one dataset. `indexes` holds those that were found whole, by split."""
+    """The checks of one dataset. `indexes` holds the undamaged indexes, by split."""
 
     folder: Path
     manifest: Manifest
@@ -65,7 +64,7 @@ class Verification:
     indexes: dict[str, pa.Table] = field(default_factory=dict)
 
     def run(self) -> list[Problem]:
-        """Return what is wrong: small files, indexes, shards, and files that do not belong."""
+        """Return the problems of small files, indexes and shards, and the unexpected files."""
         problems: list[Problem] = []
         for record in (*self.manifest.attachments, *self.manifest.documents):
             problems += self.check_file(record)
@@ -76,7 +75,7 @@ class Verification:
             counts = (shard.utterances for shard in split.shards)
             for first, shard in zip(accumulate(counts, initial=0), split.shards, strict=False):
                 problems += self.check_shard(name, first, shard)
-        return [*problems, *unrecorded(self.folder, self.manifest)]
+        return [*problems, *unrecorded_files(self.folder, self.manifest)]
 
     def check_file(self, record: FileRecord) -> list[Problem]:
         """Check size and hash of a file."""
@@ -88,25 +87,31 @@ class Verification:
         except OSError as error:
             return [unreadable(path, error)]
         self.advance(record.size)
-        return [] if digest == record.xxh3 else [Problem(path, None, self.changed(record, digest))]
+        if digest == record.xxh3:
+            return []
+        other = self.find_by_hash(digest)
+        what = f"holds what was written as {other.path}" if other else CHANGED
+        return [Problem(path, None, what)]
 
     def check_index(self, name: str, split: SplitRecord) -> list[Problem]:
-        """Check index and statistics of a split: their bytes, then whether they make sense."""
+        """Check index and statistics of a split: their bytes, then their contents."""
         dims = {feature: settings.dims for feature, settings in self.manifest.features.items()}
-        path, beside = (self.folder / record.path for record in (split.index, split.statistics))
+        path = self.folder / split.index.path
+        statistics_path = self.folder / split.statistics.path
         problems = self.check_file(split.index)
-        damaged = self.check_file(split.statistics)
+        of_statistics = self.check_file(split.statistics)
         try:
             if not problems:
                 table = read_index(path)
                 problems = index_problems(path, table, name, split, dims)
                 if not problems:
                     self.indexes[name] = table
-            if not damaged:
-                damaged = statistics_problems(beside, read_index(beside), split, dims)
+            if not of_statistics:
+                statistics = read_index(statistics_path)
+                of_statistics = statistics_problems(statistics_path, statistics, split, dims)
         except IntegrityError as error:
             problems.append(Problem(path.parent, None, f"holds what cannot be read: {error}"))
-        return problems + damaged
+        return problems + of_statistics
 
     def check_keys(self) -> list[Problem]:
         """Check that no key occurs twice in the dataset."""
@@ -125,29 +130,32 @@ class Verification:
                 if split in self.indexes:
                     table = self.indexes[split].slice(first, record.utterances)
                     dims = {name: each.dims for name, each in self.manifest.features.items()}
-                    comparison.compare(layout_of(dims, table.column_names), rows_of(table))
+                    rows = (
+                        row
+                        for batch in table.to_batches(max_chunksize=ROWS_AT_A_TIME)
+                        for row in batch.to_pylist()
+                    )
+                    comparison.compare(layout_of(dims, table.column_names), rows)
                 digest = comparison.finish()
         except OSError as error:
             return size or [unreadable(path, error)]
-        if digest != record.xxh3 and (other := self.owner_of(digest)):
+        if digest != record.xxh3 and (other := self.find_by_hash(digest)):
             return [Problem(path, None, f"holds what was written as {other.path}")]
-        places = [*size, *few(path, comparison.problems)]
-        if digest != record.xxh3 and not places:
+        problems = [*size, *comparison.problems[:REPORTED_PIECES]]
+        more = len(comparison.problems) - REPORTED_PIECES
+        if more > 0:
+            problems.append(Problem(path, None, f"and {more:,} more places in it"))
+        if digest != record.xxh3 and not problems:
             return [Problem(path, None, CHANGED)]
-        return places
+        return problems
 
-    def changed(self, record: FileRecord, digest: str) -> str:
-        """Say of a file with another hash what it is: another one of the dataset, or changed."""
-        other = self.owner_of(digest)
-        return f"holds what was written as {other.path}" if other else CHANGED
-
-    def owner_of(self, digest: str) -> FileRecord | None:
-        """Return the file that was written with this hash."""
+    def find_by_hash(self, digest: str) -> FileRecord | None:
+        """Return the file of the dataset that was written with this hash, if there is one."""
         return next((record for record in self.manifest.files if record.xxh3 == digest), None)
 
 
 def size_problems(path: Path, record: FileRecord) -> list[Problem]:
-    """Return whether a file is missing or has another size."""
+    """Return the problem of a file that is missing or has another size."""
     if not path.is_file():
         return [Problem(path, None, "is missing")]
     size = path.stat().st_size
@@ -158,26 +166,12 @@ def size_problems(path: Path, record: FileRecord) -> list[Problem]:
 
 
 def unreadable(path: Path, error: OSError) -> Problem:
-    """Return the problem of a file that the system does not read."""
+    """Return the problem of a file that the operating system cannot read."""
     return Problem(path, None, f"cannot be read ({error.strerror})")
 
 
-def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, a few at a time in memory."""
-    for batch in table.to_batches(max_chunksize=ROWS_AT_A_TIME):
-        yield from batch.to_pylist()
-
-
-def few(path: Path, problems: list[Problem]) -> list[Problem]:
-    """Return the first of many problems of a file, and how many more there are."""
-    more = len(problems) - NAMED_PLACES
-    if more <= 0:
-        return problems
-    return [*problems[:NAMED_PLACES], Problem(path, None, f"and {more:,} more places in it")]
-
-
-def unrecorded(folder: Path, manifest: Manifest) -> Iterator[Problem]:
-    """Yield the files in the folder that the manifest does not record."""
+def unrecorded_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Yield a problem for each file in the folder that the manifest does not record."""
     recorded = {folder / record.path for record in manifest.files} | {folder / MANIFEST_NAME}
     parents = {parent for path in recorded for parent in path.parents}
     for path in sorted(folder.rglob("*")):

@@ -1,1 +1,1 @@
-"""What people look at: descriptions, statistics, single utterances, pictures."""
+"""The views of a dataset for people: descriptions, statistics, single utterances, pictures."""

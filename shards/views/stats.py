@@ -1,4 +1,4 @@
-"""Numbers about the utterances of a dataset: how long, by whom, with which flags."""
+"""Statistics of the utterances of a dataset: durations, speakers, flags."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ PERCENTILES = (1, 5, 25, 75, 95, 99)
 
 @dataclass(frozen=True)
 class SpeakerTotals:
-    """Utterances and hours of every speaker, those with the most utterances first."""
+    """Utterances and hours of each speaker, those with the most utterances first."""
 
     names: tuple[str, ...]
     utterances: NDArray[np.int64]
@@ -24,7 +24,7 @@ class SpeakerTotals:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a dataset's index says of all utterances: `durations` in seconds, flags counted."""
+    """Statistics of all utterances: `durations` in seconds, speakers, counts of flags."""
 
     durations: NDArray[np.float64]
     speakers: SpeakerTotals
@@ -44,7 +44,7 @@ class Survey:
 
 
 def survey(dataset: Dataset) -> Survey:
-    """Read the numbers of all utterances from the index."""
+    """Compute the statistics of all utterances from the index."""
     rate = next(iter(dataset.manifest.features.values())).sample_rate
     table = dataset.table.select(["speaker", "samples", "flags"])
     flags = pc.value_counts(pc.list_flatten(table.column("flags"))).to_pylist()
@@ -56,7 +56,7 @@ def survey(dataset: Dataset) -> Survey:
 
 
 def speaker_totals(table: pa.Table, sample_rate: int) -> SpeakerTotals:
-    """Add up what every known speaker said."""
+    """Count the utterances and hours of each known speaker."""
     known = table.select(["speaker", "samples"]).drop_null()
     totals = known.group_by("speaker").aggregate([("samples", "count"), ("samples", "sum")])
     totals = totals.sort_by([("samples_count", "descending"), ("speaker", "ascending")])
@@ -70,7 +70,7 @@ def speaker_totals(table: pa.Table, sample_rate: int) -> SpeakerTotals:
 def summary(
     values: NDArray[np.float64] | NDArray[np.int64], percentiles: tuple[int, ...] = ()
 ) -> dict[str, float]:
-    """Return least, median, mean, greatest and percentiles of some values; {} of none."""
+    """Return minimum, median, mean, maximum and percentiles of values; {} if there are none."""
     if not len(values):
         return {}
     return {
@@ -83,7 +83,7 @@ def summary(
 
 
 def survey_text(document: dict[str, Any]) -> str:
-    """Return the numbers for people."""
+    """Return the statistics as text."""
     flags = ", ".join(f"{name} {count:,}" for name, count in document["flags"].items())
     return "\n".join(
         [

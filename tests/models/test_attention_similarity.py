@@ -12,12 +12,12 @@ def relative_entropy(one: list[float], other: list[float]) -> float:
 
 
 def by_hand(one: list[float], other: list[float]) -> float:
-    """The definition by way of the Kullback-Leibler divergence."""
+    """The definition in terms of the Kullback-Leibler divergence."""
     middle = [(p + q) / 2 for p, q in zip(one, other, strict=True)]
     return (relative_entropy(one, middle) + relative_entropy(other, middle)) / 2
 
 
-def test_layers_are_compared_as_the_definition_says() -> None:
+def test_layers_are_compared_according_to_the_definition() -> None:
     torch.manual_seed(1)
     maps = (3 * torch.randn(3, 2, 5, 5)).softmax(dim=-1)
     maps[1, 0] = torch.eye(5)
@@ -36,7 +36,7 @@ def test_layers_are_compared_as_the_definition_says() -> None:
             assert abs(float(found.closest[one, other]) - closest) < 1e-5
 
 
-def test_the_divergence_goes_from_nothing_to_one_bit() -> None:
+def test_the_divergence_is_between_zero_and_one_bit() -> None:
     apart = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert divergence(apart[0], apart[1]) == 1
     assert divergence(apart[0], apart[0]) == 0

@@ -60,7 +60,7 @@ def test_saving_twice_gives_the_same_bytes(model: PretrainedModel, tmp_path: Pat
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_a_flipped_bit_in_the_weights_is_noticed(model: PretrainedModel, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_weights_is_detected(model: PretrainedModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -70,7 +70,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(model: PretrainedModel, tmp_pat
         PretrainedModel.from_pretrained(tmp_path)
 
 
-def test_a_header_that_is_no_safetensors_is_refused_even_with_its_checksum(
+def test_a_header_that_is_not_safetensors_is_refused_even_with_its_checksum(
     model: PretrainedModel, tmp_path: Path
 ) -> None:
     model.save_pretrained(tmp_path)
@@ -93,7 +93,7 @@ def test_a_header_that_is_no_safetensors_is_refused_even_with_its_checksum(
         {"targets": [{"feature": "logmel", "dims": -8}]},
     ],
 )
-def test_a_configuration_of_another_make_is_told_in_words(
+def test_a_foreign_configuration_is_an_error_with_a_message(
     model: PretrainedModel, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     model.save_pretrained(tmp_path)
@@ -132,7 +132,7 @@ def test_a_model_at_a_url_is_saved_fetched_once_and_read_back(
     PretrainedModel.from_pretrained(memory + "/")
 
 
-def test_a_run_at_a_url_stands_for_its_export_and_a_changed_one_is_fetched_anew(
+def test_a_run_at_a_url_stands_for_its_export_and_a_changed_one_is_fetched_again(
     model: PretrainedModel, memory: str
 ) -> None:
     model.save_pretrained(f"{memory}/export")
@@ -144,7 +144,7 @@ def test_a_run_at_a_url_stands_for_its_export_and_a_changed_one_is_fetched_anew(
     assert torch.equal(copy.upstream.front_end.mean, model.upstream.front_end.mean)
 
 
-def test_a_changed_byte_in_a_store_is_noticed(model: PretrainedModel, memory: str) -> None:
+def test_a_changed_byte_in_a_store_is_detected(model: PretrainedModel, memory: str) -> None:
     model.save_pretrained(memory)
     weights = bytearray(fsspec.filesystem("memory").cat("/models/ours/model.safetensors"))
     weights[-3] ^= 4
@@ -153,7 +153,7 @@ def test_a_changed_byte_in_a_store_is_noticed(model: PretrainedModel, memory: st
         PretrainedModel.from_pretrained(memory)
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_anew(
+def test_a_damaged_copy_in_the_cache_is_fetched_again(
     model: PretrainedModel, memory: str, tmp_path: Path
 ) -> None:
     model.save_pretrained(memory)
@@ -231,7 +231,7 @@ def test_an_unknown_format_version_is_refused(model: PretrainedModel, tmp_path: 
         PretrainedModel.from_pretrained(tmp_path)
 
 
-def test_what_is_no_model_is_named_with_what_was_expected(tmp_path: Path) -> None:
+def test_a_path_without_a_model_is_an_error_that_names_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder .*nowhere"):
         PretrainedModel.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"has no config\.json, nor has .*export"):

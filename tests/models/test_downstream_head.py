@@ -61,7 +61,7 @@ def test_attention_that_chooses_one_frame_gives_that_frame() -> None:
 
 
 @pytest.mark.parametrize("config", HEADS.values(), ids=HEADS)
-def test_what_lies_past_the_end_of_an_utterance_changes_no_head(config: HeadConfig) -> None:
+def test_values_past_the_end_of_an_utterance_change_no_head(config: HeadConfig) -> None:
     torch.manual_seed(0)
     head = DownstreamHead(3, 4, 5, "weighted", config).eval()
     lengths = torch.tensor([9, 4])
@@ -104,7 +104,7 @@ def test_a_choice_of_layers_reads_these_states(layers: str | int, chosen: list[i
     assert list(head.chosen) == chosen
 
 
-def test_a_layer_that_is_not_there_is_refused() -> None:
+def test_a_layer_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="layers 3: the upstream has the states 0 to 2"):
         DownstreamHead(3, 4, 5, 3, HeadConfig())
 

@@ -74,7 +74,7 @@ def test_one_projection_of_queries_and_keys_saves_a_square_matrix_per_layer() ->
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
-def test_a_layer_computes_what_that_of_pytorch_does(
+def test_a_layer_computes_the_same_as_that_of_pytorch(
     norm: Literal["post", "pre"], activation: Literal["gelu", "relu"]
 ) -> None:
     config = replace(SMALL, norm=norm, activation=activation, initial_std=0.3, dropout=0.0)
@@ -158,7 +158,7 @@ def test_long_utterances_are_encoded_in_the_chunks_of_torch_chunk(
 
 
 @torch.no_grad()
-def test_positions_go_on_beyond_the_table_when_they_are_to() -> None:
+def test_positions_continue_beyond_the_table_if_set() -> None:
     short, long = (Encoder(replace(SMALL, position_frames=frames), 8).eval() for frames in (4, 100))
     long.load_state_dict(short.state_dict())
     inputs, lengths = torch.randn(1, 30, 8), torch.tensor([30])
@@ -179,7 +179,7 @@ def test_learned_positions_are_parameters_and_end() -> None:
         replace(config, beyond_positions="continue")
 
 
-def test_a_place_without_an_utterance_stays_finite() -> None:
+def test_a_row_without_an_utterance_stays_finite() -> None:
     encoder = Encoder(SMALL, 8)
     states = encoder(torch.zeros(2, 9, 8), torch.tensor([9, 0]))
     states[-1].square().mean().backward()
@@ -189,7 +189,7 @@ def test_a_place_without_an_utterance_stays_finite() -> None:
     )
 
 
-def test_weights_may_be_half_as_wide() -> None:
+def test_weights_may_have_16_bits() -> None:
     encoder = Encoder(SMALL, 8).eval()
     inputs, lengths = torch.randn(1, 9, 8), torch.tensor([9])
     exact = encoder(inputs, lengths)[-1]
@@ -231,7 +231,7 @@ def test_there_is_a_state_for_the_input_and_for_every_layer() -> None:
     assert [tuple(state.shape) for state in states] == [(2, 9, 16)] * 4
 
 
-def test_batch_mates_and_padding_never_change_a_state() -> None:
+def test_other_utterances_and_padding_never_change_a_state() -> None:
     encoder = Encoder(SMALL, 8).eval()
     short = torch.randn(1, 6, 8)
     padded = torch.randn(2, 20, 8)

@@ -55,7 +55,7 @@ def test_deltas_equal_torchaudio_on_one_whole_utterance() -> None:
 
 
 @pytest.mark.parametrize("normalisation", ["utterance", "global", "none"])
-def test_batch_mates_and_padding_never_change_an_utterance(
+def test_other_utterances_and_padding_never_change_an_utterance(
     normalisation: Normalisation,
 ) -> None:
     config = FrontEndConfig(
@@ -70,7 +70,7 @@ def test_batch_mates_and_padding_never_change_an_utterance(
     torch.testing.assert_close(alone, beside)
 
 
-def test_what_lies_in_the_padding_is_never_read() -> None:
+def test_the_values_in_padding_are_never_read() -> None:
     config = FrontEndConfig(feature_dims=4, deltas=1)
     features = torch.randn(2, 30, 4)
     lengths = torch.tensor([30, 11])
@@ -106,7 +106,7 @@ def test_the_front_end_computes_in_float32_under_autocast_and_from_float16() -> 
     torch.testing.assert_close(output.inputs, expected.inputs)
 
 
-def test_stacking_joins_neighbours_and_drops_what_is_left_over() -> None:
+def test_stacking_joins_neighbours_and_drops_the_remainder() -> None:
     frames = torch.arange(14.0).view(1, 7, 2)
     stacked = stack_frames(frames, 3)
     assert stacked.tolist() == [[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]]
@@ -126,14 +126,14 @@ def test_each_utterance_is_normalised_by_its_own_speaker_before_deltas() -> None
     torch.testing.assert_close(found[1, :, 2:], plain[1, :, 2:] / torch.tensor([2.0, 4.0]))
 
 
-def test_speakers_that_are_missing_are_asked_for() -> None:
+def test_missing_speaker_statistics_are_an_error() -> None:
     config = FrontEndConfig(feature_dims=2, normalisation="speaker")
     with pytest.raises(ConfigError, match=r"speaker needs the statistics .* choose utterance, gl"):
         FrontEnd(config)(torch.randn(1, 9, 2), torch.tensor([9]))
 
 
 @pytest.mark.parametrize("normalisation", ["utterance", "global", "none"])
-def test_places_without_an_utterance_have_no_frames_and_stay_zero(
+def test_rows_without_an_utterance_have_no_frames_and_stay_zero(
     normalisation: Normalisation,
 ) -> None:
     config = FrontEndConfig(feature_dims=2, deltas=1, normalisation=normalisation, frames_stacked=3)

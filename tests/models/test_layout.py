@@ -14,13 +14,13 @@ def packed_of(lengths: list[int], spare: int = 0) -> Packed:
 
 
 def chunks_by_torch(utterance: Tensor, most_frames: int) -> list[Tensor]:
-    """What s3prl does: as few chunks as it needs, by `torch.chunk`."""
+    """The rule of s3prl: as few chunks as possible, cut by `torch.chunk`."""
     return list(utterance.chunk(chunk_count(len(utterance), most_frames)))
 
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=LENGTHS, spare=st.integers(0, 5))
-def test_every_packed_frame_knows_its_utterance_and_its_place(
+def test_every_packed_frame_has_its_utterance_and_its_position(
     lengths: list[int], spare: int
 ) -> None:
     packed = packed_of(lengths, spare)

@@ -1,4 +1,4 @@
-"""Under autocast nothing that a recording may hold gives anything that is not a number."""
+"""Under autocast no recording, however unusual, leads to NaN or infinity."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ CLIPPED_LOG = 14.0  # log-mel of a square wave of full scale
 
 
 def waves() -> dict[str, Tensor]:
-    """Log-mel frames of what goes wrong."""
+    """Log-mel frames of unusual recordings."""
     dc = torch.full((40, MELS), SILENCE_LOG)
     dc[:, 0] = 12.0
     return {

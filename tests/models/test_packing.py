@@ -1,4 +1,4 @@
-"""Padding, the other utterances of a batch, and packing never change what is computed."""
+"""Padding, the other utterances of a batch, and packing never change the result."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -146,7 +146,7 @@ def test_training_on_packed_batches_refuses_dropout_of_attention_probabilities()
 def test_the_kernel_is_called_with_bounds_that_cover_every_frame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the kernel does not write may be anything: so no frame may be left out."""
+    """Outputs that the kernel does not write are undefined, so bounds must cover every frame."""
     calls = []
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, of_q: Tensor, of_k: Tensor, *most: int) -> Tensor:
@@ -179,8 +179,8 @@ def weights_in_bfloat16() -> Iterator[None]:
 @pytest.mark.parametrize("front_end", ["stacked", "utterance"])
 @pytest.mark.usefixtures("weights_in_bfloat16")
 def test_nothing_waits_for_the_device(front_end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tensors without numbers raise where a number would have to be read on the host."""
-    monkeypatch.setattr("aalbert.models.layout.generation", lambda device: 8)
+    """Tensors without data raise an error when the host would have to read a number."""
+    monkeypatch.setattr("aalbert.models.layout.gpu_generation", lambda device: 8)
     with FakeTensorMode(), torch.device("cuda"):
         prepare = FrontEnd(FRONT_ENDS[front_end])
         encoder = Encoder(ENCODERS["restart"], prepare.config.input_dims)
@@ -203,14 +203,14 @@ def test_nothing_waits_for_the_device(front_end: str, monkeypatch: pytest.Monkey
         (torch.float16, 64, 7, False),  # "only supports Ampere GPUs or newer"
     ],
 )
-def test_the_kernel_gets_only_what_it_takes(
+def test_the_kernel_gets_only_supported_inputs(
     dtype: torch.dtype,
     width: int,
     generation: int,
     expected: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aalbert.models.layout.generation", lambda device: generation)
+    monkeypatch.setattr("aalbert.models.layout.gpu_generation", lambda device: generation)
     with FakeTensorMode():
         assert runs_kernel(torch.empty(5, 4, width, dtype=dtype, device="cuda")) is expected
 

@@ -1,4 +1,4 @@
-"""Checkpoints of every layout compute here what a plain Transformer makes of their tensors."""
+"""Imported checkpoints of every layout compute the same as a plain Transformer of their tensors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,7 +53,7 @@ def build(foreign: ForeignModel, feature_dims: int = 20) -> PretrainedModel:
 
 
 def check_same(model: PretrainedModel, reference: Reference, frames: int = 40) -> None:
-    """Every state and the prediction agree, beside a longer utterance in the batch too."""
+    """Every state and the prediction agree, also in a batch with a longer utterance."""
     generator = torch.Generator().manual_seed(9)
     inputs = torch.randn(2, frames + 3, reference.sizes.inputs, generator=generator)
     assert model.upstream.encoder is not None
@@ -149,7 +149,7 @@ def test_features_of_2020_that_were_not_read_from_files(tmp_path: Path) -> None:
 
 
 def test_long_audio_is_cut_as_s3prl_cuts_it(tmp_path: Path) -> None:
-    """torch.chunk's pieces, of at most `sequence_length` frames, each encoded by itself."""
+    """Chunks of `torch.chunk` of at most `sequence_length` frames, encoded separately."""
     document = s3prl_2022(SHARED, make_transformer(SHARED), make_head(SHARED))
     document["Upstream_Config"]["task"]["sequence_length"] = 16
     model = build(read(tmp_path, document))
@@ -277,7 +277,7 @@ AUDIO = "Upstream_Config/audio"
             f"{TRANSFORMER}/num_attention_heads",
             5,
             InputError,
-            "settings cannot be: encoder.width 16",
+            "settings are invalid: encoder.width 16",
         ),
         (f"{TRANSFORMER}/num_hidden_layers", 9, IntegrityError, "3 layers, its settings say 9"),
         (f"{TRANSFORMER}/hidden_act", "swish", InputError, "'swish', expected gelu or relu"),
@@ -310,13 +310,13 @@ AUDIO = "Upstream_Config/audio"
             "Transformer/encoder.layer.1.output.dense.bias",
             torch.zeros(16),
             IntegrityError,
-            "its 3 layers should be one, as it shares them, but differ",
+            "its 3 layers should be equal, as it shares them, but differ",
         ),
         (
             "Transformer/encoder.layer.1.output.dense.bias",
             KeyError,
             IntegrityError,
-            "should be one, as it shares them, but differ",
+            "should be equal, as it shares them, but differ",
         ),
         (
             "Transformer/encoder.pooler.bias",
@@ -342,7 +342,7 @@ AUDIO = "Upstream_Config/audio"
         ("SpecHead/output.bias", torch.tensor(1.0), IntegrityError, "no weights"),
     ],
 )
-def test_a_checkpoint_that_contradicts_itself_is_told(
+def test_an_inconsistent_checkpoint_is_an_error(
     tmp_path: Path, place: str, value: Any, error: type[Exception], message: str
 ) -> None:
     document = s3prl_2022(SHARED, make_transformer(SHARED), make_head(SHARED))
@@ -373,15 +373,15 @@ LAYER = "Transformer/encoder.layer.0"
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (f"{LAYER}.LayerNorm.weight", torch.zeros(16), "LayerNorm.weight should be one"),
-        (f"{LAYER}.output.LayerNorm.weight", KeyError, "LayerNorm.weight should be one"),
+        (f"{LAYER}.LayerNorm.weight", torch.zeros(16), "LayerNorm.weight should be equal"),
+        (f"{LAYER}.output.LayerNorm.weight", KeyError, "LayerNorm.weight should be equal"),
         (f"{LAYER}.attention.self.key.bias", torch.zeros(9), "queries, keys and values differ"),
         (f"{LAYER}.attention.self.key.weight", torch.zeros(16), "queries, keys and values differ"),
         ("Transformer/encoder.LayerNorm.3.bias", KeyError, "it has 7 tensors encoder.LayerNorm"),
         (f"{TRANSFORMER}/num_hidden_layers", 10**9, "it has 8 tensors encoder.LayerNorm"),
     ],
 )
-def test_a_layer_that_contradicts_itself_is_told(
+def test_an_inconsistent_layer_is_an_error(
     tmp_path: Path, place: str, value: Any, message: str
 ) -> None:
     tensors = make_transformer(NORMS_FIRST)
@@ -393,7 +393,7 @@ def test_a_layer_that_contradicts_itself_is_told(
         read(tmp_path, document)
 
 
-def test_features_of_other_dims_are_refused_with_the_sum(tmp_path: Path) -> None:
+def test_features_of_other_dims_are_refused_with_the_calculation(tmp_path: Path) -> None:
     foreign = read(tmp_path, s3prl_2022(SHARED, make_transformer(SHARED), make_head(SHARED)))
     message = (
         r"reads 20 numbers per encoder frame, these settings give 160: 80 dims x 2 with deltas"
@@ -402,13 +402,13 @@ def test_features_of_other_dims_are_refused_with_the_sum(tmp_path: Path) -> None
         foreign.build(FEATURES, FrontEndConfig(feature_dims=80, deltas=1))
 
 
-def test_lightning_of_another_system_is_told(tmp_path: Path) -> None:
+def test_lightning_of_another_system_is_an_error(tmp_path: Path) -> None:
     document = {"state_dict": {"wav2vec.weight": torch.zeros(2)}, "hyper_parameters": {}}
     with pytest.raises(InputError, match="hyper_parameters has no 'model_config', only nothing"):
         read(tmp_path, document)
 
 
-def test_a_missing_file_and_a_list_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_list_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file .*nothing.ckpt: expected a checkpoint"):
         read_foreign(tmp_path / "nothing.ckpt")
     with pytest.raises(InputError, match=r"states.ckpt: it holds a list, not a checkpoint"):

@@ -1,4 +1,4 @@
-"""Files of `torch.save`: what torch itself reads is read, and what would run code is refused."""
+"""Files of `torch.save` are read as by torch itself, and refused when they would run code."""
 
 import io
 import os
@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from aalbert.errors import AalbertError, InputError, IntegrityError
-from aalbert.models.foreign.pickles import Inert
+from aalbert.models.foreign.pickles import Placeholder
 from aalbert.models.foreign.tensors import StoredTensor
 from aalbert.models.foreign.torch_file import open_torch_file
 
@@ -93,12 +93,12 @@ def test_objects_of_other_classes_hold_nothing(tmp_path: Path, zipped: bool) -> 
         "after": 5,
     }
     found = read(save(document, tmp_path / "file", zipped))
-    assert [type(found[name]) for name in ("args", "path", "template")] == [Inert] * 3
+    assert [type(found[name]) for name in ("args", "path", "template")] == [Placeholder] * 3
     assert found["after"] == 5
 
 
 def write_marker(marker: Path) -> list[Any]:
-    """Objects whose unpickling makes `marker`, by different ways."""
+    """Objects whose unpickling creates `marker` in different ways."""
     code = f"open({str(marker)!r}, 'w').close()"
     return [
         Call(os.system, f"touch {marker}"),
@@ -214,10 +214,10 @@ def tensor_program(elements: int, offset: int, shape: tuple[int, ...], stride: A
         (7, 0, (2, 3), (3, 1), "storage 0 has 24 bytes where 7 numbers take 28"),
         (5, 0, (5,), (1,), "storage 0 has 24 bytes where 5 numbers take 20"),
         (10**15, 0, (10**15,), (1,), "storage 0 has 24 bytes where"),
-        (6, -1, (2,), (1,), "not of whole numbers"),
-        (6, 5, (2,), (-1,), "not of whole numbers"),
-        (6, 0, (2,), (1.0,), "not of whole numbers"),
-        (6, 0, (2,), (1, 1), "not of whole numbers"),
+        (6, -1, (2,), (1,), "not whole numbers"),
+        (6, 5, (2,), (-1,), "not whole numbers"),
+        (6, 0, (2,), (1.0,), "not whole numbers"),
+        (6, 0, (2,), (1, 1), "not whole numbers"),
     ],
 )
 def test_a_tensor_outside_its_storage_is_refused(
@@ -269,9 +269,7 @@ def test_a_pickle_that_is_far_too_large_is_refused(tmp_path: Path) -> None:
 
 
 @both_formats
-def test_a_file_that_is_cut_short_is_noticed_wherever_it_is_cut(
-    tmp_path: Path, zipped: bool
-) -> None:
+def test_a_truncated_file_is_detected_wherever_it_is_cut(tmp_path: Path, zipped: bool) -> None:
     path = save({"w": torch.randn(40, 3), "b": torch.randn(7)}, tmp_path / "file", zipped)
     whole = path.read_bytes()
     for size in range(4, len(whole) - 1, 37):
@@ -280,7 +278,7 @@ def test_a_file_that_is_cut_short_is_noticed_wherever_it_is_cut(
             read(path)
 
 
-def test_a_flipped_byte_of_the_weights_is_noticed_in_a_zip(tmp_path: Path) -> None:
+def test_a_flipped_byte_of_the_weights_is_detected_in_a_zip(tmp_path: Path) -> None:
     weight = torch.full((64,), 1.5)
     path = save({"w": weight}, tmp_path / "file", ZIP)
     content = bytearray(path.read_bytes())
@@ -298,7 +296,7 @@ def test_a_flipped_byte_of_the_weights_is_noticed_in_a_zip(tmp_path: Path) -> No
         (pickle.dumps([1], protocol=2) * 3, "a pickle, but not one that torch.save wrote"),
     ],
 )
-def test_other_files_are_told(tmp_path: Path, content: bytes, message: str) -> None:
+def test_other_files_are_errors(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Small checkpoints in the layouts of other systems, and what those systems compute with them.
+"""Small checkpoints in the layouts of other systems, and the results of those systems.
 
 Written from the description of the layouts; the Transformer is a plain one in float64, with
 separate projections and an explicit softmax.
@@ -91,7 +91,7 @@ def flatten(parts: dict[str, Tensors]) -> Tensors:
 
 
 class Reference:
-    """What a Transformer of these tensors computes, in float64."""
+    """A reference Transformer of these tensors, in float64."""
 
     def __init__(self, sizes: Sizes, tensors: Tensors, head: Tensors) -> None:
         self.sizes = sizes
@@ -121,7 +121,7 @@ class Reference:
         return [self.norm(f"encoder.LayerNorm.{i}", state) for i, state in enumerate(stream)]
 
     def predict(self, state: Tensor) -> Tensor:
-        """What the head makes of the last state."""
+        """The prediction of the head from the last state."""
         hidden = self.activate(state @ self.head["dense.weight"].T + self.head["dense.bias"])
         normed = layer_norm(hidden, self.head["LayerNorm.weight"], self.head["LayerNorm.bias"])
         return normed @ self.head["output.weight"].T + self.head["output.bias"]

@@ -9,7 +9,7 @@ import pytest
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.shards.format.index import read_index
-from aalbert.shards.format.manifest import read_manifest, sealed
+from aalbert.shards.format.manifest import read_manifest, text_with_checksum
 from aalbert.shards.reading.dataset import Dataset
 
 SHARD = Path("train-clean-100/000001.tar")
@@ -24,12 +24,12 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def rewrite(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Change a manifest as one who knows how to seal it."""
+    """Change a manifest and update its checksum."""
     path = folder / "manifest.json"
     document = json.loads(path.read_text("utf-8"))
     edit(document)
     del document["checksum"]
-    path.write_text(sealed(document), "utf-8")
+    path.write_text(text_with_checksum(document), "utf-8")
 
 
 def flip(path: Path, position: int) -> None:
@@ -55,7 +55,7 @@ def test_a_folder_that_is_not_there_is_named_with_the_command_that_makes_it(tmp_
     )
 
 
-def test_one_folder_too_high_is_answered_with_the_right_one(dataset_copy: Path) -> None:
+def test_for_the_parent_of_a_dataset_the_error_suggests_the_dataset(dataset_copy: Path) -> None:
     parent = dataset_copy.parent
     with pytest.raises(InputError) as caught:
         Dataset(parent)
@@ -156,7 +156,7 @@ def test_a_manifest_that_names_a_file_outside_of_its_folder_is_refused(
     )
 
 
-def test_a_manifest_whose_fingerprint_means_something_else_here_is_refused(
+def test_a_manifest_whose_fingerprint_is_computed_differently_here_is_refused(
     dataset_copy: Path,
 ) -> None:
     rewrite(dataset_copy, lambda document: document.update(corpus="other"))
@@ -188,7 +188,7 @@ def test_a_missing_file_is_named_on_opening(dataset_copy: Path, file: Path) -> N
 
 
 @pytest.mark.parametrize("file", [SHARD, INDEX], ids=["shard", "index"])
-def test_a_cut_file_is_named_on_opening(dataset_copy: Path, file: Path) -> None:
+def test_a_truncated_file_is_named_on_opening(dataset_copy: Path, file: Path) -> None:
     path = dataset_copy / file
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: size // 2])

@@ -208,7 +208,7 @@ def test_a_number_that_cannot_be_stored_is_refused_by_name(tmp_path: Path) -> No
 
 
 def as_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One value and many beside it, so that rare layouts are met alone and together."""
+    """The values as frames of one dimension."""
     return values.astype(np.float32).reshape(-1, 1)
 
 

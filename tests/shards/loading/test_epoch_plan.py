@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aalbert.errors import ConfigError
 from aalbert.shards.loading.config import OrderConfig
 from aalbert.shards.loading.epoch_plan import DatasetShare, EpochPlan, Step
-from aalbert.shards.loading.order import shuffled_window
+from aalbert.shards.loading.order import shuffle_window
 
 SEEDS = st.integers(0, 2**31)
 RANKS = st.integers(1, 7)
@@ -20,7 +20,7 @@ RANKS = st.integers(1, 7)
 
 @dataclass(frozen=True)
 class Case:
-    """What a plan is made of, by few numbers, so that failures are readable."""
+    """The arguments of a plan as a few numbers, so that failures are readable."""
 
     sizes: tuple[int, ...]  # utterances of each shard
     budget: int
@@ -197,7 +197,7 @@ def test_a_batch_comes_from_one_window_of_shards(case: Case) -> None:
 
 
 @given(CASES, st.floats(0.1, 3.5), st.integers(0, 50))
-def test_a_weight_gives_so_many_of_a_dataset_in_every_epoch(
+def test_every_epoch_has_as_many_utterances_of_a_dataset_as_its_weight_requires(
     case: Case, weight: float, epoch: int
 ) -> None:
     base = replace(case, shuffle=True).plan()
@@ -238,7 +238,7 @@ def test_an_unshuffled_epoch_has_no_weights() -> None:
         )
 
 
-def test_steps_go_on_into_the_next_epoch() -> None:
+def test_steps_continue_into_the_next_epoch() -> None:
     plan = LARGE.plan()
     first = list(takewhile(lambda step: step.epoch < 3, plan.steps(0, 2)))
     assert [entries_of([step]) for step in first] == [
@@ -246,7 +246,7 @@ def test_steps_go_on_into_the_next_epoch() -> None:
     ]
 
 
-def test_going_on_in_the_middle_plans_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_in_the_middle_plans_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = LARGE.plan()
     epoch = epoch_of(plan, 3)
     place = len(epoch) // 2
@@ -254,16 +254,16 @@ def test_going_on_in_the_middle_plans_one_window(monkeypatch: pytest.MonkeyPatch
 
     def counting(*arguments: Any) -> Any:
         planned.append(arguments[-2:])
-        return shuffled_window(*arguments)
+        return shuffle_window(*arguments)
 
-    monkeypatch.setattr("aalbert.shards.loading.epoch_plan.shuffled_window", counting)
+    monkeypatch.setattr("aalbert.shards.loading.epoch_plan.shuffle_window", counting)
     again = next(LARGE.plan().steps(epoch[place - 1].position, 1))
     assert as_lists(again) == as_lists(epoch[place])
     assert len(planned) == 1
 
 
 @pytest.mark.slow
-def test_going_on_among_ten_million_utterances_takes_less_than_a_second() -> None:
+def test_resuming_among_ten_million_utterances_takes_less_than_a_second() -> None:
     frames = np.random.default_rng(0).integers(140, 1_700, 10_000_000)
     shards = np.arange(len(frames)) // 1_300
     began = time.process_time()

@@ -92,7 +92,7 @@ def test_features_are_those_in_the_shards_padded_with_zeros(
     assert seen == len(stored)
 
 
-def test_batches_are_padded_at_all(dataset: Dataset) -> None:
+def test_some_batches_have_padding(dataset: Dataset) -> None:
     assert any(batch.lengths.min() < batch.features.shape[1] for batch in make_loader(dataset))
 
 
@@ -310,7 +310,7 @@ def test_two_ranks_take_turns_through_the_epoch(dataset: Dataset) -> None:
     [(CONFIG, 1), (CROPPED, 1), (READ_AHEAD, 11)],
     ids=["whole", "cropped", "ahead"],
 )
-def test_a_stream_resumed_anywhere_goes_on_as_if_it_had_not_stopped(
+def test_a_stream_resumed_anywhere_continues_as_if_it_had_not_stopped(
     dataset: Dataset, config: LoaderConfig, every: int
 ) -> None:
     length = len(make_loader(dataset))
@@ -343,7 +343,7 @@ def test_the_state_taken_while_a_batch_is_in_use_counts_that_batch(dataset: Data
         assert len(rows_of(resumed(stream))) == 5 - number
 
 
-def test_a_loader_whose_state_is_put_back_reads_from_there(dataset: Dataset) -> None:
+def test_a_loader_with_an_earlier_state_reads_from_there(dataset: Dataset) -> None:
     loader = make_loader(dataset, READ_AHEAD)
     start = loader.state_dict()
     first = rows_of(islice(loader, 3))
@@ -359,11 +359,11 @@ def test_a_position_in_another_order_is_refused(dataset: Dataset) -> None:
         make_loader(dataset, PACKED),
         Loader(dataset.select(["train*"]), CONFIG),
     ):
-        with pytest.raises(ConfigError, match="the saved position is one in another order"):
+        with pytest.raises(ConfigError, match="the saved position belongs to another order"):
             other.load_state_dict(state)
 
 
-def test_a_stream_gives_as_many_batches_as_it_says(dataset: Dataset) -> None:
+def test_a_stream_yields_as_many_batches_as_its_length(dataset: Dataset) -> None:
     length = len(make_loader(dataset))
     for steps in (1, length, 2 * length + 1):
         stream = make_stream(dataset, steps)

@@ -16,12 +16,12 @@ from aalbert.shards.loading.order import (
     Rows,
     choose_static_lengths,
     crop_start,
+    divide_batches,
     held_out,
     padded_shape,
     permutation,
-    share_out,
-    shuffled_window,
-    sorted_window,
+    shuffle_window,
+    sort_window,
 )
 
 SEEDS = st.integers(0, 2**31)
@@ -39,8 +39,8 @@ CONFIGS = st.builds(
 def test_a_window_holds_every_entry_once(frames: Rows, config: OrderConfig, seed: int) -> None:
     entries = np.arange(len(frames)) * 3 + 7
     for batches in (
-        shuffled_window(entries, frames, config, seed),
-        sorted_window(entries, frames, config),
+        shuffle_window(entries, frames, config, seed),
+        sort_window(entries, frames, config),
     ):
         taken = [entry for batch in batches for entry in batch.tolist()]
         assert sorted(taken) == entries.tolist()
@@ -49,7 +49,7 @@ def test_a_window_holds_every_entry_once(frames: Rows, config: OrderConfig, seed
 
 @given(FRAMES, CONFIGS, SEEDS)
 def test_a_batch_keeps_the_budget_of_frames(frames: Rows, config: OrderConfig, seed: int) -> None:
-    for batch in shuffled_window(np.arange(len(frames)), frames, config, seed):
+    for batch in shuffle_window(np.arange(len(frames)), frames, config, seed):
         lengths = frames[batch]
         taken = lengths.sum() if config.packed else len(batch) * lengths.max()
         assert len(batch) == 1 or taken <= config.frames_per_batch
@@ -60,20 +60,20 @@ def test_static_lengths_give_no_other_shapes(frames: Rows, budget: int, seed: in
     lengths = (50, 130, 400)
     config = OrderConfig(frames_per_batch=budget, static_lengths=lengths, pool_batches=2)
     shapes = {(max(1, budget // length), length) for length in lengths}
-    for batch in shuffled_window(np.arange(len(frames)), frames, config, seed):
+    for batch in shuffle_window(np.arange(len(frames)), frames, config, seed):
         utterances, length = padded_shape(len(batch), int(frames[batch].max()), config)
         assert (utterances, length) in shapes
         assert len(batch) <= utterances
         assert frames[batch].max() <= length
 
 
-def test_a_permutation_is_the_same_for_ever() -> None:
-    """Written down once: runs would not resume if it changed."""
+def test_a_permutation_never_changes() -> None:
+    """Recorded once: runs could not be resumed if it changed."""
     assert permutation(8, "fingerprint", 1, "window", 0, 2).tolist() == [6, 7, 2, 5, 1, 3, 4, 0]
     assert permutation(5).tolist() == [4, 0, 1, 3, 2]
 
 
-def test_permutations_are_fair() -> None:
+def test_permutations_are_uniform() -> None:
     places = np.array([permutation(6, "fair", number) for number in range(6000)])
     counts = np.array([[np.sum(places[:, at] == value) for value in range(6)] for at in range(6)])
     assert np.abs(counts - 1000).max() < 130
@@ -81,7 +81,7 @@ def test_permutations_are_fair() -> None:
 
 def padding(frames: Rows, config: OrderConfig) -> float:
     """The share of frames that are padding."""
-    batches = shuffled_window(np.arange(len(frames)), frames, config, 1)
+    batches = shuffle_window(np.arange(len(frames)), frames, config, 1)
     stored = sum(
         np.prod(padded_shape(len(batch), int(frames[batch].max()), config)) for batch in batches
     )
@@ -96,17 +96,17 @@ def test_sorted_pools_hold_little_padding() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 12))
-def test_what_is_left_is_shared_out_in_order(sizes: list[int], world_size: int) -> None:
+def test_remaining_batches_are_divided_in_order(sizes: list[int], world_size: int) -> None:
     ends = np.cumsum(sizes)
     batches = np.split(np.arange(ends[-1]), ends[:-1])
-    shared = share_out(batches, world_size)
+    divided = divide_batches(batches, world_size)
     if ends[-1] < world_size:
-        assert shared is None
+        assert divided is None
     else:
-        assert shared is not None
-        assert len(shared) == max(world_size, len(sizes))
-        assert all(len(batch) for batch in shared)
-        assert np.concatenate(shared).tolist() == list(range(ends[-1]))
+        assert divided is not None
+        assert len(divided) == max(world_size, len(sizes))
+        assert all(len(batch) for batch in divided)
+        assert np.concatenate(divided).tolist() == list(range(ends[-1]))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def padded_frames(frames: list[int], lengths: tuple[int, ...]) -> int:
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 5))
 def test_no_other_lengths_take_less_padding(frames: list[int], count: int) -> None:
-    """Against all choices there are."""
+    """Compared with all possible choices."""
     lengths = choose_static_lengths(np.array(frames), count, multiple=5)
     possible = sorted({-(-own // 5) * 5 for own in frames})
     best = min(

@@ -1,4 +1,4 @@
-"""Two ranks as real processes, which talk over gloo as a training run's would."""
+"""Two ranks as real processes that communicate by gloo, as in a training run."""
 
 import json
 import subprocess
@@ -63,7 +63,7 @@ SCENARIOS = {
 
 
 class Phase(NamedTuple):
-    """What each rank did: rows of every batch, the position after, utterances dropped."""
+    """The record of each rank: rows of every batch, the position after it, dropped utterances."""
 
     taken: list[list[list[int]]]
     positions: list[int]
@@ -76,7 +76,7 @@ class Phase(NamedTuple):
 
 @pytest.fixture(scope="module")
 def phases(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Phase]]:
-    """All scenarios, read by two processes in one go."""
+    """All scenarios, read by the same two processes."""
     arguments = [str(prepared), str(tmp_path_factory.mktemp("gloo") / "store")]
     arguments.append(json.dumps(list(SCENARIOS.values())))
     started = [
@@ -113,7 +113,7 @@ def test_ranks_do_equal_steps_and_no_utterance_is_missing(
     assert len(phase.rows) + phase.dropped[0] == len(rows)
 
 
-def test_a_run_goes_on_with_two_ranks_and_then_with_one_again(
+def test_a_run_continues_with_two_ranks_and_then_with_one_again(
     prepared: Path, phases: dict[str, list[Phase]]
 ) -> None:
     alone, together, again = phases["one, two, one ranks"]

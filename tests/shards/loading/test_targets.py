@@ -24,7 +24,7 @@ from aalbert.shards.format.feature_settings import (
     LogMelSettings,
     MfccSettings,
 )
-from aalbert.shards.loading.batch_shape import most_bytes
+from aalbert.shards.loading.batch_shape import largest_batch_bytes
 from aalbert.shards.loading.epoch_plan import make_plan
 from aalbert.shards.loading.look_up import LookUp
 from aalbert.shards.loading.utterance_table import find_arrays, make_table
@@ -224,13 +224,13 @@ def test_no_batch_is_larger_than_the_slots_it_is_read_into(
     look_up = LookUp(table, find_arrays(table), plan.frames, config)
     steps = list(plan.rest_of_epoch(0, 1))
     found = look_up.find([step.batches[0] for step in steps], [step.epoch for step in steps])
-    most = most_bytes(plan.frames, table.dims, config.order)
+    most = largest_batch_bytes(plan.frames, table.dims, config.order)
     sizes = [contents.shape.bytes for contents in found]
     assert max(sizes) <= most
     assert most < 4 * max(sizes)
 
 
-def test_a_batch_takes_its_targets_along_to_a_device(place: Path) -> None:
+def test_targets_move_to_a_device_with_their_batch(place: Path) -> None:
     batch = next(iter(make_loader(place, PADDED)))
     moved = batch.to(torch.device("meta"))
     assert moved.targets["linear"].device.type == "meta"
@@ -246,7 +246,7 @@ def test_a_wrong_byte_in_a_target_ends_the_epoch_with_its_name(
     dataset = Dataset(copy)
     row = 3
     with dataset.shard_path(row).open("r+b") as stream:
-        stream.seek(int(dataset.places("linear").offset[row]) + 50)
+        stream.seek(int(dataset.locations("linear").offset[row]) + 50)
         [byte] = stream.read(1)
         stream.seek(-1, io.SEEK_CUR)
         stream.write(bytes([byte ^ 4]))
@@ -294,7 +294,7 @@ def test_a_target_that_is_not_stored_is_refused(prepared: Path) -> None:
 
 
 @pytest.mark.parametrize("targets", [("logmel",), ("linear", "linear")])
-def test_a_target_is_named_once_and_is_not_the_input(targets: tuple[str, ...]) -> None:
+def test_a_target_is_given_once_and_is_not_the_input(targets: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         replace(PADDED, targets=targets)
     assert str(caught.value) == (

@@ -50,7 +50,7 @@ def test_without_a_buffer_the_order_is_that_of_the_shards(prepared: Path) -> Non
 
 
 def test_workers_share_the_shards(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which worker it is in, WebDataset reads from PyTorch, or else from these variables."""
+    """WebDataset takes the number of the worker from PyTorch, or else from these variables."""
     monkeypatch.setenv("NUM_WORKERS", "2")
     shares = []
     for worker in range(2):
@@ -76,7 +76,7 @@ def test_workers_of_a_data_loader_share_the_shards(prepared: Path) -> None:
     assert sorted(keys) == sorted(dataset.column("key")[row] for row in dataset.rows(["train*"]))
 
 
-def test_resampling_has_no_end_and_stops_where_it_is_told(prepared: Path) -> None:
+def test_resampling_is_endless_unless_it_is_given_a_length(prepared: Path) -> None:
     pipeline = webdataset_pipeline(prepared, ["dev*"], resampled=True)
     assert len(list(islice(pipeline, 100))) == 100
     assert len(list(pipeline.with_epoch(40))) == 40

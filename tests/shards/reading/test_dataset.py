@@ -1,4 +1,4 @@
-"""What the loader does when bytes, files or its reader are not as they should be."""
+"""The loader with damaged bytes, missing files or a killed reader."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def copy(prepared: Path, tmp_path: Path) -> Path:
 
 def damage(dataset: Dataset, row: int, bit: int = 3) -> str:
     """Flip a bit in the logmel of a row, and return its key."""
-    offset = int(dataset.places("logmel").offset[row]) + 10
+    offset = int(dataset.locations("logmel").offset[row]) + 10
     with dataset.shard_path(row).open("r+b") as stream:
         stream.seek(offset)
         byte = stream.read(1)[0]
@@ -57,7 +57,7 @@ def test_a_wrong_byte_ends_the_run_and_names_shard_and_key(
 
 
 def test_all_batches_before_a_wrong_byte_arrive(copy: Path) -> None:
-    """Slots are told of several at once; those not told of yet are not lost."""
+    """Slots are reported several at once; those not yet reported are not lost."""
     dataset = Dataset(copy)
     damage(dataset, 17)
 
@@ -77,7 +77,7 @@ def test_a_hundred_flipped_bits_are_found_as_they_are_read(copy: Path) -> None:
     draws = np.random.default_rng(9)
     dataset = Dataset(copy)
     whole = {path: path.read_bytes() for path in dataset.shard_paths}
-    places = dataset.places("logmel")
+    places = dataset.locations("logmel")
     found = 0
     for _ in range(100):
         row = int(draws.integers(len(dataset)))
@@ -92,7 +92,7 @@ def test_a_hundred_flipped_bits_are_found_as_they_are_read(copy: Path) -> None:
     assert found == 100
 
 
-def test_checksums_are_compared_when_they_are_to_be(copy: Path) -> None:
+def test_checksums_are_compared_as_configured(copy: Path) -> None:
     dataset = Dataset(copy)
     never, first, always = (
         Loader(dataset.select(["*"]), replace(CONFIG, verify=verify))
@@ -109,8 +109,8 @@ def test_checksums_are_compared_when_they_are_to_be(copy: Path) -> None:
         read_all(Loader(dataset.select(["*"]), replace(CONFIG, verify="first-epoch")))
 
 
-def test_swapped_shards_are_noticed(copy: Path) -> None:
-    """Of the same size, so that only their bytes tell."""
+def test_swapped_shards_are_detected(copy: Path) -> None:
+    """Shards of the same size, which differ only in their bytes."""
     dataset = Dataset(copy)
     first, second = [path for path in dataset.shard_paths if "train" in str(path)][:2]
     sizes = [path.stat().st_size for path in (first, second)]
@@ -176,7 +176,7 @@ def test_a_killed_reader_ends_the_run_with_its_reason(prepared: Path) -> None:
 
 
 @linux
-def test_a_shard_cut_under_the_reader_ends_the_run_and_is_named(copy: Path) -> None:
+def test_a_shard_truncated_while_it_is_read_ends_the_run_and_is_named(copy: Path) -> None:
     dataset = Dataset(copy)
     loader = Loader(dataset.select(["*"]), replace(AHEAD, prefetch=1))
     read_all(loader)
@@ -237,7 +237,7 @@ def test_a_reader_ends_with_its_parent_and_not_before(prepared: Path, tmp_path: 
     assert not Path(f"/proc/{reader}").exists()
 
 
-def test_a_dataset_replaced_under_a_loader_is_refused(copy: Path) -> None:
+def test_a_dataset_replaced_while_it_is_loaded_is_refused(copy: Path) -> None:
     loader = Loader(Dataset(copy).select(["*"]), AHEAD)
     (copy / "manifest.json").unlink()
     with pytest.raises(AalbertError, match=r"has no manifest\.json"):
@@ -245,7 +245,7 @@ def test_a_dataset_replaced_under_a_loader_is_refused(copy: Path) -> None:
 
 
 class SlowCopy:
-    """A copy to a device that is not over before somebody waits for it."""
+    """A copy to a device that is not complete before something waits for it."""
 
     over = False
 
@@ -256,7 +256,7 @@ class SlowCopy:
         self.over = True
 
 
-def test_copies_under_way_from_all_slots_are_waited_for(prepared: Path) -> None:
+def test_the_loader_waits_for_copies_in_progress_from_all_slots(prepared: Path) -> None:
     """As when the training loop is far ahead of its GPU."""
     dataset = Dataset(prepared)
     loader = Loader(dataset.select(["*"]), replace(AHEAD, prefetch=1))

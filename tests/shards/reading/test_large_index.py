@@ -1,4 +1,4 @@
-"""How an index of a million utterances opens, in a process of its own."""
+"""Opening an index of a million utterances, in a separate process."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Datasets in a store: fetched ahead into a bounded cache that processes share."""
+"""Datasets in a store: fetched ahead into a cache of limited size that processes share."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def small_cache(ten: Path, tmp_path: Path) -> ShardCache:
 
 
 def cached_bytes(cache: ShardCache) -> int:
-    """What shards take in the cache, those that are being fetched too."""
+    """The bytes of all shards in the cache, including those being fetched."""
     total = 0
     for path in cache.folder.rglob("*.tar*"):
         try:
@@ -101,7 +101,7 @@ from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.reading.shard_cache import ShardCache
 
 url, folder, limit, rank = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-dataset = Dataset(url, ShardCache(folder=folder, limit_bytes=limit, patience_s=30))
+dataset = Dataset(url, ShardCache(folder=folder, limit_bytes=limit, timeout_s=30))
 order = OrderConfig(frames_per_batch=150, window_shards=1)
 loader = Loader(
     dataset.select(["*"]), LoaderConfig(order=order, seed=1, prefetch=0), rank=rank, world_size=2
@@ -111,7 +111,7 @@ print(json.dumps([batch.rows.tolist() for batch in loader]))
 
 
 def test_two_ranks_share_a_cache_of_two_shards(remote: Remote, small_cache: ShardCache) -> None:
-    """Ten shards and more; each rank holds one, and the bound is kept all the time."""
+    """Ten shards and more; each rank locks one, and the limit is never exceeded."""
     arguments = [remote.url, str(small_cache.folder), str(small_cache.limit_bytes)]
     started = [
         subprocess.Popen(
@@ -144,10 +144,10 @@ def test_two_ranks_share_a_cache_of_two_shards(remote: Remote, small_cache: Shar
     assert 0 < most <= small_cache.limit_bytes
 
 
-def test_shards_that_are_here_are_not_fetched_again(
+def test_cached_shards_are_not_fetched_again(
     remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by another URL of the same dataset, and while the store is away."""
+    """Also from another URL of the same dataset, and while the store has no shards."""
     cache = ShardCache(folder=tmp_path / "cache")
     first = Loader(Dataset(remote.url, cache).select(["*"]), CONFIG)
     count = sum(len(batch.rows) for batch in first)
@@ -157,7 +157,7 @@ def test_shards_that_are_here_are_not_fetched_again(
     assert sum(len(batch.rows) for batch in Loader(dataset.select(["*"]), CONFIG)) == count
 
 
-def test_a_wrong_byte_in_the_store_is_told_with_its_url(
+def test_a_wrong_byte_in_the_store_is_reported_with_its_url(
     remote: Remote, small_cache: ShardCache
 ) -> None:
     path = Dataset(remote.local).shard_paths[3]
@@ -168,7 +168,7 @@ def test_a_wrong_byte_in_the_store_is_told_with_its_url(
     name = f"{remote.url}/{path.relative_to(remote.local)}"
     with pytest.raises(IntegrityError, match=rf"^{name} is not what was written \(checksum\)"):
         list(loader)
-    # The thread that fetches ahead may find the same out, and removes its copy a moment later.
+    # The thread that fetches ahead may find the same error; it removes its copy a moment later.
     deadline = time.monotonic() + 30
     while partial := list(small_cache.folder.rglob(f"*/{path.parent.name}/{path.name}*.partial")):
         assert time.monotonic() < deadline, partial
@@ -192,13 +192,13 @@ def test_shards_that_are_not_as_recorded_are_refused_at_opening(
         Dataset(remote.url, small_cache)
 
 
-def test_what_is_no_dataset_is_said_so(s3: str, small_cache: ShardCache) -> None:
+def test_a_url_without_a_dataset_is_an_error(s3: str, small_cache: ShardCache) -> None:
     with pytest.raises(InputError, match=r"^s3://bucket/none has no manifest\.json"):
         Dataset(f"{s3}/none", small_cache)
 
 
 @pytest.mark.parametrize("prefetch", [0, 1])
-def test_a_store_that_is_gone_ends_the_run_and_is_named(
+def test_an_unavailable_store_ends_the_run_and_is_named(
     remote: Remote, small_cache: ShardCache, prefetch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aalbert.common.store.RETRY_WAITS_S", (0.0, 0.0))
@@ -228,11 +228,11 @@ def test_a_window_that_is_larger_than_the_cache_is_refused(
         next(iter(loader))
 
 
-def test_a_cache_full_of_shards_that_others_hold_is_told_after_a_while(
+def test_a_cache_full_of_shards_that_others_lock_is_an_error_after_a_timeout(
     remote: Remote, ten: Path, tmp_path: Path
 ) -> None:
     limit = shard_sizes(ten)[-1]
-    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=limit, patience_s=0.3)
+    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=limit, timeout_s=0.3)
     holder, other = Dataset(remote.url, cache), Dataset(remote.url, cache)
     sizes = [path.stat().st_size for path in Dataset(ten).shard_paths]
     first, second = np.argsort(sizes)[-2:].tolist()
@@ -246,11 +246,11 @@ def test_a_cache_full_of_shards_that_others_hold_is_told_after_a_while(
     assert cached_bytes(cache) <= limit
 
 
-def test_a_killed_process_leaves_neither_lock_nor_room_behind(
+def test_a_killed_process_leaves_neither_locks_nor_reserved_bytes(
     remote: Remote, ten: Path, tmp_path: Path
 ) -> None:
     sizes = [path.stat().st_size for path in Dataset(ten).shard_paths]
-    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=max(sizes), patience_s=5)
+    cache = ShardCache(folder=tmp_path / "cache", limit_bytes=max(sizes), timeout_s=5)
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from aalbert.shards import Dataset\n"
@@ -278,7 +278,7 @@ def test_a_killed_process_leaves_neither_lock_nor_room_behind(
     assert not left.exists()
 
 
-def test_two_datasets_do_not_meet_in_the_cache(
+def test_two_datasets_share_no_files_in_the_cache(
     remote: Remote, prepared: Path, s3_client: Any, tmp_path: Path
 ) -> None:
     for path in prepared.rglob("*"):
@@ -296,4 +296,4 @@ def test_two_datasets_do_not_meet_in_the_cache(
 def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AALBERT_CACHE_BYTES", "64GiB")
     with pytest.raises(ConfigError, match="AALBERT_CACHE_BYTES is '64GiB': give a number of bytes"):
-        ShardCache.of_the_user()
+        ShardCache.from_environment()

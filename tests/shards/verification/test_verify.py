@@ -37,7 +37,7 @@ def flip(path: Path, position: int, bit: int) -> None:
 
 
 def owner_of_byte(shard: Path, position: int) -> str | None:
-    """The key of the utterance to which a byte belongs, as the standard library sees it."""
+    """The key of the utterance to which a byte belongs, according to the standard library."""
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
             size = -(-member.size // 512) * 512
@@ -78,7 +78,7 @@ def test_a_hundred_random_bits_of_a_dataset_with_skipped_inputs_are_all_found(
 ) -> None:
     line = json.dumps({"source": "a.flac", "reason": "it is empty"}) + "\n"
     (dataset_copy / "skipped.jsonl").write_text(line)
-    seal(dataset_copy)
+    record_files(dataset_copy)
     rng = np.random.default_rng(7)
     paths = [path for path in sorted(dataset_copy.rglob("*")) if path.is_file()]
     for _ in range(100):
@@ -89,7 +89,7 @@ def test_a_hundred_random_bits_of_a_dataset_with_skipped_inputs_are_all_found(
         flip(path, position, bit)
 
 
-def test_a_damage_is_named_by_what_it_hit(dataset_copy: Path) -> None:
+def test_damage_is_reported_with_the_part_it_affects(dataset_copy: Path) -> None:
     dataset = Dataset(dataset_copy)
     row = 8
     key = dataset.column("key")[row]
@@ -112,7 +112,7 @@ def test_a_damage_is_named_by_what_it_hit(dataset_copy: Path) -> None:
         flip(path, position, 1)
 
 
-def test_the_bytes_of_a_damaged_payload_are_named(dataset_copy: Path) -> None:
+def test_the_bytes_of_a_damaged_payload_are_reported(dataset_copy: Path) -> None:
     dataset = Dataset(dataset_copy)
     start = dataset.table.column("logmel_offset")[0].as_py()
     size = dataset.table.column("logmel_bytes")[0].as_py()
@@ -122,12 +122,14 @@ def test_the_bytes_of_a_damaged_payload_are_named(dataset_copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "skipped.jsonl", "index/dev-clean.arrow", SHARD])
-def test_a_missing_file_is_named(dataset_copy: Path, name: str | Path) -> None:
+def test_a_missing_file_is_reported(dataset_copy: Path, name: str | Path) -> None:
     (dataset_copy / name).unlink()
     assert messages(dataset_copy) == [f"{dataset_copy / name}: is missing"]
 
 
-def test_a_cut_shard_is_named_with_the_utterance_in_which_it_ends(dataset_copy: Path) -> None:
+def test_a_truncated_shard_is_reported_with_its_last_utterance(
+    dataset_copy: Path,
+) -> None:
     path = dataset_copy / SHARD
     size = path.stat().st_size
     key = owner_of_byte(path, size // 2)
@@ -139,7 +141,7 @@ def test_a_cut_shard_is_named_with_the_utterance_in_which_it_ends(dataset_copy: 
     assert second.endswith(f"at byte {size // 2:,}")
 
 
-def test_a_shard_with_something_behind_its_end_is_named(dataset_copy: Path) -> None:
+def test_a_shard_with_bytes_after_its_end_is_reported(dataset_copy: Path) -> None:
     path = dataset_copy / SHARD
     size = path.stat().st_size
     with path.open("ab") as stream:
@@ -147,7 +149,7 @@ def test_a_shard_with_something_behind_its_end_is_named(dataset_copy: Path) -> N
     assert messages(dataset_copy) == [f"{path}: has {size + 1:,} bytes, {size:,} were written"]
 
 
-def test_swapped_shards_are_named_with_what_they_hold(dataset_copy: Path) -> None:
+def test_swapped_shards_are_reported_with_their_contents(dataset_copy: Path) -> None:
     first, second = sorted((dataset_copy / "train-clean-100").glob("*.tar"))[:2]
     first.rename(dataset_copy / "x")
     second.rename(first)
@@ -167,7 +169,7 @@ def test_swapped_shards_are_named_with_what_they_hold(dataset_copy: Path) -> Non
         ("notes.txt", ""),
     ],
 )
-def test_a_file_that_does_not_belong_is_named(dataset_copy: Path, name: str, note: str) -> None:
+def test_a_file_that_does_not_belong_is_reported(dataset_copy: Path, name: str, note: str) -> None:
     path = dataset_copy / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
@@ -176,13 +178,15 @@ def test_a_file_that_does_not_belong_is_named(dataset_copy: Path, name: str, not
     ]
 
 
-def test_a_link_that_does_not_belong_is_named(dataset_copy: Path, tmp_path: Path) -> None:
+def test_a_link_that_does_not_belong_is_reported(dataset_copy: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (dataset_copy / "more").symlink_to(tmp_path / "elsewhere")
     assert len(messages(dataset_copy)) == 1
 
 
-def test_a_shard_that_is_altogether_different_is_not_listed_to_its_end(dataset_copy: Path) -> None:
+def test_only_the_first_problems_of_a_different_shard_are_listed(
+    dataset_copy: Path,
+) -> None:
     path = dataset_copy / SHARD
     noise = np.random.default_rng(1).bytes(path.stat().st_size)
     path.write_bytes(noise)
@@ -221,14 +225,14 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-# From here on the manifest fits what is in the folder: someone wants these bytes to be read.
+# From here on the manifest matches the files: an attacker wants these bytes to be read.
 
 
-def seal(folder: Path) -> None:
+def record_files(folder: Path) -> None:
     """Write a manifest that records the files as they are now."""
     manifest = read_manifest(folder)
 
-    def renewed(record: FileRecord) -> dict[str, object]:
+    def updated_record(record: FileRecord) -> dict[str, object]:
         path = folder / record.path
         return {
             **asdict(record),
@@ -239,19 +243,19 @@ def seal(folder: Path) -> None:
     splits = {
         name: replace(
             split,
-            index=FileRecord(**renewed(split.index)),  # type: ignore[arg-type]
-            statistics=FileRecord(**renewed(split.statistics)),  # type: ignore[arg-type]
-            shards=tuple(ShardRecord(**renewed(shard)) for shard in split.shards),  # type: ignore[arg-type]
+            index=FileRecord(**updated_record(split.index)),  # type: ignore[arg-type]
+            statistics=FileRecord(**updated_record(split.statistics)),  # type: ignore[arg-type]
+            shards=tuple(ShardRecord(**updated_record(shard)) for shard in split.shards),  # type: ignore[arg-type]
         )
         for name, split in manifest.splits.items()
     }
-    documents = tuple(FileRecord(**renewed(record)) for record in manifest.documents)  # type: ignore[arg-type]
-    sealed: Manifest = replace(manifest, splits=splits, documents=documents)
-    sealed.write(folder)
+    documents = tuple(FileRecord(**updated_record(record)) for record in manifest.documents)  # type: ignore[arg-type]
+    updated: Manifest = replace(manifest, splits=splits, documents=documents)
+    updated.write(folder)
 
 
 def rewrite_shard(folder: Path, edit: Callable[[list[tuple[bytes, bytes]]], None]) -> None:
-    """Change the members of a shard, as (header, payload), and make the manifest fit."""
+    """Change the members of a shard, as (header, payload), and update the manifest."""
     path = folder / SHARD
     raw = path.read_bytes()
     with tarfile.open(path, "r:") as tar:
@@ -264,7 +268,7 @@ def rewrite_shard(folder: Path, edit: Callable[[list[tuple[bytes, bytes]]], None
         for header, payload in members:
             stream.write(header + payload + bytes(-len(payload) % 512))
         stream.write(bytes(1024))
-    seal(folder)
+    record_files(folder)
 
 
 class Evil:
@@ -272,7 +276,7 @@ class Evil:
         return (os._exit, (99,))
 
 
-def stranger(kind: str) -> tuple[bytes, bytes]:
+def unexpected_member(kind: str) -> tuple[bytes, bytes]:
     payload = b"" if "link" in kind else pickle.dumps(Evil())
     names = {"pickle": "1-2-3.pyd", "absolute": "/etc/cron.d/x", "outside": "../../x"}
     member = tarfile.TarInfo(names.get(kind, "1-2-3.json"))
@@ -294,18 +298,20 @@ def stranger(kind: str) -> tuple[bytes, bytes]:
     ],
 )
 @pytest.mark.parametrize("place", [0, 2, 3, None], ids=["first", "json", "utterance", "last"])
-def test_a_member_that_the_format_does_not_know_is_named_and_never_opened(
+def test_a_member_that_the_format_does_not_know_is_reported_and_never_opened(
     dataset_copy: Path, kind: str, what: str, place: int | None
 ) -> None:
     rewrite_shard(
         dataset_copy,
-        lambda members: members.insert(len(members) if place is None else place, stranger(kind)),
+        lambda members: members.insert(
+            len(members) if place is None else place, unexpected_member(kind)
+        ),
     )
     found = messages(dataset_copy)
     assert found[0].startswith(f"{dataset_copy / SHARD}: {what}, at byte ")
 
 
-def test_an_array_of_python_objects_is_named_and_never_opened(dataset_copy: Path) -> None:
+def test_an_array_of_python_objects_is_reported_and_never_opened(dataset_copy: Path) -> None:
     def edit(members: list[tuple[bytes, bytes]]) -> None:
         buffer = io.BytesIO()
         np.save(buffer, np.array([Evil()], dtype=object), allow_pickle=True)
@@ -319,7 +325,7 @@ def test_an_array_of_python_objects_is_named_and_never_opened(dataset_copy: Path
     assert "payload of" in second
 
 
-def test_two_utterances_in_each_others_place_are_named(dataset_copy: Path) -> None:
+def test_two_exchanged_utterances_are_reported(dataset_copy: Path) -> None:
     def edit(members: list[tuple[bytes, bytes]]) -> None:
         members[:6] = [*members[3:6], *members[:3]]
 
@@ -328,7 +334,7 @@ def test_two_utterances_in_each_others_place_are_named(dataset_copy: Path) -> No
 
 
 def edit_index(folder: Path, column: str, edit: Callable[[list[object]], None]) -> None:
-    """Change a column of the larger index and make the manifest fit."""
+    """Change a column of the larger index and update the manifest."""
     path = folder / "index/train-clean-100.arrow"
     table = pa.ipc.open_file(path.read_bytes()).read_all()
     values = table.column(column).to_pylist()
@@ -338,21 +344,21 @@ def edit_index(folder: Path, column: str, edit: Callable[[list[object]], None]) 
         place, table.schema.field(column), pa.array(values, table.schema.field(column).type)
     )
     write_index(path, changed)
-    seal(folder)
+    record_files(folder)
 
 
 @pytest.mark.parametrize(
     ("column", "row", "value", "what"),
     [
-        ("logmel_offset", 3, 10**9, "gives the logmel of 'KEY' a place outside of its shard"),
-        ("logmel_offset", 3, -8, "gives the logmel of 'KEY' a place outside of its shard"),
-        ("logmel_bytes", 3, 160, "gives the logmel of 'KEY' bytes that its frames do not take"),
-        ("logmel_frames", 3, 1, "gives the logmel of 'KEY' bytes that its frames do not take"),
+        ("logmel_offset", 3, 10**9, "gives the logmel of 'KEY' a location outside of its shard"),
+        ("logmel_offset", 3, -8, "gives the logmel of 'KEY' a location outside of its shard"),
+        ("logmel_bytes", 3, 160, "gives the logmel of 'KEY' a size that does not match its frames"),
+        ("logmel_frames", 3, 1, "gives the logmel of 'KEY' a size that does not match its frames"),
         ("shard", 0, 1, "does not give every shard the utterances that the manifest says"),
         ("split", 0, "dev", "does not give every shard the utterances that the manifest says"),
     ],
 )
-def test_an_index_that_makes_no_sense_is_named_with_the_key(
+def test_an_inconsistent_index_is_reported_with_the_key(
     dataset_copy: Path, column: str, row: int, value: object, what: str
 ) -> None:
     key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[row].as_py()
@@ -361,24 +367,26 @@ def test_an_index_that_makes_no_sense_is_named_with_the_key(
     assert messages(dataset_copy)[0] == f"{index}: {what.replace('KEY', key)}"
 
 
-def test_two_rows_of_an_index_that_share_bytes_are_named(dataset_copy: Path) -> None:
+def test_two_rows_of_an_index_that_share_bytes_are_reported(dataset_copy: Path) -> None:
     key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[1].as_py()
 
     def overlap(values: list[object]) -> None:
         values[1] = values[0]
 
     edit_index(dataset_copy, "logmel_offset", overlap)
-    assert f"the logmel of '{key}' a place where another array lies" in messages(dataset_copy)[0]
+    assert (
+        f"the logmel of '{key}' a location that overlaps another array" in messages(dataset_copy)[0]
+    )
 
 
-def test_a_row_with_another_hash_is_named(dataset_copy: Path) -> None:
+def test_a_row_with_another_hash_is_reported(dataset_copy: Path) -> None:
     key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[5].as_py()
     edit_index(dataset_copy, "fbank_xxh3", lambda values: values.__setitem__(5, 1))
     (message,) = messages(dataset_copy)
     assert f"payload of '{key}' (fbank) is not what was written" in message
 
 
-def test_a_row_whose_place_is_a_little_off_is_named(dataset_copy: Path) -> None:
+def test_a_row_with_a_slightly_wrong_offset_is_reported(dataset_copy: Path) -> None:
     def shift(values: list[object]) -> None:
         values[5] = int(str(values[5])) - 64
 
@@ -388,7 +396,7 @@ def test_a_row_whose_place_is_a_little_off_is_named(dataset_copy: Path) -> None:
     assert f"the index places the payload of '{key}' (fbank) at byte" in message
 
 
-def test_a_key_that_occurs_twice_is_named(dataset_copy: Path) -> None:
+def test_a_key_that_occurs_twice_is_reported(dataset_copy: Path) -> None:
     def repeat(values: list[object]) -> None:
         values[4] = values[3]
 
@@ -397,23 +405,23 @@ def test_a_key_that_occurs_twice_is_named(dataset_copy: Path) -> None:
     assert f"the key '{key}' occurs more than once" in messages(dataset_copy)[0]
 
 
-def test_an_index_with_other_columns_is_named(dataset_copy: Path) -> None:
+def test_an_index_with_other_columns_is_reported(dataset_copy: Path) -> None:
     path = dataset_copy / "index/train-clean-100.arrow"
     table = pa.ipc.open_file(path.read_bytes()).read_all()
     write_index(path, table.drop_columns(["samples"]))
-    seal(dataset_copy)
+    record_files(dataset_copy)
     assert (
         "has other columns, or other types, than it should: key, split, shard, "
         in messages(dataset_copy)[0]
     )
 
 
-def test_statistics_of_other_rows_are_named(dataset_copy: Path) -> None:
+def test_statistics_of_other_rows_are_reported(dataset_copy: Path) -> None:
     shutil.copy(
         dataset_copy / "statistics/dev-clean.arrow",
         dataset_copy / "statistics/train-clean-100.arrow",
     )
-    seal(dataset_copy)
+    record_files(dataset_copy)
     assert messages(dataset_copy) == [
         f"{dataset_copy / 'statistics/train-clean-100.arrow'}: has 6 rows, the manifest says 24"
     ]
