@@ -22,7 +22,7 @@ from aalbert.pipeline.prepare.work_folder import (
     read_fragment,
 )
 from aalbert.shards.format.feature_settings import FeatureSettings
-from aalbert.shards.format.index import statistics_schema, write_index
+from aalbert.shards.format.index import frame_counts, statistics_schema, write_index
 from aalbert.shards.format.manifest import (
     MANIFEST_NAME,
     SKIPPED_NAME,
@@ -30,7 +30,7 @@ from aalbert.shards.format.manifest import (
     Manifest,
     SplitRecord,
 )
-from aalbert.shards.format.statistics import frame_counts, pool_statistics
+from aalbert.shards.format.statistics import pool_statistics
 
 CARD_NAME = "README.md"
 TEMPLATE = """\

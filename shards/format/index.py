@@ -8,7 +8,9 @@ not read them.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from aalbert.common.files import atomic_write
 from aalbert.errors import IntegrityError
@@ -95,3 +97,9 @@ def read_index(path: Path) -> pa.Table:
             "prepare the data again or use the version that wrote it"
         )
     return table
+
+
+def frame_counts(table: pa.Table, feature: str) -> NDArray[np.int64]:
+    """Return the number of frames of each row of an index."""
+    counts: NDArray[np.int64] = table.column(f"{feature}_frames").to_numpy().astype(np.int64)
+    return counts

@@ -47,12 +47,6 @@ def combine_statistics(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
     return FeatureStatistics(frames=total, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def frame_counts(table: pa.Table, feature: str) -> NDArray[np.int64]:
-    """Return the number of frames of each row of an index."""
-    counts: NDArray[np.int64] = table.column(f"{feature}_frames").to_numpy().astype(np.int64)
-    return counts
-
-
 def vectors(values: pa.FixedSizeListArray) -> NDArray[np.float64]:
     """Return fixed-size lists as `(rows, dims)`."""
     numbers: NDArray[np.float64] = values.flatten().to_numpy().astype(np.float64)

@@ -5,7 +5,7 @@ The selected utterances (`utterance_table`) pass four stages:
 1. order: the utterances of each batch of each rank, from any position on (`epoch_plan`, built on
    the pure functions in `order`);
 2. look-up: the crop of each utterance in a batch and the location of its bytes (`look_up`);
-3. fill: the bytes are verified and copied into a batch (`fill`, from files mapped by `shard_maps`);
+3. fill: the bytes are verified and copied from mapped shards into a batch (`fill`);
 4. slots: the memory that is filled and lent out as batches (`shared_slots`, `batch`).
 
 A reader process runs the first three ahead of the training loop (`reader_process`; the loop's side
@@ -23,11 +23,10 @@ from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.batch_shape import largest_batch_bytes
 from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import EpochPlan, Step, make_plan
-from aalbert.shards.loading.fill import Filler
+from aalbert.shards.loading.fill import Filler, ShardMaps
 from aalbert.shards.loading.look_up import LookUp
 from aalbert.shards.loading.reader_client import ReadAhead
 from aalbert.shards.loading.reader_process import ReaderJob, SelectionRecord
-from aalbert.shards.loading.shard_maps import ShardMaps
 from aalbert.shards.loading.shared_slots import Filled, RingSize
 from aalbert.shards.loading.utterance_table import UtteranceTable, find_arrays, make_table
 from aalbert.shards.reading.dataset import Selection

@@ -17,10 +17,9 @@ from itertools import islice
 from aalbert.errors import AalbertError, IntegrityError
 from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import Step, make_plan
-from aalbert.shards.loading.fill import Filler
+from aalbert.shards.loading.fill import Filler, ShardMaps
 from aalbert.shards.loading.look_up import Contents, LookUp
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.loading.shard_maps import ShardMaps
 from aalbert.shards.loading.shared_slots import (
     Failure,
     Filled,

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from aalbert.common.files import file_digest
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, require
-from aalbert.shards.format.index import read_index
+from aalbert.shards.format.index import frame_counts, read_index
 from aalbert.shards.format.manifest import FeatureStatistics, FileRecord, SplitRecord, read_manifest
-from aalbert.shards.format.statistics import frame_counts, pool_statistics
+from aalbert.shards.format.statistics import pool_statistics
 from aalbert.shards.reading.remote import Mirror, open_mirror
 from aalbert.shards.reading.shard_cache import ShardCache
 
