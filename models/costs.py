@@ -42,7 +42,8 @@ def count_parts(model: nn.Module, upstream: Upstream) -> Parameters:
     """Count the parameters of a model that contains `upstream`, by part."""
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        parts[part_of(name)] += parameter.numel()
+        matches = (part for part, marks in PARTS.items() if any(mark in name for mark in marks))
+        parts[next(matches, "other")] += parameter.numel()
     stored = parts.total()
     repeated = 0
     if upstream.encoder is not None:
@@ -50,13 +51,6 @@ def count_parts(model: nn.Module, upstream: Upstream) -> Parameters:
         repeats = upstream.encoder.config.layers // len(upstream.encoder.layers) - 1
         repeated = in_layers * repeats
     return Parameters(parts=dict(parts), stored=stored, applied=stored + repeated)
-
-
-def part_of(name: str) -> str:
-    """Return the part that a parameter belongs to."""
-    return next(
-        (part for part, marks in PARTS.items() if any(mark in name for mark in marks)), "other"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

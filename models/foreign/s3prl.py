@@ -29,7 +29,6 @@ from aalbert.models.foreign.plain_values import Settings
 
 # A function that reads the tensors under one key of a checkpoint.
 ReadTensors = Callable[[Mapping[str, Any], str], dict[str, Tensor]]
-PRE_NORM = "pre_layer_norm"
 # The groups of audio settings; in 2020 there is one only if features were not read from files.
 AUDIO = ("audio", "online")
 # The groups of settings in AlbertNew, which contains all three. The second is used for a model

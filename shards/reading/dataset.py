@@ -242,7 +242,14 @@ def check_split(folder: Path, split: SplitRecord) -> None:
     """Raise `IntegrityError` unless a split has all its files, with their sizes, and no others."""
     for record in (split.index, split.statistics, *split.shards):
         check_size(folder, record)
-    refuse_extra_shards(folder, split)
+    recorded = {folder / shard.path for shard in split.shards}
+    for parent in sorted({path.parent for path in recorded}):
+        extra = sorted(set(parent.glob("*.tar")) - recorded)
+        if extra:
+            raise IntegrityError(
+                f"{extra[0]} is no part of the dataset: the manifest does not record it; "
+                "move it elsewhere"
+            )
 
 
 def check_size(folder: Path, record: FileRecord) -> Path:
@@ -267,18 +274,6 @@ def open_index(folder: Path, record: FileRecord) -> pa.Table:
             f"{folder} and prepare the data again"
         )
     return read_index(path)
-
-
-def refuse_extra_shards(folder: Path, split: SplitRecord) -> None:
-    """Raise `IntegrityError` when a split's folder has a shard that is not in the manifest."""
-    recorded = {folder / shard.path for shard in split.shards}
-    for parent in sorted({path.parent for path in recorded}):
-        extra = sorted(set(parent.glob("*.tar")) - recorded)
-        if extra:
-            raise IntegrityError(
-                f"{extra[0]} is no part of the dataset: the manifest does not record it; "
-                "move it elsewhere"
-            )
 
 
 def close_locks(locks: dict[int, IO[bytes]]) -> None:
