@@ -13,7 +13,7 @@ from aalbert.commands.options import (
     Settings,
     flags,
     refuse_with_resume,
-    require,
+    require_option,
 )
 
 TASKS = {
@@ -114,7 +114,10 @@ def add_task(task: str, summary: str) -> None:
                 task, preset, file=config, assignments=[*(assignments or ()), *given]
             )
             start_downstream(
-                settings, require(data, "--data"), require(upstream, "--upstream"), out
+                settings,
+                require_option(data, "--data"),
+                require_option(upstream, "--upstream"),
+                out,
             )
         show_run(out, as_json)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from aalbert.common.files import require_empty, write_json, write_text
 from aalbert.common.locking import hold
-from aalbert.common.progress import WorkBar, progress_bar
+from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import InputError, OutputInUseError, TooManySkippedError
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import Recording, load_ahead
@@ -146,7 +146,7 @@ def embed_piece(
     number: int,
     out: Path,
     config: ExtractConfig,
-    bar: WorkBar,
+    bar: ProgressBar,
 ) -> None:
     """Write a piece and then what it holds, whose presence means that the piece is complete."""
     notes = note_path(out, number)

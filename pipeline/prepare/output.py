@@ -18,7 +18,7 @@ import xxhash
 
 from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder
 from aalbert.common.locking import hold
-from aalbert.common.store import Store, is_lasting, without_password
+from aalbert.common.store import Store, has_final_name, without_password
 from aalbert.common.text import human_bytes
 from aalbert.errors import ConfigError, OutputInUseError, StorageError, require
 from aalbert.pipeline.prepare.store_lock import hold_in_store
@@ -85,7 +85,7 @@ class LocalOutput:
         """Return the bytes of every finished file, by path in order."""
         sizes: dict[str, int] = {}
         for folder, _, names in os.walk(self.folder):
-            for path in (Path(folder, name) for name in names if is_lasting(name)):
+            for path in (Path(folder, name) for name in names if has_final_name(name)):
                 # Another process may remove the work folder meanwhile.
                 with suppress(FileNotFoundError):
                     status = path.stat()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aalbert.common.progress import WorkBar, progress_bar
+from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError, TooManySkippedError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
@@ -192,7 +192,7 @@ def explain_full_disk(output: Output, tasks: list[ShardTask]) -> Iterator[None]:
         ) from error
 
 
-def advance(bar: WorkBar, done: int, amount: Amount) -> None:
+def advance(bar: ProgressBar, done: int, amount: Amount) -> None:
     """Show files, hours of audio, speed in times real time, and files skipped."""
     elapsed = max(1e-9, bar.format_dict["elapsed"])
     bar.set_postfix_str(
