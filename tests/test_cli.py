@@ -169,7 +169,7 @@ def test_a_group_without_a_command_shows_its_help(
             "--speaker-level 0 is no folder",
         ),
         ("prepare folder {libri} --speaker-level -9 --out data", 3, "lies less deep than"),
-        ("prepare manifest {libri}/SPEAKERS.TXT --out data", 3, "is of no known kind"),
+        ("prepare manifest {libri}/SPEAKERS.TXT --out data", 3, "is not a known kind of table"),
         ("prepare manifest no.csv --out data", 3, "there is no file no.csv: expected a table"),
         ("prepare librispeech {libri} --out data --part 3/2", 2, "--part 3/2: expected I/N"),
         ("prepare librispeech {libri} --out data --engine dask", 2, "needs --dask-address"),

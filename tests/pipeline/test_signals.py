@@ -78,7 +78,7 @@ def test_a_signal_to_all_processes_ends_the_run_and_leaves_nothing_half_done(
     wait_until(lambda: any(out.rglob("*.tar.partial")))
     os.killpg(process.pid, number)
     assert complaint(process) == (
-        f"aalbert: stopped by {number.name}: run the same command again, what is done is kept"
+        f"aalbert: stopped by {number.name}: run the same command again, finished work is kept"
     )
     assert process.returncode == 128 + number
     assert not list(out.rglob("*.partial"))

@@ -436,7 +436,7 @@ def test_a_header_that_announces_too_much_for_its_file_takes_no_memory(tmp_path:
     with pytest.raises(UnusableAudioError) as caught:
         read_audio(path, RATE)
     assert str(caught.value) == (
-        f"cannot hold what it announces: {2**36 - 1} samples in {len(raw)} bytes"
+        f"cannot hold the announced samples: {2**36 - 1} in {len(raw)} bytes"
     )
 
 
@@ -485,7 +485,7 @@ def test_a_span_outside_the_recording_is_refused_with_figures(
     soundfile.write(path, noise(1), RATE)
     with pytest.raises(UnusableAudioError) as caught:
         read_audio(path, RATE, span=span)
-    assert str(caught.value) == (f"does not reach the part that is asked for: {asked} of 1.000 s")
+    assert str(caught.value) == (f"does not contain the requested part: {asked} of 1.000 s")
 
 
 def test_a_sample_counts_what_its_features_were_made_from(tmp_path: Path) -> None:
@@ -568,7 +568,7 @@ def test_what_is_no_fault_of_the_file_ends_the_run_and_skips_nothing(
         read_audio(path, RATE)
     assert str(caught.value) == (
         f"{path} cannot be read now ({os.strerror(number)}): run the same command again when it "
-        "can, what is done is kept"
+        "can, finished work is kept"
     )
 
 

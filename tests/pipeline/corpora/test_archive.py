@@ -172,7 +172,7 @@ def test_a_member_larger_than_2_gib_is_skipped(
 
 
 def damaged_message(path: Path, detail: str) -> str:
-    return f"{path} is damaged or not whole ({detail}): delete it and download it again"
+    return f"{path} is damaged or incomplete ({detail}): delete it and download it again"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_cut_is_noticed_wherever_it_is(archive: Path, index: Path) -> None:
         *(len(data) - n for n in (1, 8, 9)),
     ]:
         archive.write_bytes(data[:length])
-        with pytest.raises(InputError, match="is damaged or not whole"):
+        with pytest.raises(InputError, match="is damaged or incomplete"):
             list_members(archive, index)
 
 
@@ -253,7 +253,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(archive: Path, index: Path) -> 
         flipped = bytearray(data)
         flipped[position] ^= 1 << draw.randrange(8)
         archive.write_bytes(flipped)
-        with pytest.raises(InputError, match="is damaged or not whole"):
+        with pytest.raises(InputError, match="is damaged or incomplete"):
             list_members(archive, index)
 
 

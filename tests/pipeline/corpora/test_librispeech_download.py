@@ -163,7 +163,7 @@ def test_failures_that_do_not_pass_end_the_download_and_keep_what_came(
         download_subset("dev-clean", tmp_path, base_url=server.url)
     assert str(caught.value) == (
         f"{server.url}/{NAME} cannot be downloaded: the connection ended after 1048576 of "
-        "3000000 bytes; 1.0 MiB are kept, the same command goes on from there"
+        "3000000 bytes; 1.0 MiB are kept, the same command continues from there"
     )
     assert (tmp_path / f"{NAME}.partial").read_bytes() == CONTENT[: 2**20]
 

@@ -303,7 +303,7 @@ def test_a_row_of_parquet_is_named_by_its_number(folder: Path) -> None:
 def test_a_file_that_is_not_whole_parquet_is_named(folder: Path, content: bytes) -> None:
     path = folder / "x.parquet"
     path.write_bytes(content)
-    assert message(path).startswith(f"{path} is not a whole Parquet file: ")
+    assert message(path).startswith(f"{path} is not a complete Parquet file: ")
 
 
 def test_text_in_another_encoding_is_named_with_its_line(folder: Path) -> None:
@@ -314,7 +314,8 @@ def test_text_in_another_encoding_is_named_with_its_line(folder: Path) -> None:
 
 def test_a_file_of_another_kind_is_refused_with_the_known_ones(folder: Path) -> None:
     assert message(listed(folder, "path\n", "x.xlsx")) == (
-        f"{folder}/x.xlsx is of no known kind: name it by what it is (.csv, .tsv, .jsonl, .parquet)"
+        f"{folder}/x.xlsx is not a known kind of table: its name must end in one of "
+        "(.csv, .tsv, .jsonl, .parquet)"
     )
     assert message(folder / "no.csv") == (
         f"there is no file {folder}/no.csv: expected a table (.csv, .tsv, .jsonl, .parquet)"
