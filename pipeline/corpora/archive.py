@@ -24,7 +24,7 @@ from aalbert.pipeline.audio.decode import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import APPLE_DOUBLE_PREFIX, Skip
 
 CHUNK_BYTES = 2**20
-# `ForwardStream.advance` is called every so many bytes.
+# The unpacked bytes between two calls of `ForwardStream.advance`.
 STEP_BYTES = 2**26
 LARGEST_MEMBER = 2**31
 # The most that is read at once: a header, its extension such as a long name, or a text.

@@ -83,13 +83,8 @@ class Corpus:
     licence: str = "unknown"
 
 
-def find_audio(folder: Path) -> Iterator[Path]:
-    """Yield the audio files below a folder in a fixed order, without macOS side files."""
-    return map(Path, scan_audio(folder))
-
-
 def scan_audio(folder: Path) -> Iterator[str]:
-    """Yield the paths of the audio files below a folder in a fixed order.
+    """Yield the paths of the audio files below a folder in a fixed order, without macOS side files.
 
     Links to folders are followed unless they lead to a folder that contains them, whose
     files are found anyway. Raises `InputError` for a folder that cannot be read.

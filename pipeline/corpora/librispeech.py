@@ -17,8 +17,8 @@ from aalbert.pipeline.corpora.corpus import (
     Corpus,
     Skip,
     Utterance,
-    find_audio,
     require_folder,
+    scan_audio,
     wrong_folder,
 )
 
@@ -136,7 +136,7 @@ def read_subset(folder: Path, genders: Mapping[str, str]) -> Iterator[Utterance 
     """Yield the utterances of an unpacked subset, and the files that cannot be one."""
     for chapter in sorted(path for path in folder.glob("*/*") if path.is_dir()):
         texts = read_transcripts(chapter)
-        for path in find_audio(chapter):
+        for path in map(Path, scan_audio(chapter)):
             source = PurePosixPath(path.relative_to(folder.parent).as_posix())
             if not path.exists():
                 reason = "is a link to a file that is not there"

@@ -183,28 +183,25 @@ def _add_speakers(path: Path, rows: list[str]) -> None:
 def _plan_voxceleb1(
     speakers: int, videos: int, utterances: int, seed: int
 ) -> list[SyntheticUtterance]:
-    return [
-        SyntheticUtterance(
-            speaker=speaker,
-            video=video,
-            utterance=utterance,
-            path=f"id{speaker}/{_video_id(seed, speaker, video)}/{utterance:05}.wav",
-            part=_part(videos - video, utterances - utterance),
-        )
-        for speaker in range(FIRST_VOXCELEB1_SPEAKER, FIRST_VOXCELEB1_SPEAKER + speakers)
-        for video in range(1, videos + 1)
-        for utterance in range(1, utterances + 1)
-    ]
-
-
-def _part(later_videos: int, later_utterances: int) -> int:
-    if later_videos == 0:
-        return TEST
-    return DEV if (later_videos, later_utterances) == (1, 0) else TRAIN
-
-
-def _video_id(seed: int, speaker: int, video: int) -> str:
-    return "".join(default_rng([seed, speaker, video]).choice(VIDEO_ID_LETTERS, 11))
+    """Return all utterances, in the order of their numbers."""
+    planned = []
+    for speaker in range(FIRST_VOXCELEB1_SPEAKER, FIRST_VOXCELEB1_SPEAKER + speakers):
+        for video in range(1, videos + 1):
+            video_id = "".join(default_rng([seed, speaker, video]).choice(VIDEO_ID_LETTERS, 11))
+            for utterance in range(1, utterances + 1):
+                part = TEST if video == videos else TRAIN
+                if (video, utterance) == (videos - 1, utterances):
+                    part = DEV
+                planned.append(
+                    SyntheticUtterance(
+                        speaker=speaker,
+                        video=video,
+                        utterance=utterance,
+                        path=f"id{speaker}/{video_id}/{utterance:05}.wav",
+                        part=part,
+                    )
+                )
+    return planned
 
 
 def _trials(utterances: list[SyntheticUtterance], rng: Generator) -> list[str]:

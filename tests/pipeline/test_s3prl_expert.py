@@ -45,7 +45,7 @@ def test_a_configuration_beside_the_checkpoint_is_refused(model_folder: Path) ->
         UpstreamExpert(str(model_folder), "x.yaml")
 
 
-def test_what_stands_in_for_lost_parts_of_torchaudio_is_harmless_or_refuses(
+def test_stubs_for_removed_parts_of_torchaudio_do_nothing_or_raise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("set_audio_backend", "sox_effects"):
