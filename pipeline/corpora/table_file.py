@@ -6,7 +6,6 @@ No types are guessed: `007` stays `007`.
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,22 +103,16 @@ def read_separated(path: Path, separator: str) -> Table:
             if not columns:
                 columns = cells
             elif cells:
-                rows.append(Row(place=place, values=dict(match_cells(place, columns, cells))))
+                if len(cells) != len(columns):
+                    raise InputError(
+                        f"{place} has {len(cells)} cells, the header {len(columns)}: "
+                        "put text with separators into double quotes"
+                    )
+                texts = (cell or None for cell in cells)
+                rows.append(Row(place=place, values=dict(zip(columns, texts, strict=True))))
     except csv.Error as error:
         raise InputError(f"{path}:{begin} cannot be read: {error}") from error
     return Table(columns=tuple(columns), rows=tuple(rows))
-
-
-def match_cells(
-    place: str, columns: list[str], cells: list[str]
-) -> Iterator[tuple[str, str | None]]:
-    """Yield the columns with their cells; `InputError` unless there is one cell for each."""
-    if len(cells) != len(columns):
-        raise InputError(
-            f"{place} has {len(cells)} cells, the header {len(columns)}: "
-            "put text with separators into double quotes"
-        )
-    return ((column, cell or None) for column, cell in zip(columns, cells, strict=True))
 
 
 def read_json_lines(path: Path) -> Table:

@@ -56,7 +56,10 @@ def hold_in_store(store: Store, lock: str, shared: bool) -> Iterator[None]:
     """
     holder = Holder()
     path = f"{lock}.{holder.token}.json" if shared else f"{lock}.json"
-    acquire(store, lock, path, holder)
+    refuse_others(store, lock, path, holder)
+    # A request whose response was lost is sent again, and then finds its own object.
+    while not store.create(path, holder.encode()) and not is_held_by(store, path, holder):
+        refuse_others(store, lock, path, holder)
     try:
         # Of two that came at the same moment under different names, at least one sees the other.
         refuse_others(store, lock, path, holder)
@@ -66,14 +69,6 @@ def hold_in_store(store: Store, lock: str, shared: bool) -> Iterator[None]:
         # It may be gone, or another holder's.
         if is_held_by(store, path, holder):
             store.remove(path)
-
-
-def acquire(store: Store, lock: str, path: str, holder: Holder) -> None:
-    """Create the object; `OutputInUseError` when another holder is in the way."""
-    refuse_others(store, lock, path, holder)
-    # A request whose response was lost is sent again, and then finds its own object.
-    while not store.create(path, holder.encode()) and not is_held_by(store, path, holder):
-        refuse_others(store, lock, path, holder)
 
 
 def refuse_others(store: Store, lock: str, path: str, holder: Holder) -> None:
