@@ -71,7 +71,7 @@ class StorageError(AalbertError):
 
 
 class DivergedError(AalbertError):
-    """A training loss or gradient is not finite."""
+    """A loss, gradient or validation metric is not finite."""
 
 
 class WorkersDiedError(AalbertError):
