@@ -1,11 +1,11 @@
 """Audio ALBERT: speech features computed once, a lite BERT pretrained on them, speakers identified.
 
-The rooms of the package, from the bottom up: `shards` (features on disk) and
-`models` (weights on disk), `pipeline` (audio to shards) and `train` (shards to
-weights to reports), and the command line in `cli`.
+The subpackages, from the bottom up: `shards` (features on disk) and `models`
+(weights on disk), `pipeline` (audio to shards) and `train` (shards to weights
+to reports), and the command line in `cli`.
 
-`aalbert.from_pretrained` opens a model that turns waves into hidden states; it is imported
-when it is first used, so `import aalbert` stays light.
+`aalbert.from_pretrained` opens a model that computes hidden states of waves; it is imported
+on first use, so that `import aalbert` stays fast.
 """
 
 from importlib import import_module

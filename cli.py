@@ -22,7 +22,7 @@ from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
 from aalbert.commands.shards import shards_app
 
-# In the order in which they are used, which is that of the help.
+# In the order of use, which is the order in the help.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "prepare": prepare_app,
     "shards": shards_app,
@@ -38,7 +38,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
 }
 
 
-class InOrderOfWork(TyperGroup):
+class OrderedGroup(TyperGroup):
     """Lists the commands in the order of the table."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
@@ -47,7 +47,7 @@ class InOrderOfWork(TyperGroup):
 
 
 app = typer.Typer(
-    cls=InOrderOfWork,
+    cls=OrderedGroup,
     name="aalbert",
     help="Compute speech features once, pretrain Audio ALBERT on them, identify speakers with it.",
     no_args_is_help=True,

@@ -1,6 +1,6 @@
-"""The errors a user can meet, each with the exit code the command line ends with.
+"""The errors that a user can meet, each with its exit code on the command line.
 
-An error's text is one line that names the thing, its value and the way out.
+The message is one line that names the thing, its value and the way out.
 """
 
 import math
@@ -9,9 +9,9 @@ from typing import ClassVar
 
 
 class AalbertError(Exception):
-    """Something the user can put right; the command line prints its text and exits.
+    """An error that the user can fix; the command line prints its message and exits.
 
-    `details` are further lines, for what is a list.
+    `details` are further lines, such as a list.
     """
 
     exit_code: ClassVar[int] = 1
@@ -41,13 +41,13 @@ def require_positive(prefix: str, config: object, *names: str) -> None:
 
 
 class InputError(AalbertError):
-    """An input is missing, or its layout is not what was expected."""
+    """An input is missing, or its layout is not the expected one."""
 
     exit_code = 3
 
 
 class IntegrityError(AalbertError):
-    """Data or weights on disk are not what their index or checksum says."""
+    """Data or weights on disk do not match their index or checksum."""
 
     exit_code = 4
 
@@ -59,31 +59,31 @@ class TooManySkippedError(AalbertError):
 
 
 class OutputInUseError(AalbertError):
-    """The output folder holds something else, or another process works in it."""
+    """The output folder holds something else, or another process is using it."""
 
     exit_code = 6
 
 
 class StorageError(AalbertError):
-    """No space is left, there is no permission to write, or the system fails otherwise."""
+    """No space is left, writing is not permitted, or the system fails in another way."""
 
     exit_code = 7
 
 
 class DivergedError(AalbertError):
-    """Training has left the numbers."""
+    """A loss, gradient or validation metric is not finite."""
 
 
 class WorkersDiedError(AalbertError):
-    """Worker processes keep being killed."""
+    """Worker processes were killed repeatedly."""
 
 
 class ReaderDiedError(AalbertError):
-    """The process that reads batches ahead was killed."""
+    """The reader process, which prefetches batches, was killed."""
 
 
 class LostRankError(AalbertError):
-    """Another process of the run has ended or does not answer."""
+    """Another process of the run has ended or does not respond."""
 
 
 class InterruptedRunError(AalbertError):

@@ -22,17 +22,17 @@ _ROOT = _Path(__file__).resolve().parent
 
 
 def aalbert(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open an Audio ALBERT model, of this package or s3prl, here or at a URL."""
+    """Open an Audio ALBERT model of this package or of s3prl, from a path or a URL."""
     return _open(ckpt, device, shared=True)
 
 
 def mockingjay(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open a Mockingjay model, of this package or s3prl, here or at a URL."""
+    """Open a Mockingjay model of this package or of s3prl, from a path or a URL."""
     return _open(ckpt, device, shared=False)
 
 
 def tera(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open a TERA model, of this package or s3prl, here or at a URL."""
+    """Open a TERA model of this package or of s3prl, from a path or a URL."""
     return _open(ckpt, device, shared=False)
 
 
@@ -57,7 +57,7 @@ def linear(deltas: int = 0, normalisation: str = "none", **settings: _Any) -> "_
 
 
 def _open(ckpt: str, device: str | None, shared: bool) -> "_EmbeddingModel":
-    """Open a checkpoint and check that its layers are shared, or not, as the name says."""
+    """Open a checkpoint; `InputError` unless its layers are shared, or separate, as expected."""
     _import_package()
     from aalbert.errors import InputError
     from aalbert.pipeline.embeddings.load import from_pretrained
@@ -68,7 +68,7 @@ def _open(ckpt: str, device: str | None, shared: bool) -> "_EmbeddingModel":
         found = "no encoder" if encoder is None else f"share_layers {encoder.share_layers}"
         raise InputError(
             f"{ckpt} has {found}: Audio ALBERT (aalbert) shares its layers, mockingjay and tera "
-            "do not; load it by the other name"
+            "do not; use the other entry point"
         )
     return model
 
@@ -84,9 +84,9 @@ def _features(
 
 
 def _import_package() -> None:
-    """Make `aalbert` importable: as it is installed, or else this checkout, which is the package.
+    """Make `aalbert` importable: the installed package, or else this checkout, which is one.
 
-    Raises `RuntimeError` when its kernel in C has not been built.
+    Raises `RuntimeError` when its C extension has not been built.
     """
     if _util.find_spec("aalbert") is None:
         spec = _util.spec_from_file_location(

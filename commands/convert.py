@@ -12,8 +12,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A checkpoint of s3prl or of the AALBERT repository; with --to s3prl also a model "
-            "or the run of a pretraining."
+            help="A checkpoint of s3prl or of the AALBERT repository; with --to s3prl also a saved "
+            "model or a pretraining run."
         ),
     ],
     out: Annotated[
@@ -21,14 +21,14 @@ def convert(
         typer.Option("--out", help="Folder to write; with --to s3prl a file.", show_default=False),
     ],
     to: Annotated[
-        Literal["aalbert", "s3prl"], typer.Option("--to", help="Whose layout to write.")
+        Literal["aalbert", "s3prl"], typer.Option("--to", help="The layout to write.")
     ] = "aalbert",
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="What the checkpoint does not tell of its features, such as logmel.fft_size=400 "
+            help="A feature setting that the checkpoint does not hold, such as logmel.fft_size=400 "
             "or front_end.deltas=1.",
         ),
     ] = None,
@@ -36,7 +36,7 @@ def convert(
 ) -> None:
     """Import a checkpoint of another system, or write one that s3prl reads.
 
-    Nothing in a foreign file is run.
+    No code in the checkpoint is run.
 
     Example: aalbert convert states-1000000.ckpt --out models/audio-albert
     """

@@ -12,10 +12,10 @@ import typer
 
 from aalbert.errors import OutputInUseError
 
-# Its presence says that a folder was made by the demo and may be made again.
+# Marks a folder that the demo made and may replace.
 MARKER = ".aalbert-demo"
 SEED = 1
-# Less than the preset, to end within minutes.
+# Less than the preset, so that the demo ends within minutes.
 DEMO_SETTINGS = ("steps=1500", "data.batch_seconds=16")
 
 
@@ -51,7 +51,7 @@ def demo(
 
 
 def claim(out: Path) -> None:
-    """Start with an empty folder, in place of an older demo if there is one."""
+    """Make an empty folder, in place of an older demo if there is one."""
     if (out / MARKER).is_file():
         shutil.rmtree(out)
     if out.exists() and any(out.iterdir()):
@@ -62,7 +62,7 @@ def claim(out: Path) -> None:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say on stderr what begins, and how long it took."""
+    """Print the title of a step on stderr, and afterwards its duration."""
     print(f"== {title}", file=sys.stderr)
     started = time.monotonic()
     yield
@@ -96,7 +96,7 @@ def prepare_both(out: Path) -> None:
 
 
 def train_heads(out: Path) -> list[Path]:
-    """Train a head on the pretrained encoder, on the same untrained, and on plain features."""
+    """Train a head on the pretrained encoder, on the same encoder untrained, and on features."""
     from aalbert.train.downstream.config import DownstreamConfig
     from aalbert.train.downstream.run import start_downstream
 

@@ -13,7 +13,7 @@ from aalbert.commands.options import (
     Settings,
     flags,
     refuse_with_resume,
-    require,
+    require_option,
 )
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.downstream.tasks import TASKS, Task
@@ -109,7 +109,10 @@ def add_task(task: Task) -> None:
                 task.name, preset, file=config, assignments=[*(assignments or ()), *given]
             )
             start_downstream(
-                settings, require(data, "--data"), require(upstream, "--upstream"), out
+                settings,
+                require_option(data, "--data"),
+                require_option(upstream, "--upstream"),
+                out,
             )
         show_run(out, as_json)
 

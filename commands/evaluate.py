@@ -13,14 +13,16 @@ def evaluate(
     runs: Annotated[
         list[Path], typer.Argument(help="Finished downstream runs; the first is the reference.")
     ],
-    data: Annotated[str | None, typer.Option(help="Where their dataset lies now.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder or URL of their dataset, if it has moved.")
+    ] = None,
     as_json: AsJson = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables in Markdown.")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print one row of CSV a run.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row per run.")] = False,
 ) -> None:
-    """Measure runs on the test split and compare them with the first one.
+    """Evaluate runs on the test split and compare them with the first one.
 
     Each run gets metrics.json, predictions.csv and report.html.
 

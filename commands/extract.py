@@ -39,12 +39,12 @@ def extract(
     ] = "last",
     pooling: Annotated[
         Literal["none", "mean", "mean+std"],
-        typer.Option(help="What becomes of the frames: kept, averaged, or averaged and deviation."),
+        typer.Option(help="Pooling over frames: none, mean, or mean and standard deviation."),
     ] = "none",
     format: Annotated[
         Literal["npy", "safetensors", "shards"],
         typer.Option(
-            help="A .npy file each, safetensors files, or WebDataset shards (in float16)."
+            help="One .npy file per recording, safetensors files, or WebDataset shards (float16)."
         ),
     ] = "npy",
     split: Annotated[
@@ -55,7 +55,7 @@ def extract(
     max_skipped: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Share of inputs that may be unusable; unless 0, one always may."
+            min=0, max=1, help="Share of inputs that may be unusable; above 0, at least one may."
         ),
     ] = 0.001,
     as_json: AsJson = False,
@@ -80,11 +80,11 @@ def extract(
         recordings, skipped = find_recordings(opened, inputs, split or ())
         found = Inputs(recordings=recordings, skipped=skipped, places=inputs)
         record = extract_embeddings(opened, found, out, config)
-    words = (
+    text = (
         f"{out}: {record['utterances']:,} utterances, {record['hours']:.2f} hours, layers "
         f"{record['layers']}, width {record['width']}, {record['skipped']} inputs skipped"
     )
-    show({"out": str(out), **record}, as_json, words)
+    show({"out": str(out), **record}, as_json, text)
     check_skipped(
         taken=record["utterances"],
         skipped=record["skipped"],
@@ -95,15 +95,15 @@ def extract(
 
 
 def parse_layers(text: str) -> "Layers":
-    """Read `--layers`; `ConfigError` when it is neither a known word nor a number."""
-    named: dict[str, Layers] = {
+    """Parse `--layers`; `ConfigError` when it is neither a known word nor a number."""
+    words: dict[str, Layers] = {
         "last": "last",
         "all": "all",
         "mean": "mean",
         "weighted": "weighted",
     }
     try:
-        return named[text] if text in named else int(text)
+        return words[text] if text in words else int(text)
     except ValueError as error:
         raise ConfigError(
             f"--layers is '{text}': use last, all, mean, weighted or a number such as 2"

@@ -1,6 +1,6 @@
-"""`aalbert inspect`: what a model is made of and costs, and how it attends to a recording.
+"""The command `aalbert inspect`: parts and costs of a model, and its attention to a recording.
 
-It joins two rooms: audio becomes features in `pipeline`, pictures are drawn in `train`.
+It uses both `pipeline`, which computes features, and `train`, which draws the pictures.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from aalbert.models.attention_similarity import AttentionSimilarity
     from aalbert.pipeline.embeddings.model import EmbeddingModel
     from aalbert.pipeline.embeddings.static_batches import Features
 
-# Work grows with the length of an utterance; that of LibriSpeech is about so long.
+# Work grows with the length of an utterance; those of LibriSpeech are about this long.
 SECONDS = 10.0
-# A longer stretch of speech leaves no frame of an attention map to be seen.
+# In an attention map of longer speech, single frames are too small to be seen.
 SECONDS_DRAWN = 4.0
 RESULT_NAME = "inspection.json"
 
@@ -32,14 +31,14 @@ def inspect(
         str, typer.Argument(metavar="MODEL", help="A saved model, a run, or an old checkpoint.")
     ],
     audio: Annotated[
-        Path | None, typer.Option(help="Draw how the model attends to this recording.")
+        Path | None, typer.Option(help="Draw the model's attention to this recording.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the pictures of --audio.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model is made of and costs; with --audio, draw how it attends.
+    """Show the parts and costs of a model; with --audio, draw its attention.
 
     Example: aalbert inspect runs/pretrain --audio speech.flac --out pictures
     """
@@ -81,7 +80,7 @@ def describe(model: "EmbeddingModel") -> dict[str, Any]:
 
 
 def description_text(document: dict[str, Any]) -> str:
-    """Return what `inspect` prints."""
+    """Return the description as text."""
     encoder, parameters = document["encoder"], document["parameters"]
     front_end, memory = document["front_end"], document["memory_bytes"]
     shared = "one shared layer" if encoder["share_layers"] else "a layer each"
@@ -113,7 +112,7 @@ def description_text(document: dict[str, Any]) -> str:
 
 
 def similarity_lines(document: dict[str, Any]) -> list[str]:
-    """Say how alike neighbouring layers attend."""
+    """Return lines on how similar the attention of neighbouring layers is."""
     found = document["attention_divergence_bits"]
     return [
         f"attention of layers {number} and {number + 1}: divergence {row[number]:.3f} bits "
@@ -157,7 +156,10 @@ def draw(model: "EmbeddingModel", audio: Path, out: Path) -> dict[str, Any]:
             stream.write(to_png(make()))
     result = {
         "audio": str(audio),
-        "attention_divergence_bits": divergences(similarity),
+        "attention_divergence_bits": {
+            "averaged": similarity.averaged.tolist(),
+            "closest": similarity.closest.tolist(),
+        },
         "pictures": [str(out / name) for name in pictures],
     }
     write_json(out / RESULT_NAME, result)
@@ -188,7 +190,7 @@ def attention_maps(model: "EmbeddingModel", features: "Features") -> "torch.Tens
 
 
 def can_reconstruct(model: "torch.nn.Module") -> bool:
-    """Say whether a model predicts the feature that it reads, and nothing else."""
+    """Return whether a model predicts the feature that it reads, and nothing else."""
     from aalbert.models.pretrained import PretrainedModel
 
     return isinstance(model, PretrainedModel) and all(
@@ -197,11 +199,3 @@ def can_reconstruct(model: "torch.nn.Module") -> bool:
         and target.deltas == 0
         for target in model.targets
     )
-
-
-def divergences(similarity: "AttentionSimilarity") -> dict[str, list[list[float]]]:
-    """Return the divergences of layers as JSON holds them."""
-    return {
-        "averaged": similarity.averaged.tolist(),
-        "closest": similarity.closest.tolist(),
-    }

@@ -1,4 +1,4 @@
-"""What the commands of this room share: options, and how they become settings."""
+"""Options that several commands share, and their conversion to settings."""
 
 import json
 from pathlib import Path
@@ -25,19 +25,19 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --ou
 
 
 def flags(**values: object) -> list[str]:
-    """Return the flags that were given as assignments, which win over all other settings."""
+    """Return the given flags as assignments, which override all other settings."""
     return [f"{name}={json.dumps(value)}" for name, value in values.items() if value is not None]
 
 
-def require(value: Value | None, option: str) -> Value:
-    """Return the value of an option that only `--resume` makes needless."""
+def require_option(value: Value | None, option: str) -> Value:
+    """Return the value of an option; `ConfigError` when it is missing, which `--resume` allows."""
     if value is None:
         raise ConfigError(f"missing option {option} (or --resume, to continue the run in --out)")
     return value
 
 
 def refuse_with_resume(**values: object) -> None:
-    """Raise `ConfigError` when a setting is given to a run that has its own."""
+    """Raise `ConfigError` when settings are given to a resumed run, which has its own."""
     given = [f"--{name}" for name, value in values.items() if value]
     if given:
         raise ConfigError(

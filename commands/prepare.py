@@ -66,7 +66,7 @@ def run_prepare(
     max_skipped: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Share of inputs that may be unusable; unless 0, one always may."
+            min=0, max=1, help="Share of inputs that may be unusable; above 0, at least one may."
         ),
     ] = 0.001,
     dry_run: Annotated[

@@ -13,7 +13,7 @@ from aalbert.commands.options import (
     Settings,
     flags,
     refuse_with_resume,
-    require,
+    require_option,
 )
 
 
@@ -25,7 +25,9 @@ def pretrain(
     ] = None,
     weight: Annotated[
         list[float] | None,
-        typer.Option(help="How often an epoch has each utterance of the dataset in that place."),
+        typer.Option(
+            help="How often an epoch repeats each utterance of the dataset at the same position."
+        ),
     ] = None,
     preset: Preset = None,
     logger: Annotated[
@@ -33,10 +35,13 @@ def pretrain(
         typer.Option(help="Log to tensorboard or wandb too; give it again for both."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Try ten steps, say what a run takes, write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Run ten steps, estimate the time of the run, write nothing."
+        ),
     ] = False,
     extend: Annotated[
-        int | None, typer.Option(help="Continue the run in --out for so many steps more.", min=1)
+        int | None, typer.Option(help="Continue the run in --out for this many more steps.", min=1)
     ] = None,
     config: ConfigFile = None,
     assignments: Settings = None,
@@ -66,10 +71,10 @@ def pretrain(
             preset, file=config, assignments=[*(assignments or ()), *given]
         )
         if dry_run:
-            expected = estimate_pretraining(settings, require(data, "--data"))
+            expected = estimate_pretraining(settings, require_option(data, "--data"))
             show(asdict(expected), as_json, expected.describe())
             return
-        start_pretraining(settings, require(data, "--data"), out)
+        start_pretraining(settings, require_option(data, "--data"), out)
     if not find_ranks().first:
         return
     losses = [row for row in RunFolder(out).read_metrics() if "validation_loss" in row]

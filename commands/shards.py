@@ -1,4 +1,4 @@
-"""The commands of this room: looking inside a dataset, `aalbert shards ...`."""
+"""The commands `aalbert shards ...`, which look inside a dataset."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aalbert.shards.views.stats import Survey
 
 shards_app = typer.Typer(
-    help="Look inside a dataset: what it holds, whether it is whole.", no_args_is_help=True
+    help="Look inside a dataset: its contents and its integrity.", no_args_is_help=True
 )
 
 Directory = Annotated[Path, typer.Argument(help="The folder that 'aalbert prepare' made.")]
@@ -22,7 +22,7 @@ Directory = Annotated[Path, typer.Argument(help="The folder that 'aalbert prepar
 
 @shards_app.command("info")
 def info(directory: Directory, as_json: AsJson = False) -> None:
-    """Show what a dataset holds: splits, hours, features with all settings, skipped inputs.
+    """Show the contents of a dataset: splits, hours, features with all settings, skipped inputs.
 
     Example: aalbert shards info data/librispeech
     """
@@ -34,28 +34,28 @@ def info(directory: Directory, as_json: AsJson = False) -> None:
 
 @shards_app.command("verify")
 def verify(directory: Directory, as_json: AsJson = False) -> None:
-    """Check every byte of a dataset; name each file and utterance that is not as written.
+    """Check every byte of a dataset; list each file and utterance that is not as written.
 
     Example: aalbert shards verify data/librispeech
     """
     from aalbert.errors import IntegrityError
 
-    document = verification(directory)
+    document = verify_with_progress(directory)
     problems = document["problems"]
     places = [f"{problem['path']}: {problem['what']}" for problem in problems]
     speed = f"{document['gigabytes_per_second']:.2f} GB/s"
-    whole = f"{document['files']:,} files, {document['bytes']:,} bytes: all as written ({speed})"
-    show(document, as_json, "\n".join(places) or whole)
+    intact = f"{document['files']:,} files, {document['bytes']:,} bytes: all as written ({speed})"
+    show(document, as_json, "\n".join(places) or intact)
     if problems:
-        number = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+        count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
         raise IntegrityError(
-            f"{directory} has {number}, the first: {places[0]}; "
+            f"{directory} has {count}, the first: {places[0]}; "
             f"restore what is damaged, or delete {directory} and prepare the data again"
         )
 
 
-def verification(directory: Path) -> dict[str, Any]:
-    """Verify a dataset with a progress bar on stderr and return what was found."""
+def verify_with_progress(directory: Path) -> dict[str, Any]:
+    """Verify a dataset with a progress bar on stderr and return the result."""
     from aalbert.common.progress import progress_bar
     from aalbert.shards.verification.verify import dataset_files, verify
 
@@ -89,7 +89,7 @@ def show_utterance(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is known of one utterance, and draw its features.
+    """Show all facts about one utterance, and draw its features.
 
     Example: aalbert shards show data/librispeech 84-121123-0000
     """
@@ -118,7 +118,7 @@ def draw_utterance(dataset: "Dataset", row: int, about: dict[str, Any], path: Pa
 
 
 def about_text(about: dict[str, Any]) -> str:
-    """Return what is known of an utterance for people, one fact a line."""
+    """Return the facts about an utterance as text, one per line."""
     lines = {**about, "flags": ", ".join(about["flags"]) or "none"}
     for name, place in lines.pop("features").items():
         lines[name] = ", ".join(f"{what} {value}" for what, value in place.items())
@@ -135,7 +135,7 @@ def stats(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how long the utterances are, who speaks them and how they are flagged.
+    """Show the durations, speakers and flags of the utterances.
 
     Example: aalbert shards stats data/librispeech --out pictures
     """

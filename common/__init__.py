@@ -1,1 +1,1 @@
-"""The ground that every room stands on: files, locks, stores, settings, progress, words."""
+"""Utilities for all subpackages: files, locks, stores, configuration, progress, text."""

@@ -1,4 +1,4 @@
-"""From flags, environment, files and presets to one validated configuration."""
+"""One validated configuration from flags, environment, files and presets."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ from yaml.constructor import ConstructorError
 from aalbert.errors import ConfigError, InputError
 
 ENVIRONMENT_PREFIX = "AALBERT_"
-# What a word on the command line can be besides text.
+# Types of a value on the command line besides text.
 VALUE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null")}
 NO_ALIASES = "YAML aliases (*name) are not allowed; a pattern that begins with * needs quotes"
 
@@ -35,7 +35,7 @@ def load_config(
 ) -> Config:
     """Merge the sources of settings, later ones winning, and validate the result.
 
-    The order is default, preset (what messages call it, and its settings), file,
+    The order is default, preset (its name in messages, and its settings), file,
     environment (`AALBERT_OPTIMISER__LEARNING_RATE`), and then assignments
     (`optimiser.learning_rate=5e-4`). Raises `ConfigError` that names the setting when one
     is unknown or has no valid value.
@@ -56,7 +56,7 @@ def load_config(
         return TypeAdapter(kind).validate_python(document)
     except ValidationError as error:
         first = error.errors()[0]
-        # Of a choice between types, the type that was tried is no part of the name.
+        # For a union, pydantic adds the type that it tried, which is no part of the name.
         place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
         raise ConfigError(f"{place} = {first['input']!r}: {first['msg']}") from error
 
@@ -75,7 +75,7 @@ def read_environment(kind: type, environment: Mapping[str, str]) -> Document:
     """Read `AALBERT_A__B=value` variables as settings `a.b`.
 
     Variables may be set for several commands at once, so one that names no setting of
-    this command is left alone, with a note.
+    this command is ignored with a note.
     """
     known = {item.name for item in fields(kind)}
     document: Document = {}
@@ -86,12 +86,12 @@ def read_environment(kind: type, environment: Mapping[str, str]) -> Document:
         if path[0] in known:
             merge(document, nest(path, parse_value(value, variable)))
         else:
-            print(f"note: {variable} is no setting of this command", file=sys.stderr)
+            print(f"note: {variable} is not a setting of this command", file=sys.stderr)
     return document
 
 
 def read_assignments(assignments: Sequence[str]) -> Document:
-    """Read `a.b=value` texts; later ones win."""
+    """Parse `a.b=value` texts; later ones win."""
     document: Document = {}
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
@@ -110,7 +110,7 @@ def nest(path: Sequence[str], value: Any) -> Document:
 
 
 def merge(document: Document, layer: Mapping[str, Any]) -> None:
-    """Put the values of `layer` over those of `document`, in place."""
+    """Update `document` with the values of `layer`, group by group, in place."""
     for name, value in layer.items():
         if isinstance(value, Mapping) and isinstance(document.get(name), dict):
             merge(document[name], value)
@@ -119,7 +119,7 @@ def merge(document: Document, layer: Mapping[str, Any]) -> None:
 
 
 def check_known(kind: type, document: Mapping[str, Any], source: str, prefix: str = "") -> None:
-    """Refuse settings that a configuration does not have, with the nearest name it has."""
+    """Raise `ConfigError` for an unknown setting, with the nearest known name."""
     if not isinstance(document, Mapping):
         raise ConfigError(f"{source}: {prefix.rstrip('.')} must be a group of settings")
     known = {item.name: item.type for item in fields(kind)}
@@ -161,7 +161,7 @@ StrictLoader.add_implicit_resolver(
 
 
 class WordLoader(StrictLoader):
-    """YAML in which every word is a word, with *, & or ! before it too: `[*-clean, dev-*]`."""
+    """YAML in which a word may begin with any character, also *, & or !: `[*-clean, dev-*]`."""
 
     fetch_alias = fetch_anchor = fetch_tag = StrictLoader.fetch_plain
     yaml_implicit_resolvers = {
@@ -189,9 +189,9 @@ def parse_yaml_value(text: str, source: str) -> Any:
 
 
 def parse_value(text: str, source: str) -> Any:
-    """Parse what a flag or a variable sets: a word, a number, or a list or group as YAML has them.
+    """Parse the value of a flag or a variable: a word, a number, or a YAML list or group.
 
-    A word may begin with any character, and be a pattern such as `*`.
+    A word may begin with any character, so it can be a pattern such as `*`.
     """
     text = text.strip()
     with naming_source(source):
@@ -204,7 +204,7 @@ def parse_value(text: str, source: str) -> Any:
 
 @contextmanager
 def naming_source(source: str) -> Iterator[None]:
-    """Turn what YAML cannot read into an error that says where it stands."""
+    """Turn errors of YAML into `ConfigError` that names the source."""
     try:
         yield
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -219,7 +219,7 @@ def to_yaml(config: Any) -> str:
 
 
 def as_plain(value: Any) -> Any:
-    """Turn tuples into lists, which YAML has."""
+    """Convert tuples to lists, which YAML can represent."""
     if isinstance(value, dict):
         return {name: as_plain(inner) for name, inner in value.items()}
     return [as_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

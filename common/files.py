@@ -38,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in errors of the system that do not, as those of a full disk."""
+    """Add the file's name to system errors without one, such as those of a full disk."""
     try:
         yield
     except OSError as error:
@@ -48,7 +48,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: `aalbert` in the user's cache folder."""
+    """Return the folder for files that can be recreated: `aalbert` in the user's cache folder."""
     library = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
     return Path(os.environ.get("XDG_CACHE_HOME") or library) / "aalbert"
 
@@ -77,7 +77,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def json_text(document: Any) -> str:
-    """Return `document` as indented JSON, always in the same spelling."""
+    """Return `document` as indented JSON, always formatted in the same way."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in an output folder, or several that share it."""
+"""File locks: one process at a time in an output folder, or several that share it."""
 
 import errno
 import fcntl
@@ -14,7 +14,7 @@ from typing import IO, TextIO
 from aalbert.errors import OutputInUseError, StorageError
 
 OPEN_TRIES = 100
-# What file systems that know no locks, such as Lustre by default, answer.
+# Errors of file systems without locks, such as Lustre by default.
 NO_LOCKS_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
@@ -26,13 +26,13 @@ class NoLocksError(StorageError):
 def hold(path: Path, shared: bool = False) -> Iterator[None]:
     """Hold the lock file at `path`, alone or with others that share it.
 
-    `OutputInUseError` names the process that is in the way. The system releases the lock
-    when its holder ends, however it ends, so a stale file stops nobody.
+    Raises `OutputInUseError` that names the process which holds it. The system releases the
+    lock when its holder ends, however it ends, so a stale file blocks nobody.
     """
     with lock(path, shared) as stream:
         if not shared:
             stream.truncate(0)
-        # One line in one write at the end: those that share the file keep each other's.
+        # One line, appended in one write: processes that share the file keep each other's lines.
         stream.write(json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         stream.flush()
         yield
@@ -40,12 +40,12 @@ def hold(path: Path, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def hold_where_possible(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` alone, and remove it; say so where there are no locks."""
+    """Hold the lock file at `path` alone, then remove it; only warn where there are no locks."""
     with ExitStack() as held:
         try:
             held.enter_context(hold(path))
         except NoLocksError as error:
-            print(f"{error}; nothing keeps a second process off", file=sys.stderr)
+            print(f"{error}; a second process would not be stopped", file=sys.stderr)
         try:
             yield
         finally:
@@ -53,9 +53,9 @@ def hold_where_possible(path: Path) -> Iterator[None]:
 
 
 def lock(path: Path, shared: bool) -> TextIO:
-    """Return the lock file, open and locked, as it lies at `path` now.
+    """Return the lock file, open and locked, that is at `path` now.
 
-    Whoever finishes removes it with its folder; a lock on a removed file keeps nobody off.
+    A process that finishes removes it with its folder; a lock on a removed file stops nobody.
     """
     while True:
         stream = open_lock(path)
@@ -73,7 +73,7 @@ def lock(path: Path, shared: bool) -> TextIO:
 
 
 def open_lock(path: Path) -> TextIO:
-    """Open the lock file, also while another process removes the folder it is in."""
+    """Open the lock file, even while another process removes its folder."""
     tries_left = OPEN_TRIES
     while True:
         try:
@@ -83,7 +83,7 @@ def open_lock(path: Path) -> TextIO:
             tries_left -= 1
             if not tries_left:
                 raise StorageError(
-                    f"{path.parent.parent} cannot be made: nothing can be written there; choose "
+                    f"{path.parent.parent} cannot be created: nothing can be written there; choose "
                     "another --out"
                 ) from error
         except FileExistsError:
@@ -93,7 +93,7 @@ def open_lock(path: Path) -> TextIO:
 
 
 def is_at(stream: TextIO, path: Path) -> bool:
-    """Say whether an open file is the one that lies at `path`."""
+    """Return whether an open file is the one at `path`."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:
@@ -114,12 +114,12 @@ def flock(stream: IO[str] | IO[bytes], operation: int) -> None:
 
 
 def in_use_message(place: Path | str, process: str) -> str:
-    """Say who is at work in an output folder or URL."""
+    """Return the message for an output folder or URL that another process is using."""
     return f"{place} is being written by {process}: wait for it, or choose another --out"
 
 
 def holder(path: Path) -> str:
-    """Say who wrote the lock file; of several, the last one that may still be at work."""
+    """Return the process named in a lock file; of several, the last that may still run."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def holder(path: Path) -> str:
 
 
 def process_exists(pid: int) -> bool:
-    """Say whether a process of this host exists, whoever owns it."""
+    """Return whether a process exists on this host, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Progress bars, on stderr, so that stdout carries results alone."""
+"""Progress bars, on stderr, so that stdout carries only results."""
 
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     # The class takes a parameter for type checkers only.
     from typing import TypeAlias
 
-    WorkBar: TypeAlias = tqdm[NoReturn]
+    ProgressBar: TypeAlias = tqdm[NoReturn]
 else:
-    WorkBar = tqdm
+    ProgressBar = tqdm
 
-# A terminal is redrawn often; a log file gets a line now and then.
+# Seconds between updates: few for a terminal, more for a log file, which gets a line each.
 TERMINAL_SECONDS, LOG_SECONDS = 0.2, 30.0
 
 
-def progress_bar(description: str, *, total: int, unit: str, done: int = 0) -> WorkBar:
-    """Return a bar that shows what is done, the rate, and the time to go."""
+def progress_bar(description: str, *, total: int, unit: str, done: int = 0) -> ProgressBar:
+    """Return a bar that shows the amount done, the rate and the remaining time."""
     return tqdm(
         desc=description,
         total=total,

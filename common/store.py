@@ -1,4 +1,4 @@
-"""A remote folder behind fsspec: every call is tried again, and told in one line if it fails."""
+"""A remote folder behind fsspec: failed calls are retried, then reported in one line."""
 
 import errno
 import hashlib
@@ -17,11 +17,11 @@ from aalbert.errors import StorageError
 
 T = TypeVar("T")
 
-# Seconds before the second, third and fourth try. A backend's own quick retries come on top.
+# Seconds before the second, third and fourth attempt. A backend's own quick retries come on top.
 RETRY_WAITS_S = (1.0, 4.0, 16.0)
-# What these say will be the same a minute later.
+# Errors that a retry does not resolve.
 PERMANENT_ERRORS = (PermissionError, FileNotFoundError, NotImplementedError, ValueError)
-# Faults of the local disk that a download meets; the command line has words for them.
+# Faults of the local disk during a download; the command line has messages for them.
 LOCAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 # Stores where an object that is put appears complete or not at all. There a rename
 # would be a copy; elsewhere a file that is being written can be seen.
@@ -37,7 +37,7 @@ class Store:
     It holds no connection, so it can be pickled. What a backend needs to connect
     (credentials, an endpoint) comes from fsspec's configuration and the backend's own,
     such as `FSSPEC_S3_ENDPOINT_URL` and `AWS_PROFILE`. All methods raise `StorageError`
-    when the store cannot be used, after several tries where another try may help.
+    when the store cannot be used, after several attempts where a retry may help.
     """
 
     url: str = field(repr=False)  # may hold a password
@@ -48,69 +48,69 @@ class Store:
         return without_password(self.url)
 
     def has(self, path: str) -> bool:
-        """Say whether there is a file, or a folder, of that name."""
+        """Return whether there is a file, or a folder, of that name."""
 
-        def ask() -> bool:
+        def request() -> bool:
             filesystem, target = self.locate(path)
             return filesystem.info(target) is not None
 
-        return bool(self.answer(ask, path))
+        return bool(self.call_or_none(request, path))
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every file below, by relative path, without temporary ones."""
 
-        def ask() -> dict[str, int]:
+        def request() -> dict[str, int]:
             filesystem, root = self.locate("")
             found = filesystem.find(root, detail=True).items()
-            # On S3 somebody may have made empty objects `NAME/` that stand for folders.
+            # On S3 there may be empty objects `NAME/` that stand for folders.
             return {
                 name.removeprefix(root): int(info["size"])
                 for name, info in found
                 if name.startswith(root) and not name.endswith("/")
             }
 
-        sizes = self.answer(ask, "") or {}
-        return {path: sizes[path] for path in sorted(sizes) if is_lasting(path)}
+        sizes = self.call_or_none(request, "") or {}
+        return {path: sizes[path] for path in sorted(sizes) if has_final_name(path)}
 
     def files_in(self, folder: str) -> list[str]:
-        """Return the paths of what lies right in a folder."""
+        """Return the paths of the direct children of a folder."""
 
-        def ask() -> list[str]:
+        def request() -> list[str]:
             filesystem, target = self.locate(folder)
             return [name.rsplit("/", 1)[1] for name in filesystem.ls(target, detail=False)]
 
-        return [f"{folder}/{name}" for name in sorted(self.answer(ask, folder) or [])]
+        return [f"{folder}/{name}" for name in sorted(self.call_or_none(request, folder) or [])]
 
     def read(self, path: str) -> bytes | None:
         """Return the content of a small file, None when it is missing."""
 
-        def ask() -> bytes | None:
+        def request() -> bytes | None:
             filesystem, target = self.locate(path)
             return bytes(filesystem.cat_file(target))
 
-        return self.answer(ask, path)
+        return self.call_or_none(request, path)
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a small file, over another if there is one."""
+        """Write a small file, in place of one that is there."""
         self.call(lambda: self.pipe(path, content, "overwrite"), path)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write a small file unless there is one: False.
+        """Write a small file and return True; False if there is one already.
 
-        On S3 this is one conditional request (`If-None-Match`), of which one wins.
+        On S3 this is one conditional request (`If-None-Match`); of several, one succeeds.
         """
 
-        def ask() -> bool:
+        def request() -> bool:
             try:
                 self.pipe(path, content, "create")
             except OSError:
-                # Not every S3 store says that it was this condition which failed.
+                # Not every S3 store reports that it was this condition which failed.
                 if self.has(path):
                     return False
                 raise
             return True
 
-        return self.call(ask, path)
+        return self.call(request, path)
 
     def put(self, local: Path, path: str) -> None:
         """Copy a local file into the store, whole or not at all under its final name.
@@ -127,37 +127,37 @@ class Store:
         Raises `StorageError` also when there is none.
         """
 
-        def ask() -> None:
+        def request() -> None:
             filesystem, source = self.locate(path)
             filesystem.get_file(source, str(local))
             check_size(local.stat().st_size, filesystem.info(source)["size"])
 
-        self.call(ask, path)
+        self.call(request, path)
 
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; one that is missing is fine."""
 
-        def ask() -> None:
+        def request() -> None:
             filesystem, target = self.locate(path)
             filesystem.rm(target, recursive=True)
 
-        self.answer(ask, path)
+        self.call_or_none(request, path)
 
     def locate(self, path: str) -> tuple[Any, str]:
         """Return the filesystem, which fsspec keeps for reuse, and the full path there."""
         filesystem, root = fsspec.core.url_to_fs(self.url)
-        # Other processes write here too: listings of a moment ago say nothing.
+        # Other processes write here too, so cached listings may be outdated.
         filesystem.invalidate_cache()
         return filesystem, f"{root}/{path}"
 
     def pipe(self, path: str, content: bytes, mode: str) -> None:
-        """Write a small file once."""
+        """Write a small file, without retries."""
         filesystem, target = self.locate(path)
         make_parent(filesystem, target)
         filesystem.pipe_file(target, content, mode=mode)
 
     def upload(self, local: Path, path: str, size: int, digest: str) -> None:
-        """Put a file once: under its name where that is atomic, else beside it and then moved."""
+        """Upload a file without retries, to its name if that is atomic, else beside it first."""
         filesystem, target = self.locate(path)
         place = target if is_atomic(filesystem) else target + TEMPORARY_SUFFIX
         make_parent(filesystem, target)
@@ -174,28 +174,29 @@ class Store:
                 filesystem.rm_file(target)
             filesystem.mv(place, target)
 
-    def answer(self, action: Callable[[], T], path: str) -> T | None:
-        """Call the store about something that may be missing: None."""
+    def call_or_none(self, action: Callable[[], T], path: str) -> T | None:
+        """Call the store for something that may be missing; None if it is."""
 
-        def ask() -> T | None:
+        def request() -> T | None:
             try:
                 return action()
             except FileNotFoundError:
                 return None
 
-        return self.call(ask, path)
+        return self.call(request, path)
 
     def call(self, action: Callable[[], T], path: str) -> T:
-        """Call the store, again after a while if need be, and turn what it raises into words."""
+        """Call the store, with retries where they may help; `StorageError` when it fails."""
         waits_s = iter(RETRY_WAITS_S)
         while True:
             try:
                 return action()
-            # Each backend has exceptions of its own, and no base is common to them.
+            # Each backend has its own exceptions, without a common base class.
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in LOCAL_ERRNOS:
                     raise
-                wait_s = None if is_permanent(error) else next(waits_s, None)
+                permanent = isinstance(error, PERMANENT_ERRORS) or lacks_credentials(error)
+                wait_s = None if permanent else next(waits_s, None)
                 if wait_s is None:
                     url = f"{self.name}/{path}".rstrip("/")
                     raise StorageError(f"{url}: {without_password(explain(error))}") from error
@@ -203,18 +204,18 @@ class Store:
 
 
 def is_url(place: Path | str) -> bool:
-    """Say whether a place is a URL, and not a path."""
+    """Return whether a place is a URL, not a path."""
     return isinstance(place, str) and "://" in place
 
 
 def is_atomic(filesystem: Any) -> bool:
-    """Say whether a file that is put appears complete or not at all."""
+    """Return whether an uploaded file appears complete or not at all."""
     protocols = filesystem.protocol
     return not ATOMIC_PROTOCOLS.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
 
 
-def is_lasting(path: str) -> bool:
-    """Say whether a file is none that is still being written."""
+def has_final_name(path: str) -> bool:
+    """Return whether a file has its final name, not that of one still being written."""
     return not path.endswith(TEMPORARY_SUFFIX)
 
 
@@ -235,23 +236,18 @@ def check_digest(filesystem: Any, place: str, digest: str) -> None:
     with filesystem.open(place, "rb", block_size=READ_BACK_BLOCK_BYTES) as stream:
         found = hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()
     if found != digest:
-        raise OSError(errno.EIO, f"what arrived has the hash {found} instead of {digest}")
-
-
-def is_permanent(error: Exception) -> bool:
-    """Say whether another try would end the same way."""
-    return isinstance(error, PERMANENT_ERRORS) or lacks_credentials(error)
+        raise OSError(errno.EIO, f"the copy has the hash {found} instead of {digest}")
 
 
 def lacks_credentials(error: Exception) -> bool:
-    """Recognise `NoCredentialsError` and its like, which each backend defines for itself."""
+    """Return whether credentials are missing: each backend has its own `...CredentialsError`."""
     return type(error).__name__.endswith("CredentialsError")
 
 
 def explain(error: Exception) -> str:
     """Return the cause of a failure and the way out, on one line."""
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    cause = " ".join(words.split()).rstrip(".") or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    cause = " ".join(text.split()).rstrip(".") or type(error).__name__
     if lacks_credentials(error):
         return (
             f"{cause}: set those that its fsspec backend reads "
@@ -265,7 +261,7 @@ def explain(error: Exception) -> str:
         return f"{cause}: choose another place"
     return (
         f"{cause} (tried {len(RETRY_WAITS_S) + 1} times): run the same command again later, "
-        "what is finished is kept"
+        "finished work is kept"
     )
 
 

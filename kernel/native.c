@@ -1,4 +1,4 @@
-/* The Python module aalbert.kernel.native: checks what it is given, then computes without the
+/* The Python module aalbert.kernel.native: checks its arguments, then computes without the
  * GIL. Its functions are documented in native.pyi. Stable ABI of Python 3.11. */
 
 #define PY_SSIZE_T_CLEAN
@@ -26,7 +26,7 @@ static bool require(bool condition, const char *message)
     return condition;
 }
 
-/* What a function expects of a buffer: its name, struct format, dimensions, whether it writes. */
+/* Requirements on a buffer: its name, struct format, dimensions, and write access. */
 typedef struct {
     const char *name;
     char format;
@@ -134,7 +134,7 @@ static bool check_spectra(Spectra *work, const Py_buffer *views, Py_ssize_t firs
                    "out must have a column for every feature");
 }
 
-/* Computes in scratch memory of its own, so that threads share nothing. */
+/* Computes in its own scratch memory, so that threads share nothing. */
 static bool run_spectra(const Spectra *work)
 {
     const Variant *variant = chosen;

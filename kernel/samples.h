@@ -1,10 +1,10 @@
-/* Numbers from one format to another, and the table of a variant. Included by variants.c only. */
+/* Conversion of number formats, and the table of a variant. Included by variants.c only. */
 
 /* Rounds to float16 as IEEE 754 does, ties to even: returns the bits, and writes the rounded
- * numbers as float32. `largest` is of the bits of magnitudes, of which those of NaN are beyond all.
+ * numbers as float32. `largest` has the bits of the largest magnitude; those of NaN exceed all.
  *
- * float32 has 13 more bits of mantissa, and its exponent is biased by 112 more. Below 2^-14 a
- * float16 counts multiples of 2^-24, and so do the last bits of numbers from 0.5 to 1. */
+ * float32 has 13 more bits of mantissa, and its exponent is biased by 112 more. Below 2^-14,
+ * float16 numbers are multiples of 2^-24, as are float32 numbers from 0.5 to 1. */
 TARGET INLINE Bits NAME(halve)(Lanes values, Lanes *rounded, Bits *largest)
 {
     Bits magnitude = (Bits)values & 0x7fffffff, sign = (Bits)values ^ magnitude;

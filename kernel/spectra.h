@@ -3,7 +3,7 @@
  * A spectrum is an array of lanes: value i of all the frames of a batch is element i. Complex
  * numbers take two elements, the real part first. */
 
-/* What a batch works in. `a` and `b` hold fft_size values each, the FFT goes to and fro. */
+/* The memory of a batch. `a` and `b` hold fft_size values each; the FFT alternates between them. */
 #undef Batch
 #define Batch NAME(batch)
 typedef struct {
@@ -20,7 +20,7 @@ static size_t NAME(scratch_bytes)(const Spectra *work)
     return (numbers + work->mel.count + work->cosine.count + work->length) * sizeof(Lanes);
 }
 
-/* Lays the parts of a batch into memory of that many bytes. */
+/* Divides memory of that many bytes among the parts of a batch. */
 static void NAME(lay_out)(const Spectra *work, Batch *batch, Lanes *memory)
 {
     batch->a = memory;
@@ -39,7 +39,7 @@ INLINE size_t NAME(reflect)(ptrdiff_t t, size_t samples)
     return (size_t)(t < 0 ? -t : t > last ? 2 * last - t : t);
 }
 
-/* Returns where the samples of a frame lie; those of a frame over an edge go to `completed`. */
+/* Returns the samples of a frame; those of a frame over an edge are copied to `completed`. */
 static const float *NAME(find_frame)(const Spectra *work, size_t frame, float *completed)
 {
     ptrdiff_t start = work->first + (ptrdiff_t)(frame * work->shift);
@@ -73,7 +73,7 @@ TARGET static void NAME(gather)(const Spectra *work, size_t start, const Batch *
 /* Windows the frames. With pre-emphasis as Kaldi does it: the mean of each frame is removed,
  * then y[i] = x[i] - pre_emphasis x[i - 1], with x[0] before x[0].
  *
- * The mean is taken of differences from the first sample, of which a constant leaves nothing. */
+ * The mean is that of differences from the first sample, which are 0 for a constant wave. */
 TARGET static void NAME(apply_window)(const Spectra *work, Lanes *frames)
 {
     const float *window = work->window;
@@ -118,8 +118,8 @@ TARGET INLINE void NAME(even_butterfly)(size_t radix, const Lanes *x, Lanes *y)
     }
 }
 
-/* That of an odd number of them, by sums and differences of x[j] and x[radix - j], which have
- * cosines and sines only as factors. `step` roots apart lie those of the radix. */
+/* The same for an odd number, by sums and differences of x[j] and x[radix - j], whose factors
+ * are only cosines and sines. The roots of the radix are `step` roots apart. */
 TARGET INLINE void NAME(odd_butterfly)(
     size_t radix, Lanes *restrict x, Lanes *restrict y, const float *restrict roots, size_t step)
 {
@@ -150,7 +150,7 @@ TARGET INLINE void NAME(odd_butterfly)(
 }
 
 /* One pass of Stockham's FFT (decimation in frequency): `groups` times `stride` butterflies,
- * whose outputs are turned by their twiddle factors. */
+ * whose outputs are multiplied by their twiddle factors. */
 TARGET INLINE void NAME(pass)(
     const Spectra *work, size_t radix, size_t groups, size_t stride, const Lanes *restrict from,
     Lanes *restrict to, Lanes *restrict x)

@@ -1,8 +1,8 @@
 /* The arithmetic, built for several instruction sets, and the choice among them.
  *
  * Every lane of a vector does what a scalar would, in the same order, and nothing is contracted
- * to fused multiplications (-ffp-contract=off). So width and instruction set change the speed
- * only, not one bit of the results. */
+ * to fused multiplications (-ffp-contract=off). So width and instruction set change only the
+ * speed, not a bit of the results. */
 
 #include "work.h"
 

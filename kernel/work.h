@@ -1,4 +1,4 @@
-/* What the arithmetic is asked to do, and the builds of it for several instruction sets. */
+/* The arguments of the arithmetic, and its builds for several instruction sets. */
 
 #ifndef AALBERT_WORK_H
 #define AALBERT_WORK_H
@@ -10,11 +10,11 @@
 /* A sparse matrix product: output f is the sum of weights over neighbouring inputs. */
 typedef struct {
     size_t count;         /* outputs; 0 stands for the unit matrix */
-    const int32_t *spans; /* of every output: its first input, and how many */
+    const int32_t *spans; /* of every output: its first input, and the number of inputs */
     const float *weights; /* of all outputs, one after another */
 } Product;
 
-/* A wave, and how frames are cut from it and turned into features. */
+/* A wave, its frames, and the computation of their features. */
 typedef struct {
     const float *wave;
     size_t samples;
@@ -51,7 +51,7 @@ typedef struct {
     void (*scale_samples)(const int16_t *numbers, size_t count, float *out);
 } Variant;
 
-/* Writes those that this processor can run, the fastest first, and returns how many. */
+/* Writes those that this processor can run, the fastest first, and returns their number. */
 enum { MOST_VARIANTS = 3 };
 size_t find_variants(const Variant *found[MOST_VARIANTS]);
 

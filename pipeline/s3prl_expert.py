@@ -1,4 +1,4 @@
-"""Our models as an upstream of s3prl, so that its featurizer and downstream models run on them.
+"""Models as upstreams of s3prl, so that its featurizer and downstream models run on them.
 
 ```python
 from aalbert.pipeline import s3prl_expert
@@ -29,8 +29,8 @@ SOX_MODULE = "torchaudio.sox_effects"
 class UpstreamExpert(nn.Module):
     """An upstream for s3prl: waves in, all hidden states out.
 
-    `ckpt` is the place of a saved model or of a run. s3prl gives further arguments that have
-    no meaning here.
+    `ckpt` is the place of a saved model or of a run. s3prl passes further arguments, which
+    are ignored.
     """
 
     def __init__(self, ckpt: str, model_config: str | None = None, **_: Any) -> None:
@@ -55,19 +55,19 @@ class UpstreamExpert(nn.Module):
 
 
 def register(name: str = NAME) -> None:
-    """Enter the upstream into s3prl's hub under a name.
+    """Register the upstream in s3prl's hub under a name.
 
     s3prl 0.4.18 imports all of its upstreams at once, and two of them use parts of torchaudio
     that its last release no longer has.
     """
-    add_stand_ins()
+    add_stubs()
     from s3prl import hub
 
     setattr(hub, name, UpstreamExpert)
 
 
-def add_stand_ins() -> None:
-    """Put what torchaudio no longer has there, so that the import of s3prl passes.
+def add_stubs() -> None:
+    """Add stubs for what torchaudio no longer has, so that s3prl can be imported.
 
     Choosing a backend does nothing, the effects of SoX raise `NotImplementedError`.
     """
@@ -75,13 +75,13 @@ def add_stand_ins() -> None:
         # There are no backends to choose between any more.
         torchaudio.set_audio_backend = lambda _: None
     if not hasattr(torchaudio, "sox_effects"):
-        stand_in = ModuleType(SOX_MODULE)
-        stand_in.apply_effects_tensor = stand_in.apply_effects_file = refuse  # type: ignore[attr-defined]
-        torchaudio.sox_effects = sys.modules[SOX_MODULE] = stand_in
+        stub = ModuleType(SOX_MODULE)
+        stub.apply_effects_tensor = stub.apply_effects_file = refuse  # type: ignore[attr-defined]
+        torchaudio.sox_effects = sys.modules[SOX_MODULE] = stub
 
 
 def refuse(*_: Any, **__: Any) -> None:
-    """Stand for a function that torchaudio no longer has."""
+    """Raise `NotImplementedError`, in place of a function that torchaudio no longer has."""
     raise NotImplementedError(
         f"{SOX_MODULE} is not in torchaudio {torchaudio.__version__}: this part of s3prl needs "
         "an older torchaudio"

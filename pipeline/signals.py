@@ -1,4 +1,4 @@
-"""Signals that end a `prepare`: it cleans up behind itself, and says how to go on."""
+"""Signals that end a `prepare`: it cleans up, and prints how to continue."""
 
 import signal
 import threading
@@ -8,12 +8,12 @@ from types import FrameType
 
 from aalbert.errors import InterruptedRunError
 
-# What Ctrl-C, schedulers and closing terminals send.
+# Sent by Ctrl-C, schedulers and closing terminals.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest(BaseException):
-    """A signal that asks this process to end; no `Exception`, so that nothing retries it."""
+    """A signal that asks this process to end; not an `Exception`, so that nothing retries it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,9 +22,9 @@ class StopRequest(BaseException):
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Unwind the block on SIGTERM and SIGHUP as on Ctrl-C, so that locks and files are let go.
+    """Unwind the block on SIGTERM and SIGHUP as on Ctrl-C, so that it releases locks and files.
 
-    Raises `InterruptedRunError` then. A signal that is ignored, as `nohup` does, stays so.
+    Then raises `InterruptedRunError`. A signal that was ignored, as by `nohup`, stays ignored.
     """
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS[1:]}
     try:
@@ -35,7 +35,7 @@ def stop_on_signals() -> Iterator[None]:
     except (StopRequest, KeyboardInterrupt) as error:
         sent = signal.Signals(error.number) if isinstance(error, StopRequest) else signal.SIGINT
         raise InterruptedRunError(
-            f"stopped by {sent.name}: run the same command again, what is done is kept",
+            f"stopped by {sent.name}: run the same command again, finished work is kept",
             sent,
         ) from error
     finally:
@@ -44,19 +44,19 @@ def stop_on_signals() -> Iterator[None]:
 
 
 def request_stop(number: int, _: FrameType | None) -> None:
-    """Raise `StopRequest` the first time; the way out is not interrupted again."""
+    """Raise `StopRequest`, and ignore the signal afterwards so that it cannot stop the cleanup."""
     signal.signal(number, signal.SIG_IGN)
     raise StopRequest(number)
 
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Put stop signals off until the block ends; processes that it starts have them blocked.
+    """Defer stop signals until the block ends; processes that it starts have them blocked.
 
-    Only the main thread is told of signals, but any thread may receive them, so that blocking
-    them in this one does not put them off.
+    Python handles signals in the main thread, but any thread may receive them, so blocking
+    them in this thread alone does not defer them.
     """
-    late: list[int] = []
+    deferred: list[int] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -64,13 +64,13 @@ def blocked_signals() -> Iterator[None]:
     try:
         for number, handler in handlers.items():
             if handler != signal.SIG_IGN:
-                signal.signal(number, lambda number, _: late.append(number))
+                signal.signal(number, lambda number, _: deferred.append(number))
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for each in dict.fromkeys(late):
+        for each in dict.fromkeys(deferred):
             signal.raise_signal(each)
 
 

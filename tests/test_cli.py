@@ -169,7 +169,7 @@ def test_a_group_without_a_command_shows_its_help(
             "--speaker-level 0 is no folder",
         ),
         ("prepare folder {libri} --speaker-level -9 --out data", 3, "lies less deep than"),
-        ("prepare manifest {libri}/SPEAKERS.TXT --out data", 3, "is of no known kind"),
+        ("prepare manifest {libri}/SPEAKERS.TXT --out data", 3, "is not a known kind of table"),
         ("prepare manifest no.csv --out data", 3, "there is no file no.csv: expected a table"),
         ("prepare librispeech {libri} --out data --part 3/2", 2, "--part 3/2: expected I/N"),
         ("prepare librispeech {libri} --out data --engine dask", 2, "needs --dask-address"),
@@ -277,7 +277,7 @@ def test_a_path_that_cannot_be_a_folder_is_one_line_with_the_way_out(
     assert lines[0].endswith(": choose another path to write")
 
 
-def test_ctrl_c_in_any_command_is_said(
+def test_ctrl_c_in_any_command_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -288,7 +288,7 @@ def test_ctrl_c_in_any_command_is_said(
     assert capsys.readouterr().err.strip() == "aalbert: interrupted"
 
 
-def test_an_error_shows_what_is_not_visible_and_keeps_other_scripts() -> None:
+def test_an_error_escapes_unprintable_characters_and_keeps_other_scripts() -> None:
     assert one_line("a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום") == (
         r"a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום"
     )
@@ -309,7 +309,7 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
         (errno.EMFILE, "raise its limit with 'ulimit -n'"),
     ],
 )
-def test_a_machine_that_fails_is_one_line_with_the_way_out(
+def test_a_fault_of_the_machine_is_one_line_with_the_way_out(
     capsys: pytest.CaptureFixture[str], number: int, way_out: str
 ) -> None:
     def fail() -> None:
@@ -321,7 +321,7 @@ def test_a_machine_that_fails_is_one_line_with_the_way_out(
     assert printed.endswith(way_out)
 
 
-def test_an_error_of_the_system_that_nothing_explains_keeps_its_traceback() -> None:
+def test_an_unexpected_system_error_keeps_its_traceback() -> None:
     def fail() -> None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 

@@ -23,7 +23,7 @@ wave = numpy.random.default_rng(1).standard_normal(8000).astype("float32") * 0.1
 model = torch.hub.load(repository, "aalbert", checkpoint, source="local")
 print(json.dumps(model.extract(wave).numpy().tolist()))
 """
-# Hides the installed package, so that the checkout has to stand for it.
+# Hides the installed package, so that the checkout is used in its place.
 HIDDEN = """
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]

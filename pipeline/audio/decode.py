@@ -1,8 +1,8 @@
 """Audio files to float32 waves: decoded, checked, mixed down, resampled.
 
-libsndfile decodes everything. For the two formats that corpora come in there are faster ways
-to the same samples: miniaudio for 16-bit FLAC, and the bytes themselves for 16-bit WAV. What
-they cannot read to the last announced sample is left to libsndfile, which knows the reason.
+libsndfile decodes every format. The two common formats have faster decoders with the same
+samples: miniaudio for 16-bit FLAC, and a plain copy for 16-bit WAV. A file that these cannot read
+to the last announced sample is passed to libsndfile, which reports the reason.
 """
 
 import errno
@@ -32,42 +32,41 @@ from aalbert.shards.format.feature_settings import FASTEST_SAMPLE_RATE, SLOWEST_
 CLIPPED_LEVEL = 0.999
 CLIPPED_SHARE = 1e-3
 SILENT_LEVEL = 1e-4
-# Some write floating-point samples on the scale of integers, of which 32 bits are the most.
+# Some files have floating-point samples on the scale of integers, of at most 32 bits.
 LARGEST_SAMPLE = 2.0**31
 # A frame of FLAC is at least 11 bytes long and has at most 65535 samples of 8 channels. A
-# header that claims more asks for memory that there is not.
+# header that announces more would make the decoder ask for too much memory.
 FLAC_SAMPLES_PER_BYTE = 8 * 65_535 // 11
-# Tables of parts round their times: an end so little past the recording's means its end.
+# Tables round their times: an end this little past that of the recording means its end.
 SPAN_SLACK_S = 0.05
 # Without a header that counts them, the samples of an MP3 are estimated to within two frames.
 MP3_SLACK_SAMPLES = 2 * 1152
 
-# These say something of the system at that moment, or of a disk that has gone, not of the file.
-PASSING_ERRNOS = {
+# Errors of the system at that moment, or of a disk that is gone, not of the file.
+TRANSIENT_ERRNOS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOENT, errno.ENODEV, errno.ESTALE),
     *(errno.ENOTCONN, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 }
 
-# Seconds from where to where; no end means to the end.
+# Start and end in seconds; None is the end of the recording.
 Span = tuple[float, float | None]
 WHOLE: Span = (0.0, None)
 Samples = NDArray[np.float32]
 
-
-# libsoxr reads these whenever it is called: with `SOXR_USE_SIMD=0`, for one, its numbers differ.
+# libsoxr reads these variables at every call: with `SOXR_USE_SIMD=0`, for one, its output differs.
 for setting in [name for name in os.environ if name.startswith("SOXR_")]:
     del os.environ[setting]
 
 
 class UnusableAudioError(Exception):
-    """This file cannot be used; the text is the reason, without the file's name."""
+    """An audio file cannot be used; the text is the reason, without the file's name."""
 
 
 @dataclass(frozen=True)
 class Audio:
-    """A wave `(samples,)` in float32 at the asked sample rate, and what it was made from.
+    """A wave `(samples,)` in float32 at the requested sample rate, and the format of its source.
 
-    `flags` notes what was done to it or is odd about it: `resampled`, `downmixed`,
+    `flags` notes conversions and oddities: `resampled`, `downmixed`,
     `silent`, `constant`, `clipped`.
     """
 
@@ -82,18 +81,18 @@ def read_audio(
 ) -> Audio:
     """Decode a file, or the bytes of one, to one channel at `sample_rate` Hz.
 
-    `span`, in seconds, says which part is meant. With `strict`, audio of another rate or
+    `span`, in seconds, is the part to decode. With `strict`, audio of another rate or
     with several channels is refused instead of converted. Raises `UnusableAudioError` for
     audio that is empty, broken, cut off, ends before the span does, or holds samples that
-    are not finite, and `InputError` when the file has gone or the system cannot read it now.
+    are not finite, and `InputError` when the file is gone or the system cannot read it now.
     """
     try:
         samples, source_rate = decode(source, span)
     except OSError as error:
-        if error.errno in PASSING_ERRNOS:
+        if error.errno in TRANSIENT_ERRNOS:
             raise InputError(
                 f"{source if isinstance(source, Path) else 'a recording'} cannot be read now "
-                f"({error.strerror}): run the same command again when it can, what is done is kept"
+                f"({error.strerror}): run the same command again when it can, finished work is kept"
             ) from error
         raise UnusableAudioError(f"cannot be read: {error.strerror}") from error
     channels = samples.shape[1]
@@ -102,7 +101,7 @@ def read_audio(
             f"not {sample_rate} Hz mono (strict audio): {source_rate} Hz, channels {channels}"
         )
     wave = samples[:, 0] if channels == 1 else samples.mean(axis=1, dtype=np.float32)
-    flags = describe(wave)
+    flags = find_flags(wave)
     if channels != 1:
         flags += ("downmixed",)
     if source_rate != sample_rate:
@@ -140,7 +139,7 @@ def read_header(source: Path | bytes) -> bytes:
 def decode_fast(source: Path | bytes, header: bytes) -> tuple[Samples, int] | None:
     """Decode a whole 16-bit FLAC or WAV, or return None for libsndfile to do it.
 
-    The samples are those that libsndfile gives, bit by bit.
+    The samples are bit-identical to those of libsndfile.
     """
     if (info := flac_stream_info(header)) and info.bits == 16 and info.samples:
         numbers = flac_numbers(read_all(source), info.samples * info.channels)
@@ -155,14 +154,14 @@ def decode_fast(source: Path | bytes, header: bytes) -> tuple[Samples, int] | No
 
 
 def flac_numbers(content: bytes, count: int) -> NDArray[np.int16] | None:
-    """Decode a 16-bit FLAC, channels interleaved; None unless exactly `count` numbers come."""
+    """Decode a 16-bit FLAC, channels interleaved; None unless there are exactly `count` numbers."""
     if count > len(content) * FLAC_SAMPLES_PER_BYTE:
         return None
     try:
         decoded = miniaudio.flac_read_s16(content)
     except miniaudio.DecodeError:
         return None
-    # miniaudio leaves out a frame whose checksum is wrong, and says nothing.
+    # miniaudio silently drops a frame whose checksum is wrong.
     numbers = np.frombuffer(decoded.samples, np.int16)
     return numbers if len(numbers) == count else None
 
@@ -180,7 +179,7 @@ def to_float(numbers: NDArray[np.int16], channels: int) -> Samples:
 
 
 def decode_any(source: Path | bytes, span: Span) -> tuple[Samples, int]:
-    """Decode a span with libsndfile and check that all of it came, in finite numbers."""
+    """Decode a span with libsndfile and check that it is complete and finite."""
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with soundfile.SoundFile(stream) as file:
@@ -203,16 +202,14 @@ def decode_any(source: Path | bytes, span: Span) -> tuple[Samples, int]:
 
 
 def check_plausible(source: Path | bytes, samples: int) -> None:
-    """Refuse a header that announces more samples than any format can put into the file."""
+    """Refuse a header that announces more samples than any format can store in the file."""
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if samples > size * FLAC_SAMPLES_PER_BYTE:
-        raise UnusableAudioError(
-            f"cannot hold what it announces: {samples} samples in {size} bytes"
-        )
+        raise UnusableAudioError(f"cannot hold the announced samples: {samples} in {size} bytes")
 
 
 def span_samples(span: Span, samples: int, sample_rate: int) -> tuple[int, int]:
-    """Return the first and the last but one sample of a span in seconds."""
+    """Return the first sample of a span in seconds, and the sample after its last."""
     start = round(span[0] * sample_rate)
     stop = samples if span[1] is None else round(span[1] * sample_rate)
     if samples < stop <= samples + SPAN_SLACK_S * sample_rate:
@@ -220,7 +217,7 @@ def span_samples(span: Span, samples: int, sample_rate: int) -> tuple[int, int]:
     if not 0 <= start < stop <= samples and span != WHOLE:
         end = "the end" if span[1] is None else f"{span[1]:.3f} s"
         raise UnusableAudioError(
-            f"does not reach the part that is asked for: {span[0]:.3f} s to {end} of "
+            f"does not contain the requested part: {span[0]:.3f} s to {end} of "
             f"{samples / max(1, sample_rate):.3f} s"
         )
     return start, stop
@@ -232,8 +229,8 @@ def resample(wave: NDArray[np.float32], source_rate: int, sample_rate: int) -> N
     return resampled
 
 
-def describe(wave: NDArray[np.float32]) -> tuple[str, ...]:
-    """Return the flags for what is odd about a wave."""
+def find_flags(wave: NDArray[np.float32]) -> tuple[str, ...]:
+    """Return the flags of a wave `(samples,)`: `silent`, `constant`, `clipped`, or none."""
     lowest, highest = float(wave.min()), float(wave.max())
     flags: tuple[str, ...] = ()
     if max(-lowest, highest) < SILENT_LEVEL:

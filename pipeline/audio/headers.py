@@ -1,6 +1,6 @@
-"""What an audio file's header says: how long it is, and where its samples lie.
+"""Headers of audio files: the announced size, and the position of the samples.
 
-libsndfile reads what is left of a cut file without error, so the announced size is checked.
+libsndfile reads a file that is cut off without an error, so the announced size is checked.
 """
 
 import re
@@ -8,18 +8,18 @@ import struct
 from dataclasses import dataclass
 
 HEADER_BYTES = 1024
-# Chunks of text that may stand before a WAV's samples.
+# Chunks that may precede the samples of a WAV.
 PLAIN_CHUNKS = (b"LIST", b"fact", b"PEAK", b"bext", b"JUNK", b"id3 ")
-# These write how many samples the encoder put before and after those of the recording.
+# Encoders that store how many samples they added before and after the recording.
 MP3_ENCODERS = (b"LAME", b"Lavf", b"Lavc")
-# Writers that stream do not know the size yet and leave about the largest one that fits into
-# 32 bits, with or without sign.
+# Writers that stream do not know the size yet and write about the largest number of 32 bits,
+# signed or unsigned.
 UNKNOWN_SIZES = (range(0x7FFFF000, 0x80000000), range(0xFFFFF000, 0x100000000))
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What a FLAC file says of its samples; `samples` per channel, 0 when not known."""
+    """The samples of a FLAC file, by its header; `samples` per channel, 0 when not known."""
 
     sample_rate: int
     channels: int
@@ -29,7 +29,7 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class PcmLayout:
-    """Where the samples of an uncompressed file lie, in bytes from its beginning."""
+    """The position of the samples of an uncompressed file, in bytes from its beginning."""
 
     sample_rate: int
     channels: int
@@ -77,7 +77,7 @@ def pcm_layout(header: bytes) -> PcmLayout | None:
 
 
 def mp3_counts_samples(content: bytes) -> bool:
-    """Say whether an MP3 begins with LAME's header, by which libsndfile knows its exact length.
+    """Return whether an MP3 begins with LAME's header, which gives libsndfile its exact length.
 
     The first frame then holds `Xing` or `Info`, the number of frames (with all optional
     fields, 120 bytes in all), and an encoder's name before the samples to drop at both ends.
@@ -93,7 +93,7 @@ def mp3_counts_samples(content: bytes) -> bool:
 
 
 def announced_bytes(header: bytes) -> int | None:
-    """Return the size of a file that its first 1024 bytes announce, if its format does so."""
+    """Return the size of a file that its first 1024 bytes announce, if its format does."""
     kind, form = header[:4], header[8:12]
     if kind == b"RIFF" and form == b"WAVE":
         return riff_bytes("<I", header)

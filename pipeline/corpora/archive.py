@@ -24,17 +24,17 @@ from aalbert.pipeline.audio.decode import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import APPLE_DOUBLE_PREFIX, Skip
 
 CHUNK_BYTES = 2**20
-# The owner of a stream is told of every so many bytes.
+# The unpacked bytes between two calls of `ForwardStream.advance`.
 STEP_BYTES = 2**26
 LARGEST_MEMBER = 2**31
-# The most that is read at once: a header, what it has behind it such as a long name, or a text.
+# The most that is read at once: a header, its extension such as a long name, or a text.
 LARGEST_READ = 2**20
 END_BLOCK = bytes(tarfile.BLOCKSIZE)
-# A read unpacks half the distance of two seek points on average, and each point takes 32 KiB
-# of the reader's memory: 1 MiB apart, but at most about this many (128 MiB) in a large archive.
+# A read unpacks on average half the distance between two seek points, and each point takes
+# 32 KiB of the reader's memory: 1 MiB apart, but at most about this many (128 MiB).
 MOST_SEEK_POINTS = 4096
 SMALLEST_SPACING = 2**20
-# What damaged or malicious bytes make of `gzip`, `indexed_gzip` and `tarfile`.
+# What `gzip`, `indexed_gzip` and `tarfile` raise for damaged or malicious bytes.
 DAMAGE_ERRORS = (
     OSError,
     EOFError,
@@ -57,9 +57,9 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What an archive holds, in its order; of members with the same name the last counts.
+    """The contents of an archive, in its order; of members with the same name, the last one.
 
-    `texts` has the content of the members that were to be kept, by name.
+    `texts` has the contents of the text members that were request for, by name.
     """
 
     members: tuple[Member, ...]
@@ -70,8 +70,8 @@ class Listing:
 class ForwardStream(io.RawIOBase):
     """The unpacked bytes of an archive, read once and only forward.
 
-    `tarfile` reads headers from it and seeks over what lies between them. `advance` is
-    called with the position now and then, and at the end.
+    `tarfile` reads headers from it and seeks over the data between them. `advance` is
+    called with the position at intervals, and at the end.
     """
 
     def __init__(self, unpacked: gzip.GzipFile, advance: Callable[[int], None]) -> None:
@@ -82,7 +82,7 @@ class ForwardStream(io.RawIOBase):
         self.last_read = b""
 
     def tell(self) -> int:
-        """Return the number of bytes read or passed over."""
+        """Return the number of bytes read or skipped."""
         return self.position
 
     def read(self, size: int = -1) -> bytes:
@@ -93,7 +93,7 @@ class ForwardStream(io.RawIOBase):
         return self.last_read
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Pass over the bytes up to `offset`; `tarfile.ReadError` when it lies behind."""
+        """Skip the bytes up to `offset`; `tarfile.ReadError` when it is before the position."""
         if offset < self.position or whence != io.SEEK_SET:
             raise tarfile.ReadError("a header that points backwards")
         while self.position < offset and self.take(min(CHUNK_BYTES, offset - self.position)):
@@ -101,7 +101,7 @@ class ForwardStream(io.RawIOBase):
         return self.position
 
     def finish(self) -> None:
-        """Pass over what is left, at whose end are the checksum and the size."""
+        """Skip the rest, at whose end `gzip` checks the checksum and the size."""
         while self.take(CHUNK_BYTES):
             pass
         self.advance(self.position)
@@ -129,11 +129,11 @@ def scan(stream: ForwardStream, kept: tuple[str, ...]) -> Listing:
         if (reason := refusal(info)) is not None:
             skipped.append(Skip(source=printable(info.name), reason=reason))
             continue
-        members.pop(info.name, None)  # the later one counts, as when the archive is unpacked
+        members.pop(info.name, None)  # the later one wins, as when the archive is unpacked
         members[info.name] = Member(name=info.name, offset=info.offset_data, size=info.size)
         if info.name.endswith(kept):
             texts[info.name] = stream.read(info.size).decode("utf-8")
-    # `tarfile` takes a header that it cannot read for the end of the archive.
+    # `tarfile` treats a header that it cannot read as the end of the archive.
     if stream.last_read != END_BLOCK:
         raise tarfile.ReadError("a header that cannot be read, or no end mark")
     stream.finish()
@@ -141,7 +141,7 @@ def scan(stream: ForwardStream, kept: tuple[str, ...]) -> Listing:
 
 
 def read_headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of a tar, but for folders and the side files of macOS."""
+    """Yield the headers of a tar, except those of folders and macOS side files."""
     with tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
@@ -150,7 +150,7 @@ def read_headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:
 
 
 def refusal(info: tarfile.TarInfo) -> str | None:
-    """Say why a member is not taken; None when it is."""
+    """Return why a member is refused; None when it is accepted."""
     path = PurePosixPath(info.name)
     if path.is_absolute():
         return "has an absolute name in the archive"
@@ -173,7 +173,7 @@ def printable(name: str) -> str:
 
 
 def index_path(cache: Path, archive: Path) -> Path:
-    """Return where the seek index of an archive lies in the folder `cache`."""
+    """Return the path of an archive's seek index in the folder `cache`."""
     place = xxhash.xxh3_64_hexdigest(os.fsencode(archive.resolve().parent))
     return cache / f"{archive.name}-{place}.index"
 
@@ -183,7 +183,7 @@ def list_members(archive: Path, index: Path, kept: tuple[str, ...] = ()) -> List
 
     Members whose names end in one of `kept` are small texts to return with the list. The
     archive is read once, from end to end with its checksum; an archive of the same size and
-    time is not read again. Of several processes that ask, one reads and the others wait.
+    time is not read again. Of several processes, one reads and the others wait.
     Members that are unsafe or unreadable are skipped. Raises `InputError` when the archive
     is damaged or cut off.
     """
@@ -192,23 +192,23 @@ def list_members(archive: Path, index: Path, kept: tuple[str, ...] = ()) -> List
     with index.with_suffix(".lock").open("ab") as lock:
         flock(lock, fcntl.LOCK_EX)
         state = {"size": archive.stat().st_size, "mtime_ns": archive.stat().st_mtime_ns}
-        asked = {"archive": state, "kept": list(kept)}
-        if (known := read_listing(notes, index, asked)) is not None:
+        request = {"archive": state, "kept": list(kept)}
+        if (known := read_listing(notes, index, request)) is not None:
             return known
         listing = read_archive(archive, index, kept)
-        document = {**asked, "index_xxh3": file_digest(index), **asdict(listing)}
+        document = {**request, "index_xxh3": file_digest(index), **asdict(listing)}
         write_text(notes, json.dumps(document))
     return listing
 
 
-def read_listing(notes: Path, index: Path, asked: dict[str, Any]) -> Listing | None:
-    """Return the listing made before, if it is of this archive and its index is whole."""
+def read_listing(notes: Path, index: Path, request: dict[str, Any]) -> Listing | None:
+    """Return the cached listing, if it is of this archive and its index is intact."""
     if not (notes.is_file() and index.is_file()):
         return None
-    # Another version may have written it, or somebody who shares the cache.
+    # Another version, or another user of the cache, may have written it.
     try:
         document = json.loads(notes.read_text("utf-8"))
-        if {key: document[key] for key in asked} != asked:
+        if {key: document[key] for key in request} != request:
             return None
         if document["index_xxh3"] != file_digest(index):
             return None
@@ -241,7 +241,7 @@ def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:
             listing = scan(ForwardStream(gzip.GzipFile(fileobj=packed), advance), kept)
         except DAMAGE_ERRORS as error:
             raise InputError(
-                f"{archive} is damaged or not whole ({error or type(error).__name__}): "
+                f"{archive} is damaged or incomplete ({error or type(error).__name__}): "
                 "delete it and download it again"
             ) from error
         with atomic_write(index) as output:
@@ -266,7 +266,7 @@ def read_member(archive: Path, index: Path, offset: int, size: int) -> bytes:
 
 
 def open_archive(archive: Path, index: Path) -> indexed_gzip.IndexedGzipFile:
-    """Return an archive opened with its seek index; a process opens each state of it once."""
+    """Return an archive opened with its seek index; a process opens each version of it once."""
     try:
         state = archive.stat()
         return open_state(archive, index, (state.st_size, state.st_mtime_ns))
@@ -278,7 +278,7 @@ def open_archive(archive: Path, index: Path) -> indexed_gzip.IndexedGzipFile:
 
 @lru_cache(maxsize=2)
 def open_state(archive: Path, index: Path, state: tuple[int, int]) -> indexed_gzip.IndexedGzipFile:
-    """Open an archive as it is in this state (size, time), which only tells it from others."""
+    """Open an archive; `state` (size, time) is only a part of the cache's key."""
     # Each read of the underlying stream starts at a seek point, so a buffer of one byte, which
     # lets every read go straight through, saves a second one.
     return indexed_gzip.IndexedGzipFile(

@@ -1,4 +1,4 @@
-"""A corpus as `prepare` takes it: its utterances, and what else travels with them."""
+"""A corpus as `prepare` reads it: its utterances, and the files and notes that go with them."""
 
 import json
 import os
@@ -14,26 +14,26 @@ DECODED_SUFFIXES = frozenset(
     {".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".au", ".caf", ".w64", ".rf64"}
     | {".aiff", ".aif", ".aifc"}
 )
-# Files that cannot be decoded are found all the same, to be named and not overlooked.
+# Files that cannot be decoded are found too, so that they are reported as skipped.
 AUDIO_SUFFIXES = DECODED_SUFFIXES | {".m4a", ".aac", ".wma", ".amr", ".g722", ".webm"}
-# macOS writes one of these beside every file on a foreign disk; they are never audio.
+# macOS writes one of these beside every file on disks of other systems; they are never audio.
 APPLE_DOUBLE_PREFIX = "._"
-# Typical bytes per second of 16 kHz speech; it decides only how large shards become.
+# Typical bytes per second of 16 kHz speech; it affects only the size of shards.
 BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
 COMPRESSED_BYTES_PER_SECOND = 8_000
-# No audio takes less. A table may say that a part ends far behind its recording.
+# No audio takes less. A table may give a part an end far beyond its recording.
 FEWEST_BYTES_PER_SECOND = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One recording, or a part of one, and what the corpus says of it.
+    """One recording, or a part of one, and its labels in the corpus.
 
-    The key is unique and has no dots. `source` is the name under which the recording is
-    remembered: its path below the corpus's root, wherever that lies. `path` is the file
-    to open and `size` the bytes of the recording; with an `offset` the recording lies
-    there in the unpacked bytes of the archive `path`, whose seek index is the file `index`.
-    `start` and `end`, in seconds, say which part of the recording is meant.
+    The key is unique and has no dots. `source` is the name of the recording that the index
+    stores: its path below the corpus's root, without the root. `path` is the file to open and
+    `size` the bytes of the recording; with an `offset`, the recording is there in the unpacked
+    bytes of the archive `path`, whose seek index is the file `index`. `start` and `end`, in
+    seconds, are the part of the recording that is used.
     """
 
     key: str
@@ -50,20 +50,20 @@ class Utterance:
 
     @property
     def place(self) -> str:
-        """Where the recording lies, in words for the user."""
+        """The location of the recording, for messages."""
         return str(self.path) if self.offset is None else f"{self.source} in {self.path}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """An input that was not taken, with the reason."""
+    """An input that was skipped, with the reason."""
 
     source: str
     reason: str
 
     @property
     def kind(self) -> str:
-        """The reason without the figures of this one file, which follow a colon."""
+        """The reason without the details of this one file, which follow a colon."""
         return self.reason.partition(":")[0]
 
 
@@ -91,7 +91,7 @@ class Corpus:
     """A corpus as found on disk.
 
     `fields` names the text columns of its utterances; `attachments` are files to
-    carry along (name in the dataset -> file); `notes` is what the user should know.
+    copy (name in the dataset -> file); `notes` are remarks for the user.
     """
 
     name: str
@@ -104,17 +104,11 @@ class Corpus:
     licence: str = "unknown"
 
 
-def find_audio(folder: Path) -> Iterator[Path]:
-    """Yield the audio files below a folder in a fixed order, without macOS side files."""
-    return map(Path, scan_audio(folder))
-
-
 def scan_audio(folder: Path) -> Iterator[str]:
-    """Yield the paths of the audio files below a folder in a fixed order.
+    """Yield the paths of the audio files below a folder in a fixed order, without macOS side files.
 
-    Links to folders are followed unless they lead to a folder that the path went through:
-    all that lies there is found without them. Raises `InputError` for a folder that
-    cannot be read.
+    Links to folders are followed unless they lead to a folder that contains them, whose
+    files are found anyway. Raises `InputError` for a folder that cannot be read.
     """
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(os.fspath(folder), frozenset())]
     while waiting:
@@ -141,7 +135,7 @@ def scan_audio(folder: Path) -> Iterator[str]:
 
 
 def leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Say whether an entry is a folder or a link to one; a link to itself is not."""
+    """Return whether an entry is a folder or a link to one; a link to itself is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -149,13 +143,13 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_audio(name: str) -> bool:
-    """Say whether a file's name is that of an audio file."""
+    """Return whether a file's name is that of an audio file."""
     suffix = os.path.splitext(name)[1].lower()
     return suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX)
 
 
 def measure(source: str, path: str | Path) -> int | Skip:
-    """Return the bytes of a file, or why it cannot be a recording."""
+    """Return the size of a file in bytes, or why it cannot be a recording."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -177,12 +171,14 @@ def require_folder(folder: Path, expected: str) -> None:
 
 def wrong_folder(folder: Path, expected: str, meant: str | None) -> InputError:
     """Return the error for a folder that is not the corpus: expected, found, probably meant."""
-    message = f"{folder} is not what was expected. Expected: {expected}. Found: {listing(folder)}."
+    message = (
+        f"{folder} is not what was expected. Expected: {expected}. Found: {first_entries(folder)}."
+    )
     return InputError(f"{message} Did you mean {meant}?" if meant else message)
 
 
-def listing(folder: Path, limit: int = 6) -> str:
-    """Name the first few entries of a folder."""
+def first_entries(folder: Path, limit: int = 6) -> str:
+    """Return the names of the first few entries of a folder."""
     names = sorted(
         entry.name + ("/" if entry.is_dir() else "")
         for entry in folder.iterdir()
@@ -195,7 +191,7 @@ def listing(folder: Path, limit: int = 6) -> str:
 
 
 def estimated_seconds(utterance: Utterance) -> float:
-    """Return how long an utterance is: as it says, or as the size of its file suggests."""
+    """Return the duration of an utterance: its own, or an estimate from the size of its file."""
     # The suffix of the source: `path` may be an archive.
     suffix = PurePosixPath(utterance.source).suffix.lower()
     rate = BYTES_PER_SECOND.get(suffix, COMPRESSED_BYTES_PER_SECOND)

@@ -1,4 +1,4 @@
-"""Any tree of audio files, with speaker and split from its folders or a regular expression."""
+"""Any tree of audio files, with speaker and split from folders or a regular expression."""
 
 import os
 import re
@@ -26,12 +26,12 @@ OWN_GROUPS = ("speaker", "split")
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions:
-    """Where a path below the root says who speaks, and to which split the file belongs.
+    """The parts of a path below the root that give the speaker and the split of a file.
 
     Level 1 is the first folder below the root, -1 the folder that holds the file. The
     pattern is searched for in the path (`/` between folders, suffix included); its groups
-    `speaker` and `split` mean these, every other named group becomes a text column.
-    Options that contradict each other or mean nothing raise `ConfigError`.
+    `speaker` and `split` give these, every other named group becomes a text column.
+    Options that contradict each other or have no meaning raise `ConfigError`.
     """
 
     speaker_level: int | None = None
@@ -39,7 +39,6 @@ class FolderOptions:
     split_level: int | None = None
 
     def __post_init__(self) -> None:
-        groups = self.pattern.groupindex if self.pattern else {}
         for name, level in (("speaker", self.speaker_level), ("split", self.split_level)):
             require(
                 level != 0,
@@ -47,12 +46,12 @@ class FolderOptions:
                 "-1 the one that holds the file",
             )
             require(
-                level is None or name not in groups,
+                level is None or name not in self.groups,
                 f"--{name}-level {level} and the group '{name}' of --speaker-pattern "
                 f"both say the {name}: leave one out",
             )
         require(
-            self.pattern is None or bool(groups),
+            self.pattern is None or bool(self.groups),
             f"--speaker-pattern '{self.speaker_pattern}' has no named group: mark what is the "
             "speaker, as in (?P<speaker>[^/]+)/",
         )
@@ -76,21 +75,19 @@ class FolderOptions:
             ) from error
 
     @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The named groups of the pattern."""
+        return tuple(self.pattern.groupindex) if self.pattern else ()
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """The groups of the pattern that become text columns."""
-        groups = self.pattern.groupindex if self.pattern else {}
-        return tuple(name for name in groups if name not in OWN_GROUPS)
-
-    @property
-    def names_speakers(self) -> bool:
-        """Whether anything says who speaks."""
-        groups = self.pattern.groupindex if self.pattern else {}
-        return self.speaker_level is not None or "speaker" in groups
+        return tuple(name for name in self.groups if name not in OWN_GROUPS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathLabels:
-    """What a path says of its recording."""
+    """The labels of a recording, from its path."""
 
     split: str
     speaker: str | None
@@ -101,7 +98,7 @@ def read_folder(root: Path, options: FolderOptions) -> Corpus:
     """Find the audio files below `root`.
 
     Raises `InputError` when there is no such folder, none of its files can be taken, or
-    a split would have a name that no folder should have.
+    the name of a split is not valid for a folder.
     """
     require_folder(root, EXPECTED)
     found = list(read_files(root, options))
@@ -117,7 +114,7 @@ def read_folder(root: Path, options: FolderOptions) -> Corpus:
         utterances=utterances,
         skipped=skipped,
         notes=()
-        if options.names_speakers
+        if options.speaker_level is not None or "speaker" in options.groups
         else ("the speakers are unknown: say where they are with --speaker-level",),
     )
 
@@ -128,7 +125,8 @@ def read_files(root: Path, options: FolderOptions) -> Iterator[Utterance | Skip]
     for path in scan_audio(root):
         source = path.removeprefix(prefix)
         if not is_unicode(source):
-            yield Skip(source=printable(source), reason="name is not UTF-8")
+            escaped = os.fsencode(source).decode("utf-8", "backslashreplace")
+            yield Skip(source=escaped, reason="name is not UTF-8")
             continue
         labels = read_labels(source, options)
         size = measure(source, path)
@@ -149,7 +147,7 @@ def read_files(root: Path, options: FolderOptions) -> Iterator[Utterance | Skip]
 
 
 def read_labels(source: str, options: FolderOptions) -> PathLabels | str:
-    """Return what the path of a file below the root says, or the reason why it does not."""
+    """Return the labels in the path of a file below the root, or why there are none."""
     groups: dict[str, str | None] = {}
     if options.pattern:
         match = options.pattern.search(source)
@@ -173,7 +171,7 @@ def read_labels(source: str, options: FolderOptions) -> PathLabels | str:
 
 
 def is_unicode(name: str) -> bool:
-    """Say whether a name is text: Python keeps other bytes of a name as lone surrogates."""
+    """Return whether a name is text: Python keeps other bytes of a name as lone surrogates."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -181,13 +179,8 @@ def is_unicode(name: str) -> bool:
     return True
 
 
-def printable(name: str) -> str:
-    """Return a name with the bytes that are no text as `\\xNN`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def nothing_found(root: Path, skipped: tuple[Skip, ...]) -> str:
-    """Say why a folder gave no utterance."""
+    """Return why a folder has no utterances."""
     if not skipped:
         return f"no audio files below {root}: expected files in {', '.join(sorted(AUDIO_SUFFIXES))}"
     return (

@@ -1,10 +1,10 @@
 """LibriSpeech: `SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac` (Panayotov et al. 2015).
 
-It is read from its folders, or where it lies in its official archives.
+It is read from its folders or from its official archives.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -17,8 +17,8 @@ from aalbert.pipeline.corpora.corpus import (
     Corpus,
     Skip,
     Utterance,
-    find_audio,
     require_folder,
+    scan_audio,
     wrong_folder,
 )
 
@@ -41,18 +41,20 @@ def read_librispeech(root: Path, subsets: Sequence[str] = (), cache: Path | None
     """Find the utterances of LibriSpeech below `root`.
 
     `root` holds unpacked subsets, archives such as `dev-clean.tar.gz`, or both, or is such
-    an archive. All subsets found are taken unless some are named. Archives are indexed in
+    an archive. All subsets found are used unless some are named. Archives are indexed in
     the folder `cache` (the user's by default), which must stay until their audio has been
-    read. Raises `InputError`
-    when `root` is not LibriSpeech or lacks a named subset, or an archive is damaged.
+    read. Raises `InputError` when `root` is not LibriSpeech or lacks a named subset, or an
+    archive is damaged.
     """
     cache = cache or cache_folder() / "archives"
     chosen = choose_subsets(root, find_subsets(root), subsets)
-    listings = list_archives(chosen, cache)
-    genders: dict[str, str] = {}
-    for listing in listings.values():
-        genders |= archived_genders(listing)
-    genders |= read_genders(root / SPEAKERS_NAME)
+    kept = (SPEAKERS_NAME, TRANSCRIPT_SUFFIX)
+    listings = {
+        path: list_members(path, index_path(cache, path), kept)
+        for path in chosen.values()
+        if not path.is_dir()
+    }
+    genders = read_genders(root, listings.values())
     found: list[Utterance | Skip] = []
     for subset, path in chosen.items():
         if path in listings:
@@ -72,7 +74,7 @@ def read_librispeech(root: Path, subsets: Sequence[str] = (), cache: Path | None
 
 
 def make_notes(root: Path, chosen: Mapping[str, Path], genders: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the user should know of a corpus."""
+    """Yield the notes of a corpus for the user."""
     folders = [subset for subset, path in chosen.items() if path.is_dir()]
     for subset, path in chosen.items():
         archive = root / (subset + ARCHIVE_SUFFIX)
@@ -85,7 +87,7 @@ def make_notes(root: Path, chosen: Mapping[str, Path], genders: Mapping[str, str
 
 
 def archived_subset(path: Path) -> str | None:
-    """Return the name of the subset that a file holds, judged by the file's name."""
+    """Return the subset in an archive, by the name of the file; None for another file."""
     subset = path.name.removesuffix(ARCHIVE_SUFFIX)
     is_one = subset != path.name and SUBSET_PATTERN.fullmatch(subset) and path.is_file()
     return subset if is_one else None
@@ -104,12 +106,12 @@ def find_subsets(root: Path) -> dict[str, Path]:
 
 
 def is_subset_folder(path: Path) -> bool:
-    """Say whether this is the folder of an unpacked subset, judged by its name."""
+    """Return whether this is the folder of an unpacked subset, by its name."""
     return SUBSET_PATTERN.fullmatch(path.name) is not None and path.is_dir()
 
 
 def choose_subsets(root: Path, found: dict[str, Path], subsets: Sequence[str]) -> dict[str, Path]:
-    """Return those of the subsets found that were asked for."""
+    """Return the requested subsets among those found; `InputError` when one is missing."""
     if missing := sorted(set(subsets) - set(found)):
         raise InputError(f"{root} has no subset {', '.join(missing)}: it has {', '.join(found)}")
     return {subset: path for subset, path in found.items() if not subsets or subset in subsets}
@@ -134,7 +136,7 @@ def read_subset(folder: Path, genders: Mapping[str, str]) -> Iterator[Utterance 
     """Yield the utterances of an unpacked subset, and the files that cannot be one."""
     for chapter in sorted(path for path in folder.glob("*/*") if path.is_dir()):
         texts = read_transcripts(chapter)
-        for path in find_audio(chapter):
+        for path in map(Path, scan_audio(chapter)):
             source = PurePosixPath(path.relative_to(folder.parent).as_posix())
             if not path.exists():
                 reason = "is a link to a file that is not there"
@@ -143,9 +145,15 @@ def read_subset(folder: Path, genders: Mapping[str, str]) -> Iterator[Utterance 
             yield as_utterance(source, path, path.stat().st_size, genders, texts)
 
 
-def read_genders(path: Path) -> dict[str, str]:
-    """Read the gender (F or M) of every speaker from SPEAKERS.TXT, if it is there."""
-    return parse_genders(path.read_text("utf-8")) if path.is_file() else {}
+def read_genders(root: Path, listings: Iterable[Listing]) -> dict[str, str]:
+    """Read the gender (F or M) of every speaker from SPEAKERS.TXT in archives and in `root`."""
+    genders: dict[str, str] = {}
+    for listing in listings:
+        texts = {str(below_top(name)): text for name, text in listing.texts.items()}
+        genders |= parse_genders(texts.get(SPEAKERS_NAME, ""))
+    if (path := root / SPEAKERS_NAME).is_file():
+        genders |= parse_genders(path.read_text("utf-8"))
+    return genders
 
 
 def read_transcripts(chapter: Path) -> dict[str, str]:
@@ -164,7 +172,7 @@ def as_utterance(
     genders: Mapping[str, str],
     texts: Mapping[str, str],
 ) -> Utterance | Skip:
-    """Return the utterance `SUBSET/SPEAKER/CHAPTER/NAME`, unless the name is not that of one."""
+    """Return the utterance `SUBSET/SPEAKER/CHAPTER/NAME`, or a skip for any other name."""
     match = KEY_PATTERN.fullmatch(source.stem)
     if match is None:
         return Skip(source=str(source), reason="name is not SPEAKER-CHAPTER-UTTERANCE")
@@ -198,23 +206,10 @@ def parse_transcripts(text: str) -> dict[str, str]:
     return {key: words for key, _, words in (line.partition(" ") for line in text.splitlines())}
 
 
-def list_archives(chosen: Mapping[str, Path], cache: Path) -> dict[Path, Listing]:
-    """List every archive among the chosen subsets."""
-    archives = [path for path in chosen.values() if not path.is_dir()]
-    kept = (SPEAKERS_NAME, TRANSCRIPT_SUFFIX)
-    return {path: list_members(path, index_path(cache, path), kept) for path in archives}
-
-
 def below_top(name: str) -> PurePosixPath:
-    """Return where a member of an archive lies below the folder LibriSpeech."""
+    """Return the path of a member of an archive below the folder LibriSpeech."""
     path = PurePosixPath(name)
     return path.relative_to(TOP_FOLDER) if path.parts[:1] == (TOP_FOLDER,) else path
-
-
-def archived_genders(listing: Listing) -> dict[str, str]:
-    """Return the genders in the archive's own SPEAKERS.TXT, if it is there."""
-    texts = {str(below_top(name)): text for name, text in listing.texts.items()}
-    return parse_genders(texts.get(SPEAKERS_NAME, ""))
 
 
 def archived_transcripts(listing: Listing) -> dict[PurePosixPath, dict[str, str]]:
@@ -230,7 +225,7 @@ def archived_transcripts(listing: Listing) -> dict[PurePosixPath, dict[str, str]
 def read_archive(
     subset: str, archive: Path, index: Path, listing: Listing, genders: Mapping[str, str]
 ) -> Iterator[Utterance | Skip]:
-    """Yield what `read_subset` would if the archive were unpacked, and what is unsafe in it."""
+    """Yield what `read_subset` yields for the unpacked archive, and its unsafe members."""
     for skip in listing.skipped:
         yield replace(skip, source=str(below_top(skip.source)))
     transcripts = archived_transcripts(listing)
@@ -255,6 +250,6 @@ def read_archive(
 
 
 def walk_order(source: PurePosixPath) -> tuple[tuple[str, ...], list[tuple[bool, str]]]:
-    """Order as `read_subset` does: by chapter, and in a folder the files before the folders."""
+    """Return a key for the order of `read_subset`: by chapter, and files before folders."""
     *folders, name = source.parts[3:]
     return source.parts[:3], [*((True, folder) for folder in folders), (False, name)]

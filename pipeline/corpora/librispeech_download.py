@@ -1,4 +1,4 @@
-"""Downloads the official archives of LibriSpeech: resumed, checked, finished or absent."""
+"""Downloads of LibriSpeech's official archives: resumed, verified, finished or absent."""
 
 import fcntl
 import hashlib
@@ -31,7 +31,7 @@ SHA256 = {
 }
 CHUNK_BYTES = 2**20
 TIMEOUT_SECONDS = 60.0
-# The waits before another attempt; the count starts again whenever something has come.
+# Waits before a retry; counting starts again whenever data has arrived.
 BACKOFF_SECONDS = (1.0, 4.0, 16.0, 60.0)
 CONNECTION_ERRORS = (
     urllib.error.URLError,
@@ -40,12 +40,12 @@ CONNECTION_ERRORS = (
     TimeoutError,
     ssl.SSLError,
 )
-# Answers that say "later", not "no".
-PASSING_STATUS = frozenset({408, 425, 429, *range(500, 600)})
+# Responses that allow a retry.
+TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class CutOffError(ConnectionError):
-    """The connection ended before all bytes had come."""
+    """The connection ended before all bytes had arrived."""
 
 
 def download_subsets(subsets: Sequence[str], folder: Path) -> None:
@@ -81,7 +81,12 @@ def download_subset(subset: str, folder: Path, *, base_url: str = BASE_URL) -> P
         return archive
     partial = archive.with_name(archive.name + TEMPORARY_SUFFIX)
     with partial.open("ab") as stream:
-        lock(stream, partial)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputInUseError(
+                f"{partial} is being downloaded by another process: wait for it"
+            ) from error
         fetch(f"{base_url}/{archive.name}", stream, partial)
         stream.flush()
         os.fsync(stream.fileno())
@@ -93,16 +98,6 @@ def download_subset(subset: str, folder: Path, *, base_url: str = BASE_URL) -> P
         partial.replace(archive)
     sync_folder(folder)
     return archive
-
-
-def lock(stream: BinaryIO, partial: Path) -> None:
-    """Keep others off a file for as long as it is open."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputInUseError(
-            f"{partial} is being downloaded by another process: wait for it"
-        ) from error
 
 
 def check_digest(path: Path, expected: str, way_out: str) -> None:
@@ -117,7 +112,7 @@ def check_digest(path: Path, expected: str, way_out: str) -> None:
 
 
 def fetch(url: str, stream: BinaryIO, partial: Path) -> None:
-    """Download `url` to the end of `stream`, again and again while something comes."""
+    """Download `url` to the end of `stream`, with retries for as long as data arrives."""
     failures = 0
     while True:
         before = stream.tell()
@@ -126,24 +121,20 @@ def fetch(url: str, stream: BinaryIO, partial: Path) -> None:
         except CONNECTION_ERRORS as error:
             stream.flush()
             failures = 1 if stream.tell() > before else failures + 1
-            if is_refusal(error) or failures > len(BACKOFF_SECONDS):
-                raise InputError(failed_message(url, error, stream.tell())) from error
+            refused = (
+                isinstance(error, urllib.error.HTTPError) and error.code not in TRANSIENT_STATUS
+            )
+            if refused or failures > len(BACKOFF_SECONDS):
+                have = stream.tell()
+                kept = f"; {have / 2**20:,.1f} MiB are kept, the same command continues from there"
+                raise InputError(
+                    f"{url} cannot be downloaded: {error}{kept if have else ''}"
+                ) from error
         time.sleep(BACKOFF_SECONDS[failures - 1])
 
 
-def is_refusal(error: Exception) -> bool:
-    """Say whether a server has said no, so that asking again would not help."""
-    return isinstance(error, urllib.error.HTTPError) and error.code not in PASSING_STATUS
-
-
-def failed_message(url: str, error: Exception, have: int) -> str:
-    """Say what could not be downloaded and why, and what another run will do."""
-    kept = f"; {have / 2**20:,.1f} MiB are kept, the same command goes on from there"
-    return f"{url} cannot be downloaded: {error}{kept if have else ''}"
-
-
 def fetch_rest(url: str, stream: BinaryIO, partial: Path) -> None:
-    """Append to `stream` what it lacks of `url`; `CutOffError` when not all of it came."""
+    """Append the missing rest of `url` to `stream`; `CutOffError` when it is incomplete."""
     headers = {"Range": f"bytes={stream.tell()}-"} if stream.tell() else {}
     try:
         response = urllib.request.urlopen(
@@ -153,7 +144,7 @@ def fetch_rest(url: str, stream: BinaryIO, partial: Path) -> None:
         error.close()
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        # Nothing lies behind what is here: it is whole, or it is not this file at all.
+        # The server has no bytes after those here: the file is complete, or it is another file.
         if error.headers.get("Content-Range") != f"bytes */{stream.tell()}":
             start_over(stream)
             raise CutOffError("the partial file is not a part of it") from error
@@ -162,26 +153,26 @@ def fetch_rest(url: str, stream: BinaryIO, partial: Path) -> None:
         if not continues(response, stream.tell()):
             start_over(stream)
         total = stream.tell() + int(response.headers.get("Content-Length", 0))
-        require_space(partial, total - stream.tell())
+        require_free_bytes(partial, total - stream.tell())
         copy(response, stream, total, partial.name)
 
 
 def start_over(stream: BinaryIO) -> None:
-    """Forget what has come so far."""
+    """Discard what has been downloaded so far."""
     stream.seek(0)
     stream.truncate()
 
 
 def continues(response: http.client.HTTPResponse, have: int) -> bool:
-    """Say whether a response begins where the partial file ends: not all servers know ranges."""
+    """Return whether a response begins at the end of the file here; not all servers know ranges."""
     content_range = response.headers.get("Content-Range", "")
     return response.status == HTTPStatus.PARTIAL_CONTENT and content_range.startswith(
         f"bytes {have}-"
     )
 
 
-def require_space(partial: Path, needed: int) -> None:
-    """Raise `StorageError` when what is still to come would not fit on the disk."""
+def require_free_bytes(partial: Path, needed: int) -> None:
+    """Raise `StorageError` when the rest of the download does not fit on the disk."""
     free = shutil.disk_usage(partial.parent).free
     if needed > free:
         raise StorageError(

@@ -1,7 +1,6 @@
-"""A list of recordings, or of parts of them, in a table: one row an utterance."""
+"""A table of recordings, or of parts of them: one row per utterance."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -26,8 +25,8 @@ def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
     The column `path` names the recording, absolute or below `root` (the folder of the
     table by default); `key`, `speaker`, `split`, and `start` and `end` in seconds are
     optional; every other column becomes a text column of the index. Recordings that are
-    not there are skipped with that reason. Raises `InputError` that names file, line and
-    value when the table says something that cannot be.
+    missing are skipped with that reason. Raises `InputError` that names file, line and
+    value when the table has a value that is not valid.
     """
     root = path.parent if root is None else root
     table = read_table(path)
@@ -38,7 +37,10 @@ def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
     check_splits(
         {item.split: place for item, place in reversed(list(zip(listed, places, strict=True)))}
     )
-    found = list(measure_all(listed))
+    found: list[Utterance | Skip] = []
+    for utterance in listed:
+        size = measure(utterance.source, utterance.path)
+        found.append(size if isinstance(size, Skip) else replace(utterance, size=size))
     utterances = tuple(item for item in found if isinstance(item, Utterance))
     skipped = tuple(item for item in found if isinstance(item, Skip))
     if not utterances:
@@ -59,7 +61,7 @@ def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
 
 
 def check_names(path: Path, table: Table) -> tuple[str, ...]:
-    """Return the columns that become fields; refuse a table without `path`."""
+    """Return the columns that become fields; `InputError` for a table without `path`."""
     if "path" not in table.columns:
         raise InputError(f"{path} has no column 'path': it has {', '.join(table.columns)}")
     fields = tuple(name for name in table.columns if name not in OWN_COLUMNS)
@@ -99,7 +101,7 @@ def read_row(row: Row, root: Path, fields: tuple[str, ...]) -> Utterance:
 
 
 def source_of(path: str, root: Path) -> str:
-    """Return the path below the root where a file lies there, else the path as given."""
+    """Return the path of a file relative to the root if it is below it, else the path as given."""
     given = PurePath(path)
     if not given.is_absolute():
         return given.as_posix()
@@ -108,7 +110,7 @@ def source_of(path: str, root: Path) -> str:
 
 
 def read_span(row: Row) -> tuple[float, float | None]:
-    """Return which part of the recording is meant, in seconds."""
+    """Return start and end of the part of the recording, in seconds."""
     start = read_seconds(row, "start")
     end = read_seconds(row, "end")
     if end is not None and end <= (start or 0.0):
@@ -120,7 +122,7 @@ def read_span(row: Row) -> tuple[float, float | None]:
 
 
 def read_seconds(row: Row, name: str) -> float | None:
-    """Return the time in a column, if there is one."""
+    """Return the time in a column in seconds; None for an empty cell."""
     text = row.values.get(name)
     if not text:
         return None
@@ -136,7 +138,7 @@ def read_seconds(row: Row, name: str) -> float | None:
 
 
 def check_unique(utterances: list[Utterance], places: list[str]) -> None:
-    """Refuse two rows with one key."""
+    """Raise `InputError` for two rows with one key."""
     first: dict[str, int] = {}
     for number, utterance in enumerate(utterances):
         other = first.setdefault(utterance.key, number)
@@ -145,10 +147,3 @@ def check_unique(utterances: list[Utterance], places: list[str]) -> None:
                 f"{places[other]} and {places[number]} have the same key '{utterance.key}': "
                 "remove one of them, or give them keys in a column 'key'"
             )
-
-
-def measure_all(utterances: list[Utterance]) -> Iterator[Utterance | Skip]:
-    """Yield the utterances with the sizes of their files, or why they cannot be used."""
-    for utterance in utterances:
-        size = measure(utterance.source, utterance.path)
-        yield size if isinstance(size, Skip) else replace(utterance, size=size)

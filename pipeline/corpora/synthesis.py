@@ -1,8 +1,8 @@
 """Small synthetic corpora in the layouts of LibriSpeech and VoxCeleb1, for demos and tests.
 
-Every recording is a function of its place in the corpus, (seed, speaker, session, utterance): a
+Every recording is a function of its position in the corpus, (seed, speaker, session, utterance): a
 speaker has one voice, a session (a LibriSpeech chapter, a VoxCeleb1 video) one channel. Numbers
-in a place start at 1, because generators seeded with (1, 2) and (1, 2, 0) are the same.
+in a position start at 1, because generators seeded with (1, 2) and (1, 2, 0) are the same.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ SYLLABLES = [onset + nucleus for onset in "BDFKLMNPRSTWZ" for nucleus in ("A", "
 
 @dataclass(frozen=True)
 class Channel:
-    """A room and a microphone: gains at `EQUALISER_HZ`, then noise, then the level of the peak."""
+    """A room and a microphone: gains at `EQUALISER_HZ`, then noise, then the peak level."""
 
     gains_db: NDArray[np.float64]
     noise_db: float
@@ -41,8 +41,8 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """A VoxCeleb1 utterance: its numbers, its path below `wav/`, its part in identification."""
+class SyntheticUtterance:
+    """A VoxCeleb1 utterance: its numbers, path below `wav/`, and part (1 train, 2 dev, 3 test)."""
 
     speaker: int
     video: int
@@ -61,9 +61,9 @@ def write_librispeech(
     subset: str = "train-clean-100",
     first_speaker: int = 1000,
 ) -> None:
-    """Write one subset, FLAC at 16 kHz, and enter its readers into `root`/SPEAKERS.TXT.
+    """Write one subset, FLAC at 16 kHz, and add its readers to `root`/SPEAKERS.TXT.
 
-    An utterance lasts between the two `seconds`; its transcript is nonsense, not what is said.
+    An utterance lasts between the two `seconds`; its transcript is random, not what is said.
     Further subsets may go to the same root with readers numbered from another `first_speaker`.
     """
     rows = []
@@ -76,7 +76,7 @@ def write_librispeech(
         gender = draw_voice(default_rng([seed, speaker])).gender
         minutes = f"{spoken_seconds / 60:<5.2f}"
         rows.append(f"{speaker:<5}| {gender} | {subset:<16} | {minutes} | Voice {speaker}")
-    _enter_speakers(root / "SPEAKERS.TXT", rows)
+    _add_speakers(root / "SPEAKERS.TXT", rows)
 
 
 def write_voxceleb1(
@@ -105,7 +105,11 @@ def write_voxceleb1(
     tested = [each for each in utterances if each.speaker >= first_test_speaker]
     split = "".join(f"{each.part} {each.path}\n" for each in utterances)
     numbers = range(FIRST_VOXCELEB1_SPEAKER, FIRST_VOXCELEB1_SPEAKER + speakers)
-    rows = [_meta_row(seed, number, number >= first_test_speaker) for number in numbers]
+    rows = []
+    for number in numbers:
+        gender = draw_voice(default_rng([seed, number])).gender.lower()
+        part = "test" if number >= first_test_speaker else "dev"
+        rows.append(f"id{number}\tVoice_{number}\t{gender}\tNowhere\t{part}\n")
     (root / "iden_split.txt").write_text(split)
     (root / "vox1_meta.csv").write_text(META_HEADER + "".join(rows))
     (root / "veri_test.txt").write_text("".join(_trials(tested, default_rng([seed]))))
@@ -139,7 +143,7 @@ def _amplitude(decibels: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 def _record(place: Sequence[int], seconds: tuple[float, float]) -> NDArray[np.float32]:
-    """Make the samples of the utterance at (seed, speaker, session, utterance)."""
+    """Return the samples of the utterance at (seed, speaker, session, utterance)."""
     voice = draw_voice(default_rng(place[:2]))
     channel = _draw_channel(default_rng(place[:3]))
     rng = default_rng(place)
@@ -149,7 +153,7 @@ def _record(place: Sequence[int], seconds: tuple[float, float]) -> NDArray[np.fl
 def _write_chapter(
     folder: Path, seed: int, speaker: int, chapter: int, size: int, seconds: tuple[float, float]
 ) -> float:
-    """Write the recordings and transcripts of a chapter; return how many seconds it lasts."""
+    """Write the recordings and transcripts of a chapter; return its duration in seconds."""
     folder = folder / str(speaker) / str(chapter)
     folder.mkdir(parents=True, exist_ok=True)
     lines, total = [], 0.0
@@ -159,56 +163,48 @@ def _write_chapter(
         samples = _record(place, seconds)
         soundfile.write(folder / f"{name}.flac", samples, SAMPLE_RATE, subtype="PCM_16")
         duration = len(samples) / SAMPLE_RATE
-        lines.append(f"{name} {_transcript(duration, default_rng([*place, 1]))}\n")
+        # Two made-up words a second, of one to three syllables each.
+        rng = default_rng([*place, 1])
+        lengths = rng.integers(1, 4, round(2 * duration))
+        words = " ".join("".join(rng.choice(SYLLABLES, length)) for length in lengths)
+        lines.append(f"{name} {words}\n")
         total += duration
     (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
     return total
 
 
-def _transcript(duration: float, rng: Generator) -> str:
-    """Make up words, two a second, of one to three syllables each."""
-    lengths = rng.integers(1, 4, round(2 * duration))
-    return " ".join("".join(rng.choice(SYLLABLES, length)) for length in lengths)
-
-
-def _enter_speakers(path: Path, rows: list[str]) -> None:
+def _add_speakers(path: Path, rows: list[str]) -> None:
     """Add rows to SPEAKERS.TXT in the order of reader numbers, replacing those of known readers."""
     earlier = path.read_text().splitlines() if path.exists() else []
     readers = {int(row.split("|")[0]): row for row in [*earlier, *rows] if row[0] != ";"}
     path.write_text(SPEAKERS_HEADER + "".join(f"{readers[key]}\n" for key in sorted(readers)))
 
 
-def _plan_voxceleb1(speakers: int, videos: int, utterances: int, seed: int) -> list[Utterance]:
-    return [
-        Utterance(
-            speaker=speaker,
-            video=video,
-            utterance=utterance,
-            path=f"id{speaker}/{_video_id(seed, speaker, video)}/{utterance:05}.wav",
-            part=_part(videos - video, utterances - utterance),
-        )
-        for speaker in range(FIRST_VOXCELEB1_SPEAKER, FIRST_VOXCELEB1_SPEAKER + speakers)
-        for video in range(1, videos + 1)
-        for utterance in range(1, utterances + 1)
-    ]
+def _plan_voxceleb1(
+    speakers: int, videos: int, utterances: int, seed: int
+) -> list[SyntheticUtterance]:
+    """Return all utterances, in the order of their numbers."""
+    planned = []
+    for speaker in range(FIRST_VOXCELEB1_SPEAKER, FIRST_VOXCELEB1_SPEAKER + speakers):
+        for video in range(1, videos + 1):
+            video_id = "".join(default_rng([seed, speaker, video]).choice(VIDEO_ID_LETTERS, 11))
+            for utterance in range(1, utterances + 1):
+                part = TEST if video == videos else TRAIN
+                if (video, utterance) == (videos - 1, utterances):
+                    part = DEV
+                planned.append(
+                    SyntheticUtterance(
+                        speaker=speaker,
+                        video=video,
+                        utterance=utterance,
+                        path=f"id{speaker}/{video_id}/{utterance:05}.wav",
+                        part=part,
+                    )
+                )
+    return planned
 
 
-def _part(later_videos: int, later_utterances: int) -> int:
-    if later_videos == 0:
-        return TEST
-    return DEV if (later_videos, later_utterances) == (1, 0) else TRAIN
-
-
-def _video_id(seed: int, speaker: int, video: int) -> str:
-    return "".join(default_rng([seed, speaker, video]).choice(VIDEO_ID_LETTERS, 11))
-
-
-def _meta_row(seed: int, speaker: int, tested: bool) -> str:
-    gender = draw_voice(default_rng([seed, speaker])).gender.lower()
-    return f"id{speaker}\tVoice_{speaker}\t{gender}\tNowhere\t{'test' if tested else 'dev'}\n"
-
-
-def _trials(utterances: list[Utterance], rng: Generator) -> list[str]:
+def _trials(utterances: list[SyntheticUtterance], rng: Generator) -> list[str]:
     """Pair each utterance with one of another video of its speaker, and one of another speaker."""
     lines = []
     for each in utterances:

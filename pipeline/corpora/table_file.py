@@ -1,12 +1,11 @@
-"""Tables of text: CSV, TSV, JSON lines and Parquet, all read as the text that stands there.
+"""Tables of text: CSV, TSV, JSON lines and Parquet, all read as text.
 
-Nothing is guessed: `007` stays `007`.
+No types are guessed: `007` stays `007`.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ Values = dict[str, str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row: where it stands (`list.csv:3`), and the text in its columns."""
+    """One row: its position (`list.csv:3`), and the text in its columns."""
 
     place: str
     values: Values
@@ -40,8 +39,8 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a table by the suffix of its file. An empty cell of CSV and a null are None.
 
-    Raises `InputError` when the file is not there, not of a known kind, empty, damaged,
-    or holds something else than text, numbers, truth values and times.
+    Raises `InputError` when the file is missing, of an unknown kind, empty, damaged, or
+    contains anything but text, numbers, booleans and times.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}: expected a table ({', '.join(SUFFIXES)})")
@@ -54,7 +53,8 @@ def read_table(path: Path) -> Table:
         table = read_parquet(path)
     else:
         raise InputError(
-            f"{path} is of no known kind: name it by what it is ({', '.join(SUFFIXES)})"
+            f"{path} is not a known kind of table: its name must end in one of "
+            f"({', '.join(SUFFIXES)})"
         )
     check_columns(path, table.columns)
     if not table.rows:
@@ -63,7 +63,7 @@ def read_table(path: Path) -> Table:
 
 
 def check_columns(path: Path, columns: tuple[str, ...]) -> None:
-    """Refuse columns without a name, with spaces around it, or with that of another."""
+    """Raise `InputError` for a column name that is empty, has outer spaces, or is there twice."""
     for number, column in enumerate(columns, start=1):
         if column != column.strip() or not column:
             raise InputError(
@@ -87,10 +87,10 @@ def read_text(path: Path) -> str:
 
 
 def read_separated(path: Path, separator: str) -> Table:
-    """Read a file with a header and one row a line, or several where quoted text has breaks.
+    """Read a file with a header and one row per line, or more where quoted text has breaks.
 
-    The standard library reads it, since pyarrow takes a quote that is never closed for
-    text up to the end of the file, and does not say on which line a row stands.
+    The standard library reads it, since pyarrow reads a quote that is never closed as text
+    up to the end of the file, and does not report the line of a row.
     """
     text = io.StringIO(read_text(path), newline="")
     reader = csv.reader(text, delimiter=separator, strict=True)
@@ -103,26 +103,20 @@ def read_separated(path: Path, separator: str) -> Table:
             if not columns:
                 columns = cells
             elif cells:
-                rows.append(Row(place=place, values=dict(match_cells(place, columns, cells))))
+                if len(cells) != len(columns):
+                    raise InputError(
+                        f"{place} has {len(cells)} cells, the header {len(columns)}: "
+                        "put text with separators into double quotes"
+                    )
+                texts = (cell or None for cell in cells)
+                rows.append(Row(place=place, values=dict(zip(columns, texts, strict=True))))
     except csv.Error as error:
         raise InputError(f"{path}:{begin} cannot be read: {error}") from error
     return Table(columns=tuple(columns), rows=tuple(rows))
 
 
-def match_cells(
-    place: str, columns: list[str], cells: list[str]
-) -> Iterator[tuple[str, str | None]]:
-    """Yield the columns with their cells, of which there must be as many."""
-    if len(cells) != len(columns):
-        raise InputError(
-            f"{place} has {len(cells)} cells, the header {len(columns)}: "
-            "put text with separators into double quotes"
-        )
-    return ((column, cell or None) for column, cell in zip(columns, cells, strict=True))
-
-
 def read_json_lines(path: Path) -> Table:
-    """Read one JSON object a line; a column that an object lacks is None there."""
+    """Read one JSON object per line; a column that an object lacks is None there."""
     lines = read_text(path).split("\n")
     objects = {
         f"{path}:{number}": read_object(f"{path}:{number}", line)
@@ -140,7 +134,7 @@ def read_json_lines(path: Path) -> Table:
 
 
 def read_object(place: str, line: str) -> Values:
-    """Read a JSON object of texts; numbers stay as they are written."""
+    """Parse a JSON object of texts; numbers stay as they are written."""
     try:
         document = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError) as error:
@@ -169,11 +163,11 @@ def text_of(place: str, name: str, value: object) -> str | None:
 def read_parquet(path: Path) -> Table:
     """Read a Parquet file; rows count from 1."""
     try:
-        # Not `pyarrow.parquet.read_table`, which takes folders such as `split=train` for columns.
+        # Not `pyarrow.parquet.read_table`, which treats folders such as `split=train` as columns.
         table = pq.ParquetFile(path).read()
         names = tuple(table.column_names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a whole Parquet file: {error}") from error
+        raise InputError(f"{path} is not a complete Parquet file: {error}") from error
     check_columns(path, names)
     columns = {
         name: column_of_text(path, name, column)
@@ -206,7 +200,7 @@ def column_of_text(path: Path, name: str, column: pa.ChunkedArray) -> list[str |
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Say whether a type holds bytes that need not be text."""
+    """Return whether a type holds bytes that need not be text."""
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)

@@ -1,6 +1,6 @@
 """A source-filter voice (Fant 1960): speech-like sound without a recording.
 
-Glottal pulses and noise excite a tract of five formants that glides through random syllables.
+Glottal pulses and noise excite a tract of five formants that moves through random syllables.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ BANDWIDTHS_HZ = np.array([60.0, 90.0, 150.0, 250.0, 350.0])
 
 @dataclass(frozen=True)
 class Voice:
-    """What stays the same from one utterance of a speaker to the next.
+    """The properties of a speaker that all of their utterances share.
 
     The tract's length is relative to an average man's; the glottis is open for the open quotient
     of a period; breathiness is the level of aspiration relative to the pulses; the tilt, above
@@ -91,9 +91,9 @@ def draw_voice(rng: Generator) -> Voice:
 def speak(
     voice: Voice, duration_seconds: float, rng: Generator, sample_rate: int = 16_000
 ) -> NDArray[np.float32]:
-    """Say random syllables: samples with a peak of 0.7, shape (seconds * sample_rate,).
+    """Synthesise random syllables: samples with a peak of 0.7, shape (seconds * sample_rate,).
 
-    `rng` draws the words: voices of one speaking rate say the same from the same state of it.
+    `rng` draws the syllables: from one state of it, voices of one speaking rate say the same.
     `sample_rate` is in Hz, a multiple of 100, 12 kHz or more to hold all formants.
     """
     count = round(duration_seconds * sample_rate)
@@ -114,7 +114,9 @@ def speak(
 def _articulate(voice: Voice, frames: int, rng: Generator) -> Articulation:
     """Plan an utterance: each syllable is a pause, a consonant's hold and release, a vowel."""
     count = 2 * int(voice.syllables_per_second * frames / FRAMES_PER_SECOND) + 10
-    progress = _phrase_progress(count, rng)
+    # The position of each syllable in its phrase, from 0.5 (first) down to -0.5 (last).
+    phrases = [np.linspace(0.5, -0.5, length) for length in rng.integers(4, 10, count // 4 + 1)]
+    progress = np.concatenate(phrases)[:count]
     consonants = CONSONANTS[rng.integers(len(CONSONANTS), size=count)]
     vowels = VOWELS_HZ[rng.integers(len(VOWELS_HZ), size=count)]
     accents = rng.normal(0, 0.25, count)
@@ -138,12 +140,6 @@ def _articulate(voice: Voice, frames: int, rng: Generator) -> Articulation:
     )
 
 
-def _phrase_progress(count: int, rng: Generator) -> Floats:
-    """Give each syllable its place in its phrase, from 0.5 (first) down to -0.5 (last)."""
-    lengths = rng.integers(4, 10, count // 4 + 1)
-    return np.concatenate([np.linspace(0.5, -0.5, length) for length in lengths])[:count]
-
-
 def _segment_frames(voice: Voice, progress: Floats, rng: Generator) -> NDArray[np.int64]:
     """Draw the lengths, in frames, of the four segments of each syllable: (syllables, 4)."""
     syllable = rng.lognormal(0, 0.2, len(progress)) / voice.syllables_per_second
@@ -155,14 +151,14 @@ def _segment_frames(voice: Voice, progress: Floats, rng: Generator) -> NDArray[n
 
 
 def _smooth(track: Floats, width: int) -> Floats:
-    """Glide between targets: a moving average with a Hann window of `width` (odd) frames."""
+    """Smooth between targets: a moving average with a Hann window of `width` (odd) frames."""
     kernel = np.hanning(width + 2)[1:-1]
     padded = np.pad(track, width // 2, mode="edge")
     return np.convolve(padded, kernel / kernel.sum(), mode="valid")
 
 
 def _excite(voice: Voice, controls: Articulation, count: int, hop: int, rng: Generator) -> Floats:
-    """Make the source at the glottis: jittered pulses, and aspiration most when it is open."""
+    """Return the glottal source: jittered pulses, and aspiration that is strongest when open."""
     steady_step = _per_sample(controls.pitch_hz, count, hop) / (hop * FRAMES_PER_SECOND)
     steady_cycle = np.cumsum(steady_step).astype(np.int64)
     jitter, shimmer = rng.normal(1, [[voice.jitter], [voice.shimmer]], (2, steady_cycle[-1] + 99))

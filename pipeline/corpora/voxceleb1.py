@@ -7,7 +7,7 @@ from pathlib import Path
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, require_folder, wrong_folder
 
-# Where the folders of speakers lie: unpacked together, or dev and test apart as downloaded.
+# Folders that hold the speakers: unpacked together, or dev and test apart as downloaded.
 AUDIO_FOLDERS = ("wav", "dev/wav", "test/wav", "vox1_dev_wav/wav", "vox1_test_wav/wav")
 SUFFIXES = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3")
 SPLITS = {"1": "train", "2": "dev", "3": "test"}
@@ -25,8 +25,8 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
     """Find the utterances that the split file lists below `root`.
 
     A listed `.wav` is also found under another audio suffix, such as `.flac`. Listed
-    files that are not there are skipped with that reason. Raises `InputError` when
-    `root` is no VoxCeleb1 folder, or the split file is missing or not one.
+    files that are missing are skipped with that reason. Raises `InputError` when `root`
+    is not a VoxCeleb1 folder, or the split file is missing or not valid.
     """
     require_folder(root, EXPECTED)
     folders = [root / name for name in AUDIO_FOLDERS if (root / name).is_dir()]
@@ -81,7 +81,7 @@ def find_split_file(root: Path, split_file: Path | None) -> Path:
 
 
 def read_split_file(path: Path) -> dict[str, str]:
-    """Read `1 id10001/VIDEO/00001.wav` lines (1 train, 2 dev, 3 test): path -> split."""
+    """Read `1 id10001/VIDEO/00001.wav` lines (1 train, 2 dev, 3 test) as path -> split."""
     listed: dict[str, str] = {}
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if not line.strip():
@@ -104,7 +104,7 @@ def read_split_file(path: Path) -> dict[str, str]:
 
 
 def first_release_message(path: Path, number: int, listed: str) -> str:
-    """Say why the lists of the first release cannot be used, and what can."""
+    """Return why the lists of the first release cannot be used, and the way out."""
     return (
         f"{path}:{number} lists {listed}: this list is of VoxCeleb1's first release, which named "
         f"speakers by celebrity, not id10001; get the {SPLIT_FILE} that lists "
@@ -114,7 +114,7 @@ def first_release_message(path: Path, number: int, listed: str) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """Read `vox1_meta.csv` (tabs as in the official file, or commas), if it is there."""
+    """Read `vox1_meta.csv` (tabs as in the official file, or commas), if it exists."""
     if not path.is_file():
         return {}
     lines = path.read_text("utf-8-sig").splitlines()

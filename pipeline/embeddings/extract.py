@@ -1,8 +1,8 @@
-"""`extract`: recordings in, a folder of embeddings out, in pieces that are finished or absent.
+"""`extract`: from recordings to a folder of embeddings, in pieces that are finished or absent.
 
 The folder holds the embeddings, `index.jsonl` (a line per recording), `skipped.jsonl`
-(inputs that were not taken, with the reason) and, written last, `extraction.json`: what was
-extracted and how. An extraction that was stopped goes on where it was.
+(inputs that were skipped, with the reason) and, written last, `extraction.json`: what was
+extracted and how. An interrupted extraction continues where it stopped.
 """
 
 import json
@@ -15,10 +15,10 @@ from typing import Any
 
 from aalbert.common.files import require_empty, write_json, write_text
 from aalbert.common.locking import hold
-from aalbert.common.progress import WorkBar, progress_bar
+from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Skip
-from aalbert.pipeline.embeddings.inputs import Recording, load_ahead
+from aalbert.pipeline.embeddings.inputs import Recording, prefetch
 from aalbert.pipeline.embeddings.model import (
     EmbeddingModel,
     EmbeddingPooling,
@@ -38,7 +38,7 @@ BYTES_PER_NUMBER = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
-    """Which hidden states are taken, how they are pooled, and how they are written."""
+    """The hidden states to extract, their pooling, and the format of the files."""
 
     layers: Layers = "last"
     pooling: EmbeddingPooling = "none"
@@ -47,15 +47,15 @@ class ExtractConfig:
 
     @property
     def layout(self) -> EmbeddingLayout:
-        """What the array of a recording is."""
+        """The layout of the array of a recording."""
         return EmbeddingLayout(all_states=self.layers == "all", pooled=self.pooling != "none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is extracted: the recordings, the shortest first, and what could not be read.
+    """The inputs of an extraction: the recordings, the shortest first, and unusable inputs.
 
-    `places` are what the user named.
+    `places` are the paths and URLs that the user gave.
     """
 
     recordings: Sequence[Recording]
@@ -68,33 +68,29 @@ def extract_embeddings(
 ) -> dict[str, Any]:
     """Write the embeddings of the recordings into `out` and return `extraction.json`.
 
-    What was done before an interruption is kept, a finished extraction is left as it is.
+    Work that was finished before an interruption is kept, and a finished extraction too.
     Raises `OutputInUseError` when `out` holds something else, `InputError` when no recording
     can be used.
     """
     check_choice(model, config.layers, config.pooling)
-    plan = plan_fingerprint(model, inputs, config)
-    if (done := finished(out, plan)) is not None:
-        return done
+    # All that decides the bytes of the embeddings; audio files count by their sizes.
+    recordings = [(each.key, each.source, *each.identity) for each in inputs.recordings]
+    plan = fingerprint([model.fingerprint, asdict(config), recordings])
+    if (finished := read_finished(out, plan)) is not None:
+        return finished
     claim(out, plan)
     with hold(out / WORK_FOLDER / "lock"):
-        pieces = list(cut(inputs.recordings, model, config))
+        pieces = list(split_into_pieces(inputs.recordings, model, config))
         with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
             for number, piece in enumerate(pieces):
                 embed_piece(model, piece, number, out, config, bar)
-        record = finalise(model, inputs, out, config, plan, len(pieces))
+        record = finish(model, inputs, out, config, plan, len(pieces))
     shutil.rmtree(out / WORK_FOLDER)
     return record
 
 
-def plan_fingerprint(model: EmbeddingModel, inputs: Inputs, config: ExtractConfig) -> str:
-    """Hash what decides the bytes of the embeddings; audio files count by their sizes."""
-    recordings = [(each.key, each.source, *each.identity) for each in inputs.recordings]
-    return fingerprint([model.fingerprint, asdict(config), recordings])
-
-
-def finished(out: Path, plan: str) -> dict[str, Any] | None:
-    """Return the record of this very extraction, if it is there; raise when another one is."""
+def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
+    """Return the record of a finished extraction; `OutputInUseError` when it has another plan."""
     path = out / RECORD_NAME
     if not path.is_file():
         return None
@@ -108,22 +104,22 @@ def finished(out: Path, plan: str) -> dict[str, Any] | None:
 
 
 def claim(out: Path, plan: str) -> None:
-    """Begin in an empty folder, or go on with an extraction of the same plan."""
-    job = out / WORK_FOLDER / "plan.json"
-    if not job.is_file():
+    """Start in an empty folder, or continue an extraction of the same plan."""
+    path = out / WORK_FOLDER / "plan.json"
+    if not path.is_file():
         require_empty(out)
-        write_json(job, plan)
-    elif json.loads(job.read_text("utf-8")) != plan:
+        write_json(path, plan)
+    elif json.loads(path.read_text("utf-8")) != plan:
         raise OutputInUseError(
             f"{out} holds an unfinished extraction of other inputs, settings or another model: "
             "choose another --out, or delete it first"
         )
 
 
-def cut(
+def split_into_pieces(
     recordings: Sequence[Recording], model: EmbeddingModel, config: ExtractConfig
 ) -> Iterator[list[Recording]]:
-    """Cut the recordings into pieces whose embeddings take about as many bytes."""
+    """Yield the recordings in pieces whose embeddings have about `piece_bytes` each."""
     states = model.layers + 1 if config.layers == "all" else 1
     frame_bytes = states * model.width * BYTES_PER_NUMBER
     piece: list[Recording] = []
@@ -145,16 +141,16 @@ def embed_piece(
     number: int,
     out: Path,
     config: ExtractConfig,
-    bar: WorkBar,
+    bar: ProgressBar,
 ) -> None:
-    """Write a piece and then what it holds, whose presence means that the piece is complete."""
+    """Write a piece and then its notes, whose presence means that the piece is complete."""
     notes = note_path(out, number)
     if notes.is_file():
         bar.update(len(piece))
         return
     skipped: list[Skip] = []
     done: dict[str, Embedded] = {}
-    loaded = ((item, item[1].features) for item in load_ahead(piece, skipped))
+    loaded = ((item, item[1].features) for item in prefetch(piece, skipped))
     for (recording, audio), states in model.embed(loaded):
         embedding = pool(model.choose(states, config.layers), config.pooling).cpu().numpy()
         done[recording.key] = Embedded(recording=recording, loaded=audio, embedding=embedding)
@@ -167,11 +163,11 @@ def embed_piece(
 
 
 def note_path(out: Path, number: int) -> Path:
-    """Return where the index rows of a finished piece wait for the end."""
+    """Return the path of the index rows of a finished piece, in the work folder."""
     return out / WORK_FOLDER / f"{number:06d}.json"
 
 
-def finalise(
+def finish(
     model: EmbeddingModel,
     inputs: Inputs,
     out: Path,
@@ -179,7 +175,7 @@ def finalise(
     plan: str,
     pieces: int,
 ) -> dict[str, Any]:
-    """Write index, list of skipped inputs and, last, the record."""
+    """Write the index, the list of skipped inputs and, last, the record, and return it."""
     notes = [json.loads(note_path(out, number).read_text("utf-8")) for number in range(pieces)]
     rows = sorted((row for note in notes for row in note["rows"]), key=lambda row: row["key"])
     skipped = [*map(asdict, inputs.skipped), *(skip for note in notes for skip in note["skipped"])]
@@ -211,5 +207,5 @@ def finalise(
 
 
 def json_lines(documents: Sequence[Any]) -> str:
-    """Return JSON documents, one a line."""
+    """Return JSON documents, one per line."""
     return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)

@@ -1,4 +1,4 @@
-"""What is to be embedded: audio files, folders of them, tables, and datasets made by `prepare`."""
+"""Inputs of `extract`: audio files, folders of them, tables, and datasets made by `prepare`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +30,7 @@ READERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """The features of a recording `(frames, dims)`, and what is known of its audio."""
+    """The features of a recording `(frames, dims)`, and the format and flags of its audio."""
 
     features: Features
     samples: int
@@ -41,10 +41,10 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One input: what it is called, about how long it is, and how its features are had.
+    """One input: its labels, its duration (estimated), and the function that loads its features.
 
-    `load` raises `UnusableAudioError` when they cannot be had. `identity` says which bytes
-    are meant, as far as that is known without reading them.
+    `load` raises `UnusableAudioError` when it cannot. `identity` identifies the content as
+    far as that is known without reading it.
     """
 
     key: str
@@ -59,27 +59,27 @@ class Recording:
 def find_recordings(
     model: EmbeddingModel, inputs: Sequence[str], splits: Sequence[str] = ()
 ) -> tuple[list[Recording], list[Skip]]:
-    """Return the recordings that the inputs mean, the shortest first, and what cannot be read.
+    """Return the recordings of the inputs, the shortest first, and what cannot be read.
 
-    `splits` are the splits of datasets to take; all by default. Raises `InputError` for an
-    input that is not there or two recordings with one key, `ConfigError` for a dataset whose
+    `splits` are the splits of datasets to use; all by default. Raises `InputError` for an
+    input that is missing or two recordings with one key, `ConfigError` for a dataset whose
     features are not those of the model.
     """
     recordings: list[Recording] = []
     skipped: list[Skip] = []
     for place in inputs:
         if is_url(place) or (Path(place) / MANIFEST_NAME).is_file():
-            recordings += rows_of(model, Dataset(place), splits)
+            recordings += dataset_recordings(model, Dataset(place), splits)
         else:
             corpus = read_corpus(Path(place))
-            recordings += [recording_of(model, utterance) for utterance in corpus.utterances]
+            recordings += [audio_recording(model, utterance) for utterance in corpus.utterances]
             skipped += corpus.skipped
     check_unique(recordings)
     return sorted(recordings, key=lambda each: (each.seconds, each.key)), skipped
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Return what a path means: the audio of a folder, the rows of a table, or a file itself."""
+    """Return the corpus at a path: the audio of a folder, the rows of a table, or one file."""
     if path.is_dir():
         return read_folder(path, FolderOptions())
     if path.suffix.lower() in TABLE_SUFFIXES:
@@ -95,7 +95,7 @@ def read_corpus(path: Path) -> Corpus:
     return Corpus(name="file", root=path.parent, fields=(), utterances=(utterance,))
 
 
-def recording_of(model: EmbeddingModel, utterance: Utterance) -> Recording:
+def audio_recording(model: EmbeddingModel, utterance: Utterance) -> Recording:
     """Return an audio file, or a part of one, as an input."""
     return Recording(
         key=utterance.key,
@@ -120,8 +120,10 @@ def load_audio(model: EmbeddingModel, utterance: Utterance) -> Loaded:
     )
 
 
-def rows_of(model: EmbeddingModel, dataset: Dataset, splits: Sequence[str]) -> Iterator[Recording]:
-    """Yield the utterances of a dataset as inputs; `ConfigError` when its features are others."""
+def dataset_recordings(
+    model: EmbeddingModel, dataset: Dataset, splits: Sequence[str]
+) -> Iterator[Recording]:
+    """Yield the utterances of a dataset as inputs; `ConfigError` when its features differ."""
     expected = model.settings
     dataset.require_feature(expected.kind)
     require_equal_settings(
@@ -132,40 +134,40 @@ def rows_of(model: EmbeddingModel, dataset: Dataset, splits: Sequence[str]) -> I
         way_out="prepare the data with the model's settings, or give the audio itself",
     )
     rows = dataset.rows(splits or ["*"])
-    named = {name: dataset.column(name) for name in ("key", "source", "split", "speaker")}
+    columns = {name: dataset.column(name) for name in ("key", "source", "split", "speaker")}
     samples = dataset.table.column("samples").to_numpy()
-    alone = Lock()
+    lock = Lock()
     for row in rows.tolist():
         yield Recording(
-            key=str(named["key"][row]),
-            source=str(named["source"][row]),
-            split=str(named["split"][row]),
-            speaker=named["speaker"][row],
+            key=str(columns["key"][row]),
+            source=str(columns["source"][row]),
+            split=str(columns["split"][row]),
+            speaker=columns["speaker"][row],
             seconds=int(samples[row]) / expected.sample_rate,
             identity=(dataset.manifest.fingerprint, row),
-            load=partial(load_row, alone, dataset, row, expected.kind),
+            load=partial(load_row, lock, dataset, row, expected.kind),
         )
 
 
-def load_row(alone: Lock, dataset: Dataset, row: int, feature: str) -> Loaded:
-    """Read the features of an utterance as they are stored, in float16.
+def load_row(lock: Lock, dataset: Dataset, row: int, feature: str) -> Loaded:
+    """Read the features of an utterance, which are stored in float16.
 
-    Mapping a shard is for one thread at a time.
+    Only one thread at a time may map a shard: the one that holds `lock`.
     """
-    with alone:
+    with lock:
         features = dataset.features(row, feature).astype(np.float32)
-    about = dataset.table.slice(row, 1).to_pylist()[0]
+    values = dataset.table.slice(row, 1).to_pylist()[0]
     return Loaded(
         features=features,
-        samples=about["samples"],
-        source_sample_rate=about["source_sample_rate"],
-        source_channels=about["source_channels"],
-        flags=tuple(about["flags"]),
+        samples=values["samples"],
+        source_sample_rate=values["source_sample_rate"],
+        source_channels=values["source_channels"],
+        flags=tuple(values["flags"]),
     )
 
 
 def check_unique(recordings: Iterable[Recording]) -> None:
-    """Refuse two recordings with one key: their embeddings would have one name."""
+    """Raise `InputError` for two recordings with one key, whose embeddings would have one name."""
     sources: dict[str, str] = {}
     for recording in recordings:
         if recording.key in sources:
@@ -177,18 +179,18 @@ def check_unique(recordings: Iterable[Recording]) -> None:
         sources[recording.key] = recording.source
 
 
-def load_ahead(
+def prefetch(
     recordings: Iterable[Recording], skipped: list[Skip], readers: int = READERS
 ) -> Iterator[tuple[Recording, Loaded]]:
-    """Load recordings in threads, a few ahead of the one that is used; in order.
+    """Yield recordings with their features, in order, and load the next few in threads.
 
-    What cannot be used goes to `skipped`.
+    Recordings that cannot be used are added to `skipped`.
     """
-    left = iter(recordings)
+    remaining = iter(recordings)
     with ThreadPoolExecutor(readers) as pool:
         waiting: list[tuple[Recording, Future[Loaded]]] = []
         while True:
-            for recording in islice(left, 2 * readers - len(waiting)):
+            for recording in islice(remaining, 2 * readers - len(waiting)):
                 waiting.append((recording, pool.submit(recording.load)))
             if not waiting:
                 return

@@ -1,4 +1,4 @@
-"""Opening a model that takes waves: by its place, or as a plain feature."""
+"""Opening a model that reads waves: by its place, or as a plain feature."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ from aalbert.pipeline.convert import load_foreign
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.shards.format.feature_settings import default_settings, fingerprint, settings_from_dict
 
-# How files of torch.save are called; at a URL nothing else tells a file from a folder.
+# Suffixes of files of torch.save; at a URL only these distinguish a file from a folder.
 FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -29,7 +29,7 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
     """Open a model in evaluation mode.
 
     `place` is a saved model, the folder of a pretraining or downstream run, or a checkpoint
-    file of s3prl or the AALBERT repository, which is read without running what is in it.
+    file of s3prl or the AALBERT repository, which is read without running code in it.
     Without a `device` the model is on a GPU, if there is one. Raises `InputError` when there is
     no model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
     """
@@ -53,14 +53,14 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
 
 
 def is_foreign(place: Path | str) -> bool:
-    """Say whether a place is a checkpoint file of another system, and no folder."""
+    """Return whether a place is a checkpoint file of another system, not a folder."""
     if is_url(place):
         return str(place).endswith(FOREIGN_SUFFIXES)
     return Path(place).is_file()
 
 
 def open_foreign(place: Path | str) -> EmbeddingModel:
-    """Open a checkpoint file of another system, here or at a URL."""
+    """Open a checkpoint file of another system, from a path or a URL."""
     with TemporaryDirectory() as folder:
         local = Path(place)
         if is_url(place):
@@ -75,9 +75,9 @@ def open_foreign(place: Path | str) -> EmbeddingModel:
 def feature_model(
     kind: str, *, deltas: int = 0, normalisation: str = "none", **settings: Any
 ) -> EmbeddingModel:
-    """Return a feature itself as a model without an encoder, whose only state it is.
+    """Return a feature as a model without an encoder, whose only state is the feature.
 
-    `settings` are those of the feature. Raises `ConfigError` for what there is not.
+    `settings` are those of the feature. Raises `ConfigError` for unknown features or settings.
     """
     known = asdict(default_settings(kind))
     document = {**known, **settings}
@@ -96,7 +96,7 @@ def feature_model(
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the device of that name, or the best one; `ConfigError` when there is none."""
+    """Return the device of that name, or the best one; `ConfigError` when it does not exist."""
     if name is None:
         return best_device()
     try:

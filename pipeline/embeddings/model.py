@@ -1,7 +1,7 @@
-"""A model that takes waves: audio, features, hidden states, in one object.
+"""A model that reads waves: audio, features and hidden states in one object.
 
-`open_model.py` opens one. The features are computed with the settings that are saved with
-the model, loudness and all.
+`load.py` opens one. The features are computed with the settings that are saved with the
+model, including loudness.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,12 +40,12 @@ Item = TypeVar("Item")
 
 
 class EmbeddingModel(nn.Module):
-    """Turns waves into hidden states.
+    """Computes the hidden states of waves.
 
-    `model` is what the checkpoint holds, `upstream` its part from features to hidden
+    `model` is the model in the checkpoint, `upstream` its part from features to hidden
     states. `layer_weights (states,)` is the mix that a downstream task has learned, if the
-    checkpoint is one of a downstream run with a mix. `fingerprint` tells its configuration
-    and weights from others, `place` is where it was opened.
+    checkpoint is one of a downstream run with a mix. `fingerprint` identifies its
+    configuration and weights, `place` is the path or URL that it was opened from.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class EmbeddingModel(nn.Module):
 
     @property
     def layers(self) -> int:
-        """Layers of the encoder; there is one hidden state more, the projected input."""
+        """Layers of the encoder; there is one more hidden state, the projected input."""
         return self.upstream.states - 1
 
     @property
@@ -88,7 +88,7 @@ class EmbeddingModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is; waves may be anywhere."""
+        """The device of the model; waves may be on any other."""
         return self.upstream.front_end.mean.device
 
     @overload
@@ -128,23 +128,23 @@ class EmbeddingModel(nn.Module):
         | `"all"` | `(layers + 1, frames, width)` | `(layers + 1, width)` |
         | a number, `"last"`, `"mean"`, `"weighted"` | `(frames, width)` | `(width,)` |
 
-        State 0 is the projected input, state `n` what layer `n` gives, -1 the last one; layers
+        State 0 is the projected input, state `n` the output of layer `n`, -1 the last one; layers
         `"mean"` is the mean of all states. Pooling `"mean"` averages over frames, `"mean+std"`
-        appends the standard deviation (that of the population), so there are `2 * width`
-        numbers. What a wave is extracted with changes no bit of its result.
+        appends the population standard deviation, which gives `2 * width` numbers. The result
+        for a wave is bit-identical, whatever other waves are in the list.
 
         Raises `InputError` for a wave that has another shape, is shorter than one analysis
-        window, or holds a number that is not finite; `ConfigError` for a layer that is not there.
+        window, or holds a number that is not finite; `ConfigError` for a layer that does not exist.
         """
         check_choice(self, layers, pooling)
         single = not isinstance(wave, (list, tuple))
         waves: Sequence[Any] = [wave] if single else wave  # type: ignore[assignment]
-        features = ((place, self.features(each, sample_rate)) for place, each in enumerate(waves))
+        features = ((number, self.features(each, sample_rate)) for number, each in enumerate(waves))
         found = {
-            place: pool(self.choose(states, layers), pooling)
-            for place, states in self.embed(features)
+            number: pool(self.choose(states, layers), pooling)
+            for number, states in self.embed(features)
         }
-        results = [found[place] for place in range(len(waves))]
+        results = [found[number] for number in range(len(waves))]
         return results[0] if single else results
 
     def features(self, wave: WaveLike, sample_rate: int) -> Features:
@@ -174,7 +174,7 @@ class EmbeddingModel(nn.Module):
     ) -> Iterator[tuple[Item, list[Tensor]]]:
         """Yield every utterance's hidden states, `(frames, width)` each, in any order.
 
-        `batch_frames` says how large batches are on this device: about 80 s on a GPU, one
+        `batch_frames` is the size of a batch in frames; by default about 80 s on a GPU, one
         utterance on a CPU.
         """
         default = CUDA_BATCH_FRAMES if self.device.type == "cuda" else CPU_BATCH_FRAMES
@@ -186,13 +186,11 @@ class EmbeddingModel(nn.Module):
             states, lengths = self.upstream(
                 batch.features.to(self.device), batch.lengths.to(self.device)
             )
-            for place, (item, length) in enumerate(
-                zip(batch.items, lengths.tolist(), strict=False)
-            ):
-                yield item, [state[place, :length] for state in states]
+            for row, (item, length) in enumerate(zip(batch.items, lengths.tolist(), strict=False)):
+                yield item, [state[row, :length] for state in states]
 
     def choose(self, states: Sequence[Tensor], layers: Layers) -> Tensor:
-        """Return the states that `layers` means: one, their mix, or all of them stacked."""
+        """Return the states that `layers` selects: one, their mix, or all of them stacked."""
         if layers == "all":
             return torch.stack(list(states))
         if layers == "mean":
@@ -214,7 +212,7 @@ class EmbeddingModel(nn.Module):
 
 
 def as_samples(wave: WaveLike) -> Features:
-    """Return a wave as float32 samples `(samples,)`; `InputError` when it cannot be one."""
+    """Return a wave as float32 samples `(samples,)`; `InputError` when it is not valid."""
     array = wave.detach().cpu().numpy() if isinstance(wave, Tensor) else np.asarray(wave)
     if array.ndim != 1:
         raise InputError(
@@ -235,7 +233,7 @@ def as_samples(wave: WaveLike) -> Features:
 
 
 def check_choice(model: EmbeddingModel, layers: Layers, pooling: EmbeddingPooling) -> None:
-    """Raise `ConfigError` for hidden states that the model has not, or an unknown pooling."""
+    """Raise `ConfigError` for hidden states that the model lacks, or an unknown pooling."""
     require(pooling in POOLINGS, f"unknown pooling '{pooling}': use one of {', '.join(POOLINGS)}")
     states = model.upstream.states
     if layers == "weighted":

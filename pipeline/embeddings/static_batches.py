@@ -1,8 +1,8 @@
 """Batches whose shape depends on an utterance's own length alone.
 
 Matrix products and attention may round differently in batches of other shapes. Here an
-utterance always lies in a batch of the same shape, whatever it is computed with, so its
-hidden states are the same bits in every extraction on the same machine.
+utterance is always in a batch of the same shape, whatever the other utterances are, so its
+hidden states are bit-identical in every extraction on the same machine.
 """
 
 from collections import defaultdict
@@ -19,16 +19,16 @@ from aalbert.errors import require
 
 Item = TypeVar("Item")
 Features = NDArray[np.float32]
-# Utterances are padded to a multiple of so many encoder frames.
+# Utterances are padded to a multiple of this many encoder frames.
 FRAME_MULTIPLE = 64
-# A GPU is given about 80 s of speech at a time; on a CPU one utterance is about as fast as many.
+# A GPU gets about 80 s of speech per batch; on a CPU, batches of one utterance are as fast.
 CUDA_BATCH_FRAMES = 8192
 CPU_BATCH_FRAMES = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticShapes:
-    """How utterances are padded and how many lie in a batch of about `batch_frames` frames."""
+    """Padding of utterances, and the size of batches of about `batch_frames` frames."""
 
     frames_stacked: int = 1
     batch_frames: int = CPU_BATCH_FRAMES
@@ -37,20 +37,20 @@ class StaticShapes:
         require(self.batch_frames > 0, f"batch_frames {self.batch_frames} must be above 0")
 
     def padded(self, frames: int) -> int:
-        """Return to how many frames an utterance is padded."""
+        """Return the padded length of an utterance in frames."""
         multiple = FRAME_MULTIPLE * self.frames_stacked
         return -(-max(1, frames) // multiple) * multiple
 
-    def places(self, padded: int) -> int:
-        """Return how many utterances lie in a batch; places left over are filled with zeros."""
+    def batch_size(self, padded: int) -> int:
+        """Return the number of rows of a batch; rows without an utterance are zeros."""
         return max(1, self.batch_frames // padded)
 
 
 @dataclass(frozen=True)
 class StaticBatch(Generic[Item]):
-    """Features `(places, frames, dims)`, their lengths `(places,)`, and what they are of.
+    """Features `(batch, frames, dims)`, their lengths `(batch,)`, and the items they belong to.
 
-    A place without an utterance has one frame of zeros.
+    A row without an utterance has the length 1, a frame of zeros.
     """
 
     items: list[Item]
@@ -61,12 +61,12 @@ class StaticBatch(Generic[Item]):
 def static_batches(
     utterances: Iterable[tuple[Item, Features]], shapes: StaticShapes
 ) -> Iterator[StaticBatch[Item]]:
-    """Group utterances `(frames, dims)` into batches; those of one padded length go together."""
+    """Group utterances `(frames, dims)` into batches of one padded length each."""
     waiting: defaultdict[int, list[tuple[Item, Features]]] = defaultdict(list)
     for item, features in utterances:
         padded = shapes.padded(len(features))
         waiting[padded].append((item, features))
-        if len(waiting[padded]) == shapes.places(padded):
+        if len(waiting[padded]) == shapes.batch_size(padded):
             yield fill(waiting.pop(padded), padded, shapes)
     for padded in sorted(waiting):
         yield fill(waiting[padded], padded, shapes)
@@ -76,9 +76,9 @@ def fill(
     group: list[tuple[Item, Features]], padded: int, shapes: StaticShapes
 ) -> StaticBatch[Item]:
     """Put the features of a group into one batch."""
-    features = torch.zeros(shapes.places(padded), padded, group[0][1].shape[1])
+    features = torch.zeros(shapes.batch_size(padded), padded, group[0][1].shape[1])
     lengths = torch.ones(len(features), dtype=torch.int64)
-    for place, (_, array) in enumerate(group):
-        features[place, : len(array)] = torch.from_numpy(array)
-        lengths[place] = len(array)
+    for row, (_, array) in enumerate(group):
+        features[row, : len(array)] = torch.from_numpy(array)
+        lengths[row] = len(array)
     return StaticBatch([item for item, _ in group], features, lengths)

@@ -26,7 +26,7 @@ class Embedded:
     embedding: Array
 
     def row(self, file: str, sample_rate: int) -> dict[str, Any]:
-        """Return what the index says of it."""
+        """Return its row in the index."""
         return {
             "key": self.recording.key,
             "file": file,
@@ -40,7 +40,7 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingLayout:
-    """What an embedding array is: one per state or one in all, per frame or pooled."""
+    """The axes of an embedding array: all states or one, per frame or pooled."""
 
     all_states: bool
     pooled: bool
@@ -48,8 +48,8 @@ class EmbeddingLayout:
     def parts(self, embedding: Array) -> Mapping[str, Array]:
         """Return the arrays `(frames, width)` that a shard stores, by name.
 
-        With all states there is one per state, `layer0` and so on, else one, `embedding`. A
-        pooled embedding is one frame.
+        With all states there is one array per state, `layer0` and so on, else one, `embedding`.
+        A pooled embedding has one frame.
         """
         if self.pooled:
             embedding = np.expand_dims(embedding, -2)
@@ -83,7 +83,7 @@ def write_safetensors(
 def write_tar(
     folder: Path, number: int, piece: Sequence[Embedded], layout: EmbeddingLayout
 ) -> list[str]:
-    """Write one WebDataset shard for the piece: float16 `.npy` members and a JSON one per key."""
+    """Write one WebDataset shard for the piece: float16 `.npy` and JSON members for each key."""
     name = f"{number:06d}.tar"
     dims = {part: array.shape[1] for part, array in layout.parts(piece[0].embedding).items()}
     samples = (sample_of(each, layout) for each in piece)
@@ -92,7 +92,7 @@ def write_tar(
 
 
 def sample_of(each: Embedded, layout: EmbeddingLayout) -> Sample:
-    """Return a recording as a shard stores it."""
+    """Return a recording as the sample that a shard stores."""
     return Sample(
         key=each.recording.key,
         split=each.recording.split,

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
-from aalbert.pipeline.prepare.engine import Show
+from aalbert.pipeline.prepare.engine import ShowProgress
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
 from aalbert.pipeline.prepare.shard_task import run_task
@@ -17,9 +17,9 @@ from aalbert.pipeline.prepare.work_folder import Amount
 
 ATTEMPTS = 3
 CONNECT_S = 10
-# Dask stops starting workers anew when that fails, and its tasks then wait for ever.
-WORKERLESS_S = 60
-LOOK_EVERY_S = 2
+# When starting workers fails, Dask stops trying, and its tasks then wait forever.
+NO_WORKER_LIMIT_S = 60
+POLL_S = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +27,22 @@ class DaskEngine:
     """Runs tasks on the workers of the Dask scheduler at `address`.
 
     Every worker must see the corpus under the same paths, reach the output, and have this
-    package. A worker that dies costs its shards' repetition on another; without any worker
-    for a minute the run ends.
+    package. The shards of a worker that dies are computed again by another; after a minute
+    without any worker the run ends.
     """
 
     address: str
 
     @property
     def workers(self) -> int:
-        """How many tasks run at once, now: a cluster may grow."""
+        """The number of tasks that run at once now; a cluster may grow."""
         with connect(self.address) as client:
             return max(1, sum(map(int, client.nthreads().values())))
 
-    def run(self, tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
-        """Run every task; progress comes shard by shard.
+    def run(self, tasks: Sequence[ShardTask], output: Output, show: ShowProgress) -> None:
+        """Run every task and report progress after each shard.
 
-        Raises `WorkersDiedError` when a shard has killed several workers, or none is left.
+        Raises `WorkersDiedError` when several workers died on one shard, or none is left.
         """
         from distributed.scheduler import KilledWorker
 
@@ -66,23 +66,23 @@ class DaskEngine:
 
 
 def wait_for_one(ended: SimpleQueue[Future[Amount]], client: Any, address: str) -> Future[Amount]:
-    """Return the next task that ends; `WorkersDiedError` once there was no worker for long."""
+    """Return the next task that ends; `WorkersDiedError` after too long without a worker."""
     seen = time.monotonic()
-    while time.monotonic() - seen < WORKERLESS_S:
+    while time.monotonic() - seen < NO_WORKER_LIMIT_S:
         try:
-            return ended.get(timeout=LOOK_EVERY_S)
+            return ended.get(timeout=POLL_S)
         except Empty:
             if client.nthreads():
                 seen = time.monotonic()
     raise WorkersDiedError(
-        f"{address} has had no worker for {WORKERLESS_S} s: they died, or none was started. "
-        "Start workers, with enough memory, and give the same command again: it goes on"
+        f"{address} has had no worker for {NO_WORKER_LIMIT_S} s: they died, or none was started. "
+        "Start workers, with enough memory, and run the same command again: it continues"
     )
 
 
 @contextmanager
 def connect(address: str) -> Iterator[Any]:
-    """Connect to a scheduler; `InputError` when none answers."""
+    """Connect to a scheduler; `InputError` when none responds."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -90,6 +90,6 @@ def connect(address: str) -> Iterator[Any]:
     try:
         client = Client(address, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address}: {error}") from error
+        raise InputError(f"no Dask scheduler responds at {address}: {error}") from error
     with client:
         yield client

@@ -1,7 +1,7 @@
-"""The engines that compute the shards of a `prepare`: what one is, and the local one.
+"""The engines that compute the shards of a `prepare`: the interface, and the local engine.
 
-The local engine spreads tasks over processes, each of which may be killed without harm. They
-report, file by file, on a board in shared memory.
+The local engine distributes tasks over processes, each of which may be killed without harm.
+They report their progress after every file in shared memory.
 """
 
 import multiprocessing
@@ -24,8 +24,8 @@ from aalbert.pipeline.prepare.shard_task import run_task
 from aalbert.pipeline.prepare.work_folder import Amount
 from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_parent
 
-# Called now and then with what is done so far, in all.
-Show = Callable[[Amount], None]
+# Called at intervals with the total amount done so far.
+ShowProgress = Callable[[Amount], None]
 ATTEMPTS = 3
 REFRESH_S = 0.2
 # Spawned, not forked: a fork would inherit the locks of other threads.
@@ -33,11 +33,11 @@ CONTEXT = multiprocessing.get_context("spawn")
 
 
 class InterruptedTaskError(Exception):
-    """The run is being stopped, so this shard is given up; what it wrote is removed."""
+    """The run is being stopped, so this shard is abandoned; its files are removed."""
 
 
-class Board:
-    """One row per worker: files taken, files skipped, seconds of audio of its present shard.
+class SharedProgress:
+    """One row per worker: files taken, files skipped, seconds of audio of its current shard.
 
     Each worker writes its own row and the parent reads them all, so rows need no lock:
     a sum that is read while a row changes is at most one file behind.
@@ -48,7 +48,7 @@ class Board:
         self._interrupted = context.RawValue("b", 0)
 
     def add(self, slot: int, amount: Amount) -> None:
-        """Note progress; `InterruptedTaskError` when the parent wants the work to end."""
+        """Add progress; `InterruptedTaskError` when the parent is stopping the run."""
         self._numbers[3 * slot] += amount.taken
         self._numbers[3 * slot + 1] += amount.skipped
         self._numbers[3 * slot + 2] += amount.seconds
@@ -56,11 +56,11 @@ class Board:
             raise InterruptedTaskError
 
     def clear(self, slot: int) -> None:
-        """Begin the row of a worker anew."""
+        """Set the row of a worker to zero."""
         self._numbers[3 * slot : 3 * slot + 3] = [0, 0, 0]
 
     def total(self) -> Amount:
-        """Return what all present shards have come to."""
+        """Return the progress of all current shards together."""
         return Amount(
             taken=round(sum(self._numbers[0::3])),
             skipped=round(sum(self._numbers[1::3])),
@@ -68,23 +68,23 @@ class Board:
         )
 
     def interrupt(self) -> None:
-        """Ask every worker to give up its shard after the file at hand."""
+        """Ask every worker to abandon its shard after the current file."""
         self._interrupted.value = 1
 
 
 class Engine(Protocol):
-    """Runs tasks in any order and any place; the bytes of a shard do not depend on it."""
+    """Runs tasks in any order and anywhere; the bytes of a shard do not depend on that."""
 
     @property
     def workers(self) -> int:
-        """How many tasks run at once."""
+        """The number of tasks that run at once."""
 
-    def run(self, tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
-        """Run every task, or raise what stopped one."""
+    def run(self, tasks: Sequence[ShardTask], output: Output, show: ShowProgress) -> None:
+        """Run every task, or raise the error that stopped one."""
 
 
 def available_cores() -> int:
-    """Return the cores this process may use, which under a scheduler are not all there are."""
+    """Return the number of cores this process may use; under a scheduler these are not all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -96,11 +96,11 @@ class LocalEngine:
 
     workers: int
 
-    def run(self, tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
+    def run(self, tasks: Sequence[ShardTask], output: Output, show: ShowProgress) -> None:
         """Run every task.
 
-        A process that dies costs its shard's repetition, since tasks are idempotent. Raises
-        `WorkersDiedError` when the same shard has ended its process several times.
+        The shard of a process that dies is computed again, since tasks are idempotent. Raises
+        `WorkersDiedError` when several processes died on the same shard.
         """
         if min(self.workers, len(tasks)) <= 1:
             run_here(tasks, output, show)
@@ -108,7 +108,7 @@ class LocalEngine:
             run_in_processes(tasks, output, min(self.workers, len(tasks)), show)
 
 
-def run_here(tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
+def run_here(tasks: Sequence[ShardTask], output: Output, show: ShowProgress) -> None:
     """Run tasks one after another in this process."""
     total = Amount()
 
@@ -123,7 +123,7 @@ def run_here(tasks: Sequence[ShardTask], output: Output, show: Show) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """A task at work: in which slot, in which process, for the how-manieth time."""
+    """A running task: its worker slot, its process pool, and the number of this attempt."""
 
     task: ShardTask
     slot: int
@@ -131,51 +131,58 @@ class Attempt:
     number: int = 1
 
 
-def run_in_processes(tasks: Sequence[ShardTask], output: Output, workers: int, show: Show) -> None:
-    """Run tasks in processes, each in a pool of its own, so that a death breaks no other."""
-    board = Board(CONTEXT, workers)
+def run_in_processes(
+    tasks: Sequence[ShardTask], output: Output, workers: int, show: ShowProgress
+) -> None:
+    """Run tasks in processes, each in its own pool, so that one that dies breaks no other."""
+    progress = SharedProgress(CONTEXT, workers)
     waiting = deque(tasks)
     running: dict[Future[Amount], Attempt] = {}
     finished = Amount()
     try:
         for slot in range(workers):
-            attempt = Attempt(task=waiting.popleft(), slot=slot, executor=start(board, slot))
+            attempt = Attempt(task=waiting.popleft(), slot=slot, executor=start(progress, slot))
             running[submit(attempt, output)] = attempt
         while running:
             done, _ = wait(running, timeout=REFRESH_S, return_when=FIRST_COMPLETED)
             for future in done:
                 attempt = running[future]
-                following = settle(future, attempt, board)
-                board.clear(attempt.slot)
+                following = retry_if_died(future, attempt, progress)
+                progress.clear(attempt.slot)
                 if following is None:
                     finished += future.result()
-                    following = take_next(attempt, waiting)
+                    if waiting:
+                        following = replace(attempt, task=waiting.popleft(), number=1)
+                    else:
+                        attempt.executor.shutdown()
                 if following is not None:
                     running[submit(following, output)] = following
                 del running[future]
-            show(finished + board.total())
+            show(finished + progress.total())
     finally:
-        board.interrupt()
+        progress.interrupt()
         for attempt in running.values():
             attempt.executor.shutdown(cancel_futures=True)
 
 
-def start(board: Board, slot: int) -> ProcessPoolExecutor:
+def start(progress: SharedProgress, slot: int) -> ProcessPoolExecutor:
     """Return a pool of one process."""
-    return ProcessPoolExecutor(1, CONTEXT, initializer=start_worker, initargs=(board, slot))
+    return ProcessPoolExecutor(1, CONTEXT, initializer=start_worker, initargs=(progress, slot))
 
 
 def submit(attempt: Attempt, output: Output) -> "Future[Amount]":
-    """Hand a task to its process, which starts with the first one.
+    """Submit a task to its process, which starts with its first task.
 
-    The terminal sends Ctrl-C to that process too, which would die of it while it starts.
+    The terminal sends Ctrl-C to that process too, which would end it during its start.
     """
     with blocked_signals():
         return attempt.executor.submit(run_reporting, attempt.task, output)
 
 
-def settle(future: "Future[Amount]", attempt: Attempt, board: Board) -> Attempt | None:
-    """Return the repetition of an attempt whose process died, or None when it went well."""
+def retry_if_died(
+    future: "Future[Amount]", attempt: Attempt, progress: SharedProgress
+) -> Attempt | None:
+    """Return the next attempt at a task whose process died, or None when the task is done."""
     error = future.exception()
     if error is None:
         return None
@@ -188,38 +195,30 @@ def settle(future: "Future[Amount]", attempt: Attempt, board: Board) -> Attempt 
             "is there enough memory? Fewer --workers need less. In a script, call prepare below "
             'if __name__ == "__main__":'
         )
-    print(f"a worker died; shard {attempt.task.name} is done again", file=sys.stderr)
-    return replace(attempt, number=attempt.number + 1, executor=start(board, attempt.slot))
+    print(f"a worker died; shard {attempt.task.name} is computed again", file=sys.stderr)
+    return replace(attempt, number=attempt.number + 1, executor=start(progress, attempt.slot))
 
 
-def take_next(attempt: Attempt, waiting: deque[ShardTask]) -> Attempt | None:
-    """Return the next task for the process of a finished one; the process ends without."""
-    if waiting:
-        return replace(attempt, task=waiting.popleft(), number=1)
-    attempt.executor.shutdown()
-    return None
-
-
-# Of a worker process: where it reports, and as whom.
-worker_board: Board
+# In a worker process: the shared progress, and the row of this worker.
+worker_progress: SharedProgress
 worker_slot: int
 
 
-def start_worker(board: Board, slot: int) -> None:
-    """Leave signals to the parent, end when it ends, and remember where to report."""
-    global worker_board, worker_slot
-    worker_board, worker_slot = board, slot
+def start_worker(progress: SharedProgress, slot: int) -> None:
+    """Initialise a worker: ignore stop signals, end with the parent, store where to report."""
+    global worker_progress, worker_slot
+    worker_progress, worker_slot = progress, slot
     leave_signals_to_the_parent()
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def run_reporting(task: ShardTask, output: Output) -> Amount:
     """Run a task in a worker, reporting every file."""
-    return run_task(task, output, lambda amount: worker_board.add(worker_slot, amount))
+    return run_task(task, output, lambda amount: worker_progress.add(worker_slot, amount))
 
 
 def end_with_parent() -> None:
-    """Wait for the parent's end, however it comes, and leave no worker behind."""
+    """Wait until the parent ends, for any reason, and end this worker."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""What a `prepare` would do, from the sizes of the files and a few of them tried out."""
+"""The estimate of a `prepare`, from the sizes of all files and a sample of them."""
 
 import time
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import make_plan, stored_bytes
 from aalbert.pipeline.prepare.shard_task import make_sample
 
-# Files tried out to learn how long and how costly such files are, and for how long at most.
+# Files that are tried to measure their duration and cost, and the time limit for that.
 SAMPLED_FILES = 64
 SAMPLING_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareEstimate:
-    """Files and shards are counted; hours, bytes and seconds of work are estimated from samples."""
+    """Counts of files and shards, and estimates of hours, bytes and seconds of work."""
 
     files: int
     shards: int
@@ -33,12 +33,12 @@ class PrepareEstimate:
     unusable_files: int
 
     def describe(self) -> str:
-        """Return the estimate in words."""
+        """Return the estimate as text."""
         return (
             f"{self.files:,} files, about {self.hours:,.2f} hours, into {self.shards:,} shards of "
             f"{human_bytes(self.bytes)} in all; {human_bytes(self.free_bytes)} free\n"
             f"about {duration(self.seconds)} with --workers {self.workers}, judging by "
-            f"{self.sampled_files} files tried out ({self.unusable_files} of them unusable); "
+            f"{self.sampled_files} files that were tried ({self.unusable_files} of them unusable); "
             "nothing was written"
         )
 
@@ -50,8 +50,8 @@ def estimate(
     tasks = make_plan(corpus, config)
     files = len(corpus.utterances)
     sample = corpus.utterances[:: max(1, files // SAMPLED_FILES)]
-    audio_s, work_s, weight, unusable, tried = try_out(sample, config)
-    # A file's stored size follows from its own size, so the ratio of both is what is learnt.
+    audio_s, work_s, weight, unusable, tried = measure_sample(sample, config)
+    # The plan derives stored sizes from file sizes, so their ratio is what the sample gives.
     scale = sum(task.stored_bytes for task in tasks) / weight if weight else 0.0
     frames_bytes = sum(
         settings.dims * 2 * 1000 / settings.frame_shift_ms for settings in config.features
@@ -70,10 +70,10 @@ def estimate(
     )
 
 
-def try_out(
+def measure_sample(
     sample: Sequence[Utterance], config: PrepareConfig
 ) -> tuple[float, float, float, int, int]:
-    """Compute some utterances and drop the result.
+    """Compute some utterances and discard the results.
 
     Returns the seconds of audio, the seconds it took, the bytes the plan expects of these
     files, how many were unusable, and how many were tried.

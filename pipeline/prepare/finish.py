@@ -1,4 +1,4 @@
-"""The end of a `prepare`: indexes, list of skipped inputs, dataset card, and then the manifest."""
+"""The end of a `prepare`: indexes, list of skipped inputs, dataset card, and the manifest last."""
 
 import json
 import re
@@ -61,8 +61,8 @@ The shards are plain WebDataset tars (`KEY.FEATURE.npy` and `KEY.json` per utter
 """
 
 
-def finalise(output: Output, record: PrepareRecord) -> Manifest:
-    """Turn finished shards into a finished dataset and return its manifest."""
+def finish_dataset(output: Output, record: PrepareRecord) -> Manifest:
+    """Complete the dataset of finished shards and return its manifest."""
     require_all_shards(output, record)
     fragments = {shard: read_fragment(output, shard) for shard in record.shards}
     skipped = [*record.skipped, *(skip for each in fragments.values() for skip in each.skipped)]
@@ -71,14 +71,15 @@ def finalise(output: Output, record: PrepareRecord) -> Manifest:
             f"none of the {len(skipped)} audio files can be used; "
             f"for example {skipped[0].source}: {skipped[0].reason}"
         )
-    publish_text(output, SKIPPED_NAME, skip_lines(skipped))
+    lines = sorted(json.dumps(asdict(skip)) + "\n" for skip in skipped)
+    publish_text(output, SKIPPED_NAME, "".join(lines))
     splits = {
-        split: finalise_split(
-            output, split, [fragments[shard] for shard in shards], record.features
-        )
+        split: finish_split(output, split, [fragments[shard] for shard in shards], record.features)
         for split, shards in groupby(record.shards, key=lambda shard: shard.rpartition("/")[0])
     }
     everything = pa.concat_tables([fragment.table for fragment in fragments.values()])
+    for name, copy in record.attachments.items():
+        publish_bytes(output, name, output.fetch(copy).read_bytes())
     manifest = Manifest(
         corpus=record.corpus,
         features={settings.kind: settings for settings in record.features},
@@ -91,9 +92,7 @@ def finalise(output: Output, record: PrepareRecord) -> Manifest:
         splits=splits,
         skipped=len(skipped),
         plan_fingerprint=record.plan_fingerprint,
-        attachments=tuple(
-            publish_attachment(output, name, path) for name, path in record.attachments.items()
-        ),
+        attachments=tuple(record_file(output, name) for name in record.attachments),
         software=record.software,
     )
     publish_text(output, CARD_NAME, dataset_card(manifest, record.licence, skipped))
@@ -105,28 +104,28 @@ def finalise(output: Output, record: PrepareRecord) -> Manifest:
 
 
 def require_all_shards(output: Output, record: PrepareRecord) -> None:
-    """Raise `OutputInUseError` when some shards are not done yet."""
+    """Raise `OutputInUseError` when shards are missing."""
     present = output.sizes().keys()
     missing = [shard for shard in record.shards if fragment_name(shard) not in present]
     if missing:
-        how = (
-            f"run the parts that are left (--part I/{record.parts})"
+        way_out = (
+            f"run the missing parts (--part I/{record.parts})"
             if record.parts > 1
             else "run the same 'prepare' again to finish it"
         )
         raise OutputInUseError(
             f"{output.name} is not finished: {len(missing)} of {len(record.shards)} shards are "
-            f"missing, for example {missing[0]}; {how}"
+            f"missing, for example {missing[0]}; {way_out}"
         )
 
 
-def finalise_split(
+def finish_split(
     output: Output,
     split: str,
     fragments: Sequence[Fragment],
     features: Sequence[FeatureSettings],
 ) -> SplitRecord:
-    """Write index and statistics of a split and record them and its shards."""
+    """Write the index and statistics of a split and return its record."""
     rows = pa.concat_tables([fragment.table for fragment in fragments])
     columns = statistics_schema({each.kind: each.dims for each in features}).names
     table = rows.drop_columns(columns).combine_chunks()
@@ -142,26 +141,20 @@ def finalise_split(
 
 
 def publish_table(output: Output, name: str, table: pa.Table) -> FileRecord:
-    """Write an Arrow file into the dataset and record it."""
+    """Write an Arrow file into the dataset and return its record."""
     with output.build(name) as path:
         write_index(path, table)
         return record_local(path, name)
 
 
 def record_local(path: Path, name: str) -> FileRecord:
-    """Record the size and hash of a file that was just written."""
+    """Return the record, size and hash, of a file that was just written."""
     return FileRecord(path=name, size=path.stat().st_size, xxh3=file_digest(path))
 
 
 def record_file(output: Output, name: str) -> FileRecord:
-    """Record the size and hash of a file of the dataset."""
+    """Return the record, size and hash, of a file of the dataset."""
     return record_local(output.fetch(name), name)
-
-
-def publish_attachment(output: Output, name: str, copy: str) -> FileRecord:
-    """Put a file of the corpus into the dataset, from the copy that a run made, and record it."""
-    publish_bytes(output, name, output.fetch(copy).read_bytes())
-    return record_file(output, name)
 
 
 def publish_text(output: Output, name: str, text: str) -> None:
@@ -169,13 +162,8 @@ def publish_text(output: Output, name: str, text: str) -> None:
     publish_bytes(output, name, text.encode("utf-8"))
 
 
-def skip_lines(skipped: list[Skip]) -> str:
-    """Return the list of inputs that were not taken, one JSON document a line."""
-    return "".join(sorted(json.dumps(asdict(skip)) + "\n" for skip in skipped))
-
-
 def dataset_card(manifest: Manifest, licence: str, skipped: list[Skip]) -> str:
-    """Describe a dataset in Markdown: what it holds, how it was made, how to read it."""
+    """Return the description of a dataset in Markdown: contents, features, and how to read it."""
     return TEMPLATE.format(
         corpus=manifest.corpus,
         utterances=manifest.utterances,
@@ -196,7 +184,7 @@ def dataset_card(manifest: Manifest, licence: str, skipped: list[Skip]) -> str:
 
 
 def skip_table(skipped: list[Skip]) -> str:
-    """Count the reasons for which inputs were not taken."""
+    """Return a Markdown table that counts the reasons of skipped inputs."""
     if not skipped:
         return "None."
     counts = Counter(skip.kind for skip in skipped).most_common(20)
@@ -206,5 +194,5 @@ def skip_table(skipped: list[Skip]) -> str:
 
 
 def cell(text: str) -> str:
-    """Return a text that stays in its cell of a Markdown table and means no markup."""
+    """Return a text escaped for a cell of a Markdown table."""
     return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))

@@ -1,6 +1,6 @@
-"""Where `prepare` puts its files: a local folder, or a folder at any fsspec URL.
+"""The output of `prepare`: a local folder, or a folder at any fsspec URL.
 
-Paths are relative to it, with `/`. A file under its final name is whole.
+Paths are relative to it, with `/`. A file under its final name is complete.
 """
 
 import errno
@@ -18,25 +18,25 @@ import xxhash
 
 from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder
 from aalbert.common.locking import hold
-from aalbert.common.store import Store, is_lasting, without_password
+from aalbert.common.store import Store, has_final_name, without_password
 from aalbert.common.text import human_bytes
 from aalbert.errors import ConfigError, OutputInUseError, StorageError, require
 from aalbert.pipeline.prepare.store_lock import hold_in_store
 
 LOCAL_PROTOCOLS = ("file", "local")
-# The extras of this package that bring the backend of a protocol.
+# The extras of this package that install the backend of a protocol.
 EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 
 class Output(Protocol):
-    """A folder to be filled, by this process and by workers that get it pickled."""
+    """A folder to be written, by this process and by workers that get it pickled."""
 
     @property
     def name(self) -> str:
-        """What the user typed, for messages; without a password."""
+        """The output as the user gave it, for messages; without a password."""
 
     def has(self, path: str) -> bool:
-        """Say whether there is a finished file, or a folder, of that name."""
+        """Return whether there is a finished file, or a folder, of that name."""
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every finished file, by path in order; the lock is among them."""
@@ -54,15 +54,15 @@ class Output(Protocol):
         """Remove a file or a whole folder; one that is missing is fine."""
 
     def free_bytes(self) -> int:
-        """Return the free space of the disk that files are built on."""
+        """Return the free space of the disk that files are built on, in bytes."""
 
     def needed_bytes(self, files: Sequence[int], at_once: int) -> int:
-        """Return how much of that space files of these sizes take, so many built at a time."""
+        """Return the space that files of these sizes need, with `at_once` built at a time."""
 
     def hold(self, lock: str, shared: bool = False) -> AbstractContextManager[None]:
         """Hold the lock of that name alone, or with others that share it.
 
-        Raises `OutputInUseError`, which names process and host, when somebody is in the way.
+        Raises `OutputInUseError`, which names process and host, when another process has it.
         """
 
 
@@ -78,15 +78,15 @@ class LocalOutput:
         return str(self.folder)
 
     def has(self, path: str) -> bool:
-        """Say whether there is a finished file, or a folder, of that name."""
+        """Return whether there is a finished file, or a folder, of that name."""
         return (self.folder / path).exists()
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every finished file, by path in order."""
         sizes: dict[str, int] = {}
         for folder, _, names in os.walk(self.folder):
-            for path in (Path(folder, name) for name in names if is_lasting(name)):
-                # Another process may remove the work folder meanwhile.
+            for path in (Path(folder, name) for name in names if has_final_name(name)):
+                # Another process may remove the work folder at the same time.
                 with suppress(FileNotFoundError):
                     status = path.stat()
                     if stat.S_ISREG(status.st_mode):
@@ -109,7 +109,7 @@ class LocalOutput:
         remove_local(self.folder / path)
 
     def free_bytes(self) -> int:
-        """Return the free space where the folder is, or will be."""
+        """Return the free bytes where the folder is, or will be."""
         return free_bytes_at(self.folder)
 
     def needed_bytes(self, files: Sequence[int], at_once: int) -> int:
@@ -123,10 +123,10 @@ class LocalOutput:
 
 @dataclass(frozen=True)
 class RemoteOutput:
-    """A folder at an fsspec URL; files are built in a local staging folder and then put.
+    """A folder at an fsspec URL; files are built in a local staging folder and then uploaded.
 
-    The staging folder holds what is being built, and copies of what was read. It serves
-    one output, and nothing in it is ever taken for finished.
+    The staging folder holds files that are being built, and copies of files that were read.
+    It serves one output, and nothing in it counts as finished.
     """
 
     url: str = field(repr=False)  # may hold a password
@@ -143,7 +143,7 @@ class RemoteOutput:
         return self.store.name
 
     def has(self, path: str) -> bool:
-        """Say whether there is a finished file, or a folder, of that name."""
+        """Return whether there is a finished file, or a folder, of that name."""
         return self.store.has(path)
 
     def sizes(self) -> dict[str, int]:
@@ -165,7 +165,7 @@ class RemoteOutput:
 
     @contextmanager
     def build(self, path: str) -> Iterator[Path]:
-        """Yield a path in the staging folder, and put what was written there into the store."""
+        """Yield a path in the staging folder, and upload the file that was written there."""
         local = self.staging / path
         local.parent.mkdir(parents=True, exist_ok=True)
         local.unlink(missing_ok=True)
@@ -181,11 +181,11 @@ class RemoteOutput:
         remove_local(self.staging / path)
 
     def free_bytes(self) -> int:
-        """Return the free space of the staging folder: nobody knows that of a store."""
+        """Return the free bytes of the staging folder; those of a store are not known."""
         return free_bytes_at(self.staging)
 
     def needed_bytes(self, files: Sequence[int], at_once: int) -> int:
-        """Return the size of the largest files built at a time: each goes when it is put."""
+        """Return the size of the largest files built at a time: each is deleted after upload."""
         return sum(sorted(files, reverse=True)[:at_once])
 
     def hold(self, lock: str, shared: bool = False) -> AbstractContextManager[None]:
@@ -194,10 +194,10 @@ class RemoteOutput:
 
 
 def open_output(out: str, staging: Path | None = None) -> Output:
-    """Return the output that a user named: a path, or an fsspec URL.
+    """Return the output that a user gave: a path, or an fsspec URL.
 
-    `staging` is where files of a remote output are built: by default a folder of its
-    own in the user's cache. Nothing is connected yet. Raises `ConfigError` when there
+    `staging` is the folder where files of a remote output are built: by default one of its
+    own in the user's cache. No connection is made yet. Raises `ConfigError` when there
     is no backend for the URL.
     """
     protocol, separator, rest = out.partition("://")
@@ -210,11 +210,12 @@ def open_output(out: str, staging: Path | None = None) -> Output:
     require_backend(out, protocol)
     require(bool(rest.strip("/")) or protocol == "memory", f"{out} names no bucket or host")
     url = out.rstrip("/") if rest.strip("/") else out
-    return RemoteOutput(url, staging or default_staging(url))
+    staging = staging or cache_folder() / "staging" / xxhash.xxh3_64_hexdigest(url.encode("utf-8"))
+    return RemoteOutput(url, staging)
 
 
 def require_backend(out: str, protocol: str) -> None:
-    """Raise `ConfigError` when fsspec knows no such protocol, or needs a package for it."""
+    """Raise `ConfigError` when fsspec does not know the protocol, or needs a package for it."""
     place = without_password(out)
     require("::" not in out, f"{place} is a chain of URLs, which cannot be written: give one URL")
     try:
@@ -227,16 +228,11 @@ def require_backend(out: str, protocol: str) -> None:
         raise ConfigError(f"{place} needs a package that is not installed: {way_out}") from error
 
 
-def default_staging(url: str) -> Path:
-    """Return the folder in the user's cache where the files of a URL are built."""
-    return cache_folder() / "staging" / xxhash.xxh3_64_hexdigest(url.encode("utf-8"))
-
-
 def remove_local(path: Path) -> None:
     """Remove a file or a whole folder; one that is missing is fine.
 
-    What another process puts into the folder meanwhile stays, and the folder with it: who
-    finds the lock free may take it as soon as its file has gone.
+    Files that another process adds to the folder at the same time stay, and so does the
+    folder: another process may take the lock as soon as its file is gone.
     """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
@@ -252,7 +248,7 @@ def remove_local(path: Path) -> None:
 
 
 def free_bytes_at(folder: Path) -> int:
-    """Return the free space of the disk a folder is on, or will be on."""
+    """Return the free bytes of the disk that a folder is on, or will be on."""
     absolute = folder.absolute()
     existing = next(path for path in (absolute, *absolute.parents) if path.exists())
     return shutil.disk_usage(existing).free

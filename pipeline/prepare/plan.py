@@ -1,4 +1,4 @@
-"""The plan of a `prepare`: which utterance goes into which shard. A pure function of the inputs."""
+"""The plan of a `prepare`: the utterances of each shard, a pure function of the inputs."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.shards.format.feature_settings import FeatureSettings, canonical
 
 STORED_BYTES_PER_NUMBER = 2
-# A small split is cut into up to this many shards, so that several workers have work.
+# A small split is divided into up to this many shards, so that several workers have work.
 PIECES = 16
 SMALLEST_PIECE_BYTES = 2**21
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardTask:
-    """One shard to write. It names everything it needs, so any process can do it."""
+    """One shard to write. It holds everything it needs, so any process can write it."""
 
     split: str
     shard: int
@@ -38,7 +38,7 @@ class ShardTask:
 
     @property
     def stored_bytes(self) -> int:
-        """About how large the shard will be."""
+        """The estimated size of the shard in bytes."""
         features = self.config.features
         return round(sum(stored_bytes(utterance, features) for utterance in self.utterances))
 
@@ -47,10 +47,13 @@ def make_plan(corpus: Corpus, config: PrepareConfig) -> list[ShardTask]:
     """Distribute the utterances of every split over shards.
 
     The order is that of a hash of the key, so that each shard is a random sample of
-    its split: whoever streams shards one after another meets all speakers.
+    its split: a reader that streams shards one after another meets all speakers.
     """
     check_keys(corpus)
-    ordered = sorted(corpus.utterances, key=lambda utterance: (utterance.split, draw(utterance)))
+    ordered = sorted(
+        corpus.utterances,
+        key=lambda each: (each.split, xxhash.xxh3_64_intdigest(each.key.encode("utf-8"))),
+    )
     return [
         ShardTask(
             split=split,
@@ -60,21 +63,21 @@ def make_plan(corpus: Corpus, config: PrepareConfig) -> list[ShardTask]:
             config=config,
         )
         for split, group in groupby(ordered, key=lambda utterance: utterance.split)
-        for number, piece in enumerate(cut_split(tuple(group), config))
+        for number, piece in enumerate(divide_split(tuple(group), config))
     ]
 
 
 def plan_fingerprint(corpus: Corpus, config: PrepareConfig) -> str:
-    """Hash what decides the bytes of the dataset; audio files count by their sizes."""
+    """Return a hash of all that decides the bytes of the dataset; audio files count by sizes."""
     hasher = xxhash.xxh3_64()
-    # Piece by piece: all of a large corpus at once would take a gigabyte.
+    # In pieces: a large corpus as one document would take a gigabyte.
     for piece in plan_pieces(corpus, config):
         hasher.update(canonical(piece) + b"\n")
     return hasher.hexdigest()
 
 
 def plan_pieces(corpus: Corpus, config: PrepareConfig) -> Iterator[Any]:
-    """Yield what decides the bytes of the dataset as JSON documents."""
+    """Yield all that decides the bytes of the dataset, as JSON documents."""
     yield {
         "corpus": corpus.name,
         "config": asdict(config),
@@ -95,7 +98,7 @@ def plan_pieces(corpus: Corpus, config: PrepareConfig) -> Iterator[Any]:
 
 
 def check_keys(corpus: Corpus) -> None:
-    """Refuse keys that two files share, or that no reader of tars could tell from a suffix."""
+    """Raise `InputError` for a key of two files, or one that a tar reader could not parse."""
     paths: dict[str, Utterance] = {}
     for utterance in corpus.utterances:
         if not KEY_PATTERN.fullmatch(utterance.key):
@@ -111,15 +114,10 @@ def check_keys(corpus: Corpus) -> None:
         paths[utterance.key] = utterance
 
 
-def draw(utterance: Utterance) -> int:
-    """Return a number that looks random and depends on the key alone."""
-    return xxhash.xxh3_64_intdigest(utterance.key.encode("utf-8"))
-
-
-def cut_split(
+def divide_split(
     utterances: tuple[Utterance, ...], config: PrepareConfig
 ) -> list[tuple[Utterance, ...]]:
-    """Cut the utterances of a split into shards of about equal stored size."""
+    """Divide the utterances of a split into shards of about equal stored size."""
     sizes = [stored_bytes(utterance, config.features) for utterance in utterances]
     total = sum(sizes)
     count = max(

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aalbert.common.progress import WorkBar, progress_bar
+from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError
 from aalbert.pipeline.corpora.corpus import Corpus, check_skipped
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import Engine, LocalEngine, available_cores
-from aalbert.pipeline.prepare.finish import finalise
+from aalbert.pipeline.prepare.finish import finish_dataset
 from aalbert.pipeline.prepare.output import Output, open_output, require_space
 from aalbert.pipeline.prepare.plan import ShardTask, make_plan, plan_fingerprint
 from aalbert.pipeline.prepare.work_folder import (
@@ -21,7 +21,7 @@ from aalbert.pipeline.prepare.work_folder import (
     Part,
     PrepareRecord,
     claim,
-    find_record,
+    find_records,
     fragment_name,
     make_record,
 )
@@ -32,7 +32,7 @@ LOCK = f"{WORK_FOLDER}/lock"
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareLimits:
-    """How a `prepare` runs, none of which changes a byte of what it makes."""
+    """The engine and limits of a `prepare`, none of which changes a byte of the dataset."""
 
     engine: Engine = field(default_factory=lambda: LocalEngine(workers=available_cores()))
     max_skipped: float = 0.001
@@ -43,22 +43,22 @@ def prepare(
 ) -> Manifest:
     """Compute the features of a corpus into shards at `out` and return the manifest.
 
-    `out` is a folder or any URL that fsspec reaches. What was done before an interruption
-    is kept, and a finished dataset is left as it is. Raises `OutputInUseError` when `out`
-    holds something else, `StorageError` when it has no room, and `TooManySkippedError`
-    when more inputs were unusable than `limits` allows.
+    `out` is a folder or any URL that fsspec reaches. Work that was finished before an
+    interruption is kept, and so is a finished dataset. Raises `OutputInUseError` when `out`
+    holds something else, `StorageError` when it has too little space, and
+    `TooManySkippedError` when more inputs were unusable than `limits` allows.
     """
     limits = limits or PrepareLimits()
     output = open_output(str(out))
-    plan = planned(corpus, config)
-    # A run that was stopped right after its manifest leaves its work folder behind.
+    plan = checked_plan(corpus, config)
+    # A run that was stopped right after writing its manifest leaves its work folder.
     if not is_finished(output, plan) or output.has(WORK_FOLDER):
         with output.hold(LOCK):
-            # Whoever held the lock before may have done it all.
+            # The previous holder of the lock may have finished the dataset.
             if not is_finished(output, plan):
                 record = compute(corpus, output, config, limits.engine, plan, Part())
                 with explain_full_disk(output, []):
-                    finalise(output, record)
+                    finish_dataset(output, record)
             output.remove(WORK_FOLDER)
     return checked_manifest(output, limits.max_skipped)
 
@@ -66,40 +66,41 @@ def prepare(
 def prepare_part(
     corpus: Corpus, out: Path | str, config: PrepareConfig, engine: Engine, part: Part
 ) -> bool:
-    """Compute one part of the shards, beside other parts; `finalize` ends the work.
+    """Compute one part of the shards, alongside other parts; `finalize` completes the dataset.
 
     Returns False when the dataset was finished already. Raises what `prepare` does.
     """
     output = open_output(str(out))
-    plan = planned(corpus, config)
+    plan = checked_plan(corpus, config)
     if is_finished(output, plan):
         return False
     with (
         output.hold(LOCK, shared=True),
         output.hold(f"{LOCK}-{part.number}-of-{part.count}"),
     ):
-        # Whoever held the lock before may have done it all.
-        left = not is_finished(output, plan)
-        if left:
+        # The previous holder of the lock may have finished the dataset.
+        unfinished = not is_finished(output, plan)
+        if unfinished:
             compute(corpus, output, config, engine, plan, part)
         else:
             output.remove(WORK_FOLDER)
-    return left
+    return unfinished
 
 
 def finalize(out: Path | str, max_skipped: float) -> Manifest:
-    """Finish a dataset whose parts are all computed and return its manifest.
+    """Complete a dataset whose parts are all computed and return its manifest.
 
     Raises `InputError` when nothing was prepared there, and `OutputInUseError` when
-    shards are missing or a part is still at work.
+    shards are missing or a part is still running.
     """
     output = open_output(str(out))
     if output.has(WORK_FOLDER):
         with output.hold(LOCK):
-            record = find_record(output)
+            # Records of parts come before that of a run without parts.
+            record = max(find_records(output), key=lambda each: each.parts, default=None)
             if record and not output.has(MANIFEST_NAME):
                 with explain_full_disk(output, []):
-                    finalise(output, record)
+                    finish_dataset(output, record)
             output.remove(WORK_FOLDER)
     if not output.has(MANIFEST_NAME):
         raise InputError(
@@ -109,19 +110,19 @@ def finalize(out: Path | str, max_skipped: float) -> Manifest:
     return checked_manifest(output, max_skipped)
 
 
-def planned(corpus: Corpus, config: PrepareConfig) -> str:
-    """Return the fingerprint of the plan of a corpus that is not empty."""
+def checked_plan(corpus: Corpus, config: PrepareConfig) -> str:
+    """Return the fingerprint of the plan of a corpus; `InputError` when the corpus is empty."""
     if not corpus.utterances:
         raise InputError(f"no audio files below {corpus.root}")
     return plan_fingerprint(corpus, config)
 
 
 def is_finished(output: Output, plan: str) -> bool:
-    """Say whether the output holds this very dataset, whole; raise when it holds another thing."""
+    """Return whether the output holds this dataset; `OutputInUseError` for anything else."""
     present = output.sizes()
     if MANIFEST_NAME not in present:
-        strangers = sorted(name for name in present if not name.startswith(WORK_FOLDER))
-        if strangers and not any(name.startswith(WORK_FOLDER) for name in present):
+        others = sorted(name for name in present if not name.startswith(WORK_FOLDER))
+        if others and not any(name.startswith(WORK_FOLDER) for name in present):
             raise OutputInUseError(f"{output.name} is not empty: choose another --out")
         return False
     manifest = finished_manifest(output)
@@ -147,46 +148,47 @@ def compute(
     plan: str,
     part: Part,
 ) -> PrepareRecord:
-    """Compute the shards of a part that are not there yet, and say what the whole record is."""
+    """Compute the missing shards of a part and return the record of the run."""
     tasks = make_plan(corpus, config)
     record = make_record(corpus, config, tasks, plan, part)
-    mine = part.choose(tasks)
-    with explain_full_disk(output, mine):
+    chosen = part.choose(tasks)
+    with explain_full_disk(output, chosen):
         claim(output, corpus, record, part)
-        left = unfinished(output, mine)
-        needed = output.needed_bytes([task.stored_bytes for task in left], engine.workers)
+        missing = missing_tasks(output, chosen)
+        needed = output.needed_bytes([task.stored_bytes for task in missing], engine.workers)
         require_space(needed, output.free_bytes(), output.name)
-        files = sum(len(task.utterances) for task in mine)
-        done = files - sum(len(task.utterances) for task in left)
+        files = sum(len(task.utterances) for task in chosen)
+        done = files - sum(len(task.utterances) for task in missing)
         with progress_bar("prepare", total=files, unit="file", done=done) as bar:
-            engine.run(left, output, lambda amount: advance(bar, done, amount))
+            engine.run(missing, output, lambda amount: show_progress(bar, done, amount))
     return record
 
 
-def unfinished(output: Output, tasks: list[ShardTask]) -> list[ShardTask]:
-    """Return the tasks whose shards are not there yet."""
+def missing_tasks(output: Output, tasks: list[ShardTask]) -> list[ShardTask]:
+    """Return the tasks whose shards are not finished."""
     present = output.sizes().keys()
     return [task for task in tasks if fragment_name(task.name) not in present]
 
 
 @contextmanager
 def explain_full_disk(output: Output, tasks: list[ShardTask]) -> Iterator[None]:
-    """Turn the end of the space into an error that says how much more is needed."""
+    """Turn the error of a full disk into `StorageError` with the space that is still needed."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        left = unfinished(output, tasks)
-        needed = human_bytes(sum(task.stored_bytes for task in left))
-        what = f"{len(left)} of {len(tasks)} shards, about {needed}," if left else "the indexes"
+        missing = missing_tasks(output, tasks)
+        needed = human_bytes(sum(task.stored_bytes for task in missing))
+        shards = f"{len(missing)} of {len(tasks)} shards, about {needed},"
+        what = shards if missing else "the indexes"
         raise StorageError(
             f"no space left in {output.name}: {what} are still to be written. Make room and run "
-            "the same command again: what is done is kept"
+            "the same command again: finished work is kept"
         ) from error
 
 
-def advance(bar: WorkBar, done: int, amount: Amount) -> None:
+def show_progress(bar: ProgressBar, done: int, amount: Amount) -> None:
     """Show files, hours of audio, speed in times real time, and files skipped."""
     elapsed = max(1e-9, bar.format_dict["elapsed"])
     bar.set_postfix_str(
@@ -194,7 +196,7 @@ def advance(bar: WorkBar, done: int, amount: Amount) -> None:
         f"{amount.skipped} skipped",
         refresh=False,
     )
-    # A shard that is done again counts from its beginning, so the bar may step back.
+    # A shard that is computed again counts from its beginning, so the bar may go back.
     bar.update(done + amount.taken + amount.skipped - bar.n)
 
 

@@ -1,4 +1,4 @@
-"""One shard of a `prepare`: audio files in, a tar and its index fragment out. Idempotent."""
+"""One shard of a `prepare`: from audio files to a tar and its index fragment; idempotent."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ from aalbert.pipeline.prepare.work_folder import (
 from aalbert.shards.format.manifest import ShardRecord
 from aalbert.shards.format.writer import Sample, write_shard
 
-# Called with what was done since the last call, after every file.
+# Called after every file with the amount done since the last call.
 ReportAmount = Callable[[Amount], None]
 
 
@@ -58,7 +58,7 @@ def run_task(task: ShardTask, output: Output, report: ReportAmount = lambda _: N
 
 
 def read_samples(task: ShardTask, skipped: list[Skip], report: ReportAmount) -> Iterator[Sample]:
-    """Yield the samples of a task; what cannot be used goes to `skipped`."""
+    """Yield the samples of a task; inputs that cannot be used are added to `skipped`."""
     for utterance in task.utterances:
         try:
             sample = make_sample(utterance, task.config)
@@ -97,7 +97,7 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
 
 
 def open_recording(utterance: Utterance) -> Path | bytes:
-    """Return the file of a recording, or its bytes when it lies in an archive."""
+    """Return the file of a recording, or its bytes when it is in an archive."""
     if utterance.offset is None or utterance.index is None:
         return utterance.path
     return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)

@@ -1,13 +1,13 @@
 """A lock in a remote store: an object that names its holder and is refreshed while it works.
 
-The lock `NAME` is the object `NAME.json`; whoever shares it has `NAME.TOKEN.json`
+The lock `NAME` is the object `NAME.json`; a holder that shares it has `NAME.TOKEN.json`
 instead. Each holds pid, host and the time (seconds since 1970, by the holder's clock)
 of the last heartbeat. A holder whose process is gone from this host, or whose heartbeat
 is old, is dead and its object is removed.
 
-On S3 one of two that want the lock in the same instant gets it, since its object is
-created by a conditional request; elsewhere, and when two take over from a dead holder
-in the same instant, both may go on. They write the same bytes.
+On S3 only one of two processes that request the lock at the same moment gets it, since its
+object is created by a conditional request; elsewhere, and when two take over from a dead
+holder at the same moment, both may continue. They write the same bytes.
 """
 
 import json
@@ -30,7 +30,7 @@ DEAD_AFTER_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a lock; the token tells two holds of one process apart."""
+    """The holder of a lock; the token distinguishes two holders in one process."""
 
     pid: int = field(default_factory=os.getpid)
     host: str = field(default_factory=platform.node)
@@ -42,7 +42,7 @@ class Holder:
         return json.dumps(asdict(self)).encode()
 
     def is_alive(self) -> bool:
-        """Say whether it may still be at work."""
+        """Return whether it may still be running."""
         if time.time() - self.time > DEAD_AFTER_S:
             return False
         return self.host != platform.node() or process_exists(self.pid)
@@ -52,30 +52,27 @@ class Holder:
 def hold_in_store(store: Store, lock: str, shared: bool) -> Iterator[None]:
     """Hold a lock alone, or with others that share it.
 
-    Raises `OutputInUseError` that names the process in the way.
+    Raises `OutputInUseError` that names the process that has it.
     """
     holder = Holder()
     path = f"{lock}.{holder.token}.json" if shared else f"{lock}.json"
-    acquire(store, lock, path, holder)
+    refuse_others(store, lock, path, holder)
+    # A request whose response was lost is sent again, and then finds its own object.
+    while not store.create(path, holder.encode()) and not is_held_by(store, path, holder):
+        refuse_others(store, lock, path, holder)
     try:
-        # Whoever came in the same instant under another name sees this holder, or is seen.
+        # Of two that came at the same moment under different names, at least one sees the other.
         refuse_others(store, lock, path, holder)
         with heartbeat(store, path, holder):
             yield
     finally:
-        release(store, path, holder)
-
-
-def acquire(store: Store, lock: str, path: str, holder: Holder) -> None:
-    """Create the object, unless somebody else is there."""
-    refuse_others(store, lock, path, holder)
-    # A request whose response was lost is sent again, and then meets its own object.
-    while not store.create(path, holder.encode()) and not is_held_by(store, path, holder):
-        refuse_others(store, lock, path, holder)
+        # It may be gone, or another holder's.
+        if is_held_by(store, path, holder):
+            store.remove(path)
 
 
 def refuse_others(store: Store, lock: str, path: str, holder: Holder) -> None:
-    """Raise when somebody holds what this holder wants; remove what the dead left behind."""
+    """Raise `OutputInUseError` for another live holder, and remove the objects of dead ones."""
     exclusive = f"{lock}.json"
     for other_path in store.files_in(lock.rpartition("/")[0]):
         if not (other_path.startswith(f"{lock}.") and other_path.endswith(".json")):
@@ -91,7 +88,7 @@ def refuse_others(store: Store, lock: str, path: str, holder: Holder) -> None:
 
 
 def read_holder(store: Store, path: str) -> Holder | None:
-    """Return who an object names, None when it has gone."""
+    """Return the holder in an object; None when the object is gone."""
     content = store.read(path)
     if content is None:
         return None
@@ -104,15 +101,9 @@ def read_holder(store: Store, path: str) -> Holder | None:
 
 
 def is_held_by(store: Store, path: str, holder: Holder) -> bool:
-    """Say whether an object is there and names this holder."""
+    """Return whether an object exists and names this holder."""
     found = read_holder(store, path)
     return found is not None and found.token == holder.token
-
-
-def release(store: Store, path: str, holder: Holder) -> None:
-    """Remove the object, unless it has gone or somebody took it over."""
-    if is_held_by(store, path, holder):
-        store.remove(path)
 
 
 @contextmanager
@@ -129,7 +120,7 @@ def heartbeat(store: Store, path: str, holder: Holder) -> Iterator[None]:
 
 
 def beat(store: Store, path: str, holder: Holder, ended: threading.Event) -> None:
-    """Write the time into the object until the end, or until it is no longer this holder's."""
+    """Write the time into the object until `ended`, or until it is no longer this holder's."""
     while not ended.wait(HEARTBEAT_S):
         try:
             if not is_held_by(store, path, holder):

@@ -1,7 +1,7 @@
 """The work folder of an unfinished dataset: fragments of its index, and a record of the run.
 
 Each part of a run writes its own record, so that parts that start at the same moment do not
-meet; all must be of the same plan. The end of the run reads any of them.
+collide; all must have the same plan. The end of the run reads any of them.
 """
 
 import json
@@ -24,7 +24,7 @@ from aalbert.shards.format.feature_settings import FeatureSettings, settings_fro
 from aalbert.shards.format.index import read_index, write_index
 from aalbert.shards.format.manifest import ShardRecord
 
-# Index fragments wait here until all shards are done; the folder is gone when they are.
+# Holds index fragments until all shards are finished, and is then removed.
 WORK_FOLDER = ".prepare"
 NOTES_KEY = b"aalbert_fragment"
 RECORD_FOLDER = f"{WORK_FOLDER}/records"
@@ -34,7 +34,7 @@ SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")
 
 @dataclass(frozen=True, kw_only=True)
 class Amount:
-    """How much was done: files taken, files skipped, and seconds of audio."""
+    """An amount of work: files taken, files skipped, and seconds of audio."""
 
     taken: int = 0
     skipped: int = 0
@@ -57,7 +57,7 @@ class Fragment:
     skipped: tuple[Skip, ...]
 
     def amount(self, sample_rate: int) -> Amount:
-        """Return how much work the shard was."""
+        """Return the amount of work in the shard."""
         samples = int(self.table.column("samples").to_numpy().sum())
         return Amount(
             taken=self.table.num_rows,
@@ -67,19 +67,19 @@ class Fragment:
 
 
 def fragment_name(shard: str) -> str:
-    """Return where the index rows of a finished shard wait for the end."""
+    """Return the path, in the output, of the index fragment of a shard."""
     return f"{WORK_FOLDER}/{shard}.arrow"
 
 
 def write_fragment(path: Path, fragment: Fragment) -> None:
-    """Write the index rows of a shard with its record and the list of what it skipped."""
+    """Write the index rows of a shard with its record and the list of skipped inputs."""
     notes = {"record": asdict(fragment.record), "skipped": [asdict(s) for s in fragment.skipped]}
     metadata = {**(fragment.table.schema.metadata or {}), NOTES_KEY: json.dumps(notes).encode()}
     write_index(path, fragment.table.replace_schema_metadata(metadata))
 
 
 def read_fragment(output: Output, shard: str) -> Fragment:
-    """Read what a finished shard left."""
+    """Read the fragment of a finished shard."""
     table = read_index(output.fetch(fragment_name(shard)))
     metadata = dict(table.schema.metadata)
     notes = json.loads(metadata.pop(NOTES_KEY))
@@ -92,7 +92,7 @@ def read_fragment(output: Output, shard: str) -> Fragment:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Which share of the shards a run computes: part `number` of `count`, from 1."""
+    """The share of the shards that a run computes: part `number` of `count`, from 1."""
 
     number: int = 1
     count: int = 1
@@ -108,7 +108,7 @@ class Part:
 
 
 def parse_part(text: str) -> Part:
-    """Read `2/3` as part 2 of 3; `ConfigError` when it is no such thing."""
+    """Parse `2/3` as part 2 of 3; `ConfigError` for any other text."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ConfigError(f"--part {text}: expected I/N with I from 1 to N, such as 1/4")
@@ -117,10 +117,10 @@ def parse_part(text: str) -> Part:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareRecord:
-    """What finishing a dataset takes beyond its shards: the plan, and the corpus in brief.
+    """The data besides the shards that completes a dataset: its plan, and facts on its corpus.
 
-    `attachments` says where in the output the copies wait that this run made of the corpus's
-    own files (name in the dataset -> path); `software` has the versions that decide the bytes.
+    `attachments` are the copies in the output that this run made of the corpus's own files
+    (name in the dataset -> path); `software` has the versions that decide the bytes.
     """
 
     plan_fingerprint: str
@@ -137,7 +137,7 @@ class PrepareRecord:
 def make_record(
     corpus: Corpus, config: PrepareConfig, tasks: list[ShardTask], plan: str, part: Part
 ) -> PrepareRecord:
-    """Describe a run."""
+    """Return the record of a run."""
     folder = f"{ATTACHMENT_FOLDER}/{part.number}-of-{part.count}"
     return PrepareRecord(
         plan_fingerprint=plan,
@@ -153,26 +153,26 @@ def make_record(
 
 
 def software_versions() -> dict[str, str]:
-    """Return the versions of what decides the bytes."""
+    """Return the versions of the software that decides the bytes."""
     versions = {name: version(name) for name in SOFTWARE}
     return {**versions, "libsndfile": soundfile.__libsndfile_version__}
 
 
 def claim(output: Output, corpus: Corpus, record: PrepareRecord, part: Part) -> None:
-    """Record a run in the work folder, after copies of the corpus's own files.
+    """Write the record of a run into the work folder, after copies of the corpus's own files.
 
     Raises `OutputInUseError` when a run of another plan, other software or another number
-    of parts is under way there.
+    of parts is in progress there.
     """
     check_records(output, record, part)
     for name, path in record.attachments.items():
         publish_bytes(output, path, corpus.attachments[name].read_bytes())
     name = f"{RECORD_FOLDER}/{part.number}-of-{part.count}.json"
     if not output.has(name):
-        with output.build(name) as path_of_job:
-            write_json(path_of_job, asdict(record))
+        with output.build(name) as local:
+            write_json(local, asdict(record))
     try:
-        # Of two that came in the same moment, at least one sees the other now.
+        # Of two runs that came at the same moment, at least one now sees the other.
         check_records(output, record, part)
     except OutputInUseError:
         output.remove(name)
@@ -180,7 +180,7 @@ def claim(output: Output, corpus: Corpus, record: PrepareRecord, part: Part) -> 
 
 
 def check_records(output: Output, record: PrepareRecord, part: Part) -> None:
-    """Raise `OutputInUseError` when a run that this one cannot go with is under way."""
+    """Raise `OutputInUseError` when an incompatible run is in progress."""
     for other in find_records(output):
         if other.plan_fingerprint != record.plan_fingerprint:
             raise OutputInUseError(
@@ -196,12 +196,12 @@ def check_records(output: Output, record: PrepareRecord, part: Part) -> None:
         if part.count > 1 and other.parts not in (1, part.count):
             raise OutputInUseError(
                 f"{output.name} is being prepared in {other.parts} parts: use --part "
-                f"I/{other.parts}, or leave out --part to do all that is left"
+                f"I/{other.parts}, or leave out --part to do all the rest"
             )
 
 
 def differences(others: Mapping[str, str], ours: Mapping[str, str]) -> str:
-    """Say which versions differ, and how."""
+    """Return the versions that differ, of both."""
     return ", ".join(
         f"{name} {others.get(name)}, here {ours.get(name)}"
         for name in sorted({*others, *ours})
@@ -209,13 +209,8 @@ def differences(others: Mapping[str, str], ours: Mapping[str, str]) -> str:
     )
 
 
-def find_record(output: Output) -> PrepareRecord | None:
-    """Return the run that is under way in an output, if there is one; parts come first."""
-    return max(find_records(output), key=lambda record: record.parts, default=None)
-
-
 def find_records(output: Output) -> list[PrepareRecord]:
-    """Return all runs that are under way in an output."""
+    """Return the records of all runs that are in progress in an output."""
     names = sorted(name for name in output.sizes() if name.startswith(f"{RECORD_FOLDER}/"))
     return [read_record(output.fetch(name)) for name in names]
 
@@ -240,6 +235,6 @@ def read_record(path: Path) -> PrepareRecord:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise OutputInUseError(
-            f"{path} is no record of a 'prepare' by this version: finish it with the version that "
-            "began it, choose another --out, or delete it first"
+            f"{path} is not a record of a 'prepare' by this version: finish it with the version "
+            "that started it, choose another --out, or delete it first"
         ) from error

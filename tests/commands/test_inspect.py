@@ -71,7 +71,7 @@ def test_attention_maps_are_of_the_first_seconds(model_folder: Path) -> None:
         (["{model}", "--audio", "{broken}", "--out", "{out}"], 3, "broken.flac cannot be decoded"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     model_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

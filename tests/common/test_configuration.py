@@ -118,7 +118,7 @@ def test_a_yaml_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
         ("[1, 2]", [1, 2]),
     ],
 )
-def test_what_is_assigned_is_a_word_whatever_it_begins_with(text: str, value: object) -> None:
+def test_an_assigned_value_is_a_word_whatever_its_first_character(text: str, value: object) -> None:
     assert parse_value(text, "--set a") == value
 
 
@@ -130,7 +130,7 @@ def test_patterns_reach_the_settings_they_are_for() -> None:
 
 
 @pytest.mark.parametrize("value", ["*", "*-clean", "[*]"])
-def test_a_pattern_in_a_file_is_to_be_quoted(value: str, tmp_path: Path) -> None:
+def test_a_pattern_in_a_file_must_be_quoted(value: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(f"data:\n  splits: {value}\n")
     with pytest.raises(ConfigError, match=r"settings\.yaml: .*begins with \* needs quotes"):
@@ -156,4 +156,4 @@ def test_an_environment_variable_of_another_command_does_not_stop_this_one(
 ) -> None:
     config = load_config(DownstreamConfig, environment={"AALBERT_STEPS": "3"})
     assert config == DownstreamConfig()
-    assert "AALBERT_STEPS is no setting of this command" in capsys.readouterr().err
+    assert "AALBERT_STEPS is not a setting of this command" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_the_lock_names_its_holder_and_is_free_afterwards(tmp_path: Path) -> Non
         pass
 
 
-def test_of_several_that_share_a_lock_one_that_still_works_is_named(tmp_path: Path) -> None:
+def test_a_holder_of_a_shared_lock_that_still_runs_is_named(tmp_path: Path) -> None:
     lock = tmp_path / "out" / ".prepare" / "lock"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -95,7 +95,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(
             pass
 
 
-def test_whoever_comes_while_the_work_folder_is_removed_meets_no_error(tmp_path: Path) -> None:
+def test_a_lock_can_be_taken_while_its_folder_is_removed(tmp_path: Path) -> None:
     output, inside, faults = LocalOutput(folder=tmp_path), [], []
 
     def come_and_go() -> None:
@@ -137,7 +137,7 @@ def test_a_file_system_without_locks_is_named(
     )
 
 
-def test_where_there_are_no_locks_a_run_goes_on_and_says_so(
+def test_without_locks_a_run_continues_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(stream: object, operation: int) -> None:
@@ -150,13 +150,13 @@ def test_where_there_are_no_locks_a_run_goes_on_and_says_so(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with hold_where_possible(lock), hold_where_possible(lock):
         pass
-    assert capsys.readouterr().err.count("; nothing keeps a second process off") == 2
+    assert capsys.readouterr().err.count("; a second process would not be stopped") == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
-def test_a_place_where_no_folder_can_be_made_is_named() -> None:
+def test_a_folder_that_cannot_be_created_is_named() -> None:
     with pytest.raises(StorageError) as caught, hold(Path("/proc/data/.prepare/lock")):
         pass
     assert str(caught.value) == (
-        "/proc/data cannot be made: nothing can be written there; choose another --out"
+        "/proc/data cannot be created: nothing can be written there; choose another --out"
     )

@@ -25,7 +25,7 @@ UNAVAILABLE = b"<Error><Code>ServiceUnavailable</Code><Message>Please try again.
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """Passes requests on; the next `refuse` PUTs get a 503, the next `cut` are cut off."""
+    """A proxy that answers the next `refuse` PUTs with 503 and cuts off the next `cut`."""
 
     daemon_threads = True
 
@@ -37,7 +37,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.puts = 0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that was cut is no news."""
+        """Ignore errors of connections that were cut."""
 
 
 class Forward(BaseHTTPRequestHandler):
@@ -81,7 +81,7 @@ class Forward(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy(s3: str, s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """Stands between s3fs, of which each call tries once, and the S3 server."""
+    """A proxy between s3fs, which tries each call once, and the S3 server."""
     with FaultyProxy(s3_port) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
@@ -108,7 +108,7 @@ def build(output: Output, path: str = SHARD, text: str = "shard\n" * 1000) -> No
 
 @pytest.fixture
 def keys(s3_client: Any) -> Callable[[], list[str]]:
-    """What is in the bucket, by another client."""
+    """The keys in the bucket, listed by another client."""
 
     def ask() -> list[str]:
         found = s3_client.list_objects_v2(Bucket="bucket").get("Contents", [])
@@ -118,7 +118,7 @@ def keys(s3_client: Any) -> Callable[[], list[str]]:
 
 
 @pytest.mark.parametrize("fault", ["refuse", "cut"])
-def test_three_failed_uploads_in_a_row_are_made_good(
+def test_an_upload_succeeds_after_three_failures(
     fault: str, remote: Output, proxy: FaultyProxy, keys: Callable[[], list[str]]
 ) -> None:
     setattr(proxy, fault, 3)
@@ -137,7 +137,7 @@ def test_a_store_that_keeps_failing_is_named_and_nothing_is_under_the_final_name
         build(remote)
     assert str(caught.value) == (
         "s3://bucket/out/train/000000.tar: Please try again (tried 4 times): "
-        "run the same command again later, what is finished is kept"
+        "run the same command again later, finished work is kept"
     )
     assert caught.value.exit_code == 7
     assert not remote.has(SHARD)
@@ -223,7 +223,7 @@ def test_a_file_of_an_earlier_run_is_replaced_where_nothing_can_be_moved_onto_an
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"X" + data[1:]])
-def test_what_arrives_damaged_is_removed_and_put_again(
+def test_a_damaged_copy_is_removed_and_uploaded_again(
     damage: Callable[[bytes], bytes], remote: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = s3fs.S3FileSystem._put_file
@@ -243,7 +243,7 @@ def test_what_arrives_damaged_is_removed_and_put_again(
     assert remote.fetch(SHARD).read_text() == "shard\n" * 1000
 
 
-def test_what_always_arrives_damaged_does_not_stay(
+def test_a_copy_that_is_damaged_every_time_does_not_stay(
     memory: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def put(self: MemoryFileSystem, local: str, target: str) -> None:
@@ -279,7 +279,7 @@ def test_a_file_that_is_not_there_cannot_be_fetched(remote: Output) -> None:
         remote.fetch(SHARD)
 
 
-def test_a_missing_bucket_is_said_in_one_line_at_once(
+def test_a_missing_bucket_is_reported_in_one_line_without_retries(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "RETRY_WAITS_S", (60.0,))
@@ -294,7 +294,7 @@ def test_a_missing_bucket_is_said_in_one_line_at_once(
     )
 
 
-def test_missing_credentials_are_said_in_one_line(
+def test_missing_credentials_are_reported_in_one_line(
     remote: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -307,7 +307,7 @@ def test_missing_credentials_are_said_in_one_line(
     )
 
 
-def test_a_refusal_is_not_repeated(memory: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_call_is_not_retried(memory: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def refuse(self: MemoryFileSystem, *arguments: str) -> None:

@@ -16,7 +16,7 @@ import aalbert
 from aalbert.errors import ConfigError
 from aalbert.pipeline import s3prl_expert
 from aalbert.pipeline.audio.decode import read_audio
-from aalbert.pipeline.s3prl_expert import SOX_MODULE, UpstreamExpert, add_stand_ins
+from aalbert.pipeline.s3prl_expert import SOX_MODULE, UpstreamExpert, add_stubs
 
 
 def voices(seconds: Sequence[float]) -> list[Tensor]:
@@ -45,14 +45,14 @@ def test_a_configuration_beside_the_checkpoint_is_refused(model_folder: Path) ->
         UpstreamExpert(str(model_folder), "x.yaml")
 
 
-def test_what_stands_in_for_lost_parts_of_torchaudio_is_harmless_or_refuses(
+def test_stubs_for_removed_parts_of_torchaudio_do_nothing_or_raise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("set_audio_backend", "sox_effects"):
         monkeypatch.setattr(torchaudio, name, None, raising=False)
         monkeypatch.delattr(torchaudio, name)
     monkeypatch.setitem(sys.modules, SOX_MODULE, ModuleType("anything"))
-    add_stand_ins()
+    add_stubs()
     assert torchaudio.set_audio_backend("sox_io") is None
     effects = importlib.import_module(SOX_MODULE)
     assert effects is torchaudio.sox_effects

@@ -57,7 +57,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def complaint(process: "subprocess.Popen[str]") -> str:
-    """What the command said, without the progress bar."""
+    """Return the output of the command, without the progress bar."""
     lines = process.communicate(timeout=60)[1].replace("\r", "\n").splitlines()
     return "\n".join(line for line in lines if line and not line.startswith("prepare: "))
 
@@ -70,7 +70,7 @@ def complaint(process: "subprocess.Popen[str]") -> str:
         pytest.param(signal.SIGHUP, 1, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_to_all_processes_ends_the_run_and_leaves_nothing_half_done(
+def test_a_signal_to_all_processes_ends_the_run_without_unfinished_files(
     recordings: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
     out = tmp_path / "data"
@@ -78,7 +78,7 @@ def test_a_signal_to_all_processes_ends_the_run_and_leaves_nothing_half_done(
     wait_until(lambda: any(out.rglob("*.tar.partial")))
     os.killpg(process.pid, number)
     assert complaint(process) == (
-        f"aalbert: stopped by {number.name}: run the same command again, what is done is kept"
+        f"aalbert: stopped by {number.name}: run the same command again, finished work is kept"
     )
     assert process.returncode == 128 + number
     assert not list(out.rglob("*.partial"))
@@ -94,7 +94,7 @@ def test_workers_that_just_start_leave_a_signal_to_their_parent(
 ) -> None:
     process = start(recordings, tmp_path / "data", PROCESSES)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    # One more keeps the books of shared memory.
+    # One more process tracks shared memory.
     wait_until(lambda: len(children.read_text().split()) == PROCESSES + 1)
     os.killpg(process.pid, number)
     assert complaint(process).count("\n") == 0
@@ -116,7 +116,7 @@ def test_a_stopped_run_is_finished_bit_for_bit(
     assert tree(tmp_path / "b") == tree(tmp_path / "a")
 
 
-def test_the_handlers_of_before_are_back_and_ignored_signals_stay_ignored() -> None:
+def test_earlier_handlers_are_restored_and_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with pytest.raises(InterruptedRunError) as caught, stop_on_signals():

@@ -83,7 +83,7 @@ def test_a_broken_file_is_refused_with_its_reason(shared: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", [*ODD, *CONVERTED, *PLAIN])
-def test_an_odd_file_is_taken_flagged_with_finite_features(shared: Path, name: str) -> None:
+def test_an_unusual_file_is_read_and_flagged_with_finite_features(shared: Path, name: str) -> None:
     sample = make_sample(utterance(shared / "data/edge_cases" / name), BOTH)
     expected = CONVERTED.get(name, {ODD[name]} if name in ODD else set())
     assert set(sample.flags) == expected
@@ -107,7 +107,7 @@ def test_strict_audio_refuses_what_would_be_converted(shared: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *ODD])
-def test_strict_audio_takes_16_khz_mono(shared: Path, name: str) -> None:
+def test_strict_audio_reads_16_khz_mono(shared: Path, name: str) -> None:
     read_audio(shared / "data/edge_cases" / name, RATE, strict=True)
 
 
@@ -128,11 +128,11 @@ def test_a_whole_file_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> 
     assert (audio.source_sample_rate, audio.source_channels, audio.flags) == (RATE, 1, ())
 
 
-def test_a_cut_wav_is_refused_and_never_half_read(tmp_path: Path) -> None:
+def test_a_cut_wav_is_refused_and_never_read_in_part(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(1), RATE)
     cut_in_half(path)
-    assert len(soundfile.read(path)[0]) < RATE  # libsndfile says nothing
+    assert len(soundfile.read(path)[0]) < RATE  # libsndfile raises no error
     with pytest.raises(UnusableAudioError, match="cut off: 16022 bytes, the header says 32044"):
         read_audio(path, RATE)
 
@@ -145,7 +145,7 @@ def test_a_wav_that_lacks_only_its_last_sample_is_refused(tmp_path: Path) -> Non
         read_audio(path, RATE)
 
 
-def test_a_streamed_wav_whose_header_knows_no_size_is_read(tmp_path: Path) -> None:
+def test_a_streamed_wav_without_a_size_in_its_header_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(0.1), RATE)
     raw = bytearray(path.read_bytes())
@@ -201,7 +201,7 @@ def test_one_sample_that_is_not_finite_is_refused(tmp_path: Path, value: float) 
     ],
     ids=["nothing", "web page", "RIFF", "fLaC", "zeros"],
 )
-def test_what_is_no_audio_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_without_audio_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.flac"
     path.write_bytes(content)
     with pytest.raises(UnusableAudioError, match=reason):
@@ -230,7 +230,7 @@ def test_audio_shorter_than_a_window_is_refused_with_both_lengths(tmp_path: Path
     assert str(caught.value) == "too short: 10.0 ms, one analysis window is 25.0 ms"
 
 
-def test_audio_of_exactly_one_window_is_taken(tmp_path: Path) -> None:
+def test_audio_of_exactly_one_window_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(0.025), RATE)
     sample = make_sample(utterance(path), BOTH)
@@ -255,7 +255,7 @@ def test_a_tone_keeps_its_pitch_level_and_duration_when_resampled(
     assert audio.flags == ("resampled",)
 
 
-def test_what_is_above_half_the_new_rate_is_removed(tmp_path: Path) -> None:
+def test_frequencies_above_half_the_new_rate_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(12_000, 1, 48_000), 48_000, subtype="FLOAT")
     assert np.abs(read_audio(path, RATE).wave[500:-500]).max() < 0.01
@@ -271,7 +271,7 @@ def test_channels_are_mixed_down_to_their_mean(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (16_000, 2), (44_100, 2)])
-def test_strict_audio_says_what_it_refused(tmp_path: Path, rate: int, channels: int) -> None:
+def test_strict_audio_names_what_it_refuses(tmp_path: Path, rate: int, channels: int) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.repeat(tone(440, 0.1, rate)[:, None], channels, axis=1), rate)
     with pytest.raises(UnusableAudioError) as caught:
@@ -293,7 +293,7 @@ def test_strict_audio_says_what_it_refused(tmp_path: Path, rate: int, channels: 
     ],
     ids=["silence", "positive DC", "negative DC", "clipped", "loud", "quiet"],
 )
-def test_odd_waves_are_flagged_and_their_features_finite(
+def test_unusual_waves_are_flagged_and_their_features_finite(
     tmp_path: Path, wave: NDArray[np.float32], flags: tuple[str, ...]
 ) -> None:
     path = tmp_path / "a.wav"
@@ -366,7 +366,7 @@ def test_a_wav_with_text_before_its_samples_is_decoded_as_soundfile_does(tmp_pat
     ("container", "subtype"),
     [("FLAC", "PCM_24"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("AIFF", "PCM_16")],
 )
-def test_what_has_no_fast_path_is_left_to_soundfile(
+def test_formats_without_a_fast_path_are_decoded_by_soundfile(
     tmp_path: Path, container: str, subtype: str
 ) -> None:
     path = tmp_path / "a"
@@ -377,7 +377,7 @@ def test_what_has_no_fast_path_is_left_to_soundfile(
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("fault", ["half", "seven bytes", "2 kB"])
-def test_a_flac_is_refused_or_wholly_right(tmp_path: Path, fault: str, seed: int) -> None:
+def test_a_flac_is_refused_or_decoded_correctly(tmp_path: Path, fault: str, seed: int) -> None:
     path = tmp_path / "a.flac"
     rng = np.random.default_rng(seed)
     soundfile.write(path, noise(1 + seed / 7), RATE)
@@ -432,7 +432,7 @@ def test_a_header_that_announces_too_much_for_its_file_takes_no_memory(tmp_path:
     with pytest.raises(UnusableAudioError) as caught:
         read_audio(path, RATE)
     assert str(caught.value) == (
-        f"cannot hold what it announces: {2**36 - 1} samples in {len(raw)} bytes"
+        f"cannot hold the announced samples: {2**36 - 1} in {len(raw)} bytes"
     )
 
 
@@ -481,7 +481,7 @@ def test_a_span_outside_the_recording_is_refused_with_figures(
     soundfile.write(path, noise(1), RATE)
     with pytest.raises(UnusableAudioError) as caught:
         read_audio(path, RATE, span=span)
-    assert str(caught.value) == (f"does not reach the part that is asked for: {asked} of 1.000 s")
+    assert str(caught.value) == (f"does not contain the requested part: {asked} of 1.000 s")
 
 
 def test_a_sample_counts_what_its_features_were_made_from(tmp_path: Path) -> None:
@@ -550,7 +550,7 @@ def test_samples_beyond_any_scale_are_refused_and_do_not_end_the_run(
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.ENOENT])
-def test_what_is_no_fault_of_the_file_ends_the_run_and_skips_nothing(
+def test_an_error_of_the_system_ends_the_run_and_skips_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     path = tmp_path / "a.wav"
@@ -564,7 +564,7 @@ def test_what_is_no_fault_of_the_file_ends_the_run_and_skips_nothing(
         read_audio(path, RATE)
     assert str(caught.value) == (
         f"{path} cannot be read now ({os.strerror(number)}): run the same command again when it "
-        "can, what is done is kept"
+        "can, finished work is kept"
     )
 
 
@@ -589,7 +589,7 @@ print(hashlib.sha256(read_audio(pathlib.Path(sys.argv[1]), 16_000).wave.tobytes(
 """
 
 
-def test_no_variable_of_the_environment_changes_what_is_resampled(tmp_path: Path) -> None:
+def test_no_environment_variable_changes_resampling(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 48_000)
     hashes = {

@@ -1,4 +1,4 @@
-"""What `aalbert prepare folder` makes of each of the odd and broken files beside the project."""
+"""Results of `aalbert prepare folder` for the unusual and broken files beside the project."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from aalbert.shards import Dataset
 
 KINDS = ("logmel", "fbank", "mfcc", "linear")
 ALL_FEATURES = [word for kind in KINDS for word in ("--feature", kind)]
-# Source -> what its reason begins with.
+# Source -> the beginning of its reason.
 SKIPPED = {
     "riff_bad_header.wav": "cannot be decoded",
     "riff_evil.wav": "cannot be decoded",

@@ -70,7 +70,7 @@ def test_every_member_is_listed_and_read_back_in_any_order(
         assert read_member(archive, index, item.offset, item.size) == contents[item.name]
 
 
-def test_texts_that_were_asked_for_come_with_the_list(tmp_path: Path) -> None:
+def test_requested_texts_are_returned_with_the_list(tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     texts = {"a/one.txt": "première", "a/two.txt": "", "a/three.md": "no", "a/._four.txt": "no"}
     members = [(member(name), text.encode()) for name, text in texts.items()]
@@ -172,7 +172,7 @@ def test_a_member_larger_than_2_gib_is_skipped(
 
 
 def damaged_message(path: Path, detail: str) -> str:
-    return f"{path} is damaged or not whole ({detail}): delete it and download it again"
+    return f"{path} is damaged or incomplete ({detail}): delete it and download it again"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def damaged_message(path: Path, detail: str) -> str:
         "an enormous header",
     ],
 )
-def test_what_is_not_a_whole_archive_is_refused(data: bytes, detail: str, tmp_path: Path) -> None:
+def test_an_incomplete_archive_is_refused(data: bytes, detail: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
@@ -238,7 +238,7 @@ def test_a_cut_is_noticed_wherever_it_is(archive: Path, index: Path) -> None:
         *(len(data) - n for n in (1, 8, 9)),
     ]:
         archive.write_bytes(data[:length])
-        with pytest.raises(InputError, match="is damaged or not whole"):
+        with pytest.raises(InputError, match="is damaged or incomplete"):
             list_members(archive, index)
 
 
@@ -253,11 +253,11 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(archive: Path, index: Path) -> 
         flipped = bytearray(data)
         flipped[position] ^= 1 << draw.randrange(8)
         archive.write_bytes(flipped)
-        with pytest.raises(InputError, match="is damaged or not whole"):
+        with pytest.raises(InputError, match="is damaged or incomplete"):
             list_members(archive, index)
 
 
-def test_a_read_beyond_the_end_comes_short(archive: Path, index: Path) -> None:
+def test_a_read_beyond_the_end_is_refused(archive: Path, index: Path) -> None:
     last = list_members(archive, index).members[-2]
     end = len(gzip.decompress(archive.read_bytes()))
     with pytest.raises(UnusableAudioError) as caught:

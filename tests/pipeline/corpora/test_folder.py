@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from aalbert.errors import ConfigError, InputError
-from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Utterance, find_audio
+from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Utterance, scan_audio
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
@@ -61,7 +61,7 @@ def options(**values: object) -> FolderOptions:
     return FolderOptions(**values)  # type: ignore[arg-type]
 
 
-def test_without_options_speakers_are_unknown_and_a_note_says_so(folder: Path) -> None:
+def test_without_options_speakers_are_unknown_with_a_note(folder: Path) -> None:
     corpus = read_folder(folder, FolderOptions())
     assert {(u.key, u.split, u.speaker, u.size) for u in corpus.utterances} == {
         ("train-anna-1", "all", None, 5),
@@ -105,7 +105,7 @@ def test_a_pattern_gives_speaker_split_and_columns(folder: Path) -> None:
     assert corpus.notes == ()
 
 
-def test_a_pattern_and_a_level_may_say_different_things(folder: Path) -> None:
+def test_a_pattern_and_a_level_may_give_different_labels(folder: Path) -> None:
     found = by_source(folder, options(speaker_pattern="/(?P<speaker>an)", split_level=1))
     assert {(u.split, u.speaker) for u in found.values()} == {("train", "an"), ("test", "an")}
 
@@ -168,7 +168,7 @@ def test_a_group_that_takes_no_part_is_an_unknown_speaker_and_no_split(folder: P
     ],
     ids=["speaker 0", "split 0", "pattern", "no group", "speaker twice", "split twice", "taken"],
 )
-def test_options_that_mean_nothing_are_refused(values: dict[str, object], message: str) -> None:
+def test_options_without_a_meaning_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         options(**values)
     assert str(caught.value) == message
@@ -190,7 +190,7 @@ def test_a_folder_without_audio_is_refused_with_what_is_expected(tmp_path: Path)
     )
 
 
-def test_a_folder_of_which_nothing_can_be_taken_is_refused_with_an_example(folder: Path) -> None:
+def test_a_folder_without_usable_audio_is_refused_with_an_example(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_folder(folder, options(speaker_level=3))
     assert str(caught.value) == (
@@ -278,7 +278,7 @@ def test_a_pipe_named_like_audio_is_skipped_and_does_not_hang(folder: Path) -> N
     assert (skip.source, skip.reason) == ("pipe.wav", "is not a file but a folder or a device")
 
 
-def test_links_to_folders_are_followed_but_never_round_in_a_loop(folder: Path) -> None:
+def test_links_to_folders_are_followed_but_never_in_a_loop(folder: Path) -> None:
     (folder / "train/anna/up").symlink_to(folder)
     (folder / "train/here").symlink_to(folder / "train")
     (folder / "test/both").symlink_to(folder / "train/ben")
@@ -295,7 +295,9 @@ def test_a_loop_that_leaves_the_folder_ends(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus/link").symlink_to(tmp_path / "outside/inner")
     (tmp_path / "outside/inner/back").symlink_to(tmp_path / "outside")
-    names = [path.relative_to(tmp_path).as_posix() for path in find_audio(tmp_path / "corpus")]
+    names = [
+        path.relative_to(tmp_path).as_posix() for path in map(Path, scan_audio(tmp_path / "corpus"))
+    ]
     assert names == ["corpus/link/1.wav"]
 
 
@@ -309,7 +311,7 @@ def test_audio_is_found_as_a_plain_walk_finds_it(folder: Path) -> None:
         for name in sorted(names)
         if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("._")
     ]
-    assert list(find_audio(folder)) == walked
+    assert list(map(Path, scan_audio(folder))) == walked
     assert len(walked) == 6
 
 
@@ -321,7 +323,7 @@ def test_a_very_deep_folder_is_read(tmp_path: Path) -> None:
     write(deep / "1.wav")
     (utterance,) = read_folder(tmp_path, FolderOptions()).utterances
     assert utterance.source == f"{'d/' * 1_200}1.wav"
-    # Whoever tidies up after the tests would give up at this depth.
+    # The cleanup after the tests would fail at this depth.
     (deep / "1.wav").unlink()
     while deep != tmp_path:
         deep.rmdir()

@@ -54,7 +54,7 @@ def test_the_gender_is_that_in_speakers_txt(folder: Path) -> None:
     assert corpus.notes == ()
 
 
-def test_without_speakers_txt_the_gender_is_unknown_and_a_note_says_so(folder: Path) -> None:
+def test_without_speakers_txt_the_gender_is_unknown_with_a_note(folder: Path) -> None:
     (folder / "SPEAKERS.TXT").unlink()
     corpus = read_librispeech(folder)
     assert {u.fields["gender"] for u in corpus.utterances} == {None}
@@ -68,7 +68,7 @@ def test_an_utterance_without_a_transcript_has_no_text(folder: Path) -> None:
     assert {u.speaker for u in corpus.utterances if u.fields["text"] is None} == {"500"}
 
 
-def test_only_named_subsets_are_taken(librispeech_folder: Path) -> None:
+def test_only_named_subsets_are_read(librispeech_folder: Path) -> None:
     corpus = read_librispeech(librispeech_folder, ["dev-clean"])
     assert {u.split for u in corpus.utterances} == {"dev-clean"}
 
@@ -170,7 +170,7 @@ def test_a_folder_above_that_of_the_archives_is_answered_with_theirs(tmp_path: P
         read_librispeech(tmp_path)
 
 
-def test_the_genuine_subset_is_found_whole(shared: Path) -> None:
+def test_the_genuine_subset_is_found_completely(shared: Path) -> None:
     corpus = read_librispeech(shared / "data/LibriSpeech")
     splits = [utterance.split for utterance in corpus.utterances]
     assert {split: splits.count(split) for split in splits} == {

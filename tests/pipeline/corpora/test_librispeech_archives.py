@@ -79,7 +79,7 @@ def test_archives_have_the_utterances_of_the_unpacked_corpus_in_its_order(
     assert plan_fingerprint(packed, small_config) == plan_fingerprint(unpacked, small_config)
 
 
-def test_odd_files_and_folders_of_a_corpus_come_out_of_an_archive_as_they_are(
+def test_unusual_files_and_folders_are_the_same_from_an_archive(
     corpus_copy: Path, tmp_path: Path
 ) -> None:
     chapter = next(corpus_copy.glob("dev-clean/500/*"))
@@ -119,7 +119,7 @@ def test_damaged_audio_is_skipped_for_the_same_reasons(
 
 
 @pytest.mark.parametrize("top", [".", "./LibriSpeech"])
-def test_archives_packed_at_another_level_are_understood(
+def test_archives_packed_at_another_level_are_read(
     top: str, librispeech_folder: Path, tmp_path: Path
 ) -> None:
     archive = pack(librispeech_folder, "dev-clean", tmp_path / "archives", top)
@@ -167,7 +167,7 @@ def test_archives_add_to_the_unpacked_subsets_which_come_first(
     )
 
 
-def test_without_speakers_txt_the_gender_is_unknown_and_a_note_says_so(
+def test_without_speakers_txt_the_gender_is_unknown_with_a_note(
     corpus_copy: Path, tmp_path: Path
 ) -> None:
     (corpus_copy / "SPEAKERS.TXT").unlink()
@@ -177,7 +177,7 @@ def test_without_speakers_txt_the_gender_is_unknown_and_a_note_says_so(
     assert corpus.notes == (f"no SPEAKERS.TXT in {archive}: the speakers' gender is unknown",)
 
 
-def test_unsafe_members_are_skipped_and_the_rest_is_taken(
+def test_unsafe_members_are_skipped_and_the_rest_is_read(
     librispeech_folder: Path, tmp_path: Path
 ) -> None:
     archive = pack(librispeech_folder, "dev-clean", tmp_path / "archives")

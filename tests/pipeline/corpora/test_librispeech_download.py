@@ -28,7 +28,7 @@ NAME = "dev-clean.tar.gz"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one archive, and misbehaves as told."""
+    """A server of one archive, with the configured faults."""
 
     daemon_threads = True
 
@@ -38,11 +38,11 @@ class Server(http.server.ThreadingHTTPServer):
         self.knows_ranges = True
         self.claimed: int | None = None
         self.cuts: list[int] = []  # how many bytes come before the connection ends
-        self.failures: list[int] = []  # status codes of the first answers
-        self.ranges: list[str | None] = []  # what was asked for
+        self.failures: list[int] = []  # status codes of the first responses
+        self.ranges: list[str | None] = []  # the requested ranges
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing when a client hangs up."""
+        """Ignore a client that closes the connection."""
 
     @property
     def url(self) -> str:
@@ -103,7 +103,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_an_archive_is_fetched_whole_into_a_new_folder(server: Server, tmp_path: Path) -> None:
+def test_an_archive_is_downloaded_into_a_new_folder(server: Server, tmp_path: Path) -> None:
     path = download_subset("dev-clean", tmp_path / "new/folder", base_url=server.url)
     assert path == tmp_path / "new/folder" / NAME
     assert path.read_bytes() == CONTENT
@@ -119,7 +119,7 @@ def test_a_partial_download_is_continued_where_it_ended(server: Server, tmp_path
     assert names(tmp_path) == [NAME]
 
 
-def test_a_connection_cut_midway_is_taken_up_again_as_often_as_something_comes(
+def test_a_download_is_retried_after_every_cut_for_as_long_as_data_arrives(
     server: Server, tmp_path: Path
 ) -> None:
     server.cuts = [500_000, 1, 700_000, 200_000, 300_000, 100_000]
@@ -137,25 +137,27 @@ def test_a_server_that_ignores_ranges_makes_the_download_start_over(
     assert server.ranges == ["bytes=1000000-"]
 
 
-def test_a_partial_file_that_is_whole_is_only_checked(server: Server, tmp_path: Path) -> None:
+def test_a_partial_file_that_is_complete_is_only_verified(server: Server, tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.partial").write_bytes(CONTENT)
     assert download_subset("dev-clean", tmp_path, base_url=server.url).read_bytes() == CONTENT
     assert server.ranges == [f"bytes={len(CONTENT)}-"]
 
 
-def test_a_partial_file_that_is_too_long_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+def test_a_partial_file_that_is_too_long_is_downloaded_again(
+    server: Server, tmp_path: Path
+) -> None:
     (tmp_path / f"{NAME}.partial").write_bytes(CONTENT + b"more")
     assert download_subset("dev-clean", tmp_path, base_url=server.url).read_bytes() == CONTENT
     assert server.ranges == [f"bytes={len(CONTENT) + 4}-", None]
 
 
-def test_passing_failures_of_the_server_are_waited_out(server: Server, tmp_path: Path) -> None:
+def test_transient_failures_of_the_server_are_retried(server: Server, tmp_path: Path) -> None:
     server.failures = [503, 429, 500]
     assert download_subset("dev-clean", tmp_path, base_url=server.url).read_bytes() == CONTENT
     assert len(server.ranges) == 4
 
 
-def test_failures_that_do_not_pass_end_the_download_and_keep_what_came(
+def test_lasting_failures_end_the_download_and_keep_the_received_bytes(
     server: Server, tmp_path: Path
 ) -> None:
     server.cuts, server.content = [2**20, 0, 0, 0, 0], CONTENT
@@ -163,12 +165,12 @@ def test_failures_that_do_not_pass_end_the_download_and_keep_what_came(
         download_subset("dev-clean", tmp_path, base_url=server.url)
     assert str(caught.value) == (
         f"{server.url}/{NAME} cannot be downloaded: the connection ended after 1048576 of "
-        "3000000 bytes; 1.0 MiB are kept, the same command goes on from there"
+        "3000000 bytes; 1.0 MiB are kept, the same command continues from there"
     )
     assert (tmp_path / f"{NAME}.partial").read_bytes() == CONTENT[: 2**20]
 
 
-def test_a_refusal_is_not_repeated(server: Server, tmp_path: Path) -> None:
+def test_a_refused_request_is_not_retried(server: Server, tmp_path: Path) -> None:
     server.failures = [404]
     with pytest.raises(InputError) as caught:
         download_subset("dev-clean", tmp_path, base_url=server.url)

@@ -83,7 +83,7 @@ def message(path: Path, root: Path | None = None) -> str:
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
-def test_every_kind_of_table_says_the_same(folder: Path, kind: str) -> None:
+def test_every_kind_of_table_gives_the_same_utterances(folder: Path, kind: str) -> None:
     corpus = read_manifest_file(write_as(kind, folder), None)
     assert corpus.fields == ("take", "text")
     assert [
@@ -130,7 +130,7 @@ def test_folders_of_a_parquet_file_are_no_columns(folder: Path) -> None:
     assert [u.split for u in read(path, folder)] == ["all"]
 
 
-def test_the_own_columns_say_key_speaker_split_and_part(folder: Path) -> None:
+def test_the_known_columns_give_key_speaker_split_and_part(folder: Path) -> None:
     text = "path,key,speaker,split,start,end\na/1.wav,k,anna,train,12.5,17.25\na/2.wav,,,,,3\n"
     first, second = read(listed(folder, text))
     assert (first.key, first.speaker, first.split) == ("k", "anna", "train")
@@ -169,7 +169,7 @@ def test_relative_paths_count_from_the_root(folder: Path, tmp_path: Path) -> Non
     assert (utterance.source, utterance.path) == ("a/1.wav", folder / "a/1.wav")
 
 
-def test_absolute_paths_are_remembered_from_the_root_where_they_lie_below(
+def test_absolute_paths_below_the_root_are_stored_relative_to_it(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = tmp_path / "outside.wav"
@@ -200,7 +200,7 @@ def test_when_no_file_is_there_an_example_and_the_root_are_named(folder: Path) -
     )
 
 
-def test_without_a_column_of_speakers_a_note_says_so(folder: Path) -> None:
+def test_without_a_column_of_speakers_there_is_a_note(folder: Path) -> None:
     path = listed(folder, "path\na/1.wav\n")
     assert read_manifest_file(path, None).notes == (
         f"{path} has no column 'speaker': the speakers are unknown",
@@ -243,7 +243,7 @@ def test_without_a_column_of_speakers_a_note_says_so(folder: Path) -> None:
         ("path,split\na/1.wav,../x\n", ":2 would be in the split '../x': a split is the name of"),
     ],
 )
-def test_what_cannot_be_is_refused_with_file_line_and_value(
+def test_an_invalid_value_is_refused_with_file_line_and_value(
     folder: Path, text: str, expected: str
 ) -> None:
     path = listed(folder, text)
@@ -272,7 +272,7 @@ def test_two_rows_with_one_key_are_both_named(folder: Path) -> None:
         ('{"path": "a/1.wav", "end": NaN}', ":2: end is 'NaN': expected seconds from 0 on"),
     ],
 )
-def test_a_line_of_json_that_cannot_be_is_refused_with_its_number(
+def test_an_invalid_line_of_json_is_refused_with_its_number(
     folder: Path, line: str, expected: str
 ) -> None:
     path = listed(folder, f'{{"path": "a/2.wav"}}\n{line}\n', "x.jsonl")
@@ -300,10 +300,10 @@ def test_a_row_of_parquet_is_named_by_its_number(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"path\na/1.wav\n"], ids=["empty", "cut", "csv"])
-def test_a_file_that_is_not_whole_parquet_is_named(folder: Path, content: bytes) -> None:
+def test_an_incomplete_parquet_file_is_named(folder: Path, content: bytes) -> None:
     path = folder / "x.parquet"
     path.write_bytes(content)
-    assert message(path).startswith(f"{path} is not a whole Parquet file: ")
+    assert message(path).startswith(f"{path} is not a complete Parquet file: ")
 
 
 def test_text_in_another_encoding_is_named_with_its_line(folder: Path) -> None:
@@ -314,7 +314,8 @@ def test_text_in_another_encoding_is_named_with_its_line(folder: Path) -> None:
 
 def test_a_file_of_another_kind_is_refused_with_the_known_ones(folder: Path) -> None:
     assert message(listed(folder, "path\n", "x.xlsx")) == (
-        f"{folder}/x.xlsx is of no known kind: name it by what it is (.csv, .tsv, .jsonl, .parquet)"
+        f"{folder}/x.xlsx is not a known kind of table: its name must end in one of "
+        "(.csv, .tsv, .jsonl, .parquet)"
     )
     assert message(folder / "no.csv") == (
         f"there is no file {folder}/no.csv: expected a table (.csv, .tsv, .jsonl, .parquet)"
@@ -361,13 +362,13 @@ def test_an_error_with_a_line_break_in_it_stays_on_one_line(
     assert r"for example a\n\x1b[2Jb.wav: cannot be read: No such file" in line
 
 
-def test_a_part_is_weighed_by_its_seconds(folder: Path) -> None:
+def test_the_estimate_of_a_part_follows_its_seconds(folder: Path) -> None:
     (part,) = read(listed(folder, "path,start,end\na/1.wav,2,5\n"))
     # 100 frames a second of 80 numbers in two bytes each.
     assert stored_bytes(part, CONFIG.features) == 3 * 100 * 80 * 2
 
 
-def test_any_broken_table_ends_in_an_error_of_ours(folder: Path) -> None:
+def test_any_broken_table_raises_an_error_of_this_package(folder: Path) -> None:
     raw = write_as("parquet", folder).read_bytes()
     rng = np.random.default_rng(11)
     path = folder / "flipped.parquet"

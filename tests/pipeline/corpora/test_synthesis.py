@@ -112,7 +112,7 @@ def test_trials_are_half_same_speaker_and_of_test_speakers(voxceleb1: Path) -> N
         assert (voxceleb1 / "wav" / left).exists() and (voxceleb1 / "wav" / right).exists()
 
 
-def test_recordings_are_16_bit_mono_at_16_khz_of_the_length_asked(
+def test_recordings_are_16_bit_mono_at_16_khz_of_the_requested_length(
     librispeech: Path, voxceleb1: Path
 ) -> None:
     for file in (*librispeech.rglob("*.flac"), *voxceleb1.rglob("*.wav")):
@@ -152,7 +152,7 @@ def test_a_larger_corpus_contains_the_smaller_one(librispeech: Path, tmp_path: P
     assert all((tmp_path / name).read_bytes() == large[name] for name in small)
 
 
-def test_a_speaker_is_known_in_another_room_better_than_by_chance(tmp_path: Path) -> None:
+def test_a_speaker_is_identified_in_another_room_better_than_by_chance(tmp_path: Path) -> None:
     write_voxceleb1(
         tmp_path,
         speakers=8,

@@ -92,7 +92,7 @@ def test_speech_has_pauses_voiced_and_hissing_stretches() -> None:
     assert np.mean(crossings[loud] > 0.3) > 0.03
 
 
-def test_samples_are_bounded_mono_and_of_the_length_asked() -> None:
+def test_samples_are_bounded_mono_and_of_the_requested_length() -> None:
     for seed, seconds in enumerate((0.05, 0.333, 1.0, 7.77)):
         rng = np.random.default_rng(seed)
         samples = speak(draw_voice(rng), seconds, rng)

@@ -57,7 +57,7 @@ def test_keys_are_unique_and_hold_no_dot(source: Path) -> None:
     ("development", "test"),
     [("dev/wav", "test/wav"), ("vox1_dev_wav/wav", "vox1_test_wav/wav"), ("wav", "test/wav")],
 )
-def test_development_and_test_speakers_may_lie_apart(
+def test_development_and_test_speakers_may_be_in_separate_folders(
     folder: Path, source: Path, development: str, test: str
 ) -> None:
     moved = folder / "moved"
@@ -111,7 +111,7 @@ def test_when_no_listed_file_is_there_the_folders_and_an_example_are_named(folde
     )
 
 
-def test_the_split_file_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+def test_the_split_file_may_be_elsewhere(folder: Path, tmp_path: Path) -> None:
     elsewhere = (folder / "iden_split.txt").rename(tmp_path / "veri_test_class.txt")
     assert len(read_voxceleb1(folder, elsewhere).utterances) == 12
 
@@ -210,7 +210,7 @@ def test_name_gender_and_nationality_come_from_the_metadata(folder: Path, separa
     }
 
 
-def test_without_metadata_a_note_says_so(folder: Path) -> None:
+def test_without_metadata_there_is_a_note(folder: Path) -> None:
     (folder / "vox1_meta.csv").unlink()
     corpus = read_voxceleb1(folder)
     assert corpus.notes == (f"no vox1_meta.csv in {folder}: name, gender, nationality unknown",)
@@ -223,7 +223,7 @@ def test_damaged_metadata_is_named(folder: Path, content: str) -> None:
         read_voxceleb1(folder)
 
 
-def test_trial_lists_are_carried_along(folder: Path) -> None:
+def test_trial_lists_are_copied(folder: Path) -> None:
     (folder / "veri_test2.txt").write_text("1 a/b/c.wav a/b/d.wav\n")
     assert dict(read_voxceleb1(folder).attachments) == {
         "trials/veri_test.txt": folder / "veri_test.txt",
@@ -270,7 +270,7 @@ def test_librispeech_given_as_voxceleb1_is_answered_with_the_other_command(
         ("voxceleb1_studio", {"train": 288, "dev": 72, "test": 120}),
     ],
 )
-def test_the_genuine_recordings_are_found_whole(
+def test_the_genuine_recordings_are_all_found(
     shared: Path, name: str, counts: dict[str, int]
 ) -> None:
     corpus = read_voxceleb1(shared / "data" / name)

@@ -133,7 +133,7 @@ def test_a_table_names_parts_of_recordings(
 def test_a_prepared_dataset_gives_nearly_the_same_as_its_audio(
     model_folder: Path, audio_folder: Path, tmp_path: Path
 ) -> None:
-    """Its features are stored in float16."""
+    """The features of a dataset are stored in float16."""
     model = aalbert.from_pretrained(model_folder)
     corpus = read_folder(audio_folder, FolderOptions(speaker_level=1))
     limits = PrepareLimits(engine=LocalEngine(workers=1), max_skipped=1)
@@ -162,7 +162,7 @@ def test_the_bytes_do_not_depend_on_the_other_inputs(
 
 
 @pytest.mark.parametrize("format", ["npy", "safetensors", "shards"])
-def test_an_extraction_that_was_stopped_goes_on(
+def test_an_interrupted_extraction_continues(
     model_folder: Path,
     audio_folder: Path,
     tmp_path: Path,
@@ -234,7 +234,7 @@ def test_too_many_inputs_that_cannot_be_used_are_an_error(
         (["{data}"], 2, "the model expects another logmel than"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     model_folder: Path,
     audio_folder: Path,
     prepared: Path,

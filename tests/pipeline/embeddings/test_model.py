@@ -62,9 +62,7 @@ def test_pooling_is_over_frames(model_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_frames", [1, 300, 1000])
-def test_what_a_wave_is_extracted_with_changes_no_bit(
-    model_folder: Path, batch_frames: int
-) -> None:
+def test_other_waves_of_an_extraction_change_no_bit(model_folder: Path, batch_frames: int) -> None:
     model = aalbert.from_pretrained(model_folder)
     waves = [noise(0.05 + 0.3 * (number % 5), seed=number) for number in range(12)]
     features = [(number, model.features(wave, 16_000)) for number, wave in enumerate(waves)]
@@ -129,7 +127,7 @@ def test_a_wave_that_cannot_be_used_is_refused(
         ({"sample_rate": 16}, "sample_rate is 16: it must be 1000 to 768000 Hz"),
     ],
 )
-def test_a_choice_that_is_not_there_is_refused(
+def test_an_unknown_choice_is_refused(
     model_folder: Path, choice: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -146,7 +144,7 @@ def test_gradients_flow_through_the_module_itself(model_folder: Path) -> None:
     assert model.upstream.encoder.projection.weight.grad is not None
 
 
-def test_importing_the_package_is_light() -> None:
+def test_importing_the_package_loads_no_heavy_package() -> None:
     code = "import sys, aalbert; print(aalbert.__version__, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [aalbert.__version__, "False"]
@@ -155,7 +153,7 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize("at_a_url", [False, True])
-def test_a_checkpoint_of_s3prl_gives_what_s3prl_computes(shared: Path, at_a_url: bool) -> None:
+def test_a_checkpoint_of_s3prl_gives_the_numbers_of_s3prl(shared: Path, at_a_url: bool) -> None:
     golden = shared / "golden"
     waves, expected = (
         np.load(golden / name) for name in ("waves.npz", "s3prl_audio_albert_io.npz")
@@ -194,7 +192,7 @@ def test_a_checkpoint_of_another_system_needs_no_conversion(
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_the_mix_of_a_downstream_run_weighs_the_states(model_folder: Path, tmp_path: Path) -> None:
+def test_the_mix_of_a_downstream_run_weights_the_states(model_folder: Path, tmp_path: Path) -> None:
     upstream = PretrainedModel.from_pretrained(model_folder).upstream
     downstream = DownstreamModel(upstream, ["ann", "bob"], "weighted", HeadConfig())
     assert downstream.head.mix is not None
@@ -209,7 +207,7 @@ def test_the_mix_of_a_downstream_run_weighs_the_states(model_folder: Path, tmp_p
 
 
 @pytest.mark.gpu
-def test_what_a_wave_is_extracted_with_changes_no_bit_on_a_gpu(model_folder: Path) -> None:
+def test_other_waves_of_an_extraction_change_no_bit_on_a_gpu(model_folder: Path) -> None:
     model = aalbert.from_pretrained(model_folder, "cuda")
     waves = [noise(0.3 + 0.4 * (number % 7), seed=number) for number in range(40)]
     together = model.extract(waves)

@@ -49,7 +49,7 @@ def test_a_cluster_of_two_workers_writes_the_bytes_of_one_process(
     assert tree(tmp_path / "data") == tree(prepared)
 
 
-def test_the_shard_of_a_worker_killed_in_the_middle_is_done_by_another(
+def test_the_shard_of_a_killed_worker_is_computed_by_another(
     cluster: Any, prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "data"
@@ -84,8 +84,8 @@ def test_a_cluster_without_workers_ends_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.WORKERLESS_S", 0.5)
-    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.NO_WORKER_LIMIT_S", 0.5)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.POLL_S", 0.1)
     with pytest.raises(WorkersDiedError) as caught:
         prepare(
             corpus,
@@ -95,20 +95,20 @@ def test_a_cluster_without_workers_ends_the_run(
         )
     assert str(caught.value) == (
         f"{scheduler} has had no worker for 0.5 s: they died, or none was started. Start "
-        "workers, with enough memory, and give the same command again: it goes on"
+        "workers, with enough memory, and run the same command again: it continues"
     )
 
 
 @pytest.mark.slow
-def test_workers_that_died_and_are_not_started_anew_end_the_run(
+def test_workers_that_died_and_are_not_restarted_end_the_run(
     scheduler: str,
     corpus: Corpus,
     small_config: PrepareConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.WORKERLESS_S", 2)
-    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.NO_WORKER_LIMIT_S", 2)
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.POLL_S", 0.2)
     tasks = make_plan(corpus, small_config)
     output = DeadlyOutput(folder=tmp_path, path=f"{tasks[0].name}.tar", always=True)
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny"]
@@ -132,8 +132,8 @@ def test_a_shard_that_kills_every_worker_ends_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dask tries it on others, or gives up starting workers; the run ends either way."""
-    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.WORKERLESS_S", 30)
+    """Dask tries it on others, or stops starting workers; the run ends either way."""
+    monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.NO_WORKER_LIMIT_S", 30)
     tasks = make_plan(corpus, small_config)
     output = DeadlyOutput(folder=tmp_path, path=f"{tasks[0].name}.tar", always=True)
     with pytest.raises(WorkersDiedError, match=r"kept dying|has had no worker for 30 s"):
@@ -145,7 +145,7 @@ def test_a_scheduler_that_is_not_there_is_named(
 ) -> None:
     monkeypatch.setattr("aalbert.pipeline.prepare.dask_engine.CONNECT_S", 0.5)
     engine = DaskEngine(address="tcp://127.0.0.1:9")
-    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9: "):
+    with pytest.raises(InputError, match="no Dask scheduler responds at tcp://127.0.0.1:9: "):
         prepare(corpus, tmp_path / "data", small_config, PrepareLimits(engine=engine))
 
 

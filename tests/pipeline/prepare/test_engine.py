@@ -23,7 +23,7 @@ def tasks(librispeech_folder: Path, small_config: PrepareConfig) -> list[ShardTa
 
 @dataclass(frozen=True, kw_only=True)
 class DeadlyOutput(LocalOutput):
-    """Kills who writes this file, the first time or every time."""
+    """Kills the process that writes this file, the first time or every time."""
 
     path: str
     always: bool = False
@@ -56,7 +56,7 @@ def run(tasks: list[ShardTask], output: LocalOutput, workers: int = 2) -> list[A
     return shown
 
 
-def test_the_shard_of_a_killed_worker_is_done_again_and_no_other(
+def test_only_the_shard_of_a_killed_worker_is_computed_again(
     tasks: list[ShardTask], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = DeadlyOutput(folder=tmp_path, path=f"{tasks[2].name}.tar")
@@ -64,10 +64,10 @@ def test_the_shard_of_a_killed_worker_is_done_again_and_no_other(
     assert (tmp_path / "died").exists()
     assert all(output.has(fragment_name(task.name)) for task in tasks)
     check_counts(shown, tasks)
-    assert capsys.readouterr().err == f"a worker died; shard {tasks[2].name} is done again\n"
+    assert capsys.readouterr().err == f"a worker died; shard {tasks[2].name} is computed again\n"
 
 
-def test_a_shard_that_kills_its_worker_again_and_again_ends_the_run(
+def test_a_shard_that_kills_its_worker_repeatedly_ends_the_run(
     tasks: list[ShardTask], tmp_path: Path
 ) -> None:
     output = DeadlyOutput(folder=tmp_path, path=f"{tasks[1].name}.tar", always=True)
@@ -98,7 +98,7 @@ def test_progress_counts_every_file_and_never_passes_their_number(
 
 
 def check_counts(shown: list[Amount], tasks: list[ShardTask]) -> None:
-    """What was shown rises to the number of files."""
+    """The shown progress rises to the number of files."""
     files = sum(len(task.utterances) for task in tasks)
     counts = [amount.taken + amount.skipped for amount in shown]
     assert counts == sorted(counts)

@@ -41,7 +41,7 @@ def test_unusable_files_are_counted_and_a_corpus_of_nothing_else_has_no_hours(
     assert (found.unusable_files, found.hours, found.bytes) == (1, 0, 0)
 
 
-def test_a_large_corpus_is_judged_by_some_of_its_files(
+def test_a_large_corpus_is_estimated_from_some_of_its_files(
     small_config: PrepareConfig, librispeech_folder: Path, tmp_path: Path
 ) -> None:
     source = next(librispeech_folder.rglob("*.flac"))
@@ -70,8 +70,8 @@ def test_an_estimate_reads_as_a_sentence() -> None:
     ).describe()
     assert text == (
         "281,241 files, about 960.60 hours, into 216 shards of 51.6 GiB in all; 1.0 TiB free\n"
-        "about 24 min 10 s with --workers 8, judging by 64 files tried out (1 of them unusable); "
-        "nothing was written"
+        "about 24 min 10 s with --workers 8, judging by 64 files that were tried "
+        "(1 of them unusable); nothing was written"
     )
 
 

@@ -16,7 +16,7 @@ from tests.trees import tree
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(
+def test_a_full_disk_ends_the_run_which_continues_once_there_is_space(
     librispeech_folder: Path,
     prepared: Path,
     small_config: PrepareConfig,
@@ -39,7 +39,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(
     assert message.startswith(f"no space left in {out}: ")
     assert " shards, about " in message
     assert message.endswith(
-        "are still to be written. Make room and run the same command again: what is done is kept"
+        "are still to be written. Make room and run the same command again: finished work is kept"
     )
     left = tree(out)
     assert not [path for path in left if path.endswith(".partial")]
@@ -73,7 +73,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_disk_that_is_full_is_told_by_any_error_of_its_kind(
+def test_every_error_of_a_full_disk_is_recognised(
     librispeech_folder: Path,
     small_config: PrepareConfig,
     tmp_path: Path,
@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_is_told_by_any_error_of_its_kind(
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_disk_that_is_full_at_the_very_end_is_told_with_its_place(
+def test_a_disk_that_is_full_at_the_end_is_reported_with_its_path(
     librispeech_folder: Path,
     prepared: Path,
     small_config: PrepareConfig,
@@ -118,7 +118,7 @@ def test_a_disk_that_is_full_at_the_very_end_is_told_with_its_place(
             prepare(corpus, tmp_path / "data", small_config, limits)
     assert str(caught.value) == (
         f"no space left in {tmp_path / 'data'}: the indexes are still to be written. "
-        "Make room and run the same command again: what is done is kept"
+        "Make room and run the same command again: finished work is kept"
     )
     prepare(corpus, tmp_path / "data", small_config, limits)
     assert tree(tmp_path / "data") == tree(prepared)

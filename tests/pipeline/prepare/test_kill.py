@@ -1,4 +1,4 @@
-"""`kill -9` of a `prepare`, at random moments, and what the next run makes of it."""
+"""`kill -9` of a `prepare` at random moments, and the result of the next run."""
 
 import pickle
 import signal
@@ -68,7 +68,7 @@ def run_victim(
 
 @pytest.fixture(scope="session")
 def operations(request_file: Path, prepared: Path) -> int:
-    """How many operations on files an undisturbed run takes."""
+    """Return the number of file operations of an undisturbed run."""
     out = request_file.with_name("undisturbed")
     finished = run_victim(request_file, out, kill_at=0, delay=0)
     assert finished.returncode == 0, finished.stderr
@@ -79,7 +79,7 @@ def operations(request_file: Path, prepared: Path) -> int:
 def check_recovery(
     request_file: Path, prepared: Path, out: Path, kill_at: int, delay: float
 ) -> None:
-    """Bit for bit, with nothing left over, and at most one shard of the killed run done again."""
+    """Bit-identical, no leftover files, at most one shard of the killed run computed again."""
     killed = run_victim(request_file, out, kill_at, delay)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     shards = {path: path.stat().st_ino for path in out.glob("*/*.tar")}

@@ -52,7 +52,7 @@ def build(output: Output, path: str, text: str = "content\n") -> None:
         write_text(local, text)
 
 
-def test_what_is_built_is_there_under_its_name_for_everybody(opener: Opener) -> None:
+def test_a_built_file_is_visible_under_its_name_to_all(opener: Opener) -> None:
     build(opener(), "train/000000.tar", "shard\n")
     build(opener(), ".prepare/train/000000.arrow", "rows\n")
     output = pickle.loads(pickle.dumps(opener()))
@@ -95,7 +95,7 @@ def test_a_block_that_raises_publishes_nothing_and_a_rerun_works(
     assert not (tmp_path / "staging" / "train" / "000000.tar").exists()
 
 
-def test_a_stale_file_in_staging_is_never_taken_for_what_was_built(tmp_path: Path, s3: str) -> None:
+def test_a_stale_file_in_staging_is_never_published(tmp_path: Path, s3: str) -> None:
     output = open_output(f"{s3}/out", tmp_path / "staging")
     write_text(tmp_path / "staging" / "manifest.json", "left by a killed run\n")
     with pytest.raises(FileNotFoundError), output.build("manifest.json"):
@@ -103,7 +103,7 @@ def test_a_stale_file_in_staging_is_never_taken_for_what_was_built(tmp_path: Pat
     assert output.sizes() == {}
 
 
-def test_what_others_write_is_seen_after_a_listing(remote: Output, s3_client: Any) -> None:
+def test_files_of_other_processes_are_seen_after_a_listing(remote: Output, s3_client: Any) -> None:
     build(remote, SHARD)
     assert remote.sizes() == {SHARD: 8}
     s3_client.put_object(Bucket="bucket", Key="out/train/000001.tar", Body=b"x")
@@ -223,7 +223,7 @@ def test_an_unusable_url_is_refused(out: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_a_missing_backend_is_named_with_the_extra_that_brings_it(
+def test_a_missing_backend_is_named_with_the_extra_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def missing(protocol: str) -> None:
@@ -254,7 +254,9 @@ def write_features(path: Path, shard: int) -> None:
     write_shard(path, [sample], shard=shard, feature_dims={"logmel": 80}, fields=())
 
 
-def test_a_full_disk_leaves_whole_shards_only_and_says_no_space_left(small_disk: Path) -> None:
+def test_a_full_disk_leaves_only_finished_shards_and_reports_no_space_left(
+    small_disk: Path,
+) -> None:
     output = LocalOutput(small_disk / "out")
     assert output.free_bytes() <= 8 * 2**20
     for shard in range(3):
@@ -272,7 +274,7 @@ def test_a_full_disk_leaves_whole_shards_only_and_says_no_space_left(small_disk:
     assert output.has("train/000003.tar")
 
 
-def test_a_full_staging_disk_says_no_space_left_and_publishes_nothing(
+def test_a_full_staging_disk_reports_no_space_left_and_publishes_nothing(
     small_disk: Path, s3: str
 ) -> None:
     output = open_output(f"{s3}/out", small_disk / "staging")
@@ -300,7 +302,7 @@ def test_a_read_only_disk_is_refused_before_any_work(small_disk: Path) -> None:
     assert list(small_disk.iterdir()) == []
 
 
-def test_too_little_room_is_refused_with_both_figures() -> None:
+def test_too_little_space_is_refused_with_both_sizes() -> None:
     with pytest.raises(StorageError) as caught:
         require_space(57 * 2**30, 3 * 2**29, "/data/out")
     assert str(caught.value) == (
@@ -309,5 +311,5 @@ def test_too_little_room_is_refused_with_both_figures() -> None:
     assert caught.value.exit_code == 7
 
 
-def test_room_that_just_suffices_is_enough() -> None:
+def test_exactly_enough_space_is_accepted() -> None:
     require_space(2**30, 2**30, "/data/out")

@@ -68,7 +68,7 @@ def test_the_parts_are_disjoint_and_cover_the_plan(
     assert sorted(names) == sorted(task.name for task in tasks)
 
 
-def test_finalize_before_all_parts_are_done_says_what_is_missing(
+def test_finalize_before_all_parts_are_done_names_what_is_missing(
     corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "data"
@@ -79,11 +79,11 @@ def test_finalize_before_all_parts_are_done_says_what_is_missing(
     missing = len(tasks) - len(tasks[1::3])
     assert str(caught.value) == (
         f"{out} is not finished: {missing} of {len(tasks)} shards are missing, for example "
-        f"{tasks[0].name}; run the parts that are left (--part I/3)"
+        f"{tasks[0].name}; run the missing parts (--part I/3)"
     )
 
 
-def test_finalize_of_nothing_says_how_to_begin(tmp_path: Path) -> None:
+def test_finalize_of_nothing_names_the_command_to_start_with(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         finalize(tmp_path / "data", max_skipped=0.001)
     assert str(caught.value) == (
@@ -106,8 +106,8 @@ def test_parts_of_another_count_are_refused(
     with pytest.raises(OutputInUseError) as caught:
         run_part(corpus, out, small_config, 1, 2)
     assert str(caught.value) == (
-        f"{out} is being prepared in 3 parts: use --part I/3, or leave out --part to do all that "
-        "is left"
+        f"{out} is being prepared in 3 parts: use --part I/3, or leave out --part to do all "
+        "the rest"
     )
 
 
@@ -120,7 +120,7 @@ def test_a_part_of_another_corpus_is_refused(
         run_part(corpus, out, replace(small_config, strict_audio=True), 2, 2)
 
 
-def test_a_whole_run_finishes_what_parts_began(
+def test_a_run_without_parts_finishes_the_work_of_parts(
     prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "data"
@@ -142,7 +142,7 @@ def test_a_part_of_a_finished_dataset_has_nothing_to_do(
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/", "/2", "a/b", "1/2/3", "-1/2", "1/0", ""])
-def test_a_part_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_part_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_part(text)
     assert str(caught.value) == (f"--part {text}: expected I/N with I from 1 to N, such as 1/4")
@@ -173,7 +173,7 @@ def test_a_part_that_waited_for_the_lock_of_a_whole_run_leaves_its_dataset_alone
     assert tree(out) == tree(prepared)
 
 
-def test_of_two_plans_that_claim_a_folder_in_the_same_moment_none_spoils_the_other(
+def test_two_plans_that_claim_a_folder_at_the_same_moment_do_not_mix(
     corpus: Corpus, small_config: PrepareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, tasks = LocalOutput(tmp_path), make_plan(corpus, small_config)
@@ -218,7 +218,7 @@ def carry_again_and_again(corpus: Corpus, out: Path, config: PrepareConfig, numb
         claim(LocalOutput(out), corpus, job, part)
 
 
-def test_parts_that_start_together_do_not_meet_at_the_corpus_own_files(
+def test_parts_that_start_together_do_not_collide_on_the_corpus_own_files(
     corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     trials = tmp_path / "trials.txt"
@@ -248,6 +248,6 @@ def test_a_record_of_another_version_is_refused(
     record.parent.mkdir(parents=True)
     record.write_text('{"plan": "of another kind"}')
     with pytest.raises(
-        OutputInUseError, match="records/1-of-2.json is no record of a 'prepare' by"
+        OutputInUseError, match="records/1-of-2.json is not a record of a 'prepare' by"
     ):
         run_part(corpus, tmp_path, small_config, 2, 2)

@@ -66,7 +66,7 @@ def test_the_plan_does_not_depend_on_the_order_of_the_files(corpus: Corpus, rand
     assert make_plan(again, CONFIG) == make_plan(corpus, CONFIG)
 
 
-def test_shards_are_of_about_equal_size_and_near_the_asked_one() -> None:
+def test_shards_are_of_about_equal_size_and_near_the_requested_one() -> None:
     corpus = make_corpus([("train", 200_000 + 1_000 * (n % 90)) for n in range(400)])
     sizes = [
         sum(u.size * STORED_SHARE_OF_WAV for u in task.utterances)
@@ -84,12 +84,12 @@ def test_every_shard_is_a_sample_of_the_whole_split() -> None:
         assert max(numbers) - min(numbers) > 100
 
 
-def test_a_small_split_is_cut_so_that_several_workers_have_work() -> None:
+def test_a_small_split_is_divided_so_that_several_workers_have_work() -> None:
     corpus = make_corpus([("train", 1_000_000)] * 40)
     assert 4 <= len(make_plan(corpus, PrepareConfig(features=CONFIG.features))) <= 16
 
 
-def test_a_part_that_only_starts_later_is_weighed_by_what_is_left_of_its_file() -> None:
+def test_the_estimate_of_a_part_that_starts_late_is_the_rest_of_its_file() -> None:
     (whole,) = make_corpus([("train", 320_000)]).utterances
     numbers_per_second = 100 * 80
     parts = {None: 6.0, 5.0: 1.0}
@@ -100,7 +100,7 @@ def test_a_part_that_only_starts_later_is_weighed_by_what_is_left_of_its_file() 
 
 
 @pytest.mark.parametrize("end", [1e6, 1e12, 1e308])
-def test_an_end_far_behind_a_recording_makes_no_more_shards_than_the_file_could_fill(
+def test_an_end_far_beyond_a_recording_makes_no_more_shards_than_the_file_could_fill(
     end: float,
 ) -> None:
     corpus = make_corpus([("a", 32_000 * 60)])

@@ -101,7 +101,7 @@ def test_a_corpus_at_another_place_gives_the_same_bytes(
     assert tree(tmp_path / "b") == tree(prepared)
 
 
-def test_a_run_that_was_interrupted_is_finished_with_the_same_bytes(
+def test_an_interrupted_run_is_finished_with_the_same_bytes(
     prepared: Path, librispeech_folder: Path, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "b"
@@ -133,7 +133,7 @@ def test_a_run_killed_while_it_claimed_the_folder_can_be_repeated(
     assert tree(out) == tree(prepared)
 
 
-def test_a_run_killed_after_its_manifest_is_tidied_up_by_the_next(
+def test_a_run_killed_after_its_manifest_is_cleaned_up_by_the_next(
     dataset_copy: Path, prepared: Path, librispeech_folder: Path, small_config: PrepareConfig
 ) -> None:
     (dataset_copy / ".prepare" / "dev-clean").mkdir(parents=True)
@@ -264,7 +264,7 @@ def test_one_broken_file_is_always_tolerated(
     assert (manifest.utterances, manifest.skipped) == (29, 1)
 
 
-def test_index_rows_say_what_the_corpus_says(prepared: Path, librispeech_folder: Path) -> None:
+def test_index_rows_have_the_labels_of_the_corpus(prepared: Path, librispeech_folder: Path) -> None:
     texts = dict(
         line.split(" ", 1)
         for path in librispeech_folder.rglob("*.trans.txt")
@@ -357,7 +357,7 @@ def test_voxceleb1_becomes_splits_with_its_trial_list(
     assert {row["speaker"] for row in index_rows(out)} == {"id10001", "id10002"}
 
 
-def test_genuine_librispeech_is_prepared_whole(
+def test_genuine_librispeech_is_prepared_completely(
     shared: Path, tmp_path: Path, small_config: PrepareConfig
 ) -> None:
     corpus = read_librispeech(shared / "data/LibriSpeech", ["test-clean", "dev-other"])
@@ -376,7 +376,7 @@ def test_a_finished_dataset_that_lost_a_shard_is_not_called_finished(
         prepare(read_librispeech(librispeech_folder), dataset_copy, small_config, ONE)
 
 
-def test_without_any_allowance_one_skipped_file_is_too_many(
+def test_with_max_skipped_0_one_skipped_file_is_too_many(
     damaged_corpus: Path, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     limits = PrepareLimits(engine=LocalEngine(workers=1), max_skipped=0.0)

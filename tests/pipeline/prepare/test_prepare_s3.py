@@ -80,7 +80,7 @@ def test_a_run_whose_uploads_failed_is_continued(
     assert objects(s3_client) == tree(prepared)
 
 
-def test_parts_meet_in_a_bucket(
+def test_parts_are_combined_in_a_bucket(
     s3: str, s3_client: Any, corpus: Corpus, prepared: Path, small_config: PrepareConfig
 ) -> None:
     for number in (2, 1):

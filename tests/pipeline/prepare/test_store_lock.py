@@ -44,7 +44,7 @@ def finished_process() -> int:
     return process.pid
 
 
-def test_another_process_is_refused_at_once_and_a_killed_holder_stops_nobody(
+def test_another_process_is_refused_at_once_and_a_killed_holder_blocks_nobody(
     s3: str, tmp_path: Path
 ) -> None:
     output = open_output(f"{s3}/out", tmp_path)
@@ -105,7 +105,7 @@ def test_a_holder_elsewhere_with_a_fresh_heartbeat_is_respected(path: str, store
     assert list(store.sizes()) == [path]
 
 
-def test_of_many_that_want_the_lock_at_once_on_s3_one_gets_it(s3: str) -> None:
+def test_of_many_simultaneous_requests_for_the_lock_on_s3_one_succeeds(s3: str) -> None:
     store, results = Store(f"{s3}/out"), []
     start, finish = threading.Barrier(6), threading.Barrier(6)
 
@@ -128,7 +128,7 @@ def test_of_many_that_want_the_lock_at_once_on_s3_one_gets_it(s3: str) -> None:
     assert store.sizes() == {}
 
 
-def test_a_part_that_comes_in_the_same_instant_as_a_whole_run_is_seen(
+def test_a_part_that_starts_at_the_same_moment_as_a_run_without_parts_is_seen(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = Store.create
@@ -143,7 +143,7 @@ def test_a_part_that_comes_in_the_same_instant_as_a_whole_run_is_seen(
     assert list(store.sizes()) == [f"{LOCK}.token.json"]
 
 
-def test_an_answer_that_was_lost_does_not_lock_out_who_asked(
+def test_a_lost_response_does_not_lock_out_the_process_that_sent_the_request(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = Store.create
@@ -168,7 +168,7 @@ def wait_for_beat(store: Store, path: str, before: float) -> float:
     raise AssertionError("no heartbeat in 10 s")
 
 
-def test_the_heartbeat_goes_on_also_after_a_failure(
+def test_the_heartbeat_continues_after_a_failure(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_lock, "HEARTBEAT_S", 0.01)
