@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.common.drawing import png_bytes
 from aalbert.common.files import atomic_write
 from aalbert.common.palette import ACCENT, ACCENT_AREA, CONTRAST, INK, INTENSITY_MAP, PAPER
 from aalbert.shards.format.feature_settings import FeatureSettings
@@ -133,7 +134,7 @@ def spectrum_figure(
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as a PNG file, finished or absent."""
     with atomic_write(path) as stream:
-        figure.savefig(stream, format="png", dpi=130)
+        stream.write(png_bytes(figure, dots_per_inch=130))
 
 
 def new_figure(width: float, height: float) -> "Figure":

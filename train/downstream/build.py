@@ -1,4 +1,4 @@
-"""From a config to what a downstream run needs: upstream, model, labels, parts of the dataset."""
+"""The setup of a downstream run from its config: upstream, model, labels, splits of the dataset."""
 
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -16,11 +16,16 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DRAWN, BaselineConfig, DownstreamConfig, chance_only
-from aalbert.train.downstream.labels import ColumnLabels, find_classes, name_classes, require_known
+from aalbert.train.downstream.labels import (
+    ColumnLabels,
+    assign_classes,
+    find_classes,
+    require_training_data,
+)
 from aalbert.train.downstream.phones import FrameLabels, find_phones
 from aalbert.train.downstream.splits import (
-    Parts,
-    check_parts,
+    SplitRows,
+    check_splits,
     draw,
     speaker_names,
     speakers_of,
@@ -35,8 +40,8 @@ TaskLabels = ColumnLabels | FrameLabels
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """A model with a fresh head, what it is to tell apart, and where.
+class DownstreamSetup:
+    """A model with its head, the labels it learns, and the rows of each part of the dataset.
 
     `pairs` are the test trials of verification.
     """
@@ -44,7 +49,7 @@ class Job:
     dataset: Dataset
     model: DownstreamModel
     labels: TaskLabels
-    parts: Parts
+    splits: SplitRows
     pairs: Pairs | None = None
 
     @property
@@ -54,110 +59,126 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """The parts, the classes if they are found without an upstream, and the test trials."""
+class TaskData:
+    """The splits of a task, its labels unless they depend on the upstream, and its test trials."""
 
-    parts: Parts
+    splits: SplitRows
     labels: ColumnLabels | None = None
     pairs: Pairs | None = None
 
 
-def build_job(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Job:
-    """Find parts and labels, open the upstream, and put a fresh head on it.
+def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> DownstreamSetup:
+    """Find splits and labels, open the upstream, and put a fresh head on it.
 
-    Raises `ConfigError` or `InputError` when they do not fit.
+    The head is the same for the same seed. Raises `ConfigError` or `InputError` when they do not
+    fit.
     """
     check_baseline(config, upstream)
-    material = find_material(config, dataset)
-    opened = open_for(config, dataset, upstream, material.parts.train)
-    labels = material.labels or find_frame_labels(config, dataset, material.parts, opened)
-    warn_of_one_class(material)
-    return Job(dataset, put_head(config, opened, labels), labels, material.parts, material.pairs)
+    data = find_task_data(config, dataset)
+    opened = open_upstream(
+        upstream,
+        dataset,
+        data.splits.train,
+        untrained=config.untrained or config.mode == "from-scratch",
+        seed=config.seed,
+        baseline=config.baseline,
+    )
+    labels = data.labels or find_frame_labels(config, dataset, data.splits, opened)
+    warn_of_one_class(data)
+    torch.manual_seed(seed_of(config.seed, "head"))
+    # Plain features are one state, with nothing to mix.
+    layers = "last" if opened.states == 1 and isinstance(config.layers, str) else config.layers
+    model = DownstreamModel(
+        opened, labels.names, layers, config.head, frozen=config.mode == "frozen"
+    )
+    return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
 
 
-def job_of_model(config: DownstreamConfig, dataset: Dataset, model: DownstreamModel) -> Job:
-    """Return the job of a model that is there already."""
-    found = find_material(config, dataset)
-    warn_of_one_class(found)
-    labels = found.labels or find_frame_labels(config, dataset, found.parts, model.upstream)
-    return Job(dataset, model, labels, found.parts, found.pairs)
+def setup_of_model(
+    config: DownstreamConfig, dataset: Dataset, model: DownstreamModel
+) -> DownstreamSetup:
+    """Return the setup of a model that is already trained."""
+    data = find_task_data(config, dataset)
+    warn_of_one_class(data)
+    labels = data.labels or find_frame_labels(config, dataset, data.splits, model.upstream)
+    return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
 
 
-def find_material(config: DownstreamConfig, dataset: Dataset) -> Material:
-    """Return what a task takes from the dataset, its settings and the files they name."""
+def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
+    """Return what a task takes from the dataset, its settings and the files that they name."""
     source = find_task(config.task).labels
     if source == "alignments":
-        return Material(split_rows(dataset, config.splits, np.zeros(len(dataset), np.int64)))
+        return TaskData(split_rows(dataset, config.splits, np.zeros(len(dataset), np.int64)))
     if source == "trials":
         return find_trials(config, dataset)
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
-    parts = split_rows(dataset, config.splits, labels.row_classes())
-    require_known(dataset, labels, config.labels.column, parts.train)
-    return Material(parts, labels)
+    splits = split_rows(dataset, config.splits, labels.row_classes())
+    require_training_data(dataset, labels, config.labels.column, splits.train)
+    return TaskData(splits, labels)
 
 
-def warn_of_one_class(material: Material) -> None:
-    """Say on stderr when a part to be measured on is all of one class, as few speakers can be."""
-    parts, labels = material.parts, material.labels
-    if labels is None or material.pairs is not None:
+def warn_of_one_class(data: TaskData) -> None:
+    """Warn on stderr of a part to measure on that has a single class, as few speakers can have."""
+    if data.labels is None or data.pairs is not None:
         return
-    for name, rows in (("dev", parts.dev), ("test", parts.test)):
-        found = np.unique(labels.row_classes()[rows])
+    names, classes = data.labels.names, data.labels.row_classes()
+    for name, rows in (("dev", data.splits.dev), ("test", data.splits.test)):
+        found = np.unique(classes[rows])
         if len(found) == 1:
             print(
-                f"warning: the {name} part is all of one class, '{labels.names[found[0]]}': its "
-                "accuracy tells nothing apart; raise splits.drawn_proportion, or draw again with "
+                f"warning: the {name} part is all of one class, '{names[found[0]]}': its "
+                "accuracy is meaningless; raise splits.drawn_proportion, or draw again with "
                 "another splits.draw_seed",
                 file=sys.stderr,
             )
 
 
-def find_trials(config: DownstreamConfig, dataset: Dataset) -> Material:
-    """Return trials, the parts without their speakers, and the speakers to train on."""
+def find_trials(config: DownstreamConfig, dataset: Dataset) -> TaskData:
+    """Return the trials, the splits without their speakers, and the speakers to train on."""
     if not config.trials.test:
         raise ConfigError("trials.test is not set: name the list of trials to test on")
     pairs = read_trials(config.trials.test, dataset)
-    parts = verification_parts(config, dataset, pairs)
+    splits = verification_splits(config, dataset, pairs)
     if config.head.classifier == "none":
         column = config.labels.column
-        return Material(parts, name_classes(dataset, column, speaker_names(dataset)), pairs)
-    return Material(parts, find_classes(dataset, config.labels, parts.train), pairs)
+        return TaskData(splits, assign_classes(dataset, column, speaker_names(dataset)), pairs)
+    return TaskData(splits, find_classes(dataset, config.labels, splits.train), pairs)
 
 
 def find_frame_labels(
-    config: DownstreamConfig, dataset: Dataset, parts: Parts, upstream: Upstream
+    config: DownstreamConfig, dataset: Dataset, splits: SplitRows, upstream: Upstream
 ) -> FrameLabels:
     """Return the phones of all parts, as labels of the upstream's frames."""
-    rows = np.sort(np.concatenate([parts.train, parts.dev, parts.test]))
+    rows = np.sort(np.concatenate([splits.train, splits.dev, splits.test]))
     return find_phones(dataset, config.labels, rows, upstream.config)
 
 
-def verification_parts(config: DownstreamConfig, dataset: Dataset, pairs: Pairs) -> Parts:
-    """Return training and dev part without the speakers of the trials, or their utterances."""
+def verification_splits(config: DownstreamConfig, dataset: Dataset, pairs: Pairs) -> SplitRows:
+    """Return splits whose training and dev part exclude the speakers, or utterances, of trials."""
     speakers = speakers_of(dataset)
-    barred = np.isin(np.arange(len(dataset)), pairs.rows)
+    excluded = np.isin(np.arange(len(dataset)), pairs.rows)
     if not config.trials.known_speakers:
-        barred |= np.isin(speakers, speakers[pairs.rows])
+        excluded |= np.isin(speakers, speakers[pairs.rows])
     rows = dataset.rows([config.splits.train])
-    train = rows[~barred[rows]]
+    train = rows[~excluded[rows]]
     if len(train) == 0:
         raise InputError(
             f"{dataset.place}: every speaker of the split '{config.splits.train}' is in the "
-            "trials, none is left to train on: with --set trials.known_speakers=true they may be"
+            "trials, none is left to train on: allow them with --set trials.known_speakers=true"
         )
     if config.splits.dev != DRAWN:
         rows = dataset.rows([config.splits.dev])
-        dev = rows[~barred[rows]]
+        dev = rows[~excluded[rows]]
     else:
         dev = draw(dataset, train, speakers, config.splits, "dev")
         train = np.setdiff1d(train, dev)
-    parts = Parts(train, dev, pairs.rows)
-    check_parts(dataset, parts)
-    return Parts(take_proportion(dataset, train, config.splits), dev, pairs.rows)
+    splits = SplitRows(train, dev, pairs.rows)
+    check_splits(dataset, splits)
+    return replace(splits, train=take_proportion(dataset, train, config.splits))
 
 
 def check_baseline(config: DownstreamConfig, upstream: str) -> None:
-    """Refuse plain features where they cannot be used, or can only give chance."""
+    """Raise `ConfigError` where plain features cannot be used, or cannot exceed chance."""
     if upstream not in SETTINGS_BY_KIND:
         return
     if config.mode != "frozen":
@@ -167,31 +188,9 @@ def check_baseline(config: DownstreamConfig, upstream: str) -> None:
     if chance_only(config.head, config.baseline):
         raise ConfigError(
             f"{upstream} normalised per utterance has the same mean (0) and deviation (1) in every "
-            f"utterance, so that {config.head.pooling} pooling leaves nothing to tell them apart "
-            "by, and chance is all it can give: use --set baseline.normalisation=global"
+            f"utterance, so that {config.head.pooling} pooling gives all of them the same vector, "
+            "and chance is all it can give: use --set baseline.normalisation=global"
         )
-
-
-def open_for(config: DownstreamConfig, dataset: Dataset, upstream: str, train: Rows) -> Upstream:
-    """Return the upstream of a run, with fresh weights where the run asks for them."""
-    return open_upstream(
-        upstream,
-        dataset,
-        train,
-        untrained=config.untrained or config.mode == "from-scratch",
-        seed=config.seed,
-        baseline=config.baseline,
-    )
-
-
-def put_head(config: DownstreamConfig, upstream: Upstream, labels: TaskLabels) -> DownstreamModel:
-    """Return a model with a fresh head, the same for the same seed."""
-    torch.manual_seed(seed_of(config.seed, "head"))
-    # Plain features are one state, with nothing to mix.
-    layers = "last" if upstream.states == 1 and isinstance(config.layers, str) else config.layers
-    return DownstreamModel(
-        upstream, labels.names, layers, config.head, frozen=config.mode == "frozen"
-    )
 
 
 def open_upstream(
@@ -206,10 +205,10 @@ def open_upstream(
     """Return the upstream that `name` stands for.
 
     A feature kind (`logmel`) is the baseline without an encoder; anything else is the
-    folder, or the URL, of a run or of a saved model. With `untrained` its weights are drawn anew:
-    the control that shows what pretraining adds. `rows` are those to train on, the only
-    ones that a normalisation may be taken from. Raises `ConfigError` when the dataset
-    does not store the features that the upstream reads.
+    folder, or the URL, of a run or of a saved model. With `untrained` it has fresh random weights
+    and the same front end: the control that shows the effect of pretraining. `rows` are those to
+    train on, the only ones that a normalisation may be computed from. Raises `ConfigError` when
+    the dataset does not store the features that the upstream reads.
     """
     if name in SETTINGS_BY_KIND:
         if untrained:
@@ -217,7 +216,10 @@ def open_upstream(
         return feature_baseline(name, dataset, rows, baseline or BaselineConfig())
     upstream = PretrainedModel.from_pretrained(name).upstream
     check_feature_settings(name, upstream.config, dataset)
-    return fresh_twin(upstream, seed) if untrained else upstream
+    if not untrained:
+        return upstream
+    torch.manual_seed(seed_of(seed, "untrained weights"))
+    return Upstream(replace(upstream.config, training={}), upstream.front_end)
 
 
 def feature_baseline(
@@ -226,7 +228,7 @@ def feature_baseline(
     """Return an upstream whose only hidden state is the stored feature.
 
     A global normalisation is over the frames of `rows`. (Per utterance, the mean over time
-    would be zero in every dimension, and nothing would be left to tell speakers by.)
+    would be zero in every dimension and hold nothing of the speaker.)
     """
     dataset.require_feature(feature)
     settings = dataset.manifest.features[feature]
@@ -243,14 +245,8 @@ def feature_baseline(
     )
 
 
-def fresh_twin(upstream: Upstream, seed: int) -> Upstream:
-    """Return an upstream of the same make with random weights and the same front end."""
-    torch.manual_seed(seed_of(seed, "untrained weights"))
-    return Upstream(replace(upstream.config, training={}), upstream.front_end)
-
-
 def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) -> None:
-    """Raise `ConfigError` with the differences when dataset and model disagree on features."""
+    """Raise `ConfigError` with the differences when dataset and model differ in features."""
     expected = settings_from_dict(dict(config.features))
     dataset.require_feature(expected.kind)
     require_equal_settings(

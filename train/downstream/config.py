@@ -8,14 +8,14 @@ from aalbert.models.downstream_head import HeadConfig, LayerChoice
 from aalbert.models.front_end import Normalisation
 from aalbert.train.downstream.tasks import VOXCELEB1, find_task, names_with
 
-# Stands for a split that is drawn out of the one to train on.
+# In place of a split: drawn at random from the split to train on.
 DRAWN = "drawn"
 Mode = Literal["frozen", "fine-tuned", "from-scratch"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which utterances are trained on, selected on, and tested on; they never overlap.
+    """The utterances to train on, to select on and to test on; the three never overlap.
 
     `train`, `dev` and `test` are splits of the dataset, or patterns. A `dev` or `test` that is
     `drawn` is about `drawn_proportion` of `train`, by `draw_seed`: utterances, the same share
@@ -44,11 +44,11 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """What is to be told apart: the values of a `column` of the index, or phones.
+    """The classes to predict: the values of a `column` of the index, or phones.
 
-    Classes with fewer than `least_utterances` in all parts are left out. `alignments` is a
-    folder of TextGrid files or a file of `KEY number number ...` lines with a number per
-    `label_shift_ms`; the stress of vowels (the 1 of AH1) can be dropped.
+    Classes with fewer than `least_utterances` in the split to train on are left out.
+    `alignments` is a folder of TextGrid files or a file of `KEY number number ...` lines with a
+    number per `label_shift_ms`; the stress of vowels (the 1 of AH1) can be dropped.
     """
 
     column: str = "speaker"
@@ -63,11 +63,11 @@ class LabelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Verification: the trials to test on, and those to select on.
+    """The trials of verification: those to test on, and those to select on.
 
     `test` is a file of `1 FILE FILE` (the same speaker) and `0 FILE FILE` lines. Models are
     selected on `dev_count` trials made of the dev part. The speakers of the test trials
-    are left out of training, unless `known_speakers` says that they may be known.
+    are left out of training, unless `known_speakers` allows them.
     """
 
     test: str = ""
@@ -80,10 +80,10 @@ class TrialConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuningConfig:
-    """How an encoder is trained along with its head.
+    """The settings of an encoder that is trained together with its head.
 
     Its learning rate rises over `warmup_proportion` of the steps. In the first
-    `frozen_epochs` the head is trained alone; then one more layer, from the top, joins
+    `frozen_epochs` the head is trained alone; then one more layer, from the top, is trained
     every `epochs_per_layer` epochs, or all at once when that is 0.
     """
 
@@ -105,7 +105,7 @@ class FineTuningConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """The front end of plain features that stand in for an encoder."""
+    """The front end of plain features, the baseline without an encoder."""
 
     deltas: int = 0
     normalisation: Normalisation = "global"
@@ -113,13 +113,13 @@ class BaselineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DownstreamConfig:
-    """A task on an upstream: what its head reads, how it is trained, and on what.
+    """The settings of a task on an upstream: the input of its head, its training, its data.
 
-    After every epoch the model is measured on the dev part; the best one is kept, and the
-    test part is read by `evaluate` alone. AdamW's learning rate rises over
+    After every epoch the model is measured on the dev part; the best one is kept, and only
+    `evaluate` reads the test part. AdamW's learning rate rises over
     `warmup_proportion` of the steps and stays, or falls to 0 with `decay`. Utterances longer
-    than `crop_seconds` are cropped at random (0: never). With `cache_embeddings` a frozen
-    upstream computes its hidden states of whole utterances once, and epochs read those.
+    than `crop_seconds` are cropped at random (0: never). With `cache_embeddings` the hidden
+    states of whole utterances are computed once by a frozen upstream, and cached for all epochs.
     """
 
     task: str = VOXCELEB1.name
@@ -158,7 +158,7 @@ class DownstreamConfig:
 
 
 def check_modes(config: DownstreamConfig) -> None:
-    """Refuse combinations of modes that mean nothing, or two things."""
+    """Raise `ConfigError` for combinations of modes that are meaningless or ambiguous."""
     require(
         config.mode == "frozen" or not config.untrained,
         f"untrained is the control of a frozen encoder, mode is {config.mode}: "
@@ -180,7 +180,7 @@ def check_modes(config: DownstreamConfig) -> None:
 
 
 def check_head(config: DownstreamConfig) -> None:
-    """Refuse a head or labels with which the task cannot be done."""
+    """Raise `ConfigError` for a head or labels that do not fit the task."""
     labels = find_task(config.task).labels
     phones, trials = labels == "alignments", labels == "trials"
     require(
@@ -205,20 +205,20 @@ def check_head(config: DownstreamConfig) -> None:
         or config.labels.column != "speaker"
         or config.splits.draw != "speakers"
         or DRAWN not in (config.splits.dev, config.splits.test),
-        "labels.column is speaker, which cannot be told of speakers that were never heard: name "
-        "another column, such as --set labels.column=gender",
+        "labels.column is speaker, which cannot be predicted for speakers that are not in the "
+        "training part: name another column, such as --set labels.column=gender",
     )
     require(
         not phones or not config.crop_seconds,
-        f"crop_seconds is {config.crop_seconds}: phones are told in whole utterances, use 0",
+        f"crop_seconds is {config.crop_seconds}: phones are classified in whole utterances, use 0",
     )
 
 
 def chance_only(head: HeadConfig, baseline: BaselineConfig) -> bool:
-    """Say whether plain features with this head can give nothing but chance.
+    """Return whether plain features with this head can reach no more than chance.
 
     Normalised per utterance, every dimension has mean 0 and deviation 1 over time, and so do
-    its deltas: what is pooled is the same for every utterance. A projection keeps the means,
+    its deltas: the pooled vector is the same for every utterance. A projection keeps the means,
     not the deviations.
     """
     constant = head.pooling == "mean" or (head.pooling == "statistics" and not head.projection)

@@ -1,7 +1,7 @@
-"""Errors of a detector that accepts or rejects trials by their score: EER, minDCF, DET curve.
+"""The errors of a detector that accepts or rejects trials by score: EER, minDCF, DET curve.
 
 A target trial is one that should be accepted (the same speaker). Trials may have weights,
-which the bootstrap needs: a weight of two stands for the same trial twice.
+as the bootstrap needs them: a weight of two stands for the same trial twice.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FALSE_ALARM_COST = 1.0
 
 @dataclass(frozen=True, eq=False)
 class ErrorRates:
-    """Rates at every threshold, rising: nothing rejected first, everything last.
+    """The error rates at every threshold, rising: nothing rejected first, everything last.
 
     At entry `n` the trials with the `n` lowest distinct scores are rejected.
     """
@@ -34,7 +34,7 @@ def error_rates(
 ) -> ErrorRates:
     """Return misses and false alarms at every threshold that the scores allow.
 
-    Both kinds of trials must be there. Equal scores are accepted or rejected together.
+    There must be trials of both kinds. Equal scores are accepted or rejected together.
     """
     order = np.argsort(scores, kind="stable")
     ranked, wanted = scores[order], targets[order]
@@ -61,7 +61,7 @@ def equal_error_rate(rates: ErrorRates) -> float:
 
 
 def minimum_detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR) -> float:
-    """Return minDCF: the least cost of any threshold, over that of deciding without listening.
+    """Return minDCF: the least cost of any threshold, over that of a fixed decision for all trials.
 
     `min_t(C_miss P_miss(t) p + C_fa P_fa(t) (1 - p)) / min(C_miss p, C_fa (1 - p))`
     (NIST 2018 Speaker Recognition Evaluation Plan, section 3.1).
@@ -70,14 +70,14 @@ def minimum_detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR
         MISS_COST * target_prior * rates.misses
         + FALSE_ALARM_COST * (1 - target_prior) * rates.false_alarms
     )
-    silent = min(MISS_COST * target_prior, FALSE_ALARM_COST * (1 - target_prior))
-    return float(costs.min() / silent)
+    fixed = min(MISS_COST * target_prior, FALSE_ALARM_COST * (1 - target_prior))
+    return float(costs.min() / fixed)
 
 
 def probit(rates: NDArray[np.float64], floor: float = 1e-4) -> NDArray[np.float64]:
     """Return rates on the axis of a DET curve, where normal scores give straight lines.
 
-    (Martin et al. 1997.) Rates beyond `floor` and `1 - floor` are put there.
+    (Martin et al. 1997.) Rates are clipped to `floor` and `1 - floor`.
     """
     normal = NormalDist()
     clipped = np.clip(rates, floor, 1 - floor)

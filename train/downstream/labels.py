@@ -1,4 +1,4 @@
-"""What is to be told apart: the classes of a task, and the right one for what was scored."""
+"""The labels of a task: its classes, and the true class of every scored utterance or frame."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -17,14 +17,14 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import LabelConfig
 
-# Padding, and what has no label or one that is left out.
+# Of padding, and of items without a label or with one that is left out.
 NO_CLASS = -1
-# What has a label that no utterance to train on has.
+# Of items whose label no utterance to train on has.
 UNKNOWN_CLASS = -2
 
 
 class Labels(Protocol):
-    """The names of the classes, and the true ones of a batch."""
+    """The names of the classes, and the true classes of a batch."""
 
     names: list[str]
 
@@ -36,12 +36,12 @@ class Labels(Protocol):
         ...
 
     def majority(self, train: Rows) -> int:
-        """Return the class that is most frequent in these rows."""
+        """Return the most frequent class of these rows."""
         ...
 
 
 class ColumnLabels(nn.Module):
-    """One class an utterance, from a column of the index; frames have that of their utterance."""
+    """One class an utterance, from a column of the index; frames take that of their utterance."""
 
     class_of_row: Tensor
 
@@ -64,12 +64,12 @@ class ColumnLabels(nn.Module):
         return classes
 
     def majority(self, train: Rows) -> int:
-        """Return the class that is most frequent in these rows."""
+        """Return the most frequent class of these rows."""
         return int(np.bincount(self.row_classes()[train]).argmax())
 
 
 def find_classes(dataset: Dataset, config: LabelConfig, rows: Rows) -> ColumnLabels:
-    """Take as classes the values that a column has in these rows, in alphabetical order.
+    """Return as classes the values that a column has in these rows, in alphabetical order.
 
     Raises `ConfigError` when there are fewer than two.
     """
@@ -82,23 +82,23 @@ def find_classes(dataset: Dataset, config: LabelConfig, rows: Rows) -> ColumnLab
         raise ConfigError(
             f"{dataset.place}: the column '{config.column}' has {len(names)} "
             f"value{'s' * (len(names) != 1)}{few * (config.least_utterances > 1)} in the split "
-            "to train on: at least 2 are needed to tell apart"
+            "to train on: classification needs at least 2"
         )
     left_out = counts.keys() - set(names)
-    return name_classes(dataset, config.column, names, left_out)
+    return assign_classes(dataset, config.column, names, left_out)
 
 
-def name_classes(
+def assign_classes(
     dataset: Dataset, column: str, names: Sequence[str], left_out: Collection[str] = ()
 ) -> ColumnLabels:
-    """Assign the rows of a dataset to classes with these names, or to none."""
+    """Return the classes of all rows of a dataset, where the classes have these names."""
     number = dict.fromkeys(("", *left_out), NO_CLASS)
     number |= {name: index for index, name in enumerate(names)}
     classes = [number.get(name or "", UNKNOWN_CLASS) for name in dataset.column(column)]
     return ColumnLabels(names, torch.tensor(classes))
 
 
-def require_known(dataset: Dataset, labels: ColumnLabels, column: str, train: Rows) -> None:
+def require_training_data(dataset: Dataset, labels: ColumnLabels, column: str, train: Rows) -> None:
     """Raise `InputError` when a class has no utterance to train on."""
     untrained = np.setdiff1d(np.arange(len(labels.names)), labels.row_classes()[train])
     if len(untrained):
@@ -110,9 +110,9 @@ def require_known(dataset: Dataset, labels: ColumnLabels, column: str, train: Ro
 
 
 def classification_loss(scores: Tensor, targets: Tensor, head: HeadConfig) -> Tensor:
-    """Return the cross-entropy of `scores (..., classes)`; targets of -1 do not count.
+    """Return the cross-entropy of `scores (..., classes)`; targets of -1 are ignored.
 
-    With a cosine classifier the true class has to win by a margin, AM-softmax (Wang et al.
+    With a cosine classifier the true class must be ahead by a margin, AM-softmax (Wang et al.
     2018): `-log softmax(scale (cos - margin))`.
     """
     if head.classifier == "cosine":

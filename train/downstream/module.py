@@ -1,4 +1,4 @@
-"""The step that downstream training repeats, and how an encoder is trained along with a head."""
+"""The training step of a downstream model, and the schedule of an encoder trained with its head."""
 
 import sys
 from bisect import bisect_right
@@ -22,12 +22,12 @@ from aalbert.train.loop.optimiser import learning_rate_factor
 from aalbert.train.randomness import seed_of
 
 # Fine-tuned at 0.1, s3prl's HuBERT fell to 0.25 % and 0.07 % on VoxCeleb1 (its issue 583);
-# the highest published rate that was of use is Mockingjay's 4e-3 (Liu et al. 2020).
+# the highest published rate that worked is Mockingjay's 4e-3 (Liu et al. 2020).
 COLLAPSE_LEARNING_RATE = 1e-2
 
 
 class HeadTraining(LightningModule):
-    """Glues a downstream model to its labels and its optimiser.
+    """A downstream model with its labels and its optimiser.
 
     `epoch_ends` are the steps at which epochs end.
     """
@@ -46,12 +46,15 @@ class HeadTraining(LightningModule):
         self.epoch_ends = epoch_ends
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout from (seed, step), and train the parts whose turn it is."""
+        """Seed dropout from (seed, step), and unfreeze the layers that this epoch trains."""
         torch.manual_seed(seed_of(self.config.seed, "dropout", self.global_step))
         if self.config.mode == "fine-tuned":
             epoch = bisect_right(self.epoch_ends, self.global_step)
-            parts = len(parts_from_the_top(self.model.upstream))
-            thaw(self.model.upstream, trained_parts(epoch, parts, self.config.fine_tuning))
+            groups = parameters_from_the_top(self.model.upstream)
+            trained = trained_groups(epoch, len(groups), self.config.fine_tuning)
+            for number, group in enumerate(groups):
+                for parameter in group:
+                    parameter.requires_grad_(number < trained)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -61,12 +64,14 @@ class HeadTraining(LightningModule):
         return classification_loss(scores, targets, self.config.head)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW with a learning rate for the head, and one for the encoder if it learns."""
+        """Return AdamW with a learning rate for the head, and one for a trained encoder."""
         config, steps = self.config, self.epoch_ends[-1]
         groups = [{"params": list(self.model.head.parameters()), "lr": config.learning_rate}]
         warmups = [config.warmup_proportion]
         if config.mode != "frozen":
-            encoder = [one for part in parts_from_the_top(self.model.upstream) for one in part]
+            encoder = [
+                one for group in parameters_from_the_top(self.model.upstream) for one in group
+            ]
             rate = config.fine_tuning.encoder_learning_rate
             groups.append({"params": encoder, "lr": rate})
             warmups.append(config.fine_tuning.warmup_proportion)
@@ -85,20 +90,20 @@ class HeadTraining(LightningModule):
 
 
 def warn_of_collapse(config: FineTuningConfig) -> None:
-    """Say on stderr when the encoder's learning rate is one that is known to ruin it."""
+    """Warn on stderr of an encoder's learning rate at which fine-tuning is known to fail."""
     rate = config.encoder_learning_rate
     if rate >= COLLAPSE_LEARNING_RATE:
         print(
             f"warning: fine_tuning.encoder_learning_rate is {rate:g}: an encoder trained at 0.1 is "
-            "known to forget all it knew and to end at chance; 1e-5 to 1e-3 is usual",
+            "known to lose what it has learned and to end at chance; 1e-5 to 1e-3 is usual",
             file=sys.stderr,
         )
 
 
-def parts_from_the_top(upstream: Upstream) -> list[list[nn.Parameter]]:
-    """Return the parameters of an encoder, its last layer first, what comes before layers last.
+def parameters_from_the_top(upstream: Upstream) -> list[list[nn.Parameter]]:
+    """Return the parameters of an encoder in groups: its layers, last one first, then the rest.
 
-    A layer that is shared is one part.
+    A shared layer is one group.
     """
     assert upstream.encoder is not None, "plain features have nothing to train"
     layers = [list(layer.parameters()) for layer in reversed(list(upstream.encoder.layers))]
@@ -107,18 +112,11 @@ def parts_from_the_top(upstream: Upstream) -> list[list[nn.Parameter]]:
     return [*layers, rest]
 
 
-def trained_parts(epoch: int, parts: int, config: FineTuningConfig) -> int:
-    """Return how many parts, from the top, are trained in an epoch, counted from 0."""
+def trained_groups(epoch: int, groups: int, config: FineTuningConfig) -> int:
+    """Return the number of groups, from the top, that an epoch (the first is 0) trains."""
     since = epoch - config.frozen_epochs
     if since < 0:
         return 0
     if config.epochs_per_layer == 0:
-        return parts
-    return min(parts, 1 + since // config.epochs_per_layer)
-
-
-def thaw(upstream: Upstream, trained: int) -> None:
-    """Let the first `trained` parts from the top have gradients, and no others."""
-    for number, part in enumerate(parts_from_the_top(upstream)):
-        for parameter in part:
-            parameter.requires_grad_(number < trained)
+        return groups
+    return min(groups, 1 + since // config.epochs_per_layer)

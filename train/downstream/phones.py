@@ -2,7 +2,7 @@
 
 Two formats are read. A file with a line `KEY number number ...` per utterance, a number per
 10 ms, as CPC's `converted_aligned_phones.txt` has it; and a folder of TextGrid files named
-after the keys, as the Montreal Forced Aligner writes them, whose tier `phones` counts.
+after the keys, as the Montreal Forced Aligner writes them, of which the tier `phones` is read.
 """
 
 import re
@@ -26,16 +26,15 @@ from aalbert.train.downstream.labels import NO_CLASS
 
 # The aligner leaves silence between words without a label.
 SILENCE = "sil"
-PHONE_TIER = "phones"
-# In TextGrids of either form, only these count: texts in quotes, and numbers that stand free.
+# The tokens of TextGrids of either form: texts in quotes, and numbers between spaces.
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<=[\s=])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=\s|$)')
 STRESS = re.compile(r"(?<=[A-Z])[012]$")
-# How far labels and audio may differ in length: aligners drop a frame or two at the end.
+# The allowed difference of labels and audio in length: aligners drop a frame or two at the end.
 TOLERANCE_MS = 50.0
 
 
 @dataclass(frozen=True)
-class Interval:
+class PhoneInterval:
     """A phone from `start` to `end` seconds."""
 
     start: float
@@ -52,14 +51,14 @@ class Alignment:
 
     @property
     def seconds(self) -> float:
-        """How long the labels last."""
+        """The duration of the labels."""
         return len(self.phones) * self.shift_ms / 1000
 
 
 def read_alignments(
     place: str, keys: Iterable[str], *, shift_ms: float, drop_stress: bool
 ) -> dict[str, Alignment]:
-    """Read the alignments of these utterances; `InputError` when some have none."""
+    """Return the alignment of each of these utterances; `InputError` when some have none."""
     path, wanted = Path(place), list(keys)
     if path.is_dir():
         found = read_folder(path, wanted, shift_ms)
@@ -85,7 +84,7 @@ def read_alignments(
 
 
 def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, Alignment]:
-    """Read `KEY number number ...` lines."""
+    """Return the alignments of a file of `KEY number number ...` lines."""
     found: dict[str, Alignment] = {}
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
@@ -102,7 +101,7 @@ def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, 
 
 
 def read_folder(folder: Path, wanted: list[str], shift_ms: float) -> dict[str, Alignment]:
-    """Read `KEY.TextGrid` files, wherever in the folder they lie."""
+    """Return the alignments of the `KEY.TextGrid` files at any depth of a folder."""
     path_of = {path.stem: path for path in folder.rglob("*.TextGrid")}
     return {
         key: sample_intervals(read_textgrid(path_of[key]), shift_ms)
@@ -111,7 +110,7 @@ def read_folder(folder: Path, wanted: list[str], shift_ms: float) -> dict[str, A
     }
 
 
-def read_textgrid(path: Path) -> list[Interval]:
+def read_textgrid(path: Path) -> list[PhoneInterval]:
     """Return the intervals of the tier `phones` of a TextGrid, in the long or the short form."""
     tokens = TOKEN.findall(path.read_text("utf-8-sig"))
     values = [text if not number else float(number) for text, number in tokens]
@@ -121,10 +120,10 @@ def read_textgrid(path: Path) -> list[Interval]:
         raise InputError(f"{path} is not a TextGrid with intervals in a tier 'phones'") from error
 
 
-def parse_textgrid(values: list[str | float]) -> list[Interval]:
-    """Read the values of a TextGrid.
+def parse_textgrid(values: list[str | float]) -> list[PhoneInterval]:
+    """Return the intervals of the tier `phones` from the values of a TextGrid.
 
-    They are: file type and class, start and end, the number of tiers; then for every tier
+    The values are: file type and class, start and end, the number of tiers; then for every tier
     its class, name, start, end, and the number of its intervals, each with start, end, text.
     """
     if values[:2] != ["ooTextFile", "TextGrid"]:
@@ -134,17 +133,17 @@ def parse_textgrid(values: list[str | float]) -> list[Interval]:
         kind, name, count = values[place], values[place + 1], int(values[place + 4])
         width = 3 if kind == "IntervalTier" else 2
         body = values[place + 5 : place + 5 + width * count]
-        if name == PHONE_TIER and width == 3:
+        if name == "phones" and width == 3:
             triples = zip(body[::3], body[1::3], body[2::3], strict=True)
             return [
-                Interval(float(start), float(end), str(text).replace('""', '"') or SILENCE)
+                PhoneInterval(float(start), float(end), str(text).replace('""', '"') or SILENCE)
                 for start, end, text in triples
             ]
         place += 5 + width * count
     raise ValueError("no such tier")
 
 
-def sample_intervals(intervals: list[Interval], shift_ms: float) -> Alignment:
+def sample_intervals(intervals: list[PhoneInterval], shift_ms: float) -> Alignment:
     """Return the phone at the middle of every label frame, up to the end of the last interval."""
     ends = np.array([interval.end for interval in intervals])
     frames = int(ends[-1] * 1000 / shift_ms + 1e-6)
@@ -156,7 +155,7 @@ def sample_intervals(intervals: list[Interval], shift_ms: float) -> Alignment:
 def label_places(
     frames: int, settings: FeatureSettings, *, label_shift_ms: float, stacked: int
 ) -> NDArray[np.int64]:
-    """Return which label each frame of an upstream takes: the one that its centre lies in.
+    """Return the number of the label of each frame: the label in which the frame's centre lies.
 
     The upstream reads features of these settings, of which `stacked` frames make one; its
     centre is the middle of theirs. Label `i` lasts from `i` to `i + 1` label shifts. The last
@@ -169,9 +168,10 @@ def label_places(
 
 
 class FrameLabels(nn.Module):
-    """One class a frame: those of all utterances end to end, and where each one's begin.
+    """One class a frame, with the labels of all utterances end to end.
 
-    `place` says which label a frame takes, see `label_places`.
+    `begin` and `count` give the first label and the number of labels of each row of the dataset,
+    `place` the label of each frame, see `label_places`.
     """
 
     classes: Tensor
@@ -200,7 +200,7 @@ class FrameLabels(nn.Module):
         return torch.where(frame_mask(lengths, frames), classes, NO_CLASS)
 
     def majority(self, train: Rows) -> int:
-        """Return the class that is most frequent in the labels of these rows."""
+        """Return the most frequent class in the labels of these rows."""
         begin, count = self.begin.tolist(), self.count.tolist()
         parts = [self.classes[begin[row] : begin[row] + count[row]] for row in train.tolist()]
         return int(torch.bincount(torch.cat(parts).long()).argmax())
@@ -209,7 +209,7 @@ class FrameLabels(nn.Module):
 def find_phones(
     dataset: Dataset, config: LabelConfig, rows: Rows, upstream: UpstreamConfig
 ) -> FrameLabels:
-    """Read the phones of these rows as labels for the frames of an upstream.
+    """Return the phones of these rows as labels for the frames of an upstream.
 
     The classes are all phones that the alignments have. Raises `InputError` when an utterance
     has no alignment, or one that does not last as long as its audio.
@@ -233,7 +233,7 @@ def find_phones(
 
 
 def check_length(key: str, alignment: Alignment, audio_seconds: float) -> None:
-    """Raise `InputError` unless labels and audio last equally long."""
+    """Raise `InputError` unless labels and audio have the same duration."""
     if abs(alignment.seconds - audio_seconds) * 1000 > TOLERANCE_MS:
         raise InputError(
             f"the alignment of '{key}' lasts {alignment.seconds:.2f} s, its audio "
@@ -245,8 +245,14 @@ def check_length(key: str, alignment: Alignment, audio_seconds: float) -> None:
 def gather_labels(
     rows_in_all: int, rows: Rows, alignments: Sequence[Alignment], place: NDArray[np.int64]
 ) -> FrameLabels:
-    """Number the phones of all alignments and lay them end to end."""
-    names = sorted({phone for each in alignments for phone in set(each.phones)}, key=by_number)
+    """Return the phones of all alignments as numbered classes, end to end.
+
+    Numeric names are in the order of their values, others in alphabetical order.
+    """
+    names = sorted(
+        {phone for each in alignments for phone in set(each.phones)},
+        key=lambda name: (int(name), name) if name.isdigit() else (0, name),
+    )
     number = {name: index for index, name in enumerate(names)}
     begin, count = np.zeros(rows_in_all, np.int64), np.zeros(rows_in_all, np.int64)
     count[rows] = [len(each.phones) for each in alignments]
@@ -257,8 +263,3 @@ def gather_labels(
         torch.from_numpy(np.concatenate(classes)),
         *(torch.from_numpy(numbers) for numbers in (begin, count, place)),
     )
-
-
-def by_number(name: str) -> tuple[int, str]:
-    """Sort numbers by their value, and names by the alphabet."""
-    return (int(name), name) if name.isdigit() else (0, name)

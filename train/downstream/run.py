@@ -1,9 +1,8 @@
-"""`downstream`: from shards and an upstream to a model of a task, chosen on the dev part."""
+"""`downstream`: from shards and an upstream to a model of a task, selected on the dev part."""
 
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,11 +18,11 @@ from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset, Selection
-from aalbert.train.downstream.build import Job, build_job
+from aalbert.train.downstream.build import DownstreamSetup, build_setup
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
-from aalbert.train.downstream.scoring import decide, embed_all, score_trials, whole_utterances
+from aalbert.train.downstream.scoring import classify, embed_all, score_trials, whole_utterances
 from aalbert.train.downstream.selection import BestModel
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
 from aalbert.train.downstream.trials import draw_trials
@@ -52,16 +51,16 @@ def start_downstream(
 ) -> DownstreamModel:
     """Train the head of a task on a dataset and export the model to `out/export`.
 
-    `upstream` is a run, a saved model, or a feature kind. Cached hidden states lie in the
-    folder `states`, or in the run's own. Raises `ConfigError` or
-    `InputError` when they do not fit, `OutputInUseError` when `out` holds something.
+    `upstream` is a run, a saved model, or a feature kind. Cached hidden states are in the
+    folder `states`, or in that of the run. Raises `ConfigError` or
+    `InputError` when they do not fit, `OutputInUseError` when `out` is not empty.
     """
     dataset = Dataset(data)
     location = upstream
     if upstream not in SETTINGS_BY_KIND and not is_url(upstream):
         location = str(find_checkpoint(upstream).resolve())
     config = with_lasting_paths(config)
-    job = build_job(config, dataset, location)
+    setup = build_setup(config, dataset, location)
     run = RunFolder(out)
     record = {
         "task": config.task,
@@ -72,7 +71,7 @@ def start_downstream(
     }
     run.create(to_yaml(config), record)
     with run.hold():
-        return run_downstream(config, job, run, states, state=None)
+        return run_downstream(config, setup, run, states, state=None)
 
 
 def resume_downstream(out: Path, task: str, *, states: Path | None = None) -> DownstreamModel:
@@ -83,13 +82,13 @@ def resume_downstream(out: Path, task: str, *, states: Path | None = None) -> Do
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{task}'")
     dataset = open_data(record)
     config = load_config(DownstreamConfig, file=run.config, environment={})
-    job = build_job(config, dataset, record["upstream"])
+    setup = build_setup(config, dataset, record["upstream"])
     with run.hold():
-        return run_downstream(config, job, run, states, state=latest_state(run.checkpoints))
+        return run_downstream(config, setup, run, states, state=latest_state(run.checkpoints))
 
 
 def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
-    """Return the settings with the paths of files as they are found from anywhere."""
+    """Return the settings with absolute paths of files."""
     splits, labels, trials = config.splits, config.labels, config.trials
     return replace(
         config,
@@ -104,55 +103,59 @@ def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
 
 
 def absolute(path: str) -> str:
-    """Return a path from the root, or nothing for nothing."""
+    """Return an absolute path; an empty one stays empty."""
     return str(Path(path).resolve()) if path else ""
 
 
 def run_downstream(
-    config: DownstreamConfig, job: Job, run: RunFolder, states: Path | None, state: Path | None
+    config: DownstreamConfig,
+    setup: DownstreamSetup,
+    run: RunFolder,
+    states: Path | None,
+    state: Path | None,
 ) -> DownstreamModel:
-    """Train for all epochs, put the best weights back, and export the model.
+    """Train for all epochs, restore the best weights, and export the model.
 
-    A head without a classifier is measured and exported as it is.
+    A head without a classifier is not trained: its embeddings are centred and measured.
     """
     folder = states or run.path / "states"
-    cache = cache_states(config, job, folder) if config.cache_embeddings else None
-    if job.model.head.classifier is None:
-        settle_embeddings(config, job, run, cache)
+    cache = cache_states(config, setup, folder) if config.cache_embeddings else None
+    if setup.model.head.classifier is None:
+        centre_embeddings(config, setup, run, cache)
     else:
-        train_model(config, job, run, cache, state)
-    job.model.eval().cpu().save_pretrained(run.export)
-    return job.model
+        train_model(config, setup, run, cache, state)
+    setup.model.eval().cpu().save_pretrained(run.export)
+    return setup.model
 
 
-def settle_embeddings(
-    config: DownstreamConfig, job: Job, run: RunFolder, cache: StateCache | None
+def centre_embeddings(
+    config: DownstreamConfig, setup: DownstreamSetup, run: RunFolder, cache: StateCache | None
 ) -> None:
     """Centre embeddings on the mean of the training part, and measure them on dev trials."""
-    model = job.model.eval().to(best_device())
-    _, embeddings = embed_all(model, make_loader(config, job, job.parts.train, cache))
+    model = setup.model.eval().to(best_device())
+    _, embeddings = embed_all(model, make_loader(config, setup, setup.splits.train, cache))
     with torch.no_grad():
         model.head.centre.copy_(embeddings.double().mean(dim=0))
-    MetricsWriter(run.metrics, COLUMNS).write(step=0, **dev_measure(config, job, cache)())
+    MetricsWriter(run.metrics, COLUMNS).write(step=0, **dev_measure(config, setup, cache)())
 
 
 def train_model(
     config: DownstreamConfig,
-    job: Job,
+    setup: DownstreamSetup,
     run: RunFolder,
     cache: StateCache | None,
     state: Path | None,
 ) -> None:
-    """Train from `state` on, if there is one, and leave the best weights in the model."""
+    """Train from the beginning, or from a saved `state`; the model then has the best weights."""
     if config.mode == "fine-tuned":
         warn_of_collapse(config.fine_tuning)
-    model, training = job.model, training_loader(config, job, cache)
+    model, training = setup.model, training_loader(config, setup, cache)
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
-    log = LogSettings(config.task, ends[-1], ends[0], shift_ms(job), padding=cache is None)
-    best = BestModel(model, dev_measure(config, job, cache))
-    guard = NonFiniteGuard(run.path, "stop", job.dataset.keys, due, ranks)
+    log = LogSettings(config.task, ends[-1], ends[0], frame_shift_ms(setup), padding=cache is None)
+    best = BestModel(model, dev_measure(config, setup, cache))
+    guard = NonFiniteGuard(run.path, "stop", setup.dataset.keys, due, ranks)
     validation = Validation(metrics, best.measure, due, clock=clock)
     saver = SaveStates(
         run.checkpoints,
@@ -163,7 +166,7 @@ def train_model(
         ranks=ranks,
         clock=clock,
     )
-    # After a step they are called in this order: the state is saved before signals are looked at.
+    # After a step they are called in this order: the state is saved before signals are handled.
     callbacks = [
         guard,
         StepLog(log, metrics, training, clock, ranks),
@@ -179,7 +182,7 @@ def train_model(
         max_steps=ends[-1],
         gradient_clip_val=config.gradient_clip or None,
     )
-    module = HeadTraining(model, job.labels, config, ends)
+    module = HeadTraining(model, setup.labels, config, ends)
     fit(trainer, module, Stream(training, ends[-1]), state)
     command = f"aalbert downstream {config.task} --resume --out {shlex.quote(str(run.path))}"
     raise_if_stopped(trainer, request, command)
@@ -187,50 +190,55 @@ def train_model(
 
 
 def dev_measure(
-    config: DownstreamConfig, job: Job, cache: StateCache | None
+    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
 ) -> Callable[[], Measurement]:
     """Return the function that measures the model on the dev part."""
-    loader = make_loader(config, job, job.parts.dev, cache)
-    if job.pairs is None:
-        return partial(measure_decisions, job, loader)
-    pairs = draw_trials(job.dataset, job.parts.dev, config.trials.dev_count, config.seed)
+    loader = make_loader(config, setup, setup.splits.dev, cache)
+
+    def measure_accuracy() -> Measurement:
+        decisions, loss = classify(setup.model, loader, setup.labels)
+        return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
+
+    if setup.pairs is None:
+        return measure_accuracy
+    pairs = draw_trials(setup.dataset, setup.splits.dev, config.trials.dev_count, config.seed)
 
     def measure_trials() -> Measurement:
-        trials = score_trials(*embed_all(job.model, loader), pairs)
-        eer = round(equal_error_rate(error_rates(trials.scores, trials.same)), 6)
-        return {"dev_eer": eer}
+        trials = score_trials(*embed_all(setup.model, loader), pairs)
+        return {"dev_eer": round(equal_error_rate(error_rates(trials.scores, trials.same)), 6)}
 
     return measure_trials
 
 
-def measure_decisions(job: Job, loader: Loader) -> Measurement:
-    """Return accuracy and loss on what a loader gives."""
-    decisions, loss = decide(job.model, loader, job.labels)
-    return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
-
-
-def shift_ms(job: Job) -> float:
+def frame_shift_ms(setup: DownstreamSetup) -> float:
     """Return the time from one stored frame to the next."""
-    return job.dataset.manifest.features[job.feature].frame_shift_ms
+    return setup.dataset.manifest.features[setup.feature].frame_shift_ms
 
 
-def make_loader(config: DownstreamConfig, job: Job, rows: Rows, cache: StateCache | None) -> Loader:
-    """Return the loader of whole utterances, of stored features or of cached states."""
-    plain = whole_utterances(job.dataset, rows, job.feature, config.batch_seconds, config.prefetch)
+def make_loader(
+    config: DownstreamConfig, setup: DownstreamSetup, rows: Rows, cache: StateCache | None
+) -> Loader:
+    """Return a loader of whole utterances: of stored features, or of cached states."""
+    plain = whole_utterances(
+        setup.dataset, rows, setup.feature, config.batch_seconds, config.prefetch
+    )
     return plain if cache is None else CachedLoader(plain.selections, plain.config, cache)
 
 
-def training_loader(config: DownstreamConfig, job: Job, cache: StateCache | None) -> Loader:
-    """Return the loader of the training part: shuffled, with random crops, or whole when cached."""
-    crop = config.crop_seconds if cache is None else 0
+def training_loader(
+    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
+) -> Loader:
+    """Return the shuffled loader of the training part: random crops, or whole when cached."""
+    shift_ms = frame_shift_ms(setup)
+    crop_seconds = config.crop_seconds if cache is None else 0
     settings = LoaderConfig(
-        order=OrderConfig(frames_per_batch=round(config.batch_seconds * 1000 / shift_ms(job))),
-        feature=job.feature,
-        crop_frames=round(crop * 1000 / shift_ms(job)) or None,
+        order=OrderConfig(frames_per_batch=round(config.batch_seconds * 1000 / shift_ms)),
+        feature=setup.feature,
+        crop_frames=round(crop_seconds * 1000 / shift_ms) or None,
         prefetch=config.prefetch,
         seed=config.seed,
     )
-    selection = Selection(job.dataset, job.parts.train)
-    return (
-        Loader(selection, settings) if cache is None else CachedLoader(selection, settings, cache)
-    )
+    selection = Selection(setup.dataset, setup.splits.train)
+    if cache is not None:
+        return CachedLoader(selection, settings, cache)
+    return Loader(selection, settings)

@@ -1,7 +1,8 @@
 """The outputs of a model for every utterance of a part: decisions, embeddings, scores of trials."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,59 +18,55 @@ from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.downstream.labels import NO_CLASS, Labels
 from aalbert.train.downstream.trials import Pairs
 
-BEST = 5
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Decisions:
-    """Classes named for the utterances of a split, or for their frames; one entry an utterance.
+    """Predicted classes for the utterances of a split, or their frames; one entry an utterance.
 
-    Of the `counted` items of an utterance (itself, or its frames) `right` were named as they
-    should be; `confusion` counts items `(true class, named class)`. Where whole utterances are
-    classified, `truth` and `named` are their classes and `top_5` says whether the true one was
-    among the five best; they are None for frames.
+    Of the `scored` items of an utterance (itself, or its frames), `correct` were classified
+    correctly; `confusion` counts items `(true class, predicted class)`. Where whole utterances
+    are classified, `true` and `predicted` are their classes and `top_5` tells whether the true
+    class is among the five with the highest scores; they are None for frames.
     """
 
     names: Sequence[str]
     rows: Rows
-    counted: NDArray[np.int64]
-    right: NDArray[np.int64]
+    scored: NDArray[np.int64]
+    correct: NDArray[np.int64]
     confusion: NDArray[np.int64]
-    truth: NDArray[np.int64] | None = None
-    named: NDArray[np.int64] | None = None
+    true: NDArray[np.int64] | None = None
+    predicted: NDArray[np.int64] | None = None
     top_5: NDArray[np.bool_] | None = None
 
     @property
     def accuracy(self) -> float:
-        """The share of items that were named right."""
-        return float(self.right.sum() / self.counted.sum())
-
-    def take(self, places: NDArray[np.int64]) -> "Decisions":
-        """Return the decisions on the utterances at these places; the confusion stays whole."""
-        return replace(
-            self,
-            rows=self.rows[places],
-            counted=self.counted[places],
-            right=self.right[places],
-            truth=None if self.truth is None else self.truth[places],
-            named=None if self.named is None else self.named[places],
-            top_5=None if self.top_5 is None else self.top_5[places],
-        )
+        """The share of items that were classified correctly."""
+        return float(self.correct.sum() / self.scored.sum())
 
     def in_row_order(self) -> "Decisions":
-        """Return the decisions with rising rows, without utterances of which nothing counted.
+        """Return the decisions with rising rows, without utterances that have no scored item.
 
-        Runs may batch differently, and an utterance may have no labelled frame.
+        Runs may batch differently, and an utterance may have no labelled frame. The confusion
+        stays as it is.
         """
         order = np.argsort(self.rows)
-        return self.take(order[self.counted[order] > 0])
+        order = order[self.scored[order] > 0]
+        return replace(
+            self,
+            rows=self.rows[order],
+            scored=self.scored[order],
+            correct=self.correct[order],
+            true=None if self.true is None else self.true[order],
+            predicted=None if self.predicted is None else self.predicted[order],
+            top_5=None if self.top_5 is None else self.top_5[order],
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Trials:
-    """Pairs of utterances, whether one speaker says both, and how alike a model found them.
+    """Pairs of utterances, whether both are of one speaker, and a similarity score of each.
 
-    `left` and `right` are rows of the dataset; a higher score is more alike.
+    `left` and `right` are rows of the dataset; a higher score is more similar.
     """
 
     left: Rows
@@ -91,73 +88,43 @@ def whole_utterances(
     return Loader(Selection(dataset, rows), settings)
 
 
-@dataclass
-class Tally:
-    """Decisions as they come, batch after batch, and their cross-entropy."""
-
-    classes: int
-    rows: list[Tensor] = field(default_factory=list)
-    counted: list[Tensor] = field(default_factory=list)
-    right: list[Tensor] = field(default_factory=list)
-    named: list[Tensor] = field(default_factory=list)
-    truth: list[Tensor] = field(default_factory=list)
-    top: list[Tensor] = field(default_factory=list)
-    loss: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.confusion = torch.zeros(self.classes**2, dtype=torch.int64)
-
-    def add(self, rows: Tensor, scores: Tensor, targets: Tensor) -> None:
-        """Count the decisions of a batch, one item an utterance or one a frame."""
-        items = targets != NO_CLASS
-        named = scores.argmax(dim=-1)
-        pairs = targets[items] * self.classes + named[items]
-        self.confusion += torch.bincount(pairs, minlength=self.classes**2)
-        self.loss += float(F.cross_entropy(scores[items], targets[items], reduction="sum"))
-        self.rows.append(rows)
-        self.counted.append(items.reshape(len(rows), -1).sum(dim=1))
-        self.right.append(((named == targets) & items).reshape(len(rows), -1).sum(dim=1))
-        if scores.dim() == 2:
-            self.named.append(named)
-            self.truth.append(targets)
-            best = scores.topk(min(BEST, self.classes), dim=-1).indices
-            self.top.append((best == targets.unsqueeze(1)).any(dim=1))
-
-    def decisions(self, names: list[str]) -> Decisions:
-        """Return all decisions; classes of utterances only where whole ones were classified."""
-        whole = bool(self.named)
-        return Decisions(
-            names=names,
-            rows=torch.cat(self.rows).numpy(),
-            counted=torch.cat(self.counted).numpy(),
-            right=torch.cat(self.right).numpy(),
-            confusion=self.confusion.reshape(self.classes, self.classes).numpy(),
-            named=torch.cat(self.named).numpy() if whole else None,
-            truth=torch.cat(self.truth).numpy() if whole else None,
-            top_5=torch.cat(self.top).numpy() if whole else None,
-        )
-
-    @property
-    def mean_loss(self) -> float:
-        """The mean cross-entropy of an item."""
-        return self.loss / max(1, int(torch.cat(self.counted).sum()))
-
-
 @torch.no_grad()
-def decide(model: DownstreamModel, loader: Loader, labels: Labels) -> tuple[Decisions, float]:
+def classify(model: DownstreamModel, loader: Loader, labels: Labels) -> tuple[Decisions, float]:
     """Classify all that a loader gives; return the decisions and the mean cross-entropy.
 
     The model should be in evaluation mode, and the labels on its device.
     """
     device = model.head.centre.device
-    tally = Tally(len(labels.names))
+    classes = len(labels.names)
+    confusion = torch.zeros(classes**2, dtype=torch.int64)
+    loss = 0.0
+    entries: dict[str, list[Tensor]] = defaultdict(list)
     for batch in loader:
         moved = batch.to(device)
         states, lengths = model.states(moved.features, moved.lengths)
         scores = model.head(states, lengths)
-        targets = labels.targets(moved.rows, lengths, scores)
-        tally.add(batch.rows.clone(), scores.float().cpu(), targets.cpu())
-    return tally.decisions(labels.names), tally.mean_loss
+        targets = labels.targets(moved.rows, lengths, scores).cpu()
+        scores = scores.float().cpu()
+        predicted, scored = scores.argmax(dim=-1), targets != NO_CLASS
+        pairs = targets[scored] * classes + predicted[scored]
+        confusion += torch.bincount(pairs, minlength=classes**2)
+        loss += float(F.cross_entropy(scores[scored], targets[scored], reduction="sum"))
+        # An utterance is one item or has one a frame; both are summed over each utterance.
+        correct = (predicted == targets) & scored
+        entries["rows"].append(batch.rows.clone())
+        entries["scored"].append(scored.reshape(len(scored), -1).sum(dim=1))
+        entries["correct"].append(correct.reshape(len(correct), -1).sum(dim=1))
+        if scores.dim() == 2:
+            best = scores.topk(min(5, classes), dim=-1).indices
+            entries["true"].append(targets)
+            entries["predicted"].append(predicted)
+            entries["top_5"].append((best == targets.unsqueeze(1)).any(dim=1))
+    decisions = Decisions(
+        names=labels.names,
+        confusion=confusion.reshape(classes, classes).numpy(),
+        **{name: torch.cat(tensors).numpy() for name, tensors in entries.items()},
+    )
+    return decisions, loss / max(1, int(decisions.scored.sum()))
 
 
 @torch.no_grad()

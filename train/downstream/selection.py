@@ -1,4 +1,4 @@
-"""Which measurement on the dev part is the best one."""
+"""The selection of the best model by its measurements on the dev part."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from pytorch_lightning import Callback
 from aalbert.models.downstream import DownstreamModel
 from aalbert.train.loop.validation import Measurement
 
-# What a model is chosen by: compared from left to right, higher is better.
+# The figures that models are selected by, compared from left to right; higher is better.
 Quality = tuple[float, ...]
 
 
@@ -34,9 +34,9 @@ def describe_measurement(measurement: dict[str, Any]) -> str:
 
 
 class BestModel(Callback):
-    """Measures on the dev part and keeps the weights that did best there.
+    """A callback that measures on the dev part and keeps the weights that are best there.
 
-    A frozen upstream is not kept with the head. The best weights travel with saved states.
+    A frozen upstream is not kept with the head. Saved states include the best weights.
     """
 
     def __init__(self, model: DownstreamModel, measure: Callable[[], Measurement]) -> None:
@@ -45,7 +45,7 @@ class BestModel(Callback):
         self.best: dict[str, Any] = {"quality": None, "weights": {}}
 
     def measure(self) -> Measurement:
-        """Return what was measured, and keep the weights if they are the best so far."""
+        """Measure on the dev part, keep the weights if they are the best so far, return figures."""
         measurement = self.measure_dev()
         quality = quality_of(measurement)
         if self.best["quality"] is None or quality > tuple(self.best["quality"]):
@@ -61,5 +61,5 @@ class BestModel(Callback):
         return self.best
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best weights of a saved state."""
+        """Restore the best weights from a saved state."""
         self.best = state_dict

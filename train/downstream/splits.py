@@ -1,7 +1,7 @@
-"""Which utterances of a dataset are trained on, selected on and tested on."""
+"""The utterances of a dataset to train on, to select on and to test on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,19 @@ from aalbert.train.downstream.labels import UNKNOWN_CLASS
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The rows to train on, to select on and to test on: rising, and none in two of them."""
+class SplitRows:
+    """The rows to train on, to select on and to test on: rising, and no row in two of them."""
 
     train: Rows
     dev: Rows
     test: Rows
 
 
-def split_rows(dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64]) -> Parts:
+def split_rows(dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64]) -> SplitRows:
     """Return the parts of a dataset; rows whose class is -1 are in none.
 
-    `classes` gives the class of every row, -2 for one that cannot be learnt. Raises
-    `InputError` when a list is missing or names what is not there, when parts overlap, and
+    `classes` gives the class of every row, -2 for one without training data. Raises
+    `InputError` when a list is missing or has an unknown key, when parts overlap, and
     when one is empty.
     """
     strata = speakers_of(dataset) if config.draw == "speakers" else classes
@@ -47,13 +47,13 @@ def split_rows(dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64]
         train = np.setdiff1d(rest, dev)
     else:
         dev, train = labelled(dataset, config.dev, classes), rest
-    parts = Parts(train, dev, test)
-    check_parts(dataset, parts)
-    return Parts(take_proportion(dataset, parts.train, config), parts.dev, parts.test)
+    splits = SplitRows(train, dev, test)
+    check_splits(dataset, splits)
+    return replace(splits, train=take_proportion(dataset, train, config))
 
 
 def labelled(dataset: Dataset, split: str, classes: NDArray[np.int64]) -> Rows:
-    """Return the rows of a split that have a class; `InputError` for one of no training data."""
+    """Return the rows of a split that have a class; `InputError` for one without training data."""
     rows = dataset.rows([split])
     unknown = rows[classes[rows] == UNKNOWN_CLASS]
     if len(unknown):
@@ -69,9 +69,9 @@ def draw(
 ) -> Rows:
     """Draw about `drawn_proportion` of the rows from (seed, key), or whole speakers.
 
-    Of utterances, the same share of every stratum is drawn, rounded, which leaves strata of a
-    few whole; if it leaves all of them whole, one utterance of the largest is drawn, unless
-    that has no other.
+    Of utterances, the same share of every stratum is drawn, rounded, so that none may be drawn
+    from a small one. If none is drawn at all, one utterance of the largest stratum is, unless it
+    has no other.
     """
     if config.draw == "speakers":
         groups = np.unique(strata[rows])
@@ -91,7 +91,7 @@ def draw(
 
 
 def take_proportion(dataset: Dataset, rows: Rows, config: SplitConfig) -> Rows:
-    """Return the share of the training part that is to be used, one utterance at least.
+    """Return the share of the training part to train on, at least one utterance.
 
     A smaller share is part of every larger one.
     """
@@ -104,12 +104,12 @@ def take_proportion(dataset: Dataset, rows: Rows, config: SplitConfig) -> Rows:
 
 
 def hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
-    """Return a number for every text that depends on it alone."""
+    """Return the hash of every text."""
     return np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in texts], np.uint64)
 
 
 def speaker_names(dataset: Dataset) -> list[str]:
-    """Return the speakers of a dataset, sorted."""
+    """Return the names of a dataset's speakers, sorted; the empty name where there is none."""
     return sorted({name or "" for name in dataset.column("speaker")})
 
 
@@ -126,7 +126,7 @@ def speakers_of(dataset: Dataset) -> NDArray[np.int64]:
 
 
 def read_list(place: str, dataset: Dataset, rows: Rows) -> Rows:
-    """Return the rows that a file names, one key a line; `InputError` when they are not there."""
+    """Return the rows whose keys a file lists, one a line; `InputError` when some are missing."""
     path = Path(place)
     if not path.is_file():
         raise InputError(f"there is no split file {path}: expected one key a line")
@@ -144,17 +144,17 @@ def read_list(place: str, dataset: Dataset, rows: Rows) -> Rows:
     return np.unique(np.array([row_of[name] for name in names], np.int64))
 
 
-def check_parts(dataset: Dataset, parts: Parts) -> None:
+def check_splits(dataset: Dataset, splits: SplitRows) -> None:
     """Raise `InputError` when a part is empty or shares an utterance with another."""
-    named = {"train": parts.train, "dev": parts.dev, "test": parts.test}
-    for name, rows in named.items():
+    rows_of = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    for name, rows in rows_of.items():
         if len(rows) == 0:
             raise InputError(
                 f"{dataset.place}: the {name} part is empty: name a split with utterances that "
                 f"have a label (splits.{name}), or raise splits.drawn_proportion"
             )
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
-        shared = np.intersect1d(named[one], named[other])
+        shared = np.intersect1d(rows_of[one], rows_of[other])
         if len(shared):
             raise InputError(
                 f"{dataset.place}: {len(shared)} utterances are in both {one} and {other}, for "

@@ -1,7 +1,7 @@
-"""Hidden states of a frozen upstream, computed once: what the epochs of head training read.
+"""Hidden states of a frozen upstream, computed once and cached for all epochs of head training.
 
-Where a head averages over frames before anything that is not linear, the averages are all it
-needs, and are all that is kept: one vector a state and utterance. Else every frame is kept.
+A head that averages over frames before any non-linear operation needs only the averages, so only
+these are cached: one vector a state and utterance. For other heads every frame is cached.
 """
 
 import json
@@ -25,7 +25,7 @@ from aalbert.shards.loading.epoch_plan import Step
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Selection
-from aalbert.train.downstream.build import Job
+from aalbert.train.downstream.build import DownstreamSetup
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.scoring import whole_utterances
 
@@ -34,8 +34,8 @@ from aalbert.train.downstream.scoring import whole_utterances
 class StateCache:
     """The states `(frames, states, width)` of utterances end to end, mapped into memory.
 
-    `begin` and `count` say where those of each row of the dataset are; `frames` how many
-    frames its features have.
+    `begin` and `count` give the first frame and the number of frames of each row of the dataset
+    in them; `frames` is the number of frames of its features.
     """
 
     states: NDArray[np.floating]
@@ -60,7 +60,7 @@ class StateCache:
 
 
 class CachedLoader(Loader):
-    """A loader that gives cached states, in the order in which it would give features."""
+    """A loader of cached states, in the order in which it would give features."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class CachedLoader(Loader):
 
 
 class CachedSource:
-    """Makes each batch from the cache when it is asked for."""
+    """A source that makes each batch from the cache on request."""
 
     def __init__(self, cache: StateCache, rows: Rows, steps: Iterator[Step]) -> None:
         self.cache = cache
@@ -85,28 +85,29 @@ class CachedSource:
         self.steps = steps
 
     def next(self) -> tuple[Batch, Step]:
-        """Return the next batch, and the step it belongs to."""
+        """Return the next batch and its step."""
         step = next(self.steps)
         return self.cache.batch(self.rows[step.batches[0] % len(self.rows)]), step
 
 
-def cache_states(config: DownstreamConfig, job: Job, folder: Path) -> StateCache:
-    """Compute the states of the training and the dev part, or find them in `folder`."""
-    rows = np.union1d(job.parts.train, job.parts.dev)
-    pooled = job.model.head.config.linear_up_to_pooling
-    frames = job.dataset.frames(job.feature)
-    stacked = job.model.upstream.config.front_end.frames_stacked
-    count = np.zeros(len(job.dataset), np.int64)
+def cache_states(config: DownstreamConfig, setup: DownstreamSetup, folder: Path) -> StateCache:
+    """Return the states of the training and the dev part, computed unless `folder` has them."""
+    rows = np.union1d(setup.splits.train, setup.splits.dev)
+    pooled = setup.model.head.config.linear_up_to_pooling
+    frames = setup.dataset.frames(setup.feature)
+    stacked = setup.model.upstream.config.front_end.frames_stacked
+    count = np.zeros(len(setup.dataset), np.int64)
     count[rows] = 1 if pooled else np.maximum(1, frames[rows] // stacked)
     begin = np.cumsum(count) - count
-    path = folder / f"{identity_of(job.model, job.dataset.manifest.fingerprint, rows, pooled)}.npy"
+    key = cache_key(setup.model, setup.dataset.manifest.fingerprint, rows, pooled)
+    path = folder / f"{key}.npy"
     if not path.is_file():
-        write_states(config, job, rows, begin, count, path)
+        write_states(config, setup, rows, begin, count, path)
     return StateCache(np.load(path, mmap_mode="r"), begin, count, frames)
 
 
-def identity_of(model: DownstreamModel, data_fingerprint: str, rows: Rows, pooled: bool) -> str:
-    """Return a name that is another one for other weights, layers, utterances or pooling."""
+def cache_key(model: DownstreamModel, data_fingerprint: str, rows: Rows, pooled: bool) -> str:
+    """Return a name that is unique to the weights, layers, utterances and pooling."""
     digest = xxhash.xxh3_64(f"{data_fingerprint}/{list(model.head.chosen)}/{pooled}".encode())
     digest.update(rows.tobytes())
     digest.update(json.dumps(model.upstream.config.to_dict(), sort_keys=True).encode())
@@ -117,17 +118,24 @@ def identity_of(model: DownstreamModel, data_fingerprint: str, rows: Rows, poole
 
 @torch.no_grad()
 def write_states(
-    config: DownstreamConfig, job: Job, rows: Rows, begin: Rows, count: Rows, path: Path
+    config: DownstreamConfig,
+    setup: DownstreamSetup,
+    rows: Rows,
+    begin: Rows,
+    count: Rows,
+    path: Path,
 ) -> None:
-    """Compute the states of some rows into a file that appears complete or not at all.
+    """Write the states of some rows to a file that appears only when it is complete.
 
-    Averages are kept in float32, frames in float16.
+    Averages are stored in float32, frames in float16.
     """
     device = best_device()
-    model = job.model.eval().to(device)
+    model = setup.model.eval().to(device)
     pooled = model.head.config.linear_up_to_pooling
     shape = (int(count.sum()), len(model.head.chosen), model.upstream.width)
-    loader = whole_utterances(job.dataset, rows, job.feature, config.batch_seconds, config.prefetch)
+    loader = whole_utterances(
+        setup.dataset, rows, setup.feature, config.batch_seconds, config.prefetch
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".partial")
     dtype = np.float32 if pooled else np.float16
@@ -136,18 +144,17 @@ def write_states(
         for batch in loader:
             moved = batch.to(device)
             states, lengths = model.states(moved.features, moved.lengths)
-            for row, values in zip(
-                batch.rows.tolist(), gather(states, lengths, pooled=pooled), strict=True
-            ):
+            stored = states_by_utterance(states, lengths, pooled=pooled)
+            for row, values in zip(batch.rows.tolist(), stored, strict=True):
                 written[begin[row] : begin[row] + count[row]] = values.cpu().numpy()
             bar.update(len(batch.rows))
     written.flush()
     loader.close()
     part.replace(path)
-    job.model.to("cpu")
+    setup.model.to("cpu")
 
 
-def gather(states: Sequence[Tensor], lengths: Tensor, *, pooled: bool) -> list[Tensor]:
+def states_by_utterance(states: Sequence[Tensor], lengths: Tensor, *, pooled: bool) -> list[Tensor]:
     """Return the states of every utterance `(frames, states, width)`; averages are one frame."""
     if pooled:
         means = torch.stack([mean_pool(state, lengths) for state in states], dim=1)

@@ -1,7 +1,7 @@
-"""`sweep`: a task with every combination of some settings, compared on the dev part."""
+"""`sweep`: a task trained with every combination of settings, compared on the dev part."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from aalbert.train.run_folder import RunFolder
 
 RESULT_NAME = "sweep.json"
 STATES_FOLDER = "states"
-# What people write for the setting that is swept most.
+# The usual abbreviation of the setting that is swept most.
 SHORT_NAMES = {"lr": "learning_rate"}
 
 Assignments = tuple[str, ...]
@@ -35,64 +35,49 @@ class Point:
 
 def run_sweep(
     grid: Sequence[Assignments],
-    settle: Callable[[Assignments], DownstreamConfig],
+    configure: Callable[[Assignments], DownstreamConfig],
     data: Path | str,
     upstream: str,
     out: Path,
 ) -> list[Point]:
-    """Train every point of a grid in a folder of its own below `out`, the best one first.
+    """Train every point of a grid in a folder of its own below `out`; return the best one first.
 
-    `settle` turns a point into settings. What is finished is not done again, and what was
-    interrupted goes on, so that a sweep is continued by the same command. The hidden states
-    that runs cache are shared. The test part is never read.
+    `configure` turns a point into settings. Finished runs are kept and interrupted ones resumed,
+    so that the same command continues a sweep. All runs share the cached hidden states. The test
+    part is never read.
     """
-    configs = {point: settle(point) for point in grid}
+    configs = {point: configure(point) for point in grid}
+    runs = {point: RunFolder(out / folder_name(point)) for point in grid}
     states = out / STATES_FOLDER
     with hold_where_possible(states / "lock"):
-        train_points(configs, data, upstream, out, states)
-    points = [read_point(out, point) for point in grid]
+        for point, config in configs.items():
+            run = runs[point]
+            if not run.record.is_file():
+                start_downstream(config, data, upstream, run.path, states=states)
+                continue
+            require_same_settings(run, config, point)
+            if not (run.export / "config.json").is_file():
+                resume_downstream(run.path, config.task, states=states)
+    points = [
+        Point(settings=point, run=str(run.path), best=best_measurement(run.read_metrics()))
+        for point, run in runs.items()
+    ]
     points.sort(key=lambda point: quality_of(point.best), reverse=True)
     write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
     return points
 
 
-def train_points(
-    configs: Mapping[Assignments, DownstreamConfig],
-    data: Path | str,
-    upstream: str,
-    out: Path,
-    states: Path,
-) -> None:
-    """Train what is not finished."""
-    for point, config in configs.items():
-        run = RunFolder(out / folder_name(point))
-        if run.record.is_file():
-            require_same_settings(run, config, point)
-        if run.record.is_file() and not (run.export / "config.json").is_file():
-            resume_downstream(run.path, config.task, states=states)
-        elif not run.record.is_file():
-            start_downstream(config, data, upstream, run.path, states=states)
-
-
 def require_same_settings(run: RunFolder, config: DownstreamConfig, point: Assignments) -> None:
-    """Raise `ConfigError` when a run was made with other settings than the sweep asks for now."""
-    made = load_config(DownstreamConfig, file=run.config, environment={})
-    if made != with_lasting_paths(config):
+    """Raise `ConfigError` when a run has other settings than this sweep."""
+    if load_config(DownstreamConfig, file=run.config, environment={}) != with_lasting_paths(config):
         raise ConfigError(
             f"{run.path} holds a run of {', '.join(point)} with other settings besides: choose "
             "another --out"
         )
 
 
-def read_point(out: Path, point: Assignments) -> Point:
-    """Return the result of a finished point."""
-    run = RunFolder(out / folder_name(point))
-    best = best_measurement(run.read_metrics())
-    return Point(settings=point, run=str(run.path), best=best)
-
-
 def folder_name(point: Assignments) -> str:
-    """Return the name of a point's folder: its settings, as far as a name can hold them."""
+    """Return the name of a point's folder: its settings, with `-` for what is no file name."""
     text = "_".join(point)
     return "".join(letter if letter.isalnum() or letter in "=.-_" else "-" for letter in text)
 
@@ -100,7 +85,7 @@ def folder_name(point: Assignments) -> str:
 def make_grid(assignments: Sequence[str]) -> list[Assignments]:
     """Return every combination of `name=value,value` texts; commas within brackets stay.
 
-    Raises `ConfigError` when nothing is swept, or a point would come twice.
+    Raises `ConfigError` when nothing is swept, or a combination is repeated.
     """
     choices = []
     for assignment in assignments:
@@ -120,7 +105,7 @@ def make_grid(assignments: Sequence[str]) -> list[Assignments]:
 
 
 def split_values(text: str) -> list[str]:
-    """Split at commas that are not within brackets."""
+    """Return the values between commas; commas within brackets do not separate."""
     values, depth = [""], 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
@@ -132,7 +117,7 @@ def split_values(text: str) -> list[str]:
 
 
 def sweep_table(points: Sequence[Point]) -> str:
-    """Return all points as lines of text, the best first."""
+    """Return all points as lines of text, in their order."""
     return text_table(
         [(" ".join(point.settings), describe_measurement(point.best)) for point in points]
     )

@@ -1,7 +1,7 @@
-"""The downstream tasks: all that depends on which one it is, in one table.
+"""The downstream tasks: everything that depends on the task, in one table.
 
 To add a task, enter it in `TASKS`; its presets, if it has any, lie in `presets/` in a folder of
-its name. The command line reads this to list its commands, so it imports nothing that takes time.
+its name. The command line lists its commands from it, so it imports nothing that is slow to import.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ SUPERB = "SUPERB benchmark website, frozen upstream, weighted sum of layers (Yan
 MOCKINGJAY = "Mockingjay paper, LibriSpeech (Liu et al. 2020)"
 
 # The values of a column of the index, one an utterance; the phones of alignments, one a frame; or
-# speakers to learn from, and trials of two utterances to be measured on.
+# speakers to train on, and trials of two utterances to test on.
 LabelSource = Literal["column", "alignments", "trials"]
 
 
@@ -30,11 +30,11 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """What others published for a task, to stand beside one's own, labelled as theirs.
+    """The published figures of a task, shown beside a run's own and labelled as published.
 
-    It comes from other code and learning rates, and from the test data that `data` names. `counts`
-    is the size of the official test data, by which that of a run is known to be the same; where it
-    is empty, none is.
+    They come from other code and learning rates, and from the test data that `data` names. `counts`
+    is the size of the official test data: a test split of the same size is taken to be the same.
+    Where it is empty, none is.
     """
 
     data: str
@@ -46,10 +46,10 @@ class Benchmark:
         return bool(self.counts) and self.counts.items() <= counts.items()
 
     def comparability(self, counts: Mapping[str, int]) -> str:
-        """Say what the figures may be used for beside a run's own on a split of this size."""
+        """Return a sentence on how far the figures compare with a run's on a split of this size."""
         if self.is_official(counts):
             return (
-                "Published figures, on the same test data as this run's; theirs is other code and "
+                "Published figures, on the same test data as this run's, but with other code and "
                 "another choice of learning rate."
             )
         return (
@@ -62,8 +62,8 @@ class Benchmark:
 class Task:
     """A downstream task.
 
-    `summary` is its line in the help of the command, `title` that of its reports. `labels` is
-    where they come from. `preset` is taken where none is named; without one it is the defaults.
+    `summary` is its line in the help of the command, `title` the title of its reports. `labels` is
+    the source of its labels. `preset` is the default preset; without one the defaults are used.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Task:
 
 VOXCELEB1 = Task(
     name="voxceleb1",
-    summary="Tell the speakers of VoxCeleb1 apart, on its own split.",
+    summary="Identify the speakers of VoxCeleb1, on its official split.",
     title="Speaker identification",
     preset="best",
     benchmark=Benchmark(
@@ -94,7 +94,7 @@ VOXCELEB1 = Task(
 )
 VERIFICATION = Task(
     name="voxceleb1-verification",
-    summary="Tell whether one speaker says two utterances.",
+    summary="Verify whether two utterances are of the same speaker.",
     title="Speaker verification",
     labels="trials",
     preset="cosine",
@@ -113,7 +113,7 @@ VERIFICATION = Task(
 )
 LIBRISPEECH_SPEAKER = Task(
     name="librispeech-speaker",
-    summary="Tell the speakers of utterances, or of frames.",
+    summary="Identify the speaker of every utterance, or of every frame.",
     title="Speaker identification on LibriSpeech",
     preset="utterance",
     benchmark=Benchmark(
@@ -128,7 +128,7 @@ LIBRISPEECH_SPEAKER = Task(
 )
 LIBRISPEECH_PHONE = Task(
     name="librispeech-phone",
-    summary="Tell the phone of every frame, from alignments.",
+    summary="Classify the phone of every frame, with labels from alignments.",
     title="Phone classification",
     labels="alignments",
     preset="linear",
@@ -143,7 +143,7 @@ LIBRISPEECH_PHONE = Task(
 )
 CLASSIFY = Task(
     name="classify",
-    summary="Tell a column of the index: gender, accent, emotion.",
+    summary="Classify a column of the index: gender, accent, emotion.",
     title="Classification",
     preset="default",
 )
@@ -162,5 +162,5 @@ def find_task(name: str) -> Task:
 
 
 def names_with(labels: LabelSource) -> str:
-    """Return the names of the tasks whose labels come from there, for messages."""
+    """Return the names of the tasks with this source of labels, for messages."""
     return ", ".join(task.name for task in TASKS.values() if task.labels == labels)

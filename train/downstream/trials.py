@@ -1,4 +1,4 @@
-"""Verification trials: pairs of utterances, and whether one speaker says both."""
+"""The trials of verification: pairs of utterances, of the same speaker or of two."""
 
 import re
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.randomness import seed_of
 
-# So many utterances have eight million pairs.
+# Up to this number of utterances all pairs are listed: eight million.
 ALL_PAIRS_UP_TO = 4096
 LINE = re.compile(r"([01])\s+(\S+)\s+(\S+)")
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Rows of the left and the right utterance of every trial, and whether the speaker is one."""
+    """The rows of both utterances of every trial; `same` tells whether they have one speaker."""
 
     left: Rows
     right: Rows
@@ -27,15 +27,16 @@ class Pairs:
 
     @property
     def rows(self) -> Rows:
-        """The utterances that occur, each once, rising."""
+        """The rows of all utterances in the trials, each once, rising."""
         return np.unique(np.concatenate([self.left, self.right]))
 
 
 def read_trials(place: str, dataset: Dataset) -> Pairs:
-    """Read `1 id10001/VIDEO/00001.wav id10001/VIDEO/00002.wav` lines, as VoxCeleb lists trials.
+    """Return the trials of a file in VoxCeleb's format.
 
-    Files are named by speaker, video and number whatever their suffix, or by key. Raises
-    `InputError` when a line is none or names an utterance that the dataset lacks.
+    Its lines are `1 id10001/VIDEO/00001.wav id10001/VIDEO/00002.wav`. Files are named by speaker,
+    video and number with any suffix, or by key. Raises `InputError` for a malformed line and for an
+    utterance that the dataset lacks.
     """
     path = Path(place)
     if not path.is_file():
@@ -43,7 +44,7 @@ def read_trials(place: str, dataset: Dataset) -> Pairs:
             f"there is no list of trials {path}: get veri_test2.txt (the cleaned VoxCeleb1-O) "
             "from the VoxCeleb site and name it with --set trials.test=FILE"
         )
-    row_of = name_rows(dataset)
+    row_of = rows_by_name(dataset)
     labels, sides = [], []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if not line.strip():
@@ -55,15 +56,16 @@ def read_trials(place: str, dataset: Dataset) -> Pairs:
                 "or '0 FILE FILE' (two)"
             )
         for name in match.groups()[1:]:
-            if plain_name(name) not in row_of:
+            if without_suffix(name) not in row_of:
                 raise InputError(f"{path}:{number} names {name}, which {dataset.place} lacks")
         labels.append(match[1] == "1")
-        sides.append([row_of[plain_name(name)] for name in match.groups()[1:]])
-    return checked(str(path), np.array(sides, np.int64).reshape(-1, 2), np.array(labels, np.bool_))
+        sides.append([row_of[without_suffix(name)] for name in match.groups()[1:]])
+    rows = np.array(sides, np.int64).reshape(-1, 2)
+    return pairs_of_both_kinds(str(path), rows, np.array(labels, np.bool_))
 
 
-def checked(source: str, sides: NDArray[np.int64], same: NDArray[np.bool_]) -> Pairs:
-    """Return trials; `InputError` unless there are some of one speaker and some of two."""
+def pairs_of_both_kinds(source: str, sides: NDArray[np.int64], same: NDArray[np.bool_]) -> Pairs:
+    """Return trials; `InputError` unless some are of one speaker and some of two."""
     if same.all() or not same.any():
         raise InputError(
             f"{source} has {int(same.sum())} trials of one speaker and {int((~same).sum())} of "
@@ -72,7 +74,7 @@ def checked(source: str, sides: NDArray[np.int64], same: NDArray[np.bool_]) -> P
     return Pairs(sides[:, 0], sides[:, 1], same)
 
 
-def name_rows(dataset: Dataset) -> dict[str, int]:
+def rows_by_name(dataset: Dataset) -> dict[str, int]:
     """Return the row of every name that a trial may use: the key, and the end of the path."""
     names: dict[str, int] = {}
     columns = (dataset.table.column(name).to_pylist() for name in ("key", "source"))
@@ -82,15 +84,15 @@ def name_rows(dataset: Dataset) -> dict[str, int]:
     return names
 
 
-def plain_name(name: str) -> str:
-    """Return a file's name without its suffix; a key has none."""
+def without_suffix(name: str) -> str:
+    """Return the name of a file without its suffix; a key has none."""
     return str(PurePosixPath(name).with_suffix("")) if "/" in name else name
 
 
 def draw_trials(dataset: Dataset, rows: Rows, count: int, seed: int) -> Pairs:
-    """Make trials of these rows, half of one speaker and half of two, from the seed.
+    """Draw trials of these rows by the seed, half of one speaker and half of two.
 
-    Pairs are drawn without repetition; where there are fewer than asked for, all are taken.
+    Pairs are drawn without repetition; where there are fewer than `count`, all are taken.
     Raises `InputError` when no speaker has two utterances, or there is one speaker only.
     """
     column = dataset.column("speaker")
@@ -107,7 +109,7 @@ def draw_trials(dataset: Dataset, rows: Rows, count: int, seed: int) -> Pairs:
     ]
     chosen = np.sort(np.concatenate(kept))
     sides = np.stack([rows[lefts[chosen]], rows[rights[chosen]]], axis=1)
-    return checked(f"{dataset.place}: the dev part", sides, same[chosen])
+    return pairs_of_both_kinds(f"{dataset.place}: the dev part", sides, same[chosen])
 
 
 def draw_pairs(

@@ -1,4 +1,4 @@
-"""Who and what is recognised worse: the metric by duration and by gender, confused classes."""
+"""The metric by duration and by gender, the accuracy of each class, and the confused classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.significance import Interval, share_interval
 
-# Seconds between which utterances are grouped; VoxCeleb1's are 4 to 145 s long, 8.2 on average.
+# The edges of the ranges of durations; VoxCeleb1's utterances are 4 to 145 s long, 8.2 on average.
 DURATION_EDGES_S = (2.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 GENDERS = {"m": "male", "f": "female"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The metric over a part of the test items; trials have no interval by parts."""
+    """The metric over a group of the test items; groups of trials have no interval."""
 
     name: str
     items: int
@@ -27,26 +27,26 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """How often one class was named right, and what the rest was mostly taken for."""
+    """The accuracy of one class; `confused_with` is the most frequent class of its errors."""
 
     name: str
     items: int
     accuracy: float
-    taken_for: str | None
+    confused_with: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
-    """How many items of a class, and which share of all of them, were taken for another one."""
+    """The number and the share of a class's items that were predicted as another class."""
 
-    spoken: str
-    named: str
+    true: str
+    predicted: str
     items: int
     share: float
 
 
 def duration_labels(seconds: NDArray[np.float64]) -> list[str]:
-    """Return the range of durations that each utterance is in, such as `4 to 6 s`."""
+    """Return the range of durations of each utterance, such as `4 to 6 s`."""
     edges = DURATION_EDGES_S
     between = [f"{low:g} to {high:g} s" for low, high in zip(edges, edges[1:], strict=False)]
     names = [f"under {edges[0]:g} s", *between, f"{edges[-1]:g} s or more"]
@@ -59,7 +59,7 @@ def duration_order(name: str) -> float:
 
 
 def gender_labels(values: Sequence[str | None]) -> list[str | None]:
-    """Return genders as words; a corpus writes them `m`, `F` or as it likes."""
+    """Return genders as words; `m` and `F` are spelled out, other spellings stay."""
     return [GENDERS.get(value.strip().lower(), value) if value else None for value in values]
 
 
@@ -70,21 +70,21 @@ def accuracy_by(
     groups = []
     for name in sorted({label for label in labels if label}):
         chosen = np.array([label == name for label in labels])
-        right, counted = decisions.right[chosen], decisions.counted[chosen]
+        correct, scored = decisions.correct[chosen], decisions.scored[chosen]
         own = np.unique(cluster[chosen], return_inverse=True)[1]
         groups.append(
             Group(
                 name=name,
-                items=int(counted.sum()),
-                value=round(float(right.sum() / counted.sum()), 6),
-                interval_95=share_interval(right, counted, own),
+                items=int(scored.sum()),
+                value=round(float(correct.sum() / scored.sum()), 6),
+                interval_95=share_interval(correct, scored, own),
             )
         )
     return groups
 
 
 def eer_by(labels: Sequence[str | None], trials: Trials) -> list[Group]:
-    """Return the equal error rate over the trials of each label that has both kinds of them."""
+    """Return the equal error rate over the trials of each label that has trials of both kinds."""
     groups = []
     for name in sorted({label for label in labels if label}):
         chosen = np.array([label == name for label in labels])
@@ -96,18 +96,18 @@ def eer_by(labels: Sequence[str | None], trials: Trials) -> list[Group]:
 
 
 def class_results(names: Sequence[str], confusion: NDArray[np.int64]) -> tuple[ClassResult, ...]:
-    """Return the classes that were tested, the least recognised first."""
+    """Return the results of all tested classes, the lowest accuracy first."""
     results = []
     for number in map(int, np.flatnonzero(confusion.sum(axis=1))):
         counts = confusion[number].copy()
-        right, total = int(counts[number]), int(counts.sum())
+        correct, total = int(counts[number]), int(counts.sum())
         counts[number] = 0
         results.append(
             ClassResult(
                 name=names[number],
                 items=total,
-                accuracy=round(right / total, 6),
-                taken_for=names[int(counts.argmax())] if counts.any() else None,
+                accuracy=round(correct / total, 6),
+                confused_with=names[int(counts.argmax())] if counts.any() else None,
             )
         )
     return tuple(sorted(results, key=lambda result: (result.accuracy, result.name)))
@@ -116,7 +116,7 @@ def class_results(names: Sequence[str], confusion: NDArray[np.int64]) -> tuple[C
 def most_confused(
     names: Sequence[str], confusion: NDArray[np.int64], limit: int = 20
 ) -> tuple[ConfusedPair, ...]:
-    """Return the pairs (spoken, named) with the most errors, the largest number first."""
+    """Return the pairs (true, predicted) with the most errors, in falling order."""
     errors = confusion.copy()
     np.fill_diagonal(errors, 0)
     totals = confusion.sum(axis=1)
@@ -124,21 +124,21 @@ def most_confused(
     places = zip(*np.unravel_index(order, errors.shape), strict=True)
     return tuple(
         ConfusedPair(
-            spoken=names[spoken],
-            named=names[named],
-            items=int(errors[spoken, named]),
-            share=round(float(errors[spoken, named] / totals[spoken]), 6),
+            true=names[true],
+            predicted=names[predicted],
+            items=int(errors[true, predicted]),
+            share=round(float(errors[true, predicted] / totals[true]), 6),
         )
-        for spoken, named in places
-        if errors[spoken, named]
+        for true, predicted in places
+        if errors[true, predicted]
     )
 
 
 def worst_classes(confusion: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Return up to `limit` classes to look at, rising: the worst, and what they are taken for.
+    """Return up to `limit` classes, rising: the least accurate and those they are confused with.
 
-    The least recognised classes are taken one after another, each with the class it is most
-    often taken for, until no further pair fits.
+    Classes are added in rising order of accuracy, each with the most frequent class of its
+    errors, until no further pair fits.
     """
     totals = confusion.sum(axis=1)
     accuracy = np.divide(np.diag(confusion), totals, out=np.ones(len(totals)), where=totals > 0)
@@ -148,8 +148,10 @@ def worst_classes(confusion: NDArray[np.int64], limit: int) -> NDArray[np.int64]
     for number in np.argsort(accuracy, kind="stable"):
         if totals[number] == 0:
             continue
-        wanted = {int(number)} | ({int(errors[number].argmax())} if errors[number].any() else set())
-        if len(chosen | wanted) > limit:
+        added = {int(number)}
+        if errors[number].any():
+            added.add(int(errors[number].argmax()))
+        if len(chosen | added) > limit:
             break
-        chosen |= wanted
+        chosen |= added
     return np.array(sorted(chosen))

@@ -1,4 +1,4 @@
-"""Several runs beside each other: how much each differs from the first, and whether by chance."""
+"""The comparison of several runs with the first: paired differences and their significance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,10 @@ from aalbert.train.evaluation.significance import (
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A run against the reference: the metric's difference, its 95 % interval, and p-values.
+    """A run against the reference: the difference of the metric, its 95 % interval, p-values.
 
-    `bootstrap_p` is of the paired bootstrap over sessions or speakers. `mcnemar_p`, exact, takes
-    utterances as independent; it is None where the items are frames or trials. Both are
+    `bootstrap_p` is of the paired bootstrap over sessions or speakers. `mcnemar_p`, exact, assumes
+    independent utterances; it is None where the items are frames or trials. Both are
     adjusted for the number of runs that are compared (Holm).
     """
 
@@ -66,43 +66,34 @@ def compare(
 def paired(
     first: Outcome, second: Outcome, clusters: NDArray[np.int64], seed: int, names: tuple[str, str]
 ) -> tuple[Floats, float | None]:
-    """Return differences (second less first) over the same resamples, and McNemar's p-value."""
+    """Return differences (second less first) over the same resamples, and McNemar's p-value.
+
+    Sessions are resampled for decisions, speakers for trials.
+    """
     if isinstance(first, Decisions) and isinstance(second, Decisions):
         same = np.array_equal(first.rows, second.rows)
-        same = same and np.array_equal(first.counted, second.counted)
-        require_same_items(same, names)
-        return paired_decisions(first, second, clusters, seed)
+        require_same_items(same and np.array_equal(first.scored, second.scored), names)
+        own = np.unique(clusters[first.rows], return_inverse=True)[1]
+        shares = [
+            resampled_shares(each.correct, each.scored, own, seed) for each in (first, second)
+        ]
+        mcnemar = None
+        if first.true is not None:
+            first_only = int((first.correct > second.correct).sum())
+            second_only = int((second.correct > first.correct).sum())
+            mcnemar = mcnemar_p_value(first_only, second_only)
+        return shares[1] - shares[0], mcnemar
     assert isinstance(first, Trials) and isinstance(second, Trials)
+    trials = (first, second)
     same = np.array_equal(first.left, second.left) and np.array_equal(first.right, second.right)
     require_same_items(same, names)
-    return paired_trials(first, second, clusters, seed), None
-
-
-def paired_decisions(
-    first: Decisions, second: Decisions, clusters: NDArray[np.int64], seed: int
-) -> tuple[Floats, float | None]:
-    """Resample sessions for two runs with the same utterances in the same order."""
-    own = np.unique(clusters[first.rows], return_inverse=True)[1]
-    shares = [resampled_shares(each.right, each.counted, own, seed) for each in (first, second)]
-    if first.truth is None:
-        return shares[1] - shares[0], None
-    first_only = int((first.right > second.right).sum())
-    second_only = int((second.right > first.right).sum())
-    return shares[1] - shares[0], mcnemar_p_value(first_only, second_only)
-
-
-def paired_trials(first: Trials, second: Trials, clusters: NDArray[np.int64], seed: int) -> Floats:
-    """Resample speakers for two runs with the same trials in the same order."""
 
     def difference(weights: Floats) -> float:
-        rates = [
-            equal_error_rate(error_rates(each.scores, each.same, weights))
-            for each in (first, second)
-        ]
+        rates = [equal_error_rate(error_rates(each.scores, each.same, weights)) for each in trials]
         return rates[1] - rates[0]
 
     left, right = trial_clusters(clusters, first)
-    return resampled_trials(difference, left, right, first.same, seed, TRIAL_DRAWS)
+    return resampled_trials(difference, left, right, first.same, seed, TRIAL_DRAWS), None
 
 
 def require_same_items(same: bool, names: tuple[str, str]) -> None:
@@ -115,7 +106,7 @@ def require_same_items(same: bool, names: tuple[str, str]) -> None:
 
 
 def adjusted(comparisons: list[Comparison]) -> list[Comparison]:
-    """Return the comparisons with p-values that account for their number."""
+    """Return the comparisons with p-values adjusted for their number."""
     bootstrap = holm_adjusted([each.bootstrap_p for each in comparisons])
     exact: list[float] | list[None] = [None] * len(comparisons)
     if all(each.mcnemar_p is not None for each in comparisons):

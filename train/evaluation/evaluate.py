@@ -1,4 +1,4 @@
-"""`evaluate`: how good finished runs are on their test split, how sure that is, and why."""
+"""`evaluate`: the results of finished runs on their test part, with intervals and diagnostics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ from aalbert.models.downstream import DownstreamModel
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.build import Job, job_of_model
+from aalbert.train.downstream.build import setup_of_model
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.labels import ColumnLabels
 from aalbert.train.downstream.scoring import (
     Decisions,
     Outcome,
     Trials,
-    decide,
+    classify,
     embed_all,
     score_trials,
     whole_utterances,
@@ -53,18 +53,18 @@ from aalbert.train.evaluation.tables import PREDICTIONS_NAME, predictions_csv
 from aalbert.train.randomness import seed_of
 from aalbert.train.run_folder import RunFolder, lasting_place, open_data
 
-# A probe learns little more from more utterances, and these pass through an encoder in minutes.
+# More utterances hardly improve a probe, and these pass through an encoder in minutes.
 PROBE_UTTERANCES = 10_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measured:
-    """What a run's model said of a part, with the model and the data it was measured on.
+    """The outputs of a run's model for a part, with the model and the data.
 
-    `chance` is what guessing would get, `majority` what naming always the most frequent class
-    of the training part would. `class_of_row` is the class of every row of the dataset or below
-    0, None for frames and trials; `rows` has the rows of `train`, `dev` and `test`. `head` is
-    the head in words.
+    `chance` is the metric of guessing, `majority` that of always predicting the most frequent
+    class of the training part. `class_of_row` is the class of every row of the dataset, below 0
+    where it has none, or None for frames and trials; `rows` has the rows of `train`, `dev` and
+    `test`. `head` describes the head in words.
     """
 
     outcome: Outcome
@@ -82,8 +82,8 @@ class Measured:
 def measure(run: RunFolder, data: Path | str | None = None, split: str = "test") -> Measured:
     """Measure a finished run on the `test` or the `dev` part of its data.
 
-    `data` is where its dataset lies now, if it was moved. Raises `InputError` when the run is
-    unfinished and `IntegrityError` when the data is not what it was trained on.
+    `data` is the current location of its dataset, if it was moved. Raises `InputError` when the run
+    is unfinished and `IntegrityError` when the data is not what it was trained on.
     """
     record = run.read_record()
     if record["task"] not in TASKS:
@@ -95,15 +95,22 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
     model = DownstreamModel.from_pretrained(run.path).to(device)
     dataset = open_data(record, data)
     config = load_config(DownstreamConfig, file=run.config, environment={})
-    job = job_of_model(config, dataset, model)
-    rows: Rows = getattr(job.parts, split)
-    loader = whole_utterances(dataset, rows, job.feature, config.batch_seconds, config.prefetch)
-    if job.pairs is not None:
-        outcome: Outcome = score_trials(*embed_all(model, loader), job.pairs)
+    setup = setup_of_model(config, dataset, model)
+    rows: Rows = getattr(setup.splits, split)
+    loader = whole_utterances(dataset, rows, setup.feature, config.batch_seconds, config.prefetch)
+    outcome: Outcome
+    class_of_row = None
+    if setup.pairs is not None:
+        outcome = score_trials(*embed_all(model, loader), setup.pairs)
         chance, majority = 0.5, None
     else:
-        outcome, _ = decide(model, loader, job.labels.to(device))
-        chance, majority = 1 / len(model.classes), majority_share(job, outcome)
+        outcome, _ = classify(model, loader, setup.labels.to(device))
+        items = outcome.confusion.sum(axis=1)
+        most_frequent = setup.labels.cpu().majority(setup.splits.train)
+        majority = float(items[most_frequent] / np.maximum(1, items.sum()))
+        chance = 1 / len(model.classes)
+        if isinstance(setup.labels, ColumnLabels) and not config.head.frames:
+            class_of_row = setup.labels.row_classes()
     return Measured(
         outcome=outcome,
         model=model,
@@ -113,26 +120,14 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
         head=config.head.describe(),
         chance=chance,
         majority=majority,
-        class_of_row=None if job.pairs or config.head.frames else row_classes(job),
-        rows={"train": job.parts.train, "dev": job.parts.dev, "test": job.parts.test},
+        class_of_row=class_of_row,
+        rows={"train": setup.splits.train, "dev": setup.splits.dev, "test": setup.splits.test},
     )
-
-
-def row_classes(job: Job) -> NDArray[np.int64]:
-    """Return the class of every row of the dataset, below 0 where it has none."""
-    assert isinstance(job.labels, ColumnLabels)
-    return job.labels.row_classes()
-
-
-def majority_share(job: Job, decisions: Decisions) -> float:
-    """Return how right it would be to name always the most frequent class of the training part."""
-    items = decisions.confusion.sum(axis=1)
-    return float(items[job.labels.cpu().majority(job.parts.train)] / np.maximum(1, items.sum()))
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A result with what only its report shows; `embeddings` belong to `embedded_rows`."""
+    """A result with what only its report shows; `embeddings` are of the rows `embedded_rows`."""
 
     run: RunFolder
     result: Result
@@ -142,9 +137,9 @@ class Evaluation:
 
 
 def evaluate_runs(runs: Sequence[Path], *, data: Path | str | None = None) -> list[Evaluation]:
-    """Evaluate runs on their test split; each gets `metrics.json` and `predictions.csv`.
+    """Evaluate runs on their test part; each gets `metrics.json` and `predictions.csv`.
 
-    `data` is where their dataset lies now, if it was moved. Raises `InputError` when a
+    `data` is the current location of their dataset, if it was moved. Raises `InputError` when a
     run is unfinished, `IntegrityError` when the data is not what it was trained on, and
     `ConfigError` when the runs cannot be compared with each other.
     """
@@ -200,24 +195,27 @@ def tested_rows(measured: Measured) -> Rows:
 
 
 def embed(measured: Measured, rows: Rows) -> Embeddings:
-    """Return the pooled hidden states of rows."""
+    """Return the pooled hidden states of some rows."""
     return pooled_states(
         measured.model.upstream, measured.dataset, rows, measured.config.batch_seconds
     )
 
 
 def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
-    """Put the numbers and where they come from into one result."""
+    """Return one result with all figures and what they depend on."""
     outcome, dataset = measured.outcome, measured.dataset
     model, config = measured.model, measured.config
     record = run.read_record()
     mix = model.head.mix
-    decided = outcome if isinstance(outcome, Decisions) else None
+    decisions = outcome if isinstance(outcome, Decisions) else None
+    baselines = {"guessing": round(measured.chance, 6)}
+    if measured.majority is not None:
+        baselines["most frequent class"] = round(measured.majority, 6)
     return Result(
         run=str(run.path),
         task=record["task"],
         split="test",
-        metric=metric_of(outcome, clusters, baselines_of(measured), config.seed),
+        metric=metric_of(outcome, clusters, baselines, config.seed),
         counts=counts_of(measured),
         data=lasting_place(dataset.place),
         data_fingerprint=record["data_fingerprint"],
@@ -235,29 +233,21 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         seed=config.seed,
         by_duration=by_duration(measured, clusters),
         by_gender=by_gender(measured, clusters),
-        per_class=class_results(decided.names, decided.confusion) if decided else (),
-        most_confused=most_confused(decided.names, decided.confusion) if decided else (),
+        per_class=class_results(decisions.names, decisions.confusion) if decisions else (),
+        most_confused=most_confused(decisions.names, decisions.confusion) if decisions else (),
         layer_probes=(),
     )
 
 
-def baselines_of(measured: Measured) -> dict[str, float]:
-    """Return what is reached without listening."""
-    baselines = {"guessing": round(measured.chance, 6)}
-    if measured.majority is not None:
-        baselines["most frequent class"] = round(measured.majority, 6)
-    return baselines
-
-
 def counts_of(measured: Measured) -> dict[str, int]:
-    """Return how much was tested."""
+    """Return the numbers of tested utterances and of trials, classes or frames."""
     outcome = measured.outcome
     if isinstance(outcome, Trials):
         tested = len(tested_rows(measured))
         same = int(outcome.same.sum())
         return {"utterances": tested, "trials": len(outcome.same), "same_speaker": same}
     counts = {"utterances": len(outcome.rows), "classes": len(outcome.names)}
-    return counts if outcome.truth is not None else {**counts, "frames": int(outcome.counted.sum())}
+    return counts if outcome.true is not None else {**counts, "frames": int(outcome.scored.sum())}
 
 
 def by_duration(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
@@ -275,7 +265,7 @@ def by_duration(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
 
 
 def by_gender(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
-    """Return the metric by gender where the index knows it; of trials those within one."""
+    """Return the metric by gender if the index has it; trials of two genders are left out."""
     outcome, dataset = measured.outcome, measured.dataset
     if "gender" not in dataset.table.column_names:
         return ()
@@ -290,7 +280,7 @@ def by_gender(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
 def probe(
     measured: Measured, embeddings: Embeddings, rows: Rows, clusters: Clusters
 ) -> tuple[LayerProbe, ...]:
-    """Probe every hidden state: linear maps to classes, or the cosine of trials."""
+    """Probe every hidden state: by linear maps to classes, or by the cosine of trials."""
     outcome = measured.outcome
     if isinstance(outcome, Trials):
         left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: confusion, DET curve, layer probes, embeddings, examples."""
+"""The figures of an evaluation: confusion, DET curve, layer probes, embeddings, examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from aalbert.train.downstream.error_rates import ErrorRates, probit
 from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, draw_spectrogram, tidy
 
-# Names on the axes of a larger confusion matrix cannot be read.
+# The names on the axes of a larger confusion matrix would be too small to read.
 CLASSES_SHOWN = 24
-# More colours than these cannot be told apart.
+# More colours and markers cannot be distinguished.
 COLOURED_CLASSES = 12
 DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 EXAMPLE_SECONDS = 3.0
@@ -23,9 +23,9 @@ EXAMPLE_SECONDS = 3.0
 def confusion_figure(
     confusion: NDArray[np.int64], names: Sequence[str], chosen: NDArray[np.int64]
 ) -> Figure:
-    """Draw how often each chosen class (row) was taken for each (column), as a share of the row.
+    """Draw the confusion matrix of the chosen classes, as shares of the true class (row).
 
-    A last column holds what was taken for classes that are not shown.
+    A last column is the share that was predicted as classes that are not shown.
     """
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
     block = shares[np.ix_(chosen, chosen)]
@@ -39,13 +39,13 @@ def confusion_figure(
     image = axes.imshow(block, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
-    axes.set(xlabel="named", ylabel="true")
+    axes.set(xlabel="predicted", ylabel="true")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
     return figure
 
 
 def det_figure(curves: Sequence[tuple[str, ErrorRates]]) -> Figure:
-    """Draw misses over false alarms on normal axes, a curve for every run."""
+    """Draw misses over false alarms on probit axes, a curve for every run."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
     ticks = probit(np.array(DET_TICKS))
@@ -64,7 +64,7 @@ def det_figure(curves: Sequence[tuple[str, ErrorRates]]) -> Figure:
 
 
 def probe_figure(probes: Sequence[LayerProbe], metric: str, baselines: dict[str, float]) -> Figure:
-    """Draw what each hidden state gives on its own, with intervals where there are any."""
+    """Draw the metric of the probe of each hidden state, with its interval if it has one."""
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.add_subplot()
     values = np.array([100 * probe.value for probe in probes])
@@ -82,7 +82,7 @@ def probe_figure(probes: Sequence[LayerProbe], metric: str, baselines: dict[str,
 
 
 def state_names(states: int) -> list[str]:
-    """Return what the hidden states are called: the encoder's input, and its layers."""
+    """Return the names of the hidden states: the encoder's input, and its layers."""
     if states == 1:
         return ["features"]
     return ["input", *(f"layer {number}" for number in range(1, states))]
@@ -91,14 +91,14 @@ def state_names(states: int) -> list[str]:
 def plane_figure(
     points: NDArray[np.float64], shares: tuple[float, float], labels: Sequence[str]
 ) -> Figure:
-    """Draw embeddings `(n, 2)`; the labels with most points are coloured and named."""
+    """Draw embeddings `(n, 2)`; the most frequent labels are coloured and in the legend."""
     names, counts = np.unique(np.array(labels), return_counts=True)
-    named = names[np.argsort(-counts, kind="stable")[:COLOURED_CLASSES]]
+    coloured = names[np.argsort(-counts, kind="stable")[:COLOURED_CLASSES]]
     figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    rest = ~np.isin(labels, named)
+    rest = ~np.isin(labels, coloured)
     axes.scatter(points[rest, 0], points[rest, 1], s=8, color=QUIET, linewidths=0)
-    for number, name in enumerate(sorted(named)):
+    for number, name in enumerate(sorted(coloured)):
         own = np.array(labels) == name
         colour = f"C{number % 10}"
         marker = "o" if number < 10 else "^"
@@ -124,15 +124,15 @@ def plane_figure(
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An utterance to look at: a title, its spectrogram `(frames, dims)`, whether it was right."""
+    """An example utterance: a title, its spectrogram `(frames, dims)`, its correctness."""
 
     title: str
     features: NDArray[np.float16]
-    right: bool
+    correct: bool
 
 
 def examples_figure(examples: Sequence[Example], frame_shift_ms: float) -> Figure:
-    """Draw the first seconds of utterances, right ones titled in one colour, wrong in another."""
+    """Draw the first seconds of utterances; the colour of a title marks correct and wrong ones."""
     figure = Figure(figsize=(WIDTH, 1.5 * len(examples)), layout="constrained")
     frames = round(EXAMPLE_SECONDS * 1000 / frame_shift_ms)
     panels = figure.subplots(len(examples), 1, sharex=True, squeeze=False)[:, 0]
@@ -140,7 +140,7 @@ def examples_figure(examples: Sequence[Example], frame_shift_ms: float) -> Figur
         shown = np.asarray(example.features[:frames], np.float32)
         low, high = np.percentile(shown, [1, 99])
         draw_spectrogram(axes, shown, frame_shift_ms, (low, high))
-        mark, colour = ("right", ACCENT) if example.right else ("wrong", WRONG)
+        mark, colour = ("correct", ACCENT) if example.correct else ("wrong", WRONG)
         axes.set_title(f"{mark}: {example.title}", fontsize=9, loc="left", color=colour)
         axes.set_yticks([])
     panels[-1].set_xlabel("seconds")

@@ -23,17 +23,17 @@ from aalbert.train.evaluation.significance import (
 
 # A draw over trials sorts all scores; 500 of them give p-values down to 0.004.
 TRIAL_DRAWS = 500
-# Columns that name what was recorded in one go, in VoxCeleb1 and in LibriSpeech.
+# The columns of recording sessions, in VoxCeleb1 and in LibriSpeech.
 SESSION_COLUMNS = ("video", "chapter")
 TARGET_PRIORS = (0.01, 0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """The figure of a task with its 95 % interval; `resampled` says what was drawn, how many.
+    """The metric of a task with its 95 % interval; `resampled` is the number of resampled clusters.
 
-    `baselines` is what guessing gets; `further` are other figures of the same outcome, without
-    intervals.
+    `baselines` are the values without a model; `further` are other metrics of the same outcome,
+    without intervals.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Metric:
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """What every row of a dataset belongs to, numbered from 0: a session, a speaker, itself."""
+    """The cluster (session, speaker or row alone) of every row of a dataset, numbered from 0."""
 
     kind: str
     of_row: NDArray[np.int64]
 
     def among(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the clusters of some rows, numbered anew from 0."""
+        """Return the clusters of some rows, renumbered from 0."""
         own: NDArray[np.int64] = np.unique(self.of_row[rows], return_inverse=True)[1]
         return own
 
@@ -75,7 +75,7 @@ def speakers(dataset: Dataset) -> Clusters:
 
 
 def clusters_for(outcome: Outcome, dataset: Dataset) -> Clusters:
-    """Return what intervals resample: speakers for trials, else recording sessions."""
+    """Return the clusters that intervals resample: speakers for trials, else recording sessions."""
     return speakers(dataset) if isinstance(outcome, Trials) else sessions(dataset)
 
 
@@ -100,16 +100,16 @@ def accuracy_of(
 ) -> Metric:
     """Return the accuracy over utterances, or over frames."""
     cluster = clusters.among(decisions.rows)
-    interval = share_interval(decisions.right, decisions.counted, cluster, seed)
+    interval = share_interval(decisions.correct, decisions.scored, cluster, seed)
     further = {}
     if decisions.top_5 is not None:
         further["top-5 accuracy"] = round(float(decisions.top_5.mean()), 6)
     return Metric(
-        name="frame accuracy" if decisions.truth is None else "accuracy",
+        name="frame accuracy" if decisions.true is None else "accuracy",
         value=round(decisions.accuracy, 6),
         interval_95=rounded(interval),
         higher_is_better=True,
-        resampled=counted(clusters.kind, int(cluster.max()) + 1),
+        resampled=quantity(clusters.kind, int(cluster.max()) + 1),
         baselines=baselines,
         further=further,
     )
@@ -121,7 +121,7 @@ def equal_error_rate_of(
     """Return the equal error rate, and minDCF beside it.
 
     The interval is the bootstrap's over speakers, widened to Wilson's for as many trials as the
-    rarer kind has: without an error every resample says the same.
+    rarer kind has: without errors every resample gives the same rate.
     """
     left, right = trial_clusters(clusters.of_row, trials)
 
@@ -138,7 +138,7 @@ def equal_error_rate_of(
         value=round(value, 6),
         interval_95=rounded((min(low for low, _ in bounds), max(high for _, high in bounds))),
         higher_is_better=False,
-        resampled=counted(clusters.kind, int(max(left.max(), right.max())) + 1),
+        resampled=quantity(clusters.kind, int(max(left.max(), right.max())) + 1),
         baselines=baselines,
         further={
             f"minDCF {prior:g}": round(minimum_detection_cost(rates, prior), 6)
@@ -150,17 +150,17 @@ def equal_error_rate_of(
 def trial_clusters(
     of_row: NDArray[np.int64], trials: Trials
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the clusters of both sides of every trial, numbered anew from 0."""
+    """Return the clusters of both sides of every trial, renumbered from 0."""
     both = np.concatenate([of_row[trials.left], of_row[trials.right]])
     own: NDArray[np.int64] = np.unique(both, return_inverse=True)[1]
     return own[: len(trials.left)], own[len(trials.left) :]
 
 
-def counted(kind: str, number: int) -> str:
-    """Return a number of things in words: `24 videos`."""
+def quantity(kind: str, number: int) -> str:
+    """Return a number with the name of what is counted: `24 videos`."""
     return f"{number:,} {kind}{'' if number == 1 else 's'}"
 
 
 def rounded(interval: Interval) -> Interval:
-    """Return an interval with as many decimals as are kept."""
+    """Return an interval rounded to six decimals."""
     return round(interval[0], 6), round(interval[1], 6)

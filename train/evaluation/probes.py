@@ -1,9 +1,9 @@
-"""Layer probing: what can be read from each hidden state, whatever the head chose.
+"""Layer probing: the task's metric from each hidden state alone, independent of the head.
 
 For classes a probe is ridge regression onto one-hot classes, which has a closed form: no learning
-rate, no epochs, the same answer every time. It is fitted on the training split, its penalty is
-chosen on dev, and only then the test split is looked at. For trials a probe is the cosine of the
-averaged states, with nothing to fit. Both measure a layer, not the system.
+rate, no epochs, and a deterministic result. It is fitted on the training split, its penalty is
+selected on dev, and only then is it tested. For trials a probe is the cosine of the averaged
+states, with nothing to fit. Both measure a layer, not the system.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.scoring import whole_utterances
 from aalbert.train.evaluation.significance import Interval, share_interval
 
-# Relative to the mean variance of the standardised inputs, which is one, per utterance.
+# Per utterance, relative to the mean variance of the standardised inputs, which is one.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
@@ -28,7 +28,7 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProbe:
-    """The task's metric by one hidden state alone; of classes with interval and penalty."""
+    """The task's metric from one hidden state alone; for classes with interval and penalty."""
 
     state: int
     value: float
@@ -47,17 +47,17 @@ class Labelled:
 class Ridge:
     """Ridge regression of one-hot classes on standardised vectors, for any penalty.
 
-    The eigenvectors of the inputs' covariance are found once; a penalty then costs a product.
+    The eigenvectors of the inputs' covariance are computed once; a penalty then costs a product.
     """
 
     def __init__(self, vectors: Floats, classes: NDArray[np.int64], number: int) -> None:
         self.mean = vectors.mean(axis=0)
         self.scale = np.maximum(vectors.std(axis=0), 1e-8)
         standard = (vectors - self.mean) / self.scale
-        wanted = np.eye(number)[classes]
-        self.bias = wanted.mean(axis=0)
+        targets = np.eye(number)[classes]
+        self.bias = targets.mean(axis=0)
         self.variances, self.axes = np.linalg.eigh(standard.T @ standard / len(standard))
-        self.covariance = self.axes.T @ (standard.T @ (wanted - self.bias)) / len(standard)
+        self.covariance = self.axes.T @ (standard.T @ (targets - self.bias)) / len(standard)
 
     def scores(self, vectors: Floats, penalty: float) -> Floats:
         """Return the score of every class, `(utterances, classes)`."""
@@ -70,7 +70,7 @@ class Ridge:
 def probe_layers(
     train: Labelled, dev: Labelled, test: Labelled, cluster: NDArray[np.int64], classes: int
 ) -> tuple[LayerProbe, ...]:
-    """Probe every hidden state; `cluster` numbers what the test utterances are resampled by."""
+    """Probe every hidden state; `cluster` numbers the cluster of every test utterance from 0."""
     return tuple(
         probe_state(state, train, dev, test, cluster, classes)
         for state in range(train.states.shape[1])
@@ -85,24 +85,20 @@ def probe_state(
     cluster: NDArray[np.int64],
     classes: int,
 ) -> LayerProbe:
-    """Fit on train, choose the penalty on dev (the larger one of equals), measure on test."""
-    inputs = {
-        name: part.states[:, state].astype(np.float64)
-        for name, part in (("train", train), ("dev", dev), ("test", test))
-    }
-    ridge = Ridge(inputs["train"], train.classes, classes)
+    """Fit on train, select the penalty on dev (the larger one of equals), measure on test."""
+    ridge = Ridge(train.states[:, state].astype(np.float64), train.classes, classes)
 
-    def right(name: str, part: Labelled, penalty: float) -> NDArray[np.int64]:
-        named = ridge.scores(inputs[name], penalty).argmax(axis=1)
-        outcomes: NDArray[np.int64] = (named == part.classes).astype(np.int64)
-        return outcomes
+    def correct_items(part: Labelled, penalty: float) -> NDArray[np.int64]:
+        scores = ridge.scores(part.states[:, state].astype(np.float64), penalty)
+        correct: NDArray[np.int64] = (scores.argmax(axis=1) == part.classes).astype(np.int64)
+        return correct
 
-    penalty = max(PENALTIES, key=lambda each: (right("dev", dev, each).sum(), each))
-    outcomes = right("test", test, penalty)
+    penalty = max(PENALTIES, key=lambda each: (correct_items(dev, each).sum(), each))
+    correct = correct_items(test, penalty)
     return LayerProbe(
         state=state,
-        value=round(float(outcomes.mean()), 6),
-        interval_95=share_interval(outcomes, np.ones_like(outcomes), cluster),
+        value=round(float(correct.mean()), 6),
+        interval_95=share_interval(correct, np.ones_like(correct), cluster),
         penalty=penalty,
     )
 
@@ -116,24 +112,17 @@ def probe_trials(
     """Return the equal error rate of every hidden state's cosine.
 
     `states` is `(utterances, states, width)`; `left` and `right` number the utterances of a
-    trial. The mean over all utterances is taken off first, or it is most of every cosine.
+    trial. The mean over all utterances is subtracted first: it would dominate every cosine.
     """
     centred = states.astype(np.float64) - states.mean(axis=0, dtype=np.float64)
     lengths = np.linalg.norm(centred, axis=2, keepdims=True)
     directions = centred / np.maximum(lengths, 1e-12)
-    return tuple(
-        LayerProbe(
-            state=state,
-            value=round(equal_error_rate(error_rates(cosines(part, left, right), same)), 6),
-        )
-        for state, part in enumerate(directions.swapaxes(0, 1))
-    )
-
-
-def cosines(directions: Floats, left: NDArray[np.int64], right: NDArray[np.int64]) -> Floats:
-    """Return the cosine of pairs of unit vectors `(utterances, width)`."""
-    products: Floats = np.einsum("tw,tw->t", directions[left], directions[right])
-    return products
+    probes = []
+    for state in range(states.shape[1]):
+        cosines = np.einsum("tw,tw->t", directions[left, state], directions[right, state])
+        rate = equal_error_rate(error_rates(cosines, same))
+        probes.append(LayerProbe(state=state, value=round(rate, 6)))
+    return tuple(probes)
 
 
 @torch.no_grad()
@@ -155,10 +144,10 @@ def pooled_states(
 
 
 def principal_plane(vectors: Embeddings) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return vectors `(n, width)` on the plane where they vary most, and what share it shows.
+    """Return vectors `(n, width)` on the plane of their largest variance, and its two shares.
 
-    Principal component analysis: no label is used, so classes that lie apart in the picture
-    lie apart in the vectors. The shares are those of the whole variance, one per axis.
+    Principal component analysis uses no label, so classes that are separate in the picture are
+    separate in the vectors. The shares are of the whole variance, one per axis.
     """
     centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0, dtype=np.float64)
     left, strengths, _ = np.linalg.svd(centred, full_matrices=False)

@@ -1,7 +1,7 @@
-"""The report of an evaluation: one HTML file that says what came out, how sure it is, and why.
+"""The report of an evaluation: one HTML file with the results, their intervals and diagnostics.
 
-The words are in `report/templates/evaluation.html`. A section is a block there and a function here
-that returns what the block shows, or None where a run has nothing to show.
+Its text is in `report/templates/evaluation.html`. A section is a block there and a function here
+that returns the content of the block, or None where a run has none.
 """
 
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ def report_page(
 
 
 def shown_names(dataset: Dataset) -> Names:
-    """Return what to call speakers whose names the index knows, such as `A.J. Buckley`."""
+    """Return the displayed names of the speakers that the index names, as `A.J. Buckley (id1)`."""
     if "name" not in dataset.table.column_names:
         return {}
     pairs = zip(dataset.column("speaker"), dataset.column("name"), strict=True)
@@ -110,7 +110,7 @@ def det_curves(evaluations: Sequence[Evaluation]) -> str | None:
 
 
 def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
-    """Return a picture of the worst classes and how many of all it shows."""
+    """Return the confusion matrix of the least accurate classes, their number and that of all."""
     decisions = evaluation.measured.outcome
     if not isinstance(decisions, Decisions):
         return None
@@ -121,12 +121,12 @@ def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
 
 
 def layer_weights(result: Result) -> str | None:
-    """Return how much the head listens to each hidden state."""
+    """Return a figure of the weight of each hidden state in the head's mix."""
     return to_data_uri(layer_figure(result.layer_weights)) if result.layer_weights else None
 
 
 def layer_probes(result: Result) -> str | None:
-    """Return what each of several hidden states gives on its own."""
+    """Return a figure of the probes, if there are several hidden states."""
     if len(result.layer_probes) < 2:
         return None
     metric = result.metric
@@ -134,28 +134,21 @@ def layer_probes(result: Result) -> str | None:
 
 
 def embedding_plane(evaluation: Evaluation, names: Names) -> str | None:
-    """Return the embeddings of the test utterances on a plane, coloured by speaker or class."""
-    labels = embedding_labels(evaluation, names)
-    state = heard_state(evaluation)
-    if labels is None or len(state) < 3:
-        return None
-    points, shares = principal_plane(state)
-    return to_data_uri(plane_figure(points, shares, labels))
-
-
-def embedding_labels(evaluation: Evaluation, names: Names) -> list[str] | None:
-    """Return the class, or the speaker, of the embedded utterances; None when they have none."""
+    """Return the embeddings of the test utterances on a plane, coloured by class or speaker."""
     measured, rows = evaluation.measured, evaluation.embedded_rows
     if measured.class_of_row is not None and isinstance(measured.outcome, Decisions):
-        found = [measured.outcome.names[measured.class_of_row[row]] for row in rows]
+        labels = [measured.outcome.names[measured.class_of_row[row]] for row in rows]
     else:
         column = measured.dataset.column("speaker")
-        found = [column[row] or "" for row in rows]
-    return [names.get(name, name) for name in found] if any(found) else None
+        labels = [column[row] or "" for row in rows]
+    if not any(labels) or len(rows) < 3:
+        return None
+    points, shares = principal_plane(head_input(evaluation))
+    return to_data_uri(plane_figure(points, shares, [names.get(name, name) for name in labels]))
 
 
-def heard_state(evaluation: Evaluation) -> Embeddings:
-    """Return the hidden state that the head reads, `(utterances, width)`: one, or the mix."""
+def head_input(evaluation: Evaluation) -> Embeddings:
+    """Return the pooled state that the head reads, `(utterances, width)`: one of them or a mix."""
     result, embeddings = evaluation.result, evaluation.embeddings
     if result.layer_weights:
         weights = np.array(result.layer_weights, np.float32)
@@ -168,30 +161,31 @@ def heard_state(evaluation: Evaluation) -> Embeddings:
 
 
 def examples(evaluation: Evaluation, names: Names) -> dict[str, str] | None:
-    """Return spectrograms of a few utterances that were named right, and of a few wrong ones."""
+    """Return spectrograms of random utterances, some classified correctly and some not."""
     decisions, dataset = evaluation.measured.outcome, evaluation.measured.dataset
-    if not isinstance(decisions, Decisions) or decisions.truth is None or decisions.named is None:
+    if not isinstance(decisions, Decisions):
+        return None
+    if decisions.true is None or decisions.predicted is None:
         return None
     feature = str(evaluation.measured.model.upstream.config.features["kind"])
     generator = np.random.default_rng(seed_of("examples", evaluation.result.seed))
     drawn = []
-    for right in (1, 0):
-        found = np.flatnonzero(decisions.right == right)
+    for correct in (True, False):
+        found = np.flatnonzero(decisions.correct == correct)
         for place in generator.permutation(found)[:EXAMPLES_OF_A_KIND]:
-            truth, named = (
-                decisions.names[int(of[place])] for of in (decisions.truth, decisions.named)
-            )
-            row = int(decisions.rows[place])
-            words = names.get(truth, truth)
-            if not right:
-                words += f", named {names.get(named, named)}"
-            drawn.append(Example(words, dataset.features(row, feature), bool(right)))
+            true = decisions.names[int(decisions.true[place])]
+            predicted = decisions.names[int(decisions.predicted[place])]
+            title = names.get(true, true)
+            if not correct:
+                title += f", predicted as {names.get(predicted, predicted)}"
+            features = dataset.features(int(decisions.rows[place]), feature)
+            drawn.append(Example(title, features, correct))
     shift_ms = dataset.manifest.features[feature].frame_shift_ms
     return {"picture": to_data_uri(examples_figure(drawn, shift_ms)), "feature": feature}
 
 
 def head_losses(evaluation: Evaluation) -> str | None:
-    """Return the curves of the head's training."""
+    """Return the loss curves of the head's training."""
     measurements = evaluation.run.read_metrics()
     losses = {"train_loss": "training", "dev_loss": "dev"}
     if not any(name in row for row in measurements for name in losses):
@@ -200,9 +194,9 @@ def head_losses(evaluation: Evaluation) -> str | None:
 
 
 def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Return the curves and a reconstruction of the upstream's own training, if it had any.
+    """Return the loss curves and a reconstruction of the upstream's pretraining, if it had any.
 
-    The curves are None where its run is not there any more.
+    The curves are None where its run no longer exists.
     """
     result = evaluation.result
     run = RunFolder(Path(result.upstream).parent)

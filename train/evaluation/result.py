@@ -1,4 +1,4 @@
-"""What is kept of an evaluation: the figure, how sure it is, and everything it depends on."""
+"""The result of an evaluation: the metric, its interval, and everything that they depend on."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from aalbert.train.evaluation.probes import LayerProbe
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One run on one split: metric, counts, data, model, training, and where it is weak."""
+    """The result of one run on one split: metric, counts, data, model, training, breakdowns."""
 
     run: str
     task: str
@@ -42,7 +42,7 @@ class Result:
 
     @property
     def upstream_name(self) -> str:
-        """What a table calls the upstream."""
+        """The name of the upstream in tables."""
         name = Path(self.upstream).name
         origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
         marks = [
@@ -58,6 +58,6 @@ class Result:
 
 
 def layer_words(layers: str) -> str:
-    """Return which hidden states a head reads, in words."""
+    """Return the hidden states that a head reads, in words."""
     known = {"last": "last layer", "weighted": "mix of all layers", "mean": "mean of all layers"}
     return known.get(layers, f"state {layers}")

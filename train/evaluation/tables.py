@@ -2,18 +2,18 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from aalbert.common.text import interval, percent, text_table
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
+from aalbert.train.downstream.scoring import Outcome, Trials
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.result import Result
 
 Cells = Sequence[str]
-# A cell that starts with one of these is run as a formula by spreadsheet programs.
+# Spreadsheet programs run a cell that starts with one of these as a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 PREDICTIONS_NAME = "predictions.csv"
 
@@ -25,7 +25,7 @@ def best_first(results: Sequence[Result]) -> list[Result]:
 
 
 def result_rows(results: Sequence[Result]) -> list[list[str]]:
-    """Return a header and one row a run, the best first, then what guessing gets."""
+    """Return a header and one row a run, the best first, then the baselines."""
     metric = results[0].metric
     header = ["upstream", metric.name, "95 % interval", *metric.further]
     rows = [
@@ -62,7 +62,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
 
 
 def comparison_title(comparisons: Sequence[Comparison]) -> str:
-    """Say what the rows of a comparison are."""
+    """Return the title of a table of comparisons."""
     reference = Path(comparisons[0].reference).name
     return (
         f"Points of difference to {reference}, paired over the same test items; p-values adjusted "
@@ -71,7 +71,7 @@ def comparison_title(comparisons: Sequence[Comparison]) -> str:
 
 
 def text_tables(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
-    """Return what `aalbert evaluate` prints."""
+    """Return the tables of results and comparisons as plain text."""
     parts = [text_table(result_rows(results))]
     if comparisons:
         parts += ["", comparison_title(comparisons), text_table(comparison_rows(comparisons))]
@@ -94,12 +94,12 @@ def markdown_table(rows: Sequence[Cells]) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Return a text that stays inside its cell and is no markup."""
+    """Return a text on one line, with markup and cell borders escaped."""
     return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """Return rows as CSV that is safe to open in a spreadsheet program; numbers stay numbers."""
+    """Return rows as CSV in which no text is a formula for spreadsheet programs."""
     stream = io.StringIO()
     # All texts are quoted: before Python 3.13 the writer leaves a carriage return bare.
     writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
@@ -108,21 +108,21 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
 
 
 def neutral(cell: object) -> object:
-    """Return a cell that no spreadsheet program runs: a text like `=cmd()` gets a `'` before it."""
+    """Return a cell, with a `'` before a text that spreadsheets run as a formula, as `=cmd()`."""
     if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
         return f"'{cell}"
     return cell
 
 
 def result_csv(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
-    """Return one row a run with its full figures and what they depend on."""
+    """Return CSV with one row a run: its figures unrounded, and what they depend on."""
     against = {each.run: each for each in comparisons}
     records = [csv_record(result, against.get(result.run)) for result in results]
     return csv_text([list(records[0]), *(list(record.values()) for record in records)])
 
 
 def csv_record(result: Result, comparison: Comparison | None) -> dict[str, object]:
-    """Return the cells of one run by column; without a comparison its cells are empty."""
+    """Return the cells of one run by column; the reference has no comparison."""
     metric = result.metric
     low, high = metric.interval_95
     return {
@@ -157,30 +157,25 @@ def p_value(value: float) -> str:
 
 
 def predictions_csv(outcome: Outcome, dataset: Dataset) -> str:
-    """Return one line per utterance or trial, in the order of the test list, with keys."""
+    """Return one line per utterance or trial, in the order of the outcome, with keys.
+
+    Trials have their score, whole utterances the true and the predicted class, others the number
+    of their frames and of those that were classified correctly.
+    """
     keys: list[str] = dataset.table.column("key").to_pylist()
-    rows = trial_lines(outcome, keys) if isinstance(outcome, Trials) else lines(outcome, keys)
-    return csv_text(list(rows))
-
-
-def trial_lines(trials: Trials, keys: list[str]) -> Iterator[list[object]]:
-    """Yield a header and the score of every trial."""
-    yield ["left", "right", "same", "score"]
-    for left, right, same, score in zip(
-        trials.left, trials.right, trials.same, trials.scores, strict=True
-    ):
-        yield [keys[left], keys[right], int(same), round(float(score), 6)]
-
-
-def lines(decisions: Decisions, keys: list[str]) -> Iterator[list[object]]:
-    """Yield a header and the classes of every utterance, or how many frames were right."""
-    if decisions.truth is None or decisions.named is None:
-        yield ["key", "frames", "right"]
-        for row, counted, right in zip(
-            decisions.rows, decisions.counted, decisions.right, strict=True
+    rows: list[list[object]]
+    if isinstance(outcome, Trials):
+        rows = [["left", "right", "same", "score"]]
+        for left, right, same, score in zip(
+            outcome.left, outcome.right, outcome.same, outcome.scores, strict=True
         ):
-            yield [keys[row], int(counted), int(right)]
-        return
-    yield ["key", "true", "named"]
-    for row, truth, named in zip(decisions.rows, decisions.truth, decisions.named, strict=True):
-        yield [keys[row], decisions.names[int(truth)], decisions.names[int(named)]]
+            rows.append([keys[left], keys[right], int(same), round(float(score), 6)])
+    elif outcome.true is None or outcome.predicted is None:
+        rows = [["key", "frames", "correct"]]
+        for row, scored, correct in zip(outcome.rows, outcome.scored, outcome.correct, strict=True):
+            rows.append([keys[row], int(scored), int(correct)])
+    else:
+        rows = [["key", "true", "predicted"]]
+        for row, true, predicted in zip(outcome.rows, outcome.true, outcome.predicted, strict=True):
+            rows.append([keys[row], outcome.names[int(true)], outcome.names[int(predicted)]])
+    return csv_text(rows)

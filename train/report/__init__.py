@@ -1,1 +1,1 @@
-"""What the reports of pretraining and evaluation share: the page and its figures."""
+"""The page and the figures that the reports of pretraining and evaluation share."""

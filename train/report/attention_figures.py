@@ -1,4 +1,4 @@
-"""Pictures of how an encoder attends: its attention maps, and how alike its layers are."""
+"""The figures of an encoder's attention: its maps, and the similarity of its layers."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,17 +10,17 @@ from aalbert.common.palette import DIVERGENCE_MAP, INK, INTENSITY_MAP, PAPER
 # A map is drawn from 0 to this quantile: a few sharp peaks would leave the rest dark.
 BRIGHTEST_QUANTILE = 0.995
 MAP_INCHES, LARGEST_INCHES = 1.35, 18.0
-# Beyond so many layers the numbers do not fit into the cells of a matrix.
+# With more layers the numbers do not fit into the cells of a matrix.
 NUMBERED_LAYERS = 12
-# Of the largest divergence; what lies below is dark in the colours of the matrix.
+# Of the largest divergence; cells with lower values are dark.
 DARK_SHARE = 0.45
 
 
 def attention_figure(maps: NDArray[np.float32], frame_shift_ms: float) -> Figure:
     """Draw attention maps `(layers, heads, frames, frames)`: a row per layer, a column per head.
 
-    In a map, a row is a frame that asks, a column one that is attended to; a diagonal is a head
-    that looks at its surroundings, a vertical line one that looks at the same sounds always.
+    In a map, a row is a query frame and a column a key frame; a diagonal is a head that attends to
+    neighbouring frames, a vertical line one that always attends to the same sounds.
     """
     layers, heads, frames, _ = maps.shape
     size = min(MAP_INCHES, LARGEST_INCHES / max(layers, heads))
@@ -44,8 +44,8 @@ def attention_figure(maps: NDArray[np.float32], frame_shift_ms: float) -> Figure
             if layer == 0:
                 axes.set_title(f"head {head + 1}", fontsize=8, color=INK)
         row[0].set_ylabel(f"layer {layer + 1}", fontsize=8, color=INK)
-    figure.supxlabel("attended to (s)", fontsize=9, color=INK)
-    figure.supylabel("asking (s)", fontsize=9, color=INK)
+    figure.supxlabel("key frame (s)", fontsize=9, color=INK)
+    figure.supylabel("query frame (s)", fontsize=9, color=INK)
     return figure
 
 
@@ -70,7 +70,7 @@ def similarity_figure(averaged: NDArray[np.float32], closest: NDArray[np.float32
 
 
 def write_numbers(axes: Axes, matrix: NDArray[np.float32], largest: float) -> None:
-    """Write every number into its cell, in a colour that can be read on it."""
+    """Write every number into its cell, in a colour that contrasts with it."""
     for (row, column), value in np.ndenumerate(matrix):
         colour = PAPER if value < DARK_SHARE * largest else INK
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)

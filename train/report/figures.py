@@ -1,7 +1,6 @@
-"""Pictures of results, as PNG data that a page can hold."""
+"""The figures of reports, and their conversion to PNG data inside a page."""
 
 import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from aalbert.common.drawing import png_bytes
 from aalbert.common.palette import ACCENT, INTENSITY_MAP, QUIET
 
-# Inches: 750 dots, with letters that can still be read when a phone shows half of them.
+# The width in inches, 750 dots: letters stay legible when a phone shows half of the dots.
 WIDTH, DOTS_PER_INCH = 5.0, 150
 
 
@@ -27,9 +27,7 @@ def png_uri(png: bytes) -> str:
 
 def to_png(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-    return buffer.getvalue()
+    return png_bytes(figure, DOTS_PER_INCH)
 
 
 def curve_figure(
@@ -40,7 +38,7 @@ def curve_figure(
     axes = figure.add_subplot()
     for (name, label), colour in zip(series.items(), (QUIET, ACCENT), strict=False):
         points = [(row["step"], row[name]) for row in measurements if name in row]
-        # A single point is no line, and would not be seen.
+        # A line of a single point would be invisible.
         marker = "o" if len(points) == 1 else None
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker)
     axes.set(xlabel="step", ylabel=ylabel)
@@ -50,7 +48,7 @@ def curve_figure(
 
 
 def layer_figure(weights: Sequence[float]) -> Figure:
-    """Draw how much the head listens to each hidden state."""
+    """Draw the weight of each hidden state in the mix that the head reads."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.add_subplot()
     names = ["input", *(f"layer {number}" for number in range(1, len(weights)))]
@@ -77,5 +75,5 @@ def draw_spectrogram(
 
 
 def tidy(axes: Any) -> None:
-    """Leave only the axes that are read."""
+    """Hide the top and right spines of axes."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Pages: each one HTML file that loads nothing, made from a template in `templates/`."""
+"""The pages of reports: single HTML files that load nothing, from templates in `templates/`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ def listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-# A value that a template names and does not get is an error, never an empty place.
+# A value that a template names and does not get is an error, not an empty text.
 ENVIRONMENT = Environment(
     loader=PackageLoader("aalbert.train.report"),
     autoescape=True,
@@ -33,7 +33,7 @@ ENVIRONMENT.filters |= {
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Return the page that a template makes of values; all text in them is escaped.
+    """Return a template rendered with values; all text in them is escaped.
 
     A picture is its `data:` address (`figures.to_data_uri`), a part that is left out is `None`.
     """

@@ -237,6 +237,15 @@ def test_a_picture_of_an_utterance_has_its_seconds_its_dimensions_and_its_title(
     assert figure.get_suptitle() == "a-1: dev, 0.50 s"
 
 
+def test_names_that_look_like_mathematics_are_drawn(tmp_path: Path) -> None:
+    name = r"$\bad$"
+    array = np.zeros((50, 13), np.float16)
+    save(utterance_figure({"mfcc": array}, {"mfcc": MfccSettings()}, name), tmp_path / "one.png")
+    speakers = SpeakerTotals((name, "b"), np.array([2, 1]), np.array([0.2, 0.1]))
+    save(speaker_figure(speakers), tmp_path / "speakers.png")
+    assert {path.read_bytes()[:8] for path in tmp_path.iterdir()} == {PNG}
+
+
 def test_two_thousand_speakers_fit_into_a_picture(tmp_path: Path) -> None:
     counts = np.arange(2000, 0, -1)
     speakers = SpeakerTotals(tuple(map(str, counts)), counts, counts / 450)

@@ -12,7 +12,7 @@ from aalbert.train.downstream.error_rates import (
 )
 
 
-def counted_by_hand(scores: list[float], targets: list[bool]) -> tuple[list[float], list[float]]:
+def rates_by_hand(scores: list[float], targets: list[bool]) -> tuple[list[float], list[float]]:
     """Misses and false alarms at every threshold, one trial after the other."""
     thresholds = [*sorted(set(scores)), float("inf")]
     trials = list(zip(scores, targets, strict=True))
@@ -35,7 +35,7 @@ def random_trials(seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 @pytest.mark.parametrize("seed", range(50))
 def test_rates_costs_and_eer_equal_a_count_at_every_threshold(seed: int) -> None:
     scores, targets = random_trials(seed)
-    misses, false_alarms = counted_by_hand(scores.tolist(), targets.tolist())
+    misses, false_alarms = rates_by_hand(scores.tolist(), targets.tolist())
     rates = error_rates(scores, targets)
     assert rates.misses.tolist() == pytest.approx(misses)
     assert rates.false_alarms.tolist() == pytest.approx(false_alarms)
@@ -63,7 +63,7 @@ def test_separated_trials_have_no_errors_and_reversed_ones_only_errors() -> None
     assert minimum_detection_cost(error_rates(-scores, targets)) == 1
 
 
-def test_a_model_that_says_the_same_of_every_trial_is_at_chance() -> None:
+def test_a_model_that_gives_every_trial_the_same_score_is_at_chance() -> None:
     rates = error_rates(np.zeros(10), np.arange(10) < 3)
     assert equal_error_rate(rates) == 0.5
     assert minimum_detection_cost(rates) == 1

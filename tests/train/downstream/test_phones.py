@@ -146,7 +146,7 @@ def test_an_alignment_of_another_recording_is_refused() -> None:
         check_length("a", Alignment(["1"] * 100, 10), 1.2)
 
 
-def test_what_is_no_alignment_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_malformed_alignment_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no alignments at nowhere"):
         read_alignments("nowhere", ["a"], shift_ms=10, drop_stress=False)
     path = tmp_path / "phones.txt"

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.shards import Dataset
-from aalbert.train.downstream.build import Material, warn_of_one_class
+from aalbert.train.downstream.build import TaskData, warn_of_one_class
 from aalbert.train.downstream.config import LabelConfig, SplitConfig
-from aalbert.train.downstream.labels import ColumnLabels, find_classes, require_known
-from aalbert.train.downstream.splits import Parts, split_rows
+from aalbert.train.downstream.labels import ColumnLabels, find_classes, require_training_data
+from aalbert.train.downstream.splits import SplitRows, split_rows
 
 DRAWN = {"train": "train-clean-100", "dev": "drawn", "test": "drawn"}
 
@@ -27,8 +27,8 @@ def classes(readers: Dataset) -> NDArray[np.int64]:
     return find_classes(readers, LabelConfig(), rows).row_classes()
 
 
-def all_rows(parts: Parts) -> list[int]:
-    return [int(row) for row in np.concatenate([parts.train, parts.dev, parts.test])]
+def all_rows(splits: SplitRows) -> list[int]:
+    return [int(row) for row in np.concatenate([splits.train, splits.dev, splits.test])]
 
 
 def test_drawn_parts_cover_everything_once_and_depend_on_the_seed_alone(
@@ -36,45 +36,45 @@ def test_drawn_parts_cover_everything_once_and_depend_on_the_seed_alone(
 ) -> None:
     groups = classes % 3  # of eight utterances each
     config = SplitConfig(**DRAWN, drawn_proportion=0.25)  # type: ignore[arg-type]
-    parts, again = (split_rows(readers, config, groups) for _ in range(2))
-    assert sorted(all_rows(parts)) == readers.rows(["train-clean-100"]).tolist()
-    assert all_rows(parts) == all_rows(again)
-    assert np.bincount(groups[parts.test]).tolist() == [2, 2, 2]
+    splits, again = (split_rows(readers, config, groups) for _ in range(2))
+    assert sorted(all_rows(splits)) == readers.rows(["train-clean-100"]).tolist()
+    assert all_rows(splits) == all_rows(again)
+    assert np.bincount(groups[splits.test]).tolist() == [2, 2, 2]
     other = SplitConfig(**DRAWN, drawn_proportion=0.25, draw_seed=1)  # type: ignore[arg-type]
-    assert all_rows(split_rows(readers, other, groups)) != all_rows(parts)
+    assert all_rows(split_rows(readers, other, groups)) != all_rows(splits)
 
 
 def test_whole_speakers_are_drawn_when_asked_for(
     readers: Dataset, classes: NDArray[np.int64]
 ) -> None:
     config = SplitConfig(**DRAWN, draw="speakers", drawn_proportion=0.25)  # type: ignore[arg-type]
-    parts = split_rows(readers, config, classes)
-    train, dev, test = (set(classes[rows]) for rows in (parts.train, parts.dev, parts.test))
+    splits = split_rows(readers, config, classes)
+    train, dev, test = (set(classes[rows]) for rows in (splits.train, splits.dev, splits.test))
     assert len(test) == 3 and not (train & dev) | (train & test) | (dev & test)
 
 
-def test_a_part_of_one_class_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part_of_one_class_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     labels = ColumnLabels(["F", "M"], torch.tensor([0, 1, 0, 1, 1, 0]))
-    parts = Parts(train=np.array([0, 1]), dev=np.array([2, 3]), test=np.array([4]))
-    warn_of_one_class(Material(parts, labels))
+    splits = SplitRows(train=np.array([0, 1]), dev=np.array([2, 3]), test=np.array([4]))
+    warn_of_one_class(TaskData(splits, labels))
     assert capsys.readouterr().err.splitlines() == [
-        "warning: the test part is all of one class, 'M': its accuracy tells "
-        "nothing apart; raise splits.drawn_proportion, or draw again with another splits.draw_seed"
+        "warning: the test part is all of one class, 'M': its accuracy is "
+        "meaningless; raise splits.drawn_proportion, or draw again with another splits.draw_seed"
     ]
-    warn_of_one_class(Material(replace(parts, test=np.array([4, 5])), labels))
+    warn_of_one_class(TaskData(replace(splits, test=np.array([4, 5])), labels))
     assert capsys.readouterr().err == ""
 
 
-def test_lists_of_keys_say_what_is_tested(
+def test_lists_of_keys_select_what_is_tested(
     readers: Dataset, classes: NDArray[np.int64], tmp_path: Path
 ) -> None:
     rows = readers.rows(["train-clean-100"])
     (tmp_path / "train").write_text("\n".join(readers.key(row) for row in rows[:12]))
     (tmp_path / "test").write_text("\n".join(readers.key(row) for row in rows[12:16]))
     lists = {"train_list": str(tmp_path / "train"), "test_list": str(tmp_path / "test")}
-    parts = split_rows(readers, SplitConfig(**DRAWN, **lists), classes)  # type: ignore[arg-type]
-    assert parts.test.tolist() == rows[12:16].tolist()
-    assert sorted([*parts.train, *parts.dev]) == rows[:12].tolist()
+    splits = split_rows(readers, SplitConfig(**DRAWN, **lists), classes)  # type: ignore[arg-type]
+    assert splits.test.tolist() == rows[12:16].tolist()
+    assert sorted([*splits.train, *splits.dev]) == rows[:12].tolist()
     overlapping = {**lists, "test_list": lists["train_list"]}
     with pytest.raises(InputError, match="utterances are in both train and test, for example '"):
         split_rows(readers, SplitConfig(**DRAWN, **overlapping), classes)  # type: ignore[arg-type]
@@ -127,6 +127,6 @@ def test_an_empty_part_unknown_speakers_and_one_speaker_are_one_clear_line_each(
     with pytest.raises(InputError, match=r"have a label \(speaker\) without training data, for ex"):
         split_rows(dataset, SplitConfig(dev="test"), known.row_classes())
     with pytest.raises(InputError, match="1 of 2 values of 'speaker' have no utterance to train"):
-        require_known(dataset, known, "speaker", one)
+        require_training_data(dataset, known, "speaker", one)
     with pytest.raises(InputError, match="has no column 'accent': it has key, split"):
         find_classes(dataset, LabelConfig(column="accent"), train)

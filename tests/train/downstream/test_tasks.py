@@ -55,7 +55,7 @@ def trial_list(voxceleb1_data: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def alignments(librispeech_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phone for every 10 ms: loud or quiet, so that there is something to tell."""
+    """A phone for every 10 ms: loud or quiet, so that there is something to learn."""
     dataset = Dataset(librispeech_data)
     path = tmp_path_factory.mktemp("alignments") / "phones.txt"
     lines = []
@@ -78,7 +78,7 @@ def moved(place: Path, pretrained: Path) -> set[str]:
     return {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_fine_tuning_moves_the_encoder_from_the_top_as_far_as_it_was_thawed(
+def test_fine_tuning_changes_the_encoder_from_the_top_as_far_as_it_was_unfrozen(
     voxceleb1_data: Path, pretrained: Path, tmp_path: Path
 ) -> None:
     tuning = FineTuningConfig(encoder_learning_rate=1e-3, frozen_epochs=0)
@@ -199,7 +199,7 @@ def test_verification_learns_from_speakers_that_no_trial_has(
     assert not tested & set([*measured.rows["train"].tolist(), *measured.rows["dev"].tolist()])
 
 
-def test_phones_are_told_frame_by_frame_and_better_than_always_the_most_frequent(
+def test_phones_are_classified_frame_by_frame_better_than_the_most_frequent_one(
     librispeech_data: Path, alignments: Path, tmp_path: Path
 ) -> None:
     config = replace(
@@ -217,7 +217,7 @@ def test_phones_are_told_frame_by_frame_and_better_than_always_the_most_frequent
     outcome = measured.outcome
     assert isinstance(outcome, Decisions) and list(outcome.names) == ["3", "7"]
     frames = Dataset(librispeech_data).frames("logmel")
-    assert outcome.counted.tolist() == frames[outcome.rows].tolist()
+    assert outcome.scored.tolist() == frames[outcome.rows].tolist()
     assert measured.majority is not None
     assert outcome.confusion.sum(axis=1)[1] / frames[outcome.rows].sum() == measured.majority
     assert outcome.accuracy > measured.majority + 0.15
@@ -227,12 +227,12 @@ def test_the_speaker_of_every_frame(voxceleb1_data: Path, tmp_path: Path) -> Non
     config = replace(QUICK, task="librispeech-speaker", head=HeadConfig(pooling="none"))
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
     outcome = measure(RunFolder(tmp_path / "run")).outcome
-    assert isinstance(outcome, Decisions) and outcome.truth is None and len(outcome.names) == 4
+    assert isinstance(outcome, Decisions) and outcome.true is None and len(outcome.names) == 4
     frames = Dataset(voxceleb1_data).frames("logmel")
-    assert outcome.counted.tolist() == frames[outcome.rows].tolist()
+    assert outcome.scored.tolist() == frames[outcome.rows].tolist()
 
 
-def test_any_column_can_be_told(
+def test_any_column_can_be_classified(
     librispeech_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["downstream", "classify", "--data", str(librispeech_data), "--upstream", "logmel"]
@@ -243,10 +243,10 @@ def test_any_column_can_be_told(
     measured = measure(RunFolder(tmp_path / "run"))
     assert measured.model.classes == ["F", "M"]
     assert main([*command, "--out", str(tmp_path / "other")]) == 2
-    assert "labels.column is speaker, which cannot be told" in capsys.readouterr().err
+    assert "labels.column is speaker, which cannot be predicted" in capsys.readouterr().err
 
 
-def test_a_sweep_reports_every_point_the_best_first_and_goes_on_where_it_was(
+def test_a_sweep_reports_every_point_the_best_first_and_continues(
     voxceleb1_data: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["sweep", "voxceleb1", "--data", str(voxceleb1_data), "--upstream", str(pretrained)]
@@ -278,7 +278,7 @@ def test_a_sweep_reports_every_point_the_best_first_and_goes_on_where_it_was(
     assert "a sweep needs a setting with several values" in capsys.readouterr().err
 
 
-def test_settings_that_can_only_give_chance_or_mean_nothing_are_refused(
+def test_settings_that_are_meaningless_or_can_only_give_chance_are_refused(
     voxceleb1_data: Path, tmp_path: Path
 ) -> None:
     cmvn = BaselineConfig(normalisation="utterance")

@@ -14,13 +14,13 @@ from aalbert.train.evaluation.breakdown import (
 )
 
 NAMES = ["ann", "bob", "eve", "dan"]
-# ann 3 of 4; bob 1 of 4, twice taken for eve; eve 2 of 3; dan was never tested.
+# ann 3 of 4; bob 1 of 4, twice predicted as eve; eve 2 of 3; dan was never tested.
 CONFUSION = np.array([[3, 1, 0, 0], [1, 1, 2, 0], [0, 1, 2, 0], [0, 0, 0, 0]])
 DECISIONS = Decisions(
     names=NAMES,
     rows=np.arange(5),
-    counted=np.array([1, 1, 1, 1, 1]),
-    right=np.array([1, 0, 1, 1, 0]),
+    scored=np.array([1, 1, 1, 1, 1]),
+    correct=np.array([1, 0, 1, 1, 0]),
     confusion=CONFUSION,
 )
 
@@ -64,9 +64,9 @@ def test_the_error_rate_by_label_needs_trials_of_both_kinds() -> None:
     assert eer_by(["c", None, None, None, "c"], trials) == []
 
 
-def test_classes_are_listed_from_the_least_recognised() -> None:
+def test_classes_are_listed_from_the_lowest_accuracy() -> None:
     results = class_results(NAMES, CONFUSION)
-    assert [(each.name, each.items, each.accuracy, each.taken_for) for each in results] == [
+    assert [(each.name, each.items, each.accuracy, each.confused_with) for each in results] == [
         ("bob", 4, 0.25, "eve"),
         ("eve", 3, 0.666667, "bob"),
         ("ann", 4, 0.75, "bob"),
@@ -75,8 +75,8 @@ def test_classes_are_listed_from_the_least_recognised() -> None:
 
 def test_the_most_confused_pair_comes_first() -> None:
     first, *rest = most_confused(NAMES, CONFUSION)
-    assert first == ConfusedPair(spoken="bob", named="eve", items=2, share=0.5)
-    assert [(pair.spoken, pair.named) for pair in rest] == [
+    assert first == ConfusedPair(true="bob", predicted="eve", items=2, share=0.5)
+    assert [(pair.true, pair.predicted) for pair in rest] == [
         ("ann", "bob"),
         ("bob", "ann"),
         ("eve", "bob"),
@@ -84,7 +84,7 @@ def test_the_most_confused_pair_comes_first() -> None:
     assert len(most_confused(NAMES, CONFUSION, limit=2)) == 2
 
 
-def test_the_worst_classes_come_with_those_they_are_taken_for() -> None:
+def test_the_worst_classes_come_with_those_they_are_confused_with() -> None:
     assert worst_classes(CONFUSION, limit=2).tolist() == [1, 2]
     assert worst_classes(CONFUSION, limit=10).tolist() == [0, 1, 2]
     assert worst_classes(np.eye(3, dtype=int), limit=2).tolist() == [0, 1]

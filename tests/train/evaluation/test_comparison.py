@@ -8,16 +8,16 @@ from aalbert.train.evaluation.comparison import compare
 from aalbert.train.evaluation.significance import mcnemar_p_value
 
 
-def decisions(right: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Decisions:
-    ones = np.ones_like(right)
+def decisions(correct: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Decisions:
+    ones = np.ones_like(correct)
     return Decisions(
         names=["a", "b"],
-        rows=np.arange(len(right)) if rows is None else rows,
-        counted=ones,
-        right=right,
+        rows=np.arange(len(correct)) if rows is None else rows,
+        scored=ones,
+        correct=correct,
         confusion=np.zeros((2, 2), np.int64),
-        truth=ones,
-        named=right,
+        true=ones,
+        predicted=correct,
     )
 
 
@@ -32,14 +32,14 @@ def test_a_better_run_differs_by_its_points_and_the_test_says_so() -> None:
     assert comparison.reference == "one" and comparison.run == "two"
     assert comparison.difference == pytest.approx(0.4)
     assert 0.25 < comparison.interval_95[0] < 0.4 < comparison.interval_95[1] < 0.55
-    # 80 utterances that only the second has right, none that only the first has.
+    # 80 utterances that only the second classifies correctly, none that only the first does.
     assert comparison.mcnemar_p == mcnemar_p_value(0, 80)
     assert comparison.bootstrap_p < 0.002
 
 
 def test_a_run_does_not_differ_from_itself() -> None:
-    right = np.arange(50) % 3 // 2
-    (comparison,) = compare(["one", "two"], [decisions(right), decisions(right)], np.arange(50))
+    correct = np.arange(50) % 3 // 2
+    (comparison,) = compare(["one", "two"], [decisions(correct), decisions(correct)], np.arange(50))
     assert comparison.difference == 0 and comparison.interval_95 == (0, 0)
     assert comparison.mcnemar_p == 1 and comparison.bootstrap_p == 1
 
@@ -62,15 +62,15 @@ def test_p_values_account_for_the_number_of_runs() -> None:
 
 
 def test_decisions_in_another_order_are_the_same_once_their_rows_rise() -> None:
-    right, order = np.arange(30) % 2, np.random.default_rng(0).permutation(30)
-    shuffled = decisions(right[order], rows=order).in_row_order()
+    correct, order = np.arange(30) % 2, np.random.default_rng(0).permutation(30)
+    shuffled = decisions(correct[order], rows=order).in_row_order()
     assert shuffled.rows.tolist() == list(range(30))
-    assert compare(["a", "b"], [decisions(right), shuffled], np.arange(30))[0].difference == 0
+    assert compare(["a", "b"], [decisions(correct), shuffled], np.arange(30))[0].difference == 0
 
 
 def test_utterances_without_any_label_are_left_out() -> None:
     some = decisions(np.array([1, 0, 1]), rows=np.array([5, 3, 4]))
-    some.counted[1] = 0
+    some.scored[1] = 0
     assert some.in_row_order().rows.tolist() == [4, 5]
     assert some.in_row_order().accuracy == 1
 
@@ -91,7 +91,7 @@ def test_trials_are_compared_over_the_same_resamples_of_speakers() -> None:
 
 
 def test_runs_on_other_utterances_are_refused() -> None:
-    right = np.ones(5, int)
-    other = decisions(right, rows=np.arange(1, 6))
+    correct = np.ones(5, int)
+    other = decisions(correct, rows=np.arange(1, 6))
     with pytest.raises(ConfigError, match="two was tested on other utterances than one"):
-        compare(["one", "two"], [decisions(right), other], np.arange(6))
+        compare(["one", "two"], [decisions(correct), other], np.arange(6))

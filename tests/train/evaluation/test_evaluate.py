@@ -51,7 +51,7 @@ def test_the_report_escapes_what_comes_from_outside(evaluations: list[Evaluation
     assert "&lt;script&gt;" in evaluations[0].run.report.read_text()
 
 
-def test_the_table_lists_the_best_first_and_what_needs_no_ears_last(
+def test_the_table_lists_the_best_first_and_the_baselines_last(
     evaluations: list[Evaluation],
 ) -> None:
     results = [evaluation.result for evaluation in evaluations]

@@ -8,15 +8,15 @@ from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of, sessions, speakers
 from aalbert.train.evaluation.significance import wilson_interval
 
-RIGHT = np.array([1, 0, 1, 1])
+CORRECT = np.array([1, 0, 1, 1])
 DECISIONS = Decisions(
     names=["a", "b"],
     rows=np.array([3, 4, 5, 9]),
-    counted=np.ones(4, int),
-    right=RIGHT,
+    scored=np.ones(4, int),
+    correct=CORRECT,
     confusion=np.array([[2, 1], [0, 1]]),
-    truth=np.zeros(4, int),
-    named=np.zeros(4, int),
+    true=np.zeros(4, int),
+    predicted=np.zeros(4, int),
     top_5=np.array([True, True, True, False]),
 )
 
@@ -35,8 +35,8 @@ def test_frames_count_by_their_number_and_are_called_so() -> None:
     frames = Decisions(
         names=["a", "b"],
         rows=np.arange(3),
-        counted=np.array([100, 10, 90]),
-        right=np.array([90, 0, 10]),
+        scored=np.array([100, 10, 90]),
+        correct=np.array([90, 0, 10]),
         confusion=np.array([[90, 10], [90, 10]]),
     )
     metric = metric_of(frames, Clusters("utterance", np.arange(3)), {}, seed=0)

@@ -15,8 +15,18 @@ from tests.html_page import HtmlPage
 HOSTILE = """<script>alert(1)"'><img src=x onerror=alert(2)>&amp;{{ 7 * 7 }}"""
 
 PLACES = (
-    *("metric", "sessions", "baseline", "further", "group", "class", "other class", "spoken"),
-    *("named", "run", "split", "counted", "place", "fingerprint", "setting", "value", "head"),
+    *("metric", "sessions", "baseline", "further", "group", "class", "other class", "true class"),
+    *(
+        "predicted class",
+        "run",
+        "split",
+        "count",
+        "place",
+        "fingerprint",
+        "setting",
+        "value",
+        "head",
+    ),
     *("upstream", "reference", "corpus", "dataset split", "feature", "key", "number"),
 )
 
@@ -37,15 +47,17 @@ def hostile_evaluation(evaluation: Evaluation) -> Evaluation:
     )
     group = Group(name=hostile("group"), items=4, value=0.5, interval_95=None)
     worst = ClassResult(
-        name=hostile("class"), items=4, accuracy=0.5, taken_for=hostile("other class")
+        name=hostile("class"), items=4, accuracy=0.5, confused_with=hostile("other class")
     )
-    pair = ConfusedPair(spoken=hostile("spoken"), named=hostile("named"), items=2, share=0.5)
+    pair = ConfusedPair(
+        true=hostile("true class"), predicted=hostile("predicted class"), items=2, share=0.5
+    )
     changed = replace(
         result,
         run=f"runs/{hostile('run')}",
         split=hostile("split"),
         metric=metric,
-        counts={hostile("counted"): 8},
+        counts={hostile("count"): 8},
         data=hostile("place"),
         data_fingerprint=hostile("fingerprint"),
         upstream=f"{hostile('upstream')}/export",

@@ -17,14 +17,14 @@ from aalbert.train.evaluation.significance import (
 )
 
 
-@pytest.mark.parametrize("right, counted", [(0, 10), (10, 10), (7, 10), (110, 120)])
-def test_wilson_ends_where_the_score_test_just_rejects(right: int, counted: int) -> None:
-    share = right / counted
-    for bound in wilson_interval(right, counted):
+@pytest.mark.parametrize("correct, scored", [(0, 10), (10, 10), (7, 10), (110, 120)])
+def test_wilson_ends_where_the_score_test_just_rejects(correct: int, scored: int) -> None:
+    share = correct / scored
+    for bound in wilson_interval(correct, scored):
         if 0 < bound < 1:
-            z = (share - bound) / math.sqrt(bound * (1 - bound) / counted)
+            z = (share - bound) / math.sqrt(bound * (1 - bound) / scored)
             assert abs(z) == pytest.approx(1.959964, abs=1e-5)
-    assert all(0 <= bound <= 1 for bound in wilson_interval(right, counted))
+    assert all(0 <= bound <= 1 for bound in wilson_interval(correct, scored))
 
 
 def test_wilson_agrees_with_a_published_figure() -> None:
@@ -33,25 +33,25 @@ def test_wilson_agrees_with_a_published_figure() -> None:
 
 
 def test_resampling_whole_clusters_equals_every_resample_there_is() -> None:
-    right, counted = np.array([3, 1, 0]), np.array([4, 4, 2])
+    correct, scored = np.array([3, 1, 0]), np.array([4, 4, 2])
     every = [
-        sum(right[c] for c in drawn) / sum(counted[c] for c in drawn)
+        sum(correct[c] for c in drawn) / sum(scored[c] for c in drawn)
         for drawn in itertools.product(range(3), repeat=3)
     ]
-    values = resampled_shares(right, counted, np.arange(3), seed=0)
+    values = resampled_shares(correct, scored, np.arange(3), seed=0)
     assert set(np.round(values, 9)) == set(np.round(every, 9))
     assert values.mean() == pytest.approx(np.mean(every), abs=0.01)
     assert values.std() == pytest.approx(np.std(every), abs=0.01)
 
 
 def test_utterances_that_fall_together_make_the_interval_wider() -> None:
-    right = np.repeat([1, 1, 1, 0, 1, 1, 0, 1], 25)
-    alone = share_interval(right, np.ones(200, int), np.arange(200))
-    together = share_interval(right, np.ones(200, int), np.arange(200) // 25)
+    correct = np.repeat([1, 1, 1, 0, 1, 1, 0, 1], 25)
+    alone = share_interval(correct, np.ones(200, int), np.arange(200))
+    together = share_interval(correct, np.ones(200, int), np.arange(200) // 25)
     assert together[1] - together[0] > 2 * (alone[1] - alone[0])
 
 
-def test_an_interval_has_a_width_even_when_everything_is_right_or_wrong() -> None:
+def test_an_interval_has_a_width_even_when_everything_is_correct_or_wrong() -> None:
     ones = np.ones(20, int)
     assert share_interval(ones, ones, np.arange(20)) == (wilson_interval(20, 20)[0], 1.0)
     assert share_interval(0 * ones, ones, np.arange(20)) == (0.0, wilson_interval(0, 20)[1])
@@ -61,8 +61,8 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     generator = np.random.default_rng(0)
     held = 0
     for trial in range(60):
-        right = (generator.random(150) < 0.8).astype(int)
-        low, high = share_interval(right, np.ones(150, int), np.arange(150), seed=trial)
+        correct = (generator.random(150) < 0.8).astype(int)
+        low, high = share_interval(correct, np.ones(150, int), np.arange(150), seed=trial)
         held += low <= 0.8 <= high
     assert held / 60 > 0.88
 

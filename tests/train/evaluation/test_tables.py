@@ -58,8 +58,8 @@ def test_predictions_name_the_classes_of_every_utterance(evaluations: list[Evalu
     path = evaluation.run.path / "predictions.csv"
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
     assert len(rows) == evaluation.result.counts["utterances"]
-    right = sum(row["true"] == row["named"] for row in rows) / len(rows)
-    assert right == pytest.approx(evaluation.result.metric.value)
+    accuracy = sum(row["true"] == row["predicted"] for row in rows) / len(rows)
+    assert accuracy == pytest.approx(evaluation.result.metric.value)
     for row in rows:
         assert row["key"].startswith(row["true"])
     measured = evaluation.measured

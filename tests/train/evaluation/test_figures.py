@@ -1,0 +1,39 @@
+import base64
+import io
+from collections.abc import Callable
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from aalbert.train.downstream.error_rates import error_rates
+from aalbert.train.evaluation.figures import (
+    Example,
+    confusion_figure,
+    det_figure,
+    examples_figure,
+    plane_figure,
+    probe_figure,
+)
+from aalbert.train.evaluation.probes import LayerProbe
+from aalbert.train.report.figures import WIDTH, curve_figure, to_data_uri
+
+NAME = r"$\bad$"
+RATES = error_rates(np.arange(6.0), np.arange(6) % 2 == 1)
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "confusion": lambda: confusion_figure(np.eye(2, dtype=int), [NAME, "b"], np.arange(2)),
+    "det": lambda: det_figure([(NAME, RATES)]),
+    "probe": lambda: probe_figure([LayerProbe(state=0, value=0.5)], NAME, {NAME: 0.1}),
+    "plane": lambda: plane_figure(np.eye(2), (0.6, 0.3), [NAME, "b"]),
+    "examples": lambda: examples_figure([Example(NAME, np.eye(8, dtype=np.float16), True)], 10),
+    "curve": lambda: curve_figure([{"step": 1, "loss": 2.0}], {"loss": NAME}, NAME),
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_name_that_looks_like_mathematics_is_drawn(figure: str) -> None:
+    kind, data = to_data_uri(FIGURES[figure]()).split(",")
+    assert kind == "data:image/png;base64"
+    picture = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)))
+    assert picture.shape[1] == 150 * WIDTH
