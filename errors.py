@@ -71,7 +71,7 @@ class StorageError(AalbertError):
 
 
 class DivergedError(AalbertError):
-    """Training has left the numbers."""
+    """A loss or gradient of training is not finite."""
 
 
 class WorkersDiedError(AalbertError):
