@@ -1,11 +1,12 @@
 """An epoch of head training with and without cached hidden states; prints JSON lines.
 
 The encoder is an Audio ALBERT with 3 layers, of the published width of 768 or another, and random
-weights: speed does not depend on them. Without the cache every epoch passes all audio through it.
-Both runs take whole utterances in the same order, so that they train the same head; the difference
-in time between a run of several epochs and one of a single epoch is that of the epochs alone,
-without start and caching. Times are those of the processor, and batches are read in the process
-itself, so that other work on the machine does not count. A line per kind, then the ratio.
+weights, on which speed does not depend. Without the cache, every epoch runs the encoder on all
+audio. Both runs read whole utterances in the same order, so that they train the same head. The
+difference in time between a run of several epochs and one of a single epoch is the time of the
+additional epochs, without start and caching. Times are processor times, and batches are read in the
+process itself, so that other work on the machine is not measured. It prints a line per kind, then
+the ratio.
 
     python -m benchmarks.cached_states --data data/voxceleb1
 """
@@ -41,7 +42,7 @@ KINDS = {"plain": False, "cached": True}
 
 
 def main() -> None:
-    """Measure both kinds and print what came of it."""
+    """Measure both kinds and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="dataset with train and dev")
     parser.add_argument("--epochs", type=int, default=3, help="epochs that are timed")
@@ -77,9 +78,9 @@ def save_encoder(data: Path, width: int, folder: Path) -> None:
 
 
 def measure(data: Path, folder: Path, name: str, epochs: int, cached: bool) -> tuple[float, float]:
-    """Return the seconds an epoch takes, and the accuracy on dev after all of them."""
+    """Return the seconds of an epoch, and the accuracy on dev after all epochs."""
     config = replace(CONFIG, cache_embeddings=cached)
-    # A cached epoch is over so soon that many are needed to time one.
+    # A cached epoch is so short that many are needed to time one.
     counts = (1, 1 + epochs * (20 if cached else 1))
     seconds = []
     for count in counts:
@@ -90,7 +91,7 @@ def measure(data: Path, folder: Path, name: str, epochs: int, cached: bool) -> t
         )
         seconds.append(time.process_time() - started)
         if cached and count == 1:
-            # The first run has filled the cache: its time is not that of the epoch.
+            # The first run also filled the cache, which is not part of the time of an epoch.
             again = folder / f"{name}-again"
             started = time.process_time()
             start_downstream(
@@ -104,7 +105,7 @@ def measure(data: Path, folder: Path, name: str, epochs: int, cached: bool) -> t
 
 
 def surroundings() -> dict[str, str | int]:
-    """Return what the times depend on."""
+    """Return the software and hardware that the times depend on."""
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -113,7 +114,7 @@ def surroundings() -> dict[str, str | int]:
 
 
 def print_line(**fields: object) -> None:
-    """Print one line of JSON at once."""
+    """Print one line of JSON immediately."""
     print(json.dumps(fields), flush=True)
 
 

@@ -1,11 +1,11 @@
 """Measure forward and backward of the encoder beside an eager, padded float32 baseline.
 
-AALBERT and Mockingjay of one depth, on one batch of utterances whose lengths are spread as those
-of LibriSpeech are after stacking three frames. Ours runs padded and packed, in float32 and under
+AALBERT and Mockingjay of one depth, on one batch of utterances with lengths distributed like those
+of LibriSpeech after stacking three frames. Our encoder runs padded and packed, in float32 and under
 bfloat16 autocast, with and without `torch.compile`. The variants take turns; a line has the
-median, fastest and slowest step, the processor time of the median step, which other programs
-disturb less, the real frames per second, and how many times the baseline each is by both
-clocks. Numbers are compared with the baseline's first.
+median, fastest and slowest step, the median processor time of a step, which other programs
+disturb less, the real frames per second, and the speed relative to the baseline by both clocks.
+Before that, the hidden states are compared with those of the baseline.
 
     python -m benchmarks.encoder --layers 3 --utterances 8 --rounds 5
 """
@@ -32,7 +32,7 @@ from benchmarks.encoder_baseline import BaselineEncoder
 INPUT_DIMS = 240
 # Encoder frames of 30 ms: utterances of 2 to 16 s, most of them long.
 SHORTEST, LONGEST = 66, 530
-# Of hidden states; both sides differ from exact numbers by as much.
+# Of hidden states; both sides differ from the exact values by as much.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
@@ -47,12 +47,12 @@ class Workload:
 
     @property
     def frames(self) -> int:
-        """Real frames."""
+        """The number of real frames."""
         return len(self.packed)
 
 
 def make_workload(utterances: int, device: torch.device) -> Workload:
-    """Draw the utterances: the same for the same number."""
+    """Draw the utterances, the same ones for the same number."""
     generator = torch.Generator().manual_seed(0)
     spread = torch.rand(utterances, generator=generator).sqrt()
     lengths = (SHORTEST + spread * (LONGEST - SHORTEST)).long()
@@ -65,7 +65,7 @@ def make_workload(utterances: int, device: torch.device) -> Workload:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compute the same step."""
+    """A way to compute the same step."""
 
     name: str
     encode: Callable[[], list[Tensor]]
@@ -87,7 +87,7 @@ class Variant:
 def make_variants(
     config: EncoderConfig, work: Workload, compiled: bool, precisions: list[str]
 ) -> list[Variant]:
-    """Return the baseline and our ways, with equal weights."""
+    """Return the baseline and our variants, with equal weights."""
     torch.manual_seed(0)
     ours = Encoder(config, INPUT_DIMS).to(work.padded.device)
     baseline = BaselineEncoder(ours).to(work.padded.device)
@@ -120,7 +120,7 @@ def make_variants(
 
 
 def check(variants: list[Variant], work: Workload) -> None:
-    """Assert that every variant computes what the baseline does; this also compiles."""
+    """Assert that every variant computes the same as the baseline; this also compiles."""
     expected = variants[0].step()[-1].detach()
     lengths = work.lengths.tolist()
     reference = torch.cat([row[:n] for row, n in zip(expected, lengths, strict=True)])
@@ -134,7 +134,7 @@ def check(variants: list[Variant], work: Workload) -> None:
 
 @dataclass
 class Taken:
-    """What every step of a variant took, in milliseconds by both clocks."""
+    """The times of every step of a variant, in milliseconds by both clocks."""
 
     wall_ms: list[float] = field(default_factory=list)
     processor_ms: list[float] = field(default_factory=list)
@@ -146,7 +146,7 @@ class Taken:
 
 
 def measure(variants: list[Variant], rounds: int) -> dict[str, Taken]:
-    """Time every step, the variants taking turns."""
+    """Time every step; the variants take turns."""
     times = {variant.name: Taken() for variant in variants}
     for _, variant in itertools.product(range(rounds), variants):
         begun, worked = time.perf_counter(), time.process_time()
@@ -189,7 +189,7 @@ def main() -> None:
 
 
 def surroundings(work: Workload, device: torch.device) -> dict[str, object]:
-    """Return what the figures depend on."""
+    """Return the workload, software and hardware that the results depend on."""
     return {
         "utterances": len(work.lengths),
         "real_frames": work.frames,

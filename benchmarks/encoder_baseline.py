@@ -1,8 +1,8 @@
 """The encoder as the reference systems compute it: eager, padded, in float32.
 
 Separate projections of queries, keys and values, an additive mask, an explicit softmax, layer
-norms after the residuals. It exists to be measured against; its numbers are compared with ours
-before anything is timed.
+norms after the residuals. It is only a baseline for measurements; its hidden states are compared
+with ours before anything is timed.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aalbert.models.encoder import LAYER_NORM_EPSILON, Encoder, EncoderConfig
 from aalbert.models.positions import sinusoids
 
-# What the score of a padding frame is lowered by before the softmax.
+# Added to the score of a padding frame before the softmax.
 MASKED_SCORE = -10_000.0
 
 
@@ -76,7 +76,7 @@ class BaselineEncoder(nn.Module):
 
 
 def weights_of(layer: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of one of our layers under the names used here."""
+    """Return the weights of one of our layers by the names of `BaselineLayer`."""
     names = {
         "attended": "attention.output",
         "attention_norm": "attention_norm",

@@ -1,25 +1,26 @@
-"""Measure our loader beside the loaders that people use instead, on the same real features.
+"""Compare the speed of our loader with that of other loaders, on the same real features.
 
-The peers are webdataset (plainly, and as our `webdataset_pipeline` has it), WIDS, MosaicML
-Streaming, LitData and lhotse's Shar; `loader_peers` has how each of them is used. All deliver
-shuffled utterances as float16 tensors: padded, `(batch, frames, dims)`, of utterances of like
-length, or packed, `(frames, dims)`. Our loader compares checksums in the first epoch, the one that
-warms up here, or always; no peer checks anything. A list of arrays that lie ready, and are only
-made into tensors, shows what is not a loader's doing: how slow Python is after a busy step. Before
-anything is timed, every one must have delivered an epoch of exactly the bytes that were stored,
-each utterance once; counts are checked again in every timed epoch. Medians are printed at the end;
-each measurement goes to standard error when it has ended.
+The peers are webdataset (alone, and with our `webdataset_pipeline`), WIDS, MosaicML Streaming,
+LitData and lhotse's Shar; `loader_peers` shows how each of them is used. All deliver shuffled
+utterances as float16 tensors: padded, `(batch, frames, dims)`, of utterances of similar length, or
+packed, `(frames, dims)`. Our loader compares checksums in the first epoch, which is the warm-up
+here, or always; no peer compares any. A list of arrays in memory, which are only converted to
+tensors, shows the time that no loader is responsible for: the slowness of Python after a busy step.
+Before anything is timed, each loader must deliver an epoch of exactly the stored bytes, each
+utterance once; the numbers are checked again in every timed epoch. Medians are printed at the end;
+each measurement is printed to standard error when it is done.
 
-Every measurement is a process of its own, the loaders in turn: one epoch to warm up, then whole
-epochs, first while the main thread only takes batches, then while after each batch it holds
-the interpreter for `--busy-ms` in a loop of Python, as a training loop does that is not waiting
+Every measurement is a process of its own, and the loaders take turns: one epoch to warm up, then
+whole epochs, first with a main thread that only takes batches, then with one that after each batch
+holds the interpreter for `--busy-ms` in a Python loop, like a training loop that is not waiting
 for its device. The data are in the page cache (`--work` is in memory by default).
 
-- `start_s`: opening the loader, its library's import too, until the first batch; not in speeds.
-- `waited`: share of the time spent waiting for batches.
-- `memory_mib`: proportional set size of the process and its children, half-way through an
-  epoch, less all files mapped (data, libraries): what is held beyond the page cache. Shared
-  segments count; those on their way between processes, mapped by none, do not.
+- `start_s`: the time from opening the loader, with the import of its library, to the first batch;
+  not part of the speeds.
+- `waited`: the share of the time spent waiting for batches.
+- `memory_mib`: the proportional set size of the process and its children, half-way through an
+  epoch, without mapped files (data, libraries): the memory used beyond the page cache. Shared
+  segments are included, except those that are being passed between processes and mapped by none.
 
     python -m benchmarks.loader --corpus ../shared/data/LibriSpeech
 """
@@ -53,12 +54,12 @@ OWN = ("aalbert", "aalbert, verify always")
 LAYOUTS = ("padded", "packed")
 MAIN_THREADS = ("idle", "busy")
 BYTES_PER_FRAME = 2 * DIMS
-# Timed epochs are repeated until they took so long.
+# Timed epochs are repeated for at least so many seconds.
 LEAST_S = 1.0
 
 
 class Run(NamedTuple):
-    """One loader with one layout and so many worker processes."""
+    """A loader with a layout and a number of worker processes."""
 
     loader: str
     layout: str
@@ -66,7 +67,7 @@ class Run(NamedTuple):
 
 
 def all_runs(loaders: Iterable[str], workers: Iterable[int]) -> list[Run]:
-    """Return the runs of these loaders; a list has no workers."""
+    """Return the runs of these loaders; the list of arrays has no workers."""
     runs = [Run(*one) for one in product(loaders, LAYOUTS, workers)]
     return [run for run in runs if run.loader != CONTROL or run.workers == 0]
 
@@ -75,7 +76,7 @@ def all_runs(loaders: Iterable[str], workers: Iterable[int]) -> list[Run]:
 
 
 def run_here(run: Run, dataset: Path, work: Path, busy_ms: float, check: bool) -> dict[str, Any]:
-    """Check what a loader delivers, or measure it."""
+    """Check the batches of a loader, or measure it."""
     torch.set_num_threads(1)
     expected = json.loads((work / "expected.json").read_text())
     setting = Setting(
@@ -98,7 +99,7 @@ def run_here(run: Run, dataset: Path, work: Path, busy_ms: float, check: bool) -
 
 
 def check_epoch(batches: Iterable[Any], packed: bool, expected: dict[str, int]) -> dict[str, Any]:
-    """Compare an epoch with what was stored, and return its number of batches and padding."""
+    """Compare an epoch with the stored data; return its number of batches and share of padding."""
     found = {"utterances": 0, "frames": 0, "digest": 0}
     size = count = 0
     for batch in batches:
@@ -114,7 +115,7 @@ def check_epoch(batches: Iterable[Any], packed: bool, expected: dict[str, int]) 
 
 
 def utterances_of(batch: Any, packed: bool) -> Iterator[Any]:
-    """Yield the features of every utterance in a batch; beyond them there must be zeros."""
+    """Yield the features of every utterance in a batch; `ValueError` if the padding is not zero."""
     features, lengths = batch.features.numpy(), batch.lengths.tolist()
     start = 0
     for number, length in enumerate(lengths):
@@ -124,7 +125,7 @@ def utterances_of(batch: Any, packed: bool) -> Iterator[Any]:
             continue
         yield features[number, :length]
         if features[number, length:].any():
-            raise ValueError("there is something in the padding")
+            raise ValueError("the padding is not zero")
     if packed and start != len(features):
         raise ValueError(f"{start} frames of {len(features)} belong to utterances")
 
@@ -132,7 +133,7 @@ def utterances_of(batch: Any, packed: bool) -> Iterator[Any]:
 def time_epochs(
     batches: Iterable[Any], busy_s: float, expected: dict[str, int]
 ) -> dict[str, float]:
-    """Time whole epochs and return utterances per second, and the share of time waited."""
+    """Time whole epochs; return utterances per second, and the share of the time spent waiting."""
     utterances = frames = epochs = 0
     waited = 0.0
     started = now = time.perf_counter()
@@ -160,7 +161,7 @@ def hold_interpreter(seconds: float) -> None:
 
 
 def measure_memory(batches: Iterable[Any], place: int, data: tuple[Path, ...]) -> float:
-    """Return what the process tree holds at one batch of an epoch, in MiB."""
+    """Return the memory of the process tree at one batch of an epoch, in MiB."""
     held = 0.0
     for number, _ in enumerate(batches):
         if number == place:
@@ -169,7 +170,7 @@ def measure_memory(batches: Iterable[Any], place: int, data: tuple[Path, ...]) -
 
 
 def process_tree() -> list[int]:
-    """Return this process and all that descend from it."""
+    """Return this process and all its descendants."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -184,7 +185,7 @@ def process_tree() -> list[int]:
 
 
 def held_beyond_files(process: int, data: tuple[Path, ...]) -> float:
-    """Return a process's proportional share of what it maps, in MiB, less the files."""
+    """Return the proportional set size of a process without mapped files, in MiB."""
     held, counts = 0, True
     for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
         first = line.split(maxsplit=1)[0]
@@ -202,7 +203,7 @@ def held_beyond_files(process: int, data: tuple[Path, ...]) -> float:
 
 
 def start_run(run: Run, dataset: Path, work: Path, *options: str) -> dict[str, Any]:
-    """Run a loader in a fresh process and return what it prints."""
+    """Run a loader in a new process and return the document that it prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.loader", "--run", run.loader, run.layout]
     command += [str(run.workers), "--dataset", str(dataset), "--work", str(work), *options]
@@ -234,9 +235,9 @@ def summarise(measured: list[dict[str, Any]], expected: dict[str, int]) -> dict[
 
 
 def ratios(results: dict[Run, dict[str, Any]]) -> dict[str, Any]:
-    """Return how many times the fastest peer's speed our loader has, and who that is.
+    """Return the speed of our loader as a multiple of the fastest peer's, and the peer's name.
 
-    Compared are the best of each, and apart from that those with and those without workers.
+    The best runs of each are compared, and also those without and those with workers.
     """
     found = {}
     ways = {"best": (0, 1, 2), "no workers": (0,), "workers": (1, 2)}
@@ -293,7 +294,7 @@ def main() -> None:
     """Measure all loaders, or one in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--corpus", type=Path, default=Path("../shared/data/LibriSpeech"))
-    parser.add_argument("--times", type=int, default=8, help="how often the corpus is taken")
+    parser.add_argument("--times", type=int, default=8, help="how often the corpus is repeated")
     parser.add_argument("--dataset", type=Path, help="a dataset with logmel, instead of --corpus")
     parser.add_argument("--work", type=Path, help="an empty folder for 4 copies of the data")
     parser.add_argument("--loaders", nargs="+", default=list(OPENERS), choices=list(OPENERS))

@@ -1,8 +1,8 @@
-"""Batches for the loaders that have none of their own: how `benchmarks.loader` serves the peers.
+"""Batches for the loaders without batching of their own, for the peers in `benchmarks.loader`.
 
-Everything here is to their advantage: a feature is viewed, not copied, until it goes into its
-batch; a batch is put together in the very memory that a `DataLoader` hands over; workers live
-from epoch to epoch; and utterances of like length share a padded batch.
+Everything here is to their advantage: a feature is viewed, not copied, until it is written into its
+batch; a batch is assembled in the memory that a `DataLoader` passes on; workers are kept from
+epoch to epoch; and a padded batch has utterances of similar length.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 def cut_batches(frames: Numbers, packed: bool, seed: int) -> list[Numbers]:
-    """Return the positions of utterances with so many frames as batches, in random order.
+    """Return batches of the positions of utterances, whose lengths are `frames`, in random order.
 
     A batch holds at most `FRAMES_PER_BATCH` frames, padding included, or one longer utterance.
     Padded batches are cut from pools that are sorted by length.
@@ -54,7 +54,7 @@ def cut_batches(frames: Numbers, packed: bool, seed: int) -> list[Numbers]:
 
 
 def cut_in_turn(order: Numbers, frames: Numbers, packed: bool) -> list[Numbers]:
-    """Cut a sequence, each batch as long as the budget allows."""
+    """Cut a sequence into batches, each as large as `FRAMES_PER_BATCH` allows."""
     batches: list[list[int]] = [[]]
     held = longest = 0
     for position in order.tolist():
@@ -70,7 +70,7 @@ def cut_in_turn(order: Numbers, frames: Numbers, packed: bool) -> list[Numbers]:
 
 
 def collate(arrays: list[Features], packed: bool) -> Collated:
-    """Copy features into one batch. Its lengths stay in NumPy, which is cheaper to hand over."""
+    """Copy features into one batch; its lengths stay in NumPy, which is faster to pass on."""
     lengths = np.array([len(array) for array in arrays])
     shape = (int(lengths.sum()),) if packed else (len(arrays), int(lengths.max()))
     features = zeros((*shape, DIMS))
@@ -83,7 +83,7 @@ def collate(arrays: list[Features], packed: bool) -> Collated:
 
 
 def zeros(shape: tuple[int, ...]) -> Tensor:
-    """Return zeros in float16, in a worker in shared memory, so that they need no copy to it.
+    """Return zeros in float16; in a worker in shared memory, which saves a copy to it.
 
     PyTorch's own `default_collate` does the same; a new segment holds zeros.
     """
@@ -95,9 +95,9 @@ def zeros(shape: tuple[int, ...]) -> Tensor:
 
 
 class Pooled(IterableDataset[Collated]):
-    """Batches of a stream: cut from pools of `POOL_BATCHES` if padded, in turn if packed.
+    """Batches of a stream: cut from pools of `POOL_BATCHES` if padded, in sequence if packed.
 
-    `epoch` gives the features of one epoch after another, in a worker its part of them.
+    Each call of `epoch` returns the features of the next epoch, in a worker its part of them.
     """
 
     def __init__(self, epoch: Callable[[], Iterable[Features]], packed: bool) -> None:
@@ -128,7 +128,7 @@ class Pooled(IterableDataset[Collated]):
 
 
 class Picked:
-    """Batches of a source that reads by number, as `Plan` asks for them."""
+    """Batches of a source that reads by index, as `Plan` lists them."""
 
     def __init__(self, read: Callable[[int], Features], packed: bool) -> None:
         self.read = read
@@ -139,7 +139,7 @@ class Picked:
 
 
 class Plan:
-    """The numbers in every batch, for one epoch after another."""
+    """The indices of the utterances in every batch, planned anew for each epoch."""
 
     def __init__(self, frames: Numbers, packed: bool) -> None:
         self.frames = frames
@@ -173,7 +173,7 @@ class Batches:
 
 
 def unchanged(batch: Any) -> Any:
-    """Return a batch as it is: PyTorch would turn the lengths into a shared tensor as well."""
+    """Return a batch unchanged: PyTorch would also convert the lengths to a shared tensor."""
     return batch
 
 

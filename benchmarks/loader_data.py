@@ -1,7 +1,7 @@
 """The data that `benchmarks.loader` reads: a dataset, and each peer's own copy of it.
 
-The copies are made from the members of the shards, read with Python's `tarfile`, and so are the
-count and the hash that every loader's epoch is compared with: none of it comes from a loader.
+The copies, and the counts and the hash that every loader's epoch is compared with, are made from
+the members of the shards, read with Python's `tarfile`: none of it depends on a loader.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ SHARD_BYTES = 48 * 2**20
 
 
 def prepare_copies(corpus: Path, times: int, out: Path) -> None:
-    """Prepare all of a corpus as one split, taken so many times over under new keys."""
+    """Prepare a whole corpus as one split, repeated `times` times under new keys."""
     from aalbert.pipeline.corpora.librispeech import read_librispeech
     from aalbert.pipeline.prepare.config import load_recipe
     from aalbert.pipeline.prepare.engine import LocalEngine
@@ -60,12 +60,12 @@ def read_all(dataset: Path) -> Iterator[Features]:
 
 
 def digest(features: Features) -> int:
-    """Return the hash of an utterance's bytes; their sum, modulo 2^64, is that of an epoch."""
+    """Return the hash of an utterance's bytes; the sum modulo 2^64 is the hash of an epoch."""
     return xxhash.xxh3_64_intdigest(features.tobytes())
 
 
 def write_everything(dataset: Path, work: Path) -> None:
-    """Write what an epoch must hold, and each peer's own copy of the data."""
+    """Write the expected contents of an epoch, and each peer's own copy of the data."""
     paths = shard_files(dataset)
     shards = [[(len(one), digest(one)) for one in read_shard(path)] for path in paths]
     frames = [each for shard in shards for each, _ in shard]
@@ -96,7 +96,7 @@ def write_streaming(dataset: Path, folder: Path) -> None:
 
 
 def write_litdata(dataset: Path, folder: Path) -> None:
-    """Write the bytes of the features as LitData's chunks, with what its `optimize` writes with."""
+    """Write the bytes of the features as LitData's chunks, with the writer of its `optimize`."""
     from litdata.streaming.writer import BinaryWriter
 
     folder.mkdir()
@@ -126,7 +126,7 @@ def write_lhotse(dataset: Path, folder: Path, shard_size: int) -> None:
 
 
 def cut_of(name: str, features: Features, storage: str, folder: str, key: str) -> Any:
-    """Return a cut of lhotse that has features and no recording."""
+    """Return a cut of lhotse with features and without a recording."""
     from lhotse import Features as Manifest
     from lhotse import MonoCut
 

@@ -1,9 +1,9 @@
-"""The loaders that `benchmarks.loader` compares, each in the fastest way found to use it.
+"""The loaders that `benchmarks.loader` compares, each in the fastest way that was found.
 
-Each is a function that returns something to iterate over: every pass is one epoch. What was
-tried and is not here: iterating over a `StreamingDataset` of MosaicML is several times slower
-than reading it by number, LitData is slower by number than as a stream, lhotse's
-`DynamicBucketingSampler` is no faster than the pools used here.
+Each function returns an iterable; every iteration over it is one epoch. Also tried and left out:
+iterating over a `StreamingDataset` of MosaicML is several times slower than reading it by index,
+LitData is slower by index than as a stream, and lhotse's `DynamicBucketingSampler` is no faster
+than the pools used here.
 """
 
 import json
@@ -30,17 +30,17 @@ from benchmarks.loader_batches import (
 )
 from benchmarks.loader_data import FEATURE, shard_files
 
-# Utterances among which webdataset and lhotse shuffle, beside the order of the shards.
+# Utterances in the shuffle buffers of webdataset and lhotse; the order of shards is random too.
 SHUFFLE_BUFFER = 1000
-# What no loader can be faster than.
+# An upper bound: no loader can be faster.
 CONTROL = "arrays in a list"
-# Bytes before the numbers of a `.npy` member.
+# Bytes of the header of a `.npy` member.
 NPY_HEADER = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is read and where, into which layout, and by how many processes beside this one."""
+    """The data to read, the layout of batches, and the number of processes besides this one."""
 
     dataset: Path
     work: Path
@@ -49,7 +49,7 @@ class Setting:
 
 
 def open_aalbert(setting: Setting, verify: WhenToVerify = "first-epoch") -> Iterable[Any]:
-    """Our own loader: without workers in this process, else through so many reader processes."""
+    """Return our own loader: without workers in this process, otherwise with reader processes."""
     from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 
     loader: Iterable[Any] = Loader(
@@ -66,12 +66,12 @@ def open_aalbert(setting: Setting, verify: WhenToVerify = "first-epoch") -> Iter
 
 
 def open_arrays(setting: Setting) -> "Arrays":
-    """No loader at all: an epoch of arrays that lie ready in a list."""
+    """Return an epoch of arrays in a list, without any loader."""
     return Arrays(open_aalbert(replace(setting, workers=0)))
 
 
 def open_webdataset(setting: Setting) -> Iterable[Batch]:
-    """Webdataset over our shards: only the features, viewed in their bytes."""
+    """Return webdataset on our shards: only the features, as views of their bytes."""
     import webdataset
 
     shards = shard_files(setting.dataset)
@@ -87,7 +87,7 @@ def open_webdataset(setting: Setting) -> Iterable[Batch]:
 
 
 def open_webdataset_pipeline(setting: Setting) -> Iterable[Batch]:
-    """Webdataset as our `webdataset_pipeline` makes it: arrays read by NumPy, JSON decoded."""
+    """Return webdataset with our `webdataset_pipeline`: arrays read by NumPy, JSON decoded."""
     from aalbert.shards import webdataset_pipeline
 
     pipeline = webdataset_pipeline(
@@ -97,26 +97,26 @@ def open_webdataset_pipeline(setting: Setting) -> Iterable[Batch]:
 
 
 def open_wids(setting: Setting) -> Iterable[Batch]:
-    """WIDS over our shards, mapped into memory, by number."""
+    """Return WIDS on our shards, mapped into memory and read by index."""
     import wids
 
     shards = json.loads((setting.work / "wids.json").read_text())
     dataset = wids.ShardListDataset(
         shards, localname=str, keep=True, lru_size=len(shards), transformations=[from_indexed]
     )
-    return by_number(dataset.__getitem__, setting)
+    return by_index(dataset.__getitem__, setting)
 
 
 def open_streaming(setting: Setting) -> Iterable[Batch]:
-    """MosaicML Streaming, by number."""
+    """Return MosaicML Streaming, read by index."""
     from streaming import StreamingDataset
 
     dataset = StreamingDataset(local=str(setting.work / "streaming"), batch_size=1)
-    return by_number(partial(from_record, dataset), setting)
+    return by_index(partial(from_record, dataset), setting)
 
 
 def open_litdata(setting: Setting) -> Iterable[Batch]:
-    """LitData as a stream, shuffled by itself."""
+    """Return LitData as a stream with its own shuffling."""
     from litdata import StreamingDataset
 
     dataset = StreamingDataset(str(setting.work / "litdata"), shuffle=True)
@@ -125,7 +125,7 @@ def open_litdata(setting: Setting) -> Iterable[Batch]:
 
 
 def open_lhotse(setting: Setting) -> Iterable[Batch]:
-    """Lhotse's Shar as a stream of cuts."""
+    """Return lhotse's Shar as a stream of cuts."""
     from lhotse import CutSet
 
     cuts = CutSet.from_shar(
@@ -152,7 +152,7 @@ OPENERS: dict[str, Callable[[Setting], Iterable[Any]]] = {
 
 
 class Arrays:
-    """The arrays of batches, which are made into tensors when they are asked for."""
+    """The arrays of batches, which are converted to tensors during the iteration."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.arrays = [(batch.features.numpy(), batch.lengths.numpy()) for batch in batches]
@@ -164,7 +164,7 @@ class Arrays:
 
 
 class Mapped:
-    """The features of a stream of samples, for every epoch anew."""
+    """The features of a stream of samples; each call starts the next epoch."""
 
     def __init__(self, features_of: Callable[[Any], Features], samples: Iterable[Any]) -> None:
         self.features_of = features_of
@@ -175,14 +175,14 @@ class Mapped:
         return map(self.features_of, self.samples)
 
 
-def by_number(read: Callable[[int], Features], setting: Setting) -> Batches:
-    """Return the batches of a source that reads any utterance by its number."""
+def by_index(read: Callable[[int], Features], setting: Setting) -> Batches:
+    """Return the batches of a source that reads any utterance by its index."""
     plan = Plan(np.load(setting.work / "frames.npy"), setting.packed)
     return Batches(Picked(read, setting.packed), setting.workers, plan)
 
 
 def is_feature(name: str) -> bool:
-    """Say of a member of a shard whether it is a feature."""
+    """Return whether a member of a shard is a feature."""
     return name.endswith(f".{FEATURE}.npy")
 
 

@@ -1,17 +1,17 @@
-"""Compare imported checkpoints with what the systems they come from computed.
+"""Compare imported checkpoints with the outputs of the systems that they come from.
 
 The golden files hold small checkpoints of s3prl and of the AALBERT repository, inputs, waves,
 and every hidden state and prediction that those systems computed in float32. Each line has the
-largest difference from them:
+largest differences from them:
 
 - `from_features`: of the imported model on the stored inputs, in float32;
-- `from_features_float64`: the same in float64, whose rounding is nothing beside that of the
-  golden files: the same on every machine, while products in float32 differ by processor;
-- `from_wave`: from the wave on, by this package's kernel in float32, no float16 in between;
-- `from_wave_torch`: the same, but the features by torch and torchaudio from the imported
-  settings, in float32, as the original systems compute them;
-- `reference_rounding`: how far the golden states themselves are from those of features in
-  float64. What `from_wave` differs by is such rounding, of one float32 computation and another.
+- `from_features_float64`: the same in float64, whose rounding is negligible compared with that of
+  the golden files: equal on every machine, while products in float32 differ by processor;
+- `from_wave`: from the wave on, with features of this package's kernel in float32, not float16;
+- `from_wave_torch`: the same, with features of torch and torchaudio from the imported settings,
+  in float32, as the original systems compute them;
+- `reference_rounding`: of states from features in float64, which is the rounding of the golden
+  states. The difference of `from_wave` is such rounding, between two float32 computations.
 
     python -m benchmarks.parity --golden ../shared/golden
 """
@@ -42,20 +42,20 @@ from aalbert.shards.format.feature_settings import (
     settings_from_dict,
 )
 
-# By what name the golden files have the prediction of a feature.
+# The name of the prediction of each feature in the golden files.
 PREDICTIONS = {"logmel": "mel", "linear": "linear", "fbank": "mel"}
 INT16_SCALE = 32_768
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model makes of one utterance, `(frames, ...)` each, by name."""
+    """The outputs of a model for one utterance, `(frames, ...)` each."""
 
     states: list[Tensor]
     predictions: dict[str, Tensor]
 
     def named(self, golden_states: int) -> dict[str, Tensor]:
-        """Return all by name, of the states the last ones: some systems leave out the first."""
+        """Return all outputs by name, but only the last states: some systems omit the first one."""
         first = len(self.states) - golden_states
         states = {f"state {i}": state for i, state in enumerate(self.states) if i >= first}
         return states | {f"prediction {name}": each for name, each in self.predictions.items()}
@@ -91,7 +91,7 @@ def compare(checkpoint: Path, waves: dict[str, Any]) -> Iterator[dict[str, Any]]
 
 
 def golden_outputs(golden: Any, wave: str, model: PretrainedModel) -> dict[str, Tensor]:
-    """Return what the golden file has, by the names of `Outputs.named`."""
+    """Return the outputs in the golden file, by the names of `Outputs.named`."""
     states = torch.from_numpy(golden[f"hidden_{wave}"])
     encoder = model.config.encoder
     assert encoder is not None
@@ -123,7 +123,7 @@ def run_encoder(model: PretrainedModel, inputs: Tensor) -> Outputs:
 
 
 def torch_features(wave: Any, settings: FeatureSettings, dtype: torch.dtype) -> Tensor:
-    """Compute features by torch and torchaudio, from a wave as it is."""
+    """Compute features of a wave with torch and torchaudio."""
     samples = torch.from_numpy(wave).to(dtype)
     if settings.wave.loudness_db is not None:
         rms = samples.square().mean().sqrt()

@@ -1,10 +1,10 @@
-"""Measure `aalbert prepare` beside what people use instead, on the same real FLAC.
+"""Compare the speed of `aalbert prepare` with alternatives, on the same real FLAC files.
 
-The peers are lhotse (`compute_and_store_features` into NumPy files) and the script that one
-writes by hand: soundfile, torchaudio, `webdataset.ShardWriter`. Every run is a process of its
-own that starts its workers anew and writes to a fresh folder, so what a user waits for is what
-is timed. The corpus is taken once and several times over (under new keys): the difference of
-both is the rate once everything has started, from which whole corpora are extrapolated.
+The alternatives are lhotse (`compute_and_store_features` into NumPy files) and a hand-written
+script with soundfile, torchaudio and `webdataset.ShardWriter`. Every run is a separate process that
+starts its own workers and writes to an empty folder, so all the time that a user waits is measured.
+The corpus is prepared once and repeated several times (under new keys): the difference gives the
+speed without the start, from which whole corpora are extrapolated.
 
     python -m benchmarks.prepare --corpus ../shared/data/LibriSpeech
 """
@@ -35,7 +35,7 @@ SYSTEMS = ("aalbert logmel", "script logmel", "aalbert fbank", "script fbank", "
 
 
 def audio_paths(corpus: Path, times: int) -> list[tuple[str, Path]]:
-    """Return key and path of every file of a corpus, taken so many times over."""
+    """Return key and path of every file of a corpus, repeated `times` times."""
     paths = sorted(corpus.rglob("*.flac"))
     return [(f"{path.stem}-{number}", path) for number in range(times) for path in paths]
 
@@ -62,7 +62,7 @@ def run_aalbert(corpus: Path, times: int, out: Path, workers: int, feature: str)
 
 
 def run_script(corpus: Path, times: int, out: Path, workers: int, feature: str) -> None:
-    """Prepare the corpus with a plain script of torchaudio and webdataset."""
+    """Prepare the corpus with a simple script that uses torchaudio and webdataset."""
     import multiprocessing
 
     files = audio_paths(corpus, times)
@@ -101,7 +101,7 @@ def write_plainly(files: list[tuple[str, Path]], folder: Path, feature: str) -> 
 
 
 def run_lhotse(corpus: Path, times: int, out: Path, workers: int, feature: str) -> None:
-    """Prepare the corpus with lhotse, in the fastest of its formats that stores plain arrays."""
+    """Prepare the corpus with lhotse, in its fastest format that stores plain arrays."""
     from lhotse import CutSet, Fbank, FbankConfig, NumpyFilesWriter, Recording, RecordingSet
 
     recordings = [
@@ -125,7 +125,7 @@ RUNS: dict[str, Callable[[Path, int, Path, int, str], None]] = {
 
 
 def measure(system: str, corpus: Path, times: int, workers: int) -> tuple[float, float]:
-    """Return the seconds of one run in a process of its own, and the MiB its largest part held."""
+    """Return the seconds of a run in its own process, and the MiB of its largest process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.prepare", "--run", system, "--out"]
@@ -148,10 +148,10 @@ def run_here(arguments: argparse.Namespace) -> None:
 
 
 def shares(corpus: Path, feature: str) -> dict[str, float]:
-    """Return how the time of one worker divides into decoding, computing, and writing.
+    """Return the shares of decoding, computing and writing in the time of one worker.
 
-    Decoding and computing are timed alone, and the rest of a whole run counts as writing;
-    medians of five, after one to warm up.
+    Decoding and computing are timed separately, and the rest of a whole run counts as writing;
+    times are medians of five, after one to warm up.
     """
     from aalbert.kernel.native import keep_freed_memory
     from aalbert.pipeline.audio.decode import read_audio
@@ -190,7 +190,7 @@ def shares(corpus: Path, feature: str) -> dict[str, float]:
 
 
 def median_seconds(work: Callable[[], None], repeats: int = 5) -> float:
-    """Return the median time of some work, which is done once before."""
+    """Return the median time of some work, after it was done once to warm up."""
     work()
     taken = []
     for _ in range(repeats):
@@ -203,7 +203,7 @@ def median_seconds(work: Callable[[], None], repeats: int = 5) -> float:
 def measure_all(
     corpus: Path, times: int, workers: int, repeats: int
 ) -> dict[str, dict[int, list[tuple[float, float]]]]:
-    """Measure every system in turn, on the corpus once and several times over."""
+    """Measure all systems in turn, on the corpus once and repeated several times."""
     taken: dict[str, dict[int, list[tuple[float, float]]]] = {
         system: {1: [], times: []} for system in SYSTEMS
     }
@@ -215,7 +215,7 @@ def measure_all(
 
 
 def summarise(taken: dict[int, list[tuple[float, float]]], seconds: float) -> dict[str, Any]:
-    """Return the medians of a system's runs: speed in times real time, and memory."""
+    """Return the medians of a system's runs: speed as a multiple of real time, and memory."""
     once, often = min(taken), max(taken)
     median = {each: statistics.median(run[0] for run in runs) for each, runs in taken.items()}
     return {
@@ -237,7 +237,7 @@ def speeds(result: dict[str, Any]) -> dict[str, float]:
 
 
 def ratios(results: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return how many times the faster peer's speed this package has, for each feature."""
+    """Return the speed of this package as a multiple of the faster peer's, for each feature."""
     found = {}
     for feature in ("logmel", "fbank"):
         peers = [f"{name} {feature}" for name in ("script", "lhotse")]

@@ -1,14 +1,14 @@
-"""Step time and MFU of every preset on this device, beside the way the reference works.
+"""Step time and MFU of every preset on this device, compared with the reference's method.
 
     python -m benchmarks.pretrain [--rounds 3] [--seconds 480] [--presets aalbert-3l ...]
 
 Each preset trains on synthetic speech at its own batch size; on a CPU, or with `--seconds`, a
-step has so many seconds of audio instead, which the line says. `aalbert` is a step of
-`aalbert pretrain`, in float32, and on a GPU also under bfloat16 autocast; the reference decodes
-FLAC and computes features at every step, in float32, padded and eager, and its time is that for
-as much real audio. Rounds of all are interleaved; every line is one JSON document with the
-median, the fastest and the slowest round. MFU is the share of the peak in the data sheet of a
-GPU; on a CPU, of what a product of large matrices reaches.
+step has a fixed number of seconds of audio instead, which each line states. `aalbert` is a step of
+`aalbert pretrain`, in float32, and on a GPU also under bfloat16 autocast. The reference decodes
+FLAC and computes features at every step, in float32, padded and eager; its time is scaled to the
+same amount of real audio. All take turns in every round; each line is one JSON document with the
+median, the fastest and the slowest round. MFU is relative to the peak in the data sheet of a GPU;
+on a CPU, to the speed of a product of large matrices.
 """
 
 import argparse
@@ -34,7 +34,12 @@ from aalbert.shards.format.feature_settings import FeatureSettings, settings_fro
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.throughput import ModelFlops, peak_flops
-from aalbert.train.pretraining.build import build_model, frame_shift_ms, make_loaders, select_parts
+from aalbert.train.pretraining.build import (
+    build_model,
+    frame_shift_ms,
+    make_loaders,
+    select_utterances,
+)
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.estimate import device_name, time_steps
 from aalbert.train.pretraining.module import Pretraining
@@ -47,7 +52,7 @@ MATMUL_SIZE = 2048
 
 
 def main() -> None:
-    """Measure what was asked for and print a line for each preset and way."""
+    """Measure the chosen presets and print a line for each preset and way."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="seconds of audio a step, for all presets")
@@ -65,9 +70,9 @@ def main() -> None:
 def measure(
     name: str, seconds: float | None, corpus: Path, rounds: int, device: torch.device
 ) -> None:
-    """Measure one preset in all ways, in turn, and print the lines."""
+    """Measure one preset in all ways, which take turns, and print the lines."""
     recipe = read_recipe(name)
-    # The synthetic corpus has no other split.
+    # The synthetic corpus has only a training split.
     config = replace(recipe, data=replace(recipe.data, splits=("train*",)))
     scaled = config if seconds is None else scale(config, seconds)
     data = corpus.parent / f"data-{name}"
@@ -79,7 +84,7 @@ def measure(
         "reference, float32": lambda: reference(scaled, corpus, device, audio),
     }
     if device.type == "cuda":
-        # A CPU without instructions for it is many times slower in bfloat16 than in float32.
+        # A CPU without bfloat16 instructions is many times slower in it than in float32.
         ways["aalbert, bf16"] = lambda: ours(replace(scaled, precision="bf16-mixed"), data)
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -108,7 +113,7 @@ def measure(
 
 
 def peak_of(device: torch.device, precision: str) -> float | None:
-    """Return what a device can do per second; of a CPU, what large products of matrices reach."""
+    """Return the peak operations per second; of a CPU, the speed of large matrix products."""
     return matmul_flops() if device.type == "cpu" else peak_flops(device, precision)
 
 
@@ -125,13 +130,13 @@ def matmul_flops() -> float:
 
 
 def features_of(config: PretrainConfig) -> tuple[FeatureSettings, ...]:
-    """Return the features that a preset names, or its only one with default settings."""
+    """Return the features that a preset lists, or its only one with default settings."""
     named = config.data.features or {config.data.feature: {}}
     return tuple(settings_from_dict({"kind": kind, **made}) for kind, made in named.items())
 
 
 def scale(config: PretrainConfig, seconds: float) -> PretrainConfig:
-    """Return the settings with one batch of so much audio a step."""
+    """Return the settings with one batch of so many seconds of audio per step."""
     crop = min(config.data.crop_seconds, seconds)
     data = replace(config.data, batch_seconds=seconds, crop_seconds=crop, static_seconds=())
     return replace(config, data=data, batches_per_step=1)
@@ -139,24 +144,28 @@ def scale(config: PretrainConfig, seconds: float) -> PretrainConfig:
 
 def ours(config: PretrainConfig, data: Path) -> float:
     """Return the seconds of a step of `aalbert pretrain`."""
-    parts = select_parts(config, [Dataset(data)])
-    seconds, _ = time_steps(config, Pretraining(build_model(config, parts), config), parts, Ranks())
+    selections = select_utterances(config, [Dataset(data)])
+    seconds, _ = time_steps(
+        config, Pretraining(build_model(config, selections), config), selections, Ranks()
+    )
     return seconds
 
 
 def step_work(config: PretrainConfig, data: Path) -> tuple[float, float]:
     """Return the operations of a step and its seconds of real audio, the means of an epoch."""
-    parts = select_parts(config, [Dataset(data)])
-    training, _ = make_loaders(replace(config, data=replace(config.data, prefetch=0)), parts)
-    flops = ModelFlops.of(build_model(config, parts))
+    selections = select_utterances(config, [Dataset(data)])
+    training, _ = make_loaders(replace(config, data=replace(config.data, prefetch=0)), selections)
+    flops = ModelFlops.of(build_model(config, selections))
     batches = [(batch.real_frames, batch.squared_frames) for batch in training]
     work = statistics.mean(flops.count(*sizes) for sizes in batches)
-    audio = statistics.mean(frames for frames, _ in batches) * frame_shift_ms(config, parts) / 1000
+    audio = (
+        statistics.mean(frames for frames, _ in batches) * frame_shift_ms(config, selections) / 1000
+    )
     return work * config.batches_per_step, audio * config.batches_per_step
 
 
 def reference(config: PretrainConfig, corpus: Path, device: torch.device, audio: float) -> float:
-    """Return the seconds that the reference takes for so many seconds of audio."""
+    """Return the seconds that the reference takes for `audio` seconds of audio."""
     files = sorted(corpus.rglob("*.flac"))
     crop = round(config.data.crop_seconds * SAMPLE_RATE)
     count = max(1, round(config.data.batch_seconds / min(config.data.crop_seconds, 12.0)))
@@ -180,7 +189,7 @@ def train(
     device: torch.device,
     batches_per_step: int,
 ) -> float:
-    """Take a step for each batch, wait for the device, and return the seconds of audio."""
+    """Train a step on each batch, wait for the device, and return the seconds of audio."""
     heard = 0
     for paths in batches:
         optimiser.zero_grad()
@@ -191,7 +200,7 @@ def train(
             (loss / batches_per_step).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        # The loss is shown at every step.
+        # The reference shows the loss at every step.
         float(loss.detach())
     return heard / SAMPLE_RATE
 

@@ -1,9 +1,9 @@
-"""Pretraining as one writes it first: audio decoded and transformed at every step, eager, float32.
+"""A simple way of pretraining: audio decoded and transformed at every step, eager, float32.
 
-Log-mel features with a preset's FFT, deltas and stacking, which are also what is reconstructed:
-the work of other targets and of mixed masks is left out, in favour of this side. The Transformer
-has a projection each for queries, keys and values, an explicit softmax and an additive mask, and
-every batch is padded to its longest utterance. Nothing of the package is used but the settings.
+The log-mel features with a preset's FFT, deltas and stacking are also the targets: other targets
+and other kinds of masks are left out, in favour of this side. The Transformer has separate
+projections for queries, keys and values, an explicit softmax and an additive mask, and every batch
+is padded to its longest utterance. Of the package, only the settings are used.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
 
 class Reference(nn.Module):
-    """Waves in, reconstruction loss out."""
+    """A model that maps waves to the reconstruction loss."""
 
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Measure the planning of epochs at the scale of 60,000 hours, from index rows alone.
 
-20 million utterances with durations like LibriSpeech's, in shards of 1,300. Nothing is read:
-the loader plans from frames and shards, which is all that the index is asked for. Prints the
-seconds and memory of a whole epoch's plan, of resuming in its middle, and whether 64 ranks
-get equal counts and every utterance once.
+20 million utterances with durations like LibriSpeech's, in shards of 1,300. No data are read: the
+loader plans from the numbers of frames and the shards, which are all that it needs of the index.
+Prints the seconds and memory of the plan of a whole epoch, the seconds of resuming in its middle,
+and whether 64 ranks get equal numbers of batches and every utterance once.
 
     python -m benchmarks.scale
 """
@@ -35,12 +35,12 @@ def draw_frames(utterances: int) -> Rows:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process has held, in MiB."""
+    """Return the peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed_plan(utterances: int, ranks: int, frames_per_batch: int) -> dict[str, object]:
-    """Plan an epoch for some ranks, resume in its middle, and check what they get."""
+    """Plan an epoch for some ranks, resume in its middle, and check their batches."""
     frames = draw_frames(utterances)
     shards = np.arange(utterances) // UTTERANCES_PER_SHARD
     before_mib, started = peak_mib(), time.perf_counter()

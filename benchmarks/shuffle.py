@@ -1,14 +1,14 @@
-"""Measure how well an epoch is shuffled: ours, WebDataset's buffer, and a whole permutation.
+"""Measure how well an epoch is shuffled: ours, WebDataset's buffer, and a full permutation.
 
-From utterances of LibriSpeech's size alone (281,241 by 2,338 speakers, in shards of 1,300);
-nothing is read. A buffer sees shards in a random order and samples one after another in them.
+It needs only numbers of LibriSpeech's size (281,241 utterances by 2,338 speakers, in shards of
+1,300); no data are read. A buffer receives shards in random order and their samples in sequence.
 It is measured on shards as `aalbert prepare` writes them, each a random sample of the corpus,
-and on shards in the order of the corpus, speaker by speaker, as a plain script writes them.
+and on shards in the order of the corpus, speaker by speaker, as a simple script writes them.
 
-`moved` is the mean distance of an utterance's places in two epochs as a share of the epoch (1/3
-for independent permutations). `speakers` is how many of them a batch of 32 holds. `met_again` is
-the share of pairs of utterances in one batch that are in one batch again in the next epoch,
-times that of whole permutations.
+`moved` is the mean distance between an utterance's places in two epochs as a share of the epoch
+(1/3 for independent permutations). `speakers` is the number of speakers in a batch of 32.
+`met_again` is the share of pairs of utterances in one batch that share a batch again in the next
+epoch, as a multiple of the share for full permutations.
 
     python -m benchmarks.shuffle
 """
@@ -31,7 +31,7 @@ Epoch = Callable[[int], Rows]
 
 
 def planned(shard_of_place: Rows) -> Epoch:
-    """Return our order; all lengths are equal here, so that batches are of one size."""
+    """Return our order; all lengths are equal here, so that all batches have one size."""
     config = OrderConfig(frames_per_batch=BATCH * FRAMES)
     frames = np.full(UTTERANCES, FRAMES)
     plan = EpochPlan(frames, shard_of_place, config, fingerprint="shuffle")
@@ -44,7 +44,7 @@ def planned(shard_of_place: Rows) -> Epoch:
 
 
 def buffered(size: int) -> Epoch:
-    """Return the order of WebDataset's pipeline with a buffer of so many samples."""
+    """Return the order of WebDataset's pipeline with a buffer of `size` samples."""
     shards = -(-UTTERANCES // SHARD)
     shuffle_shards = webdataset.detshuffle(shards, initial=shards, seed=1)
     shuffle_samples = webdataset.detshuffle(size, seed=1)
@@ -57,7 +57,7 @@ def buffered(size: int) -> Epoch:
 
 
 def quality(epoch: Epoch, speakers: Rows) -> dict[str, float]:
-    """Measure two epochs of an order, given the speaker at every place in the shards."""
+    """Measure two epochs of an order; `speakers` has the speaker of every place in the shards."""
     first, second = epoch(0), epoch(1)
     assert np.array_equal(np.sort(first), np.arange(UTTERANCES))
     batch_in_first, batch_in_second = batches_of(first), batches_of(second)
@@ -72,7 +72,7 @@ def quality(epoch: Epoch, speakers: Rows) -> dict[str, float]:
 
 
 def batches_of(order: Rows) -> Rows:
-    """Return the batch that every utterance is in."""
+    """Return the number of the batch of every utterance."""
     batches = np.empty(UTTERANCES, np.int64)
     batches[order] = np.arange(UTTERANCES) // BATCH
     return batches

@@ -1,9 +1,9 @@
-"""Random numbers that are functions of what is drawn: no state, and the same on every device.
+"""Random numbers as functions of seed, row and purpose: without state, equal on every device.
 
-PyTorch's generators give other numbers on a CPU than on a GPU, and numbers that depend on the
-shape of what was drawn before. These are the outputs of splitmix64 (Steele, Lea and Flood 2014,
-"Fast splittable pseudorandom number generators"), computed at any place of its sequence in 64-bit
-integer arithmetic, which wraps around alike everywhere.
+PyTorch's generators give different numbers on a CPU and on a GPU, and their numbers depend on
+everything that was drawn before. These are the outputs of splitmix64 (Steele, Lea and Flood 2014,
+"Fast splittable pseudorandom number generators"), computed at any index of its sequence in 64-bit
+integer arithmetic, which wraps around in the same way everywhere.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import xxhash
 from torch import Tensor
 
-# The constants of splitmix64, as the signed numbers that PyTorch has.
+# The constants of splitmix64, as signed numbers, which PyTorch uses.
 GAMMA = 0x9E3779B97F4A7C15 - 2**64
 FIRST_FACTOR = 0xBF58476D1CE4E5B9 - 2**64
 SECOND_FACTOR = 0x94D049BB133111EB - 2**64
@@ -22,10 +22,10 @@ BITS_OF_A_FRACTION = 24
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one batch; `rows (batch,)` are its utterances' numbers in the data.
+    """The random numbers of one batch; `rows (batch,)` are the rows of its utterances in the data.
 
-    What is drawn for an utterance depends on `seed`, its row and the purpose, and not on its place
-    in the batch or on the other utterances there.
+    The numbers of an utterance depend on `seed`, its row and the purpose, but not on its place in
+    the batch or on the other utterances there.
     """
 
     seed: int
@@ -37,7 +37,7 @@ class Draws:
 
 
 def random_bits(keys: Tensor | int, counters: Tensor) -> Tensor:
-    """Return the outputs number `counters` (from 0) of the sequences that start at `keys`, int64.
+    """Return the outputs at the indices `counters` of the sequences that start at `keys`, int64.
 
     An output may be the key of another sequence.
     """
@@ -48,7 +48,7 @@ def random_bits(keys: Tensor | int, counters: Tensor) -> Tensor:
 
 
 def shift_right(value: Tensor, places: int) -> Tensor:
-    """Shift int64 to the right with zeros coming in, as unsigned numbers do."""
+    """Shift int64 to the right and fill with zeros, as for unsigned numbers."""
     return (value >> places) & ((1 << (64 - places)) - 1)
 
 
@@ -73,5 +73,5 @@ def normal(bits: Tensor) -> Tensor:
 
 
 def seed_of(*parts: int | str) -> int:
-    """Return a 63-bit seed that depends on all parts and on nothing else."""
+    """Return a 63-bit seed that depends on all parts and only on them."""
     return xxhash.xxh3_64_intdigest("/".join(map(str, parts)).encode()) >> 1

@@ -1,4 +1,4 @@
-"""One run is one folder: what was asked, what it ran on, what it measured, what it made."""
+"""The folder of a run: its settings, its record, its measurements and its results."""
 
 import csv
 import json
@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,68 +22,44 @@ SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
 Measurements = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The places inside a run's folder."""
+    """The folder of a run: the paths inside it, and its record."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def record(self) -> Path:
-        """What the run was made with: task, data, versions, host, seed, command."""
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON document per measurement; a CSV file of the same lies beside it."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """States from which training continues."""
-        return self.path / "checkpoints"
-
-    @property
-    def pictures(self) -> Path:
-        """Spectrograms, masked and reconstructed, at some steps."""
-        return self.path / "pictures"
-
-    @property
-    def export(self) -> Path:
-        """The finished model."""
-        return self.path / EXPORT_FOLDER
-
-    @property
-    def evaluation(self) -> Path:
-        """The result of `aalbert evaluate`."""
-        return self.path / "metrics.json"
-
-    @property
-    def report(self) -> Path:
-        """The page that shows the result."""
-        return self.path / "report.html"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # The resolved configuration.
+        self.config = path / "config.yaml"
+        # What the run was made with: task, data, versions, host, seed, command.
+        self.record = path / "run.json"
+        # One JSON document per measurement; a CSV file of the same lies beside it.
+        self.metrics = path / "metrics.jsonl"
+        # States from which training continues.
+        self.checkpoints = path / "checkpoints"
+        # Spectrograms, masked and reconstructed, at some steps.
+        self.pictures = path / "pictures"
+        # The finished model.
+        self.export = path / EXPORT_FOLDER
+        # The result of `aalbert evaluate`.
+        self.evaluation = path / "metrics.json"
+        # The page that shows the result.
+        self.report = path / "report.html"
 
     def create(self, config: str, record: Mapping[str, Any]) -> None:
-        """Start a run; `OutputInUseError` when the folder is not empty."""
+        """Create the folder of a new run; `OutputInUseError` when it is not empty."""
         if self.record.is_file():
             raise OutputInUseError(
                 f"{self.path} holds a run: continue it with --resume, or choose another --out"
             )
         require_empty(self.path)
         write_text(self.config, config)
-        write_json(self.record, {**record, **surroundings()})
+        write_json(self.record, {**record, **describe_environment()})
 
     def hold(self) -> AbstractContextManager[None]:
-        """Keep other processes from training here; `OutputInUseError` names one that does."""
+        """Lock the folder for training; `OutputInUseError` with the process that holds the lock."""
         return hold_where_possible(self.checkpoints / "lock")
 
     def read_record(self) -> dict[str, Any]:
-        """Return `run.json`; `InputError` when the folder is no run."""
+        """Return `run.json`; `InputError` when the folder is not that of a run."""
         if not self.record.is_file():
             raise InputError(f"{self.path} is not the folder of a run: it has no run.json")
         try:
@@ -94,17 +69,17 @@ class RunFolder:
         return record
 
     def add_to_record(self, facts: Mapping[str, Any]) -> None:
-        """Add to `run.json` what is known now."""
+        """Add facts to `run.json`."""
         write_json(self.record, {**self.read_record(), **facts})
 
     def change_config(self, config: str, change: Mapping[str, Any]) -> None:
-        """Put another configuration in place of the run's, and note in `run.json` that it was."""
-        changes = [*self.read_record().get("changes", []), {**change, **surroundings()}]
+        """Replace the configuration of the run, and note the change in `run.json`."""
+        changes = [*self.read_record().get("changes", []), {**change, **describe_environment()}]
         write_text(self.config, config)
         self.add_to_record({"changes": changes})
 
     def require_writable(self) -> None:
-        """Raise `OSError` now, not at the first checkpoint, when nothing can be written."""
+        """Raise `OSError` when nothing can be written, before the first checkpoint needs it."""
         probe = self.checkpoints / ("probe" + TEMPORARY_SUFFIX)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -116,12 +91,23 @@ class RunFolder:
 
 
 def lasting_place(data: Path | str) -> str:
-    """Return the place of a dataset as it is found from anywhere: a URL, or an absolute path."""
+    """Return the place of a dataset, valid from any working directory: a URL or absolute path."""
     return str(data) if is_url(data) else str(Path(data).resolve())
 
 
+def data_record(data: Sequence[Path | str], datasets: Sequence[Dataset]) -> dict[str, list[str]]:
+    """Return the entries of a run's record for its datasets, which lie at the places `data`."""
+    return {
+        "data": [lasting_place(place) for place in data],
+        "data_fingerprint": [dataset.manifest.fingerprint for dataset in datasets],
+    }
+
+
 def open_data(record: dict[str, Any], data: Path | str | None = None) -> Dataset:
-    """Open the dataset of a run, where it was or in `data`, refusing any other one."""
+    """Open the dataset of a run at its recorded place, or in `data`.
+
+    Raises `IntegrityError` when it is not the one that the run was trained on.
+    """
     dataset = Dataset(data or record["data"])
     if dataset.manifest.fingerprint != record["data_fingerprint"]:
         raise IntegrityError(
@@ -132,13 +118,13 @@ def open_data(record: dict[str, Any], data: Path | str | None = None) -> Dataset
 
 
 def open_datasets(record: dict[str, Any]) -> list[Dataset]:
-    """Open the datasets of a run that can have several, refusing any other ones."""
+    """Open the datasets of a `data_record`; `IntegrityError` as `open_data` raises it."""
     pairs = zip(record["data"], record["data_fingerprint"], strict=True)
-    return [open_data({"data": place, "data_fingerprint": made}) for place, made in pairs]
+    return [open_data({"data": place, "data_fingerprint": found}) for place, found in pairs]
 
 
-def surroundings() -> dict[str, Any]:
-    """Return what a run depends on besides its settings and data."""
+def describe_environment() -> dict[str, Any]:
+    """Return what a run depends on besides its settings and data: software, host, command."""
     return {
         "software": {name: version(name) for name in SOFTWARE},
         "python": platform.python_version(),
@@ -151,8 +137,8 @@ def surroundings() -> dict[str, Any]:
 class MetricsWriter:
     """Appends measurements to `metrics.jsonl` and `metrics.csv` in a run folder.
 
-    Every measurement has a `step` and some of `columns`. When a run continues from an
-    earlier step, what was measured after that step is dropped, since it comes again.
+    Every measurement has a `step` and some of `columns`. Measurements after `first_step`, from
+    which a run is resumed, are dropped, since they are made again.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, first_step: int = 0) -> None:
@@ -183,7 +169,7 @@ def to_line(row: dict[str, Any]) -> str:
 
 
 def read_measurements(path: Path) -> Measurements:
-    """Read the measurements of a run, but for a last line that was cut off."""
+    """Read the measurements of a run, without a last line that was cut off."""
     if not path.is_file():
         return []
     whole, _, _ = path.read_text("utf-8").rpartition("\n")

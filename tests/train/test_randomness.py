@@ -3,7 +3,7 @@ import torch
 
 from aalbert.train.randomness import Draws, normal, random_bits, uniform, uniform_integer
 
-# The first five outputs of splitmix64 from this seed, as its other implementations give them.
+# The first five outputs of splitmix64 for this seed, from its other implementations.
 SEED = 1234567
 OUTPUTS = [
     6457827717110365317,
@@ -18,7 +18,7 @@ def test_the_bits_are_those_of_splitmix64() -> None:
     assert [bits % 2**64 for bits in random_bits(SEED, torch.arange(5)).tolist()] == OUTPUTS
 
 
-def test_keys_may_differ_from_place_to_place() -> None:
+def test_every_row_can_have_its_own_key() -> None:
     keys = torch.tensor([[3], [SEED]])
     assert torch.equal(random_bits(keys, torch.arange(5))[1], random_bits(SEED, torch.arange(5)))
 
@@ -58,7 +58,7 @@ def test_normal_numbers_have_the_moments_and_quantiles_of_a_normal_distribution(
         assert float((values < point).float().mean()) == pytest.approx(quantile, abs=0.005)
 
 
-def test_purposes_and_rows_have_numbers_of_their_own() -> None:
+def test_purposes_and_rows_have_different_numbers() -> None:
     draws = Draws(1, torch.tensor([5, 6, 5]))
     keys = draws.keys("start")
     assert keys[0] == keys[2] != keys[1]

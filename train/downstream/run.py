@@ -155,17 +155,9 @@ def train_model(
     due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
     log = LogSettings(config.task, ends[-1], ends[0], frame_shift_ms(setup), padding=cache is None)
     best = BestModel(model, dev_measure(config, setup, cache))
-    guard = NonFiniteGuard(run.path, "stop", setup.dataset.keys, due, ranks)
+    guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False)
     validation = Validation(metrics, best.measure, due, clock=clock)
-    saver = SaveStates(
-        run.checkpoints,
-        due,
-        KEEP_STATES,
-        guard=guard,
-        validation=validation,
-        ranks=ranks,
-        clock=clock,
-    )
+    saver = SaveStates(run.checkpoints, due, KEEP_STATES, guard, validation, ranks, clock)
     # After a step they are called in this order: the state is saved before signals are handled.
     callbacks = [
         guard,

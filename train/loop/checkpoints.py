@@ -1,4 +1,4 @@
-"""States to continue from: finished or absent, with a hash beside each, the latest few kept."""
+"""Saved states of training: complete or absent, each with a checksum, the latest few kept."""
 
 import io
 import re
@@ -15,22 +15,21 @@ from aalbert.common.files import atomic_write, file_digest, write_text
 from aalbert.errors import IntegrityError
 
 NAME_PATTERN = re.compile(r"step-(\d+)\.ckpt")
-HASH_SUFFIX = ".xxh3"
 
 
 class AtomicCheckpoints(CheckpointIO):
-    """Writes Lightning's checkpoints finished or absent, and reads tensors and plain values only.
+    """Writes Lightning's checkpoints completely or not at all, and reads only plain values.
 
-    Lightning's own writer goes through the folder for temporary files, which may be
-    small or another disk.
+    Lightning's own writer uses the folder for temporary files, which may be small or on another
+    disk.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint to `path`, its hash beside it first: where it is, its hash is.
+        """Write a checkpoint to `path`, after its checksum: no checkpoint is without one.
 
-        It is made in memory, so that a full disk is met by plain writing, which says so.
+        It is serialised in memory, so that a full disk raises an ordinary error of writing.
         """
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
@@ -41,7 +40,7 @@ class AtomicCheckpoints(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any | None = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint from `path`."""
+        """Read a checkpoint of tensors and plain values from `path`."""
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
         return checkpoint
 
@@ -51,8 +50,20 @@ class AtomicCheckpoints(CheckpointIO):
 
 
 def state_path(folder: Path, step: int) -> Path:
-    """Return where the state after a step lies."""
+    """Return the path of the state that is saved after a step."""
     return folder / f"step-{step:08d}.ckpt"
+
+
+def hash_path(path: Path) -> Path:
+    """Return the path of the checksum of a state."""
+    return path.with_name(path.name + ".xxh3")
+
+
+def step_of(path: Path) -> int:
+    """Return the number of optimiser steps before a state was saved."""
+    match = NAME_PATTERN.fullmatch(path.name)
+    assert match is not None, path
+    return int(match[1])
 
 
 def list_states(folder: Path) -> list[Path]:
@@ -60,8 +71,14 @@ def list_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.ckpt") if NAME_PATTERN.fullmatch(path.name))
 
 
+def is_intact(path: Path) -> bool:
+    """Return whether a state has the checksum that was written with it."""
+    recorded = hash_path(path)
+    return recorded.is_file() and recorded.read_text("utf-8").strip() == file_digest(path)
+
+
 def latest_state(folder: Path) -> Path | None:
-    """Return the latest state that is as it was written, saying which ones were not.
+    """Return the latest intact state, and print the path of every damaged one after it.
 
     Returns None when none was saved yet; raises `IntegrityError` when all are damaged.
     """
@@ -84,23 +101,16 @@ def best_weights(folder: Path, step: int) -> dict[str, Tensor]:
             "run's config.yaml, and resume"
         )
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "model."
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
 
-def is_intact(path: Path) -> bool:
-    """Say whether a state has the hash that was written beside it."""
-    recorded = hash_path(path)
-    return recorded.is_file() and recorded.read_text("utf-8").strip() == file_digest(path)
+def remove_old_states(folder: Path, step: int, *, keep: int, best_step: int | None) -> None:
+    """Remove the states up to a step, except for the latest `keep` of them and the best one.
 
-
-def hash_path(path: Path) -> Path:
-    """Return where the hash of a state lies."""
-    return path.with_name(path.name + HASH_SUFFIX)
-
-
-def step_of(path: Path) -> int:
-    """Return the number of optimiser steps in a saved state."""
-    match = NAME_PATTERN.fullmatch(path.name)
-    assert match is not None, path
-    return int(match[1])
+    States after the step were found damaged when the run was resumed, and are not counted.
+    """
+    states = [path for path in list_states(folder) if step_of(path) <= step]
+    for path in states[:-keep]:
+        if step_of(path) != best_step:
+            path.unlink()
+            hash_path(path).unlink(missing_ok=True)

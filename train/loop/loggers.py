@@ -1,43 +1,44 @@
-"""Further places for measurements, beside the files that every run has: extras of the package."""
+"""Loggers that receive the measurements besides the run's own files: extras of the package."""
 
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from aalbert.common.files import write_json
 from aalbert.errors import ConfigError
-from aalbert.train.loop.config import LoggerName
+
+LoggerName = Literal["tensorboard", "wandb"]
 
 
 class Recorder(Protocol):
-    """Takes measurements."""
+    """An object that measurements are written to."""
 
     def write(self, **row: Any) -> None:
-        """Take one: `step`, and named numbers."""
+        """Record one measurement: `step`, and numbers by name."""
 
 
 class Recorders:
-    """Gives every measurement to several recorders, or to none."""
+    """Several recorders, or none, as one."""
 
     def __init__(self, *recorders: Recorder) -> None:
         self.recorders = recorders
 
     def write(self, **row: Any) -> None:
-        """Give one measurement to all."""
+        """Write one measurement to all of them."""
         for recorder in self.recorders:
             recorder.write(**row)
 
 
 class TensorBoard:
-    """Writes measurements as scalars below `tensorboard/` in the run's folder."""
+    """Writes measurements as scalars into `tensorboard/` in the run's folder."""
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # Of a continued run, what was measured after `first_step` comes again.
+        # A resumed run measures everything after `first_step` again.
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
 
     def write(self, **row: Any) -> None:
@@ -49,27 +50,25 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Logs measurements to Weights & Biases, or with `WANDB_MODE=offline` into `wandb/` alone.
+    """Logs measurements to Weights & Biases, or only into `wandb/` with `WANDB_MODE=offline`.
 
-    A continued run goes on under its own name there.
+    The id of the run there is made once and kept in `wandb.json`, so that a resumed run goes on
+    under it.
     """
 
     def __init__(self, folder: Path, **_: int) -> None:
         import wandb
 
-        settings = wandb.Settings(silent=True, console="off")
-        run_id = self.id_of(folder)
-        self.run = wandb.init(
-            dir=folder, id=run_id, name=folder.name, resume="allow", settings=settings
-        )
-
-    @staticmethod
-    def id_of(folder: Path) -> str:
-        """Return the name of the run there, made when it is first asked for."""
         path = folder / "wandb.json"
         if not path.is_file():
             write_json(path, {"id": secrets.token_hex(4)})
-        return str(json.loads(path.read_text("utf-8"))["id"])
+        self.run = wandb.init(
+            dir=folder,
+            id=str(json.loads(path.read_text("utf-8"))["id"]),
+            name=folder.name,
+            resume="allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
 
     def write(self, **row: Any) -> None:
         """Log one measurement."""
@@ -80,11 +79,6 @@ LOGGERS: Mapping[LoggerName, Callable[..., Recorder]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
 }
-
-
-def open_loggers(names: Sequence[LoggerName], folder: Path, *, first_step: int) -> list[Recorder]:
-    """Return the loggers with these names, which must be installed."""
-    return [LOGGERS[name](folder, first_step=first_step) for name in names]
 
 
 def require_installed(names: Sequence[LoggerName]) -> None:

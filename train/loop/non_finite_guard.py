@@ -1,4 +1,4 @@
-"""Steps whose numbers are not finite: kept away from the weights, and written down."""
+"""Steps whose gradient is not finite: kept from changing the weights, and written down."""
 
 import math
 import sys
@@ -16,19 +16,16 @@ from torch.optim import Optimizer
 from aalbert.common.files import write_json
 from aalbert.errors import DivergedError
 from aalbert.shards.loading.batch import Batch
-from aalbert.train.loop.config import Policy
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.steps import Due, ended_step
 
 # A run that skips so many steps one after another will not recover.
-MOST_SKIPPED = 100
-
-KeysOf = Callable[[list[int]], list[str]]
+MAX_SKIPPED_IN_A_ROW = 100
 
 
 @dataclass
 class RecentStep:
-    """What a step was made of, kept on the device until somebody asks."""
+    """The utterances, losses and gradient norm of a step, kept on the device until the check."""
 
     step: int
     learning_rate: float
@@ -38,36 +35,38 @@ class RecentStep:
 
 
 class NonFiniteGuard(Callback):
-    """Lets no step change the weights whose gradient is not finite.
+    """Prevents steps whose gradient is not finite from changing the weights.
 
-    The decision is made on the device: the optimiser's fused kernels pass over a step marked by
-    `found_inf`, so nothing waits for it. `check`, which waits, comes after the steps that are
-    `due`, before what is measured and saved then: it writes the utterances of every such step to
-    `nan-STEP.json`, and ends the run, or with the policy `skip` goes on. Under 16-mixed
-    Lightning's gradient scaler passes over such steps as a part of its work, and says nothing.
+    The decision is made on the device: the optimiser's fused kernels skip a step that is marked by
+    `found_inf`, so nothing waits for it. `check`, which waits, runs after the steps that are
+    `due`, before anything is measured or saved then: it writes the utterances of every such step to
+    `nan-STEP.json`, and ends the run, or with `skip` continues it. `keys_of` returns the keys of
+    the utterances in some rows. Under 16-mixed Lightning's gradient scaler skips such steps as part
+    of its work, and reports nothing.
     """
 
     def __init__(
         self,
         folder: Path,
-        policy: Policy,
-        keys_of: KeysOf,
+        keys_of: Callable[[list[int]], list[str]],
         due: Due,
         ranks: Ranks,
+        *,
+        skip: bool,
     ) -> None:
         self.folder = folder
-        self.due = due
-        self.policy = policy
         self.keys_of = keys_of
+        self.due = due
         self.ranks = ranks
-        self.skipped = 0
+        self.skip = skip
+        self.skipped_in_a_row = 0
         self.recent: list[RecentStep] = []
         self.current: RecentStep | None = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, *_: Any
     ) -> None:
-        """Note which utterances the step takes."""
+        """Note the utterances of the step."""
         if self.current is None:
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             self.current = RecentStep(trainer.global_step + 1, rate)
@@ -87,13 +86,13 @@ class NonFiniteGuard(Callback):
             optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
             optimizer.grad_scale = None  # type: ignore[attr-defined]
         elif not math.isfinite(float(norm)):
-            # Weights without a gradient are left as they are.
+            # The optimiser does not change weights without a gradient.
             optimizer.zero_grad(set_to_none=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
     ) -> None:
-        """Note the loss; a step is complete with its last batch."""
+        """Note the loss; the last batch of a step completes it."""
         assert self.current is not None
         self.current.losses.append(outputs["loss"] * trainer.accumulate_grad_batches)
         if ended_step(trainer):
@@ -103,32 +102,35 @@ class NonFiniteGuard(Callback):
                 self.check()
 
     def check(self) -> None:
-        """Look at the steps since the last check; `DivergedError` as the policy says."""
+        """Check the steps since the last check; may raise `DivergedError`, see `report`."""
         recent, self.recent = self.recent, []
         norms = [step.gradient_norm for step in recent if step.gradient_norm is not None]
         finite = torch.stack(norms).isfinite().tolist() if norms else []
         for step, good in zip(recent, finite, strict=False):
-            self.skipped = 0 if good else self.skipped + 1
+            self.skipped_in_a_row = 0 if good else self.skipped_in_a_row + 1
             if not good:
                 self.report(step)
 
     def report(self, step: RecentStep) -> None:
-        """Write down what a step was made of, and end the run or say that it was passed over."""
-        rows = [row for some in step.rows for row in some.tolist() if row >= 0]
+        """Write the utterances of a step, and print that it was skipped or end the run.
+
+        Raises `DivergedError` without `skip`, and after too many such steps in a row.
+        """
+        rows = [row for batch in step.rows for row in batch.tolist() if row >= 0]
         losses = [float(loss) for loss in step.losses]
         gathered = self.ranks.gather((self.keys_of(rows), losses))
         path = self.folder / f"nan-{step.step:08d}.json"
-        losses = [loss for _, some in gathered for loss in some]
+        losses = [loss for _, of_rank in gathered for loss in of_rank]
         if self.ranks.first:
             document = {
                 "step": step.step,
                 "losses": [loss if math.isfinite(loss) else str(loss) for loss in losses],
                 "learning_rate": step.learning_rate,
-                "keys": [key for some, _ in gathered for key in some],
+                "keys": [key for of_rank, _ in gathered for key in of_rank],
             }
             write_json(path, document)
         what = f"the gradient of step {step.step} is not finite (loss {losses})"
-        if self.policy == "stop" or self.skipped >= MOST_SKIPPED:
+        if not self.skip or self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise DivergedError(
                 f"{what}; its utterances are in {path}. The weights are as they were before, and "
                 "the checkpoints are kept: start again with a lower optimiser.learning_rate, or "

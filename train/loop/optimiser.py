@@ -1,4 +1,4 @@
-"""The optimiser: its settings, which parameters decay, the learning rate of every step."""
+"""The optimiser: its settings, weight decay by parameter, the learning rate of every step."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from aalbert.errors import require, require_positive
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW with a linear warm-up and a linear decay.
+    """AdamW with a linear warm-up and a linear decay of the learning rate.
 
-    The warm-up takes `warmup_steps`, or, where they are None, `warmup_proportion` of all steps.
+    The warm-up takes `warmup_steps`, or `warmup_proportion` of all steps if that is None.
     """
 
     learning_rate: float = 2e-4
@@ -38,13 +38,13 @@ class OptimiserConfig:
         )
 
     def count_warmup_steps(self, steps: int) -> int:
-        """Return how many of the steps of a run belong to the warm-up."""
+        """Return the number of warm-up steps of a run with so many steps in all."""
         warmup = self.warmup_steps
         return round(self.warmup_proportion * steps) if warmup is None else warmup
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the weights with decay, and biases and layer norms without, as BERT has it."""
+    """Return the weights with decay, and biases and layer norms without, as in BERT."""
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
     return [

@@ -1,7 +1,7 @@
-"""Several processes as one run: who this one is, what all agree on, and who is missing.
+"""Several processes as one run: the rank of this one, what all agree on, and failed ranks.
 
-`torchrun` and `srun` start the processes; each takes its share of every step. What they tell
-each other about the run itself goes over a group of its own on the CPU: it waits for no GPU.
+`torchrun` and `srun` start the processes; each takes its part of every step. They exchange values
+about the run itself in a process group of its own on the CPU, which waits for no GPU.
 """
 
 import datetime
@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,13 +19,14 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from aalbert.errors import ConfigError, LostRankError
 
-# How long ranks wait to hear why another one has left.
+# How long ranks wait for the others to report why they ended.
 GRACE_S = 10.0
-# What PyTorch says when another rank is gone, which is never the cause.
+# What PyTorch reports when another rank has ended, which is never the cause.
 CONSEQUENCE = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out|peer|socket",
     re.IGNORECASE,
@@ -47,11 +48,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that writes."""
+        """True on the rank that writes files."""
         return self.rank == 0
 
     def join(self) -> None:
-        """Meet the others; PyTorch's process group has been made by now."""
+        """Connect to the other ranks, once PyTorch's own process group has been made."""
         if self.size == 1 or self._group is not None:
             return
         timeout = datetime.timedelta(seconds=self.timeout_s)
@@ -67,7 +68,7 @@ class Ranks:
             self._store = TCPStore(host, port, is_master=False, timeout=timeout)
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, in their order."""
+        """Return the values of all ranks, in the order of the ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -75,15 +76,11 @@ class Ranks:
         return values
 
     def total(self, *values: float) -> list[float]:
-        """Return the sums over all ranks."""
+        """Return the sum of each value over all ranks."""
         return [sum(column) for column in zip(*self.gather(values), strict=True)]
 
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set on any rank."""
-        return any(self.gather(flag))
-
     def share(self, batches: int) -> int:
-        """Return how many of a step's batches each rank takes; `ConfigError` when it is uneven."""
+        """Return the number of a step's batches for each rank; `ConfigError` if it is uneven."""
         if batches % self.size:
             raise ConfigError(
                 f"batches_per_step {batches} cannot be shared by {self.size} ranks: set it to a "
@@ -92,7 +89,7 @@ class Ranks:
         return batches // self.size
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
-        """Raise `ConfigError`, naming the rank and the fact, unless all ranks state the same."""
+        """Raise `ConfigError` with the rank and the name of a fact that differs between ranks."""
         stated = self.gather(dict(facts))
         for rank, theirs in enumerate(stated[1:], start=1):
             for name, expected in stated[0].items():
@@ -103,29 +100,29 @@ class Ranks:
                     )
 
     def leave(self) -> None:
-        """Part from the others, when all have done their work."""
+        """Disconnect from the other ranks, after all have done their work."""
         if self._group is not None:
             dist.destroy_process_group()
             self._group = self._store = None
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Run a block that all ranks run: when one fails, the others say which, and end.
+    def reporting_failures(self) -> Iterator[None]:
+        """Run a block that all ranks run: if one fails, the others report which one, and end.
 
-        Raises `LostRankError` on a rank whose own work was fine.
+        Raises `LostRankError` on a rank that ends because of another one.
         """
         try:
             yield
         except Exception as error:
             if self._store is None:
                 raise
-            missing = self._report(error)
-            if missing:
-                raise LostRankError(f"{missing}; continue with --resume") from error
+            failure = self._exchange_reasons(error)
+            if failure:
+                raise LostRankError(f"{failure}; continue with --resume") from error
             raise
 
-    def _report(self, error: Exception) -> str:
-        """Tell the others why this rank ends; return who left it in the lurch, or nothing."""
+    def _exchange_reasons(self, error: Exception) -> str:
+        """Publish why this rank ends; return which others failed, or "" if this one did."""
         assert self._store is not None
         own_fault = not (isinstance(error, RuntimeError) and CONSEQUENCE.search(str(error)))
         try:
@@ -133,40 +130,64 @@ class Ranks:
             if own_fault:
                 # Closes the connections, so that the others need not wait for their time-out.
                 dist.destroy_process_group()
-            # The first rank keeps the store, so it stays until the others have read it.
-            heard = self._hear(range(self.size)) if self.first or not own_fault else {}
+            # The first rank hosts the store, so it stays until the others have read it.
+            reasons = self._wait_for_reasons() if self.first or not own_fault else {}
         except (RuntimeError, dist.DistError):
-            heard = {}
-        return "" if own_fault else describe_loss(heard, self.names, self.rank)
+            reasons = {}
+        return "" if own_fault else describe_failure(reasons, self.names, self.rank)
 
-    def _hear(self, ranks: Sequence[int]) -> dict[int, str]:
-        """Return what ranks said on their way out; those that say nothing in time are left out."""
+    def _wait_for_reasons(self) -> dict[int, str]:
+        """Return the reasons that ranks published, without those that did not in time."""
         assert self._store is not None
         deadline = time.monotonic() + GRACE_S
-        heard: dict[int, str] = {}
-        while len(heard) < len(ranks) and time.monotonic() < deadline:
-            for rank in set(ranks) - heard.keys():
+        reasons: dict[int, str] = {}
+        while len(reasons) < self.size and time.monotonic() < deadline:
+            for rank in set(range(self.size)) - reasons.keys():
                 if self._store.check([f"ended/{rank}"]):
-                    heard[rank] = self._store.get(f"ended/{rank}").decode()
+                    reasons[rank] = self._store.get(f"ended/{rank}").decode()
             time.sleep(0.05)
-        return heard
+        return reasons
 
 
-def describe_loss(reasons: Mapping[int, str], names: Sequence[str], own: int) -> str:
-    """Say which ranks ended the run and why, from what each said on its way out."""
+class JoinRanks(Callback):
+    """Connects the ranks before the first step, and raises `ConfigError` if their facts differ.
+
+    The first rank then calls `on_joined`: all ranks have read the files of the run by now.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        facts: Mapping[str, Any],
+        on_joined: Callable[[], None] | None = None,
+    ) -> None:
+        self.ranks = ranks
+        self.facts = facts
+        self.on_joined = on_joined
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Connect the ranks and compare their facts."""
+        self.ranks.join()
+        self.ranks.require_same(self.facts)
+        if self.ranks.first and self.on_joined is not None:
+            self.on_joined()
+
+
+def describe_failure(reasons: Mapping[int, str], names: Sequence[str], own: int) -> str:
+    """Return which ranks ended the run and why, from the reasons that ranks published."""
     if not reasons:
-        return f"{names[0]} left the run without a word: it was killed, or its machine is gone"
+        return f"{names[0]} ended without a message: it was killed, or its machine is gone"
     causes = [f"{names[rank]} ended: {reason}" for rank, reason in reasons.items() if reason]
     silent = [name for rank, name in enumerate(names) if rank not in reasons and rank != own]
     if causes:
         return "; ".join(causes)
     if silent:
-        return f"{', '.join(silent)} left the run without a word: killed, hanging, or cut off"
+        return f"{', '.join(silent)} ended without a message: killed, hanging, or disconnected"
     return "the connection between the ranks broke"
 
 
 def find_ranks(timeout_s: float = 60.0) -> Ranks:
-    """Return the place of this process, as `torchrun` or `srun` has put it into the environment."""
+    """Return the place of this process, from the environment that `torchrun` or `srun` sets."""
     environment: ClusterEnvironment
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()

@@ -1,4 +1,4 @@
-"""What is recorded of the training steps: loss, learning rate, speed, and what the speed is of."""
+"""The log of the training steps: loss, learning rate and speed."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.loggers import Recorder
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.steps import ended_step
-from aalbert.train.loop.throughput import Clock, ModelFlops, Tally, peak_flops
+from aalbert.train.loop.throughput import Clock, ModelFlops, peak_flops
 
 STEP_COLUMNS = (
     "train_loss",
@@ -30,11 +30,11 @@ STEP_COLUMNS = (
 
 @dataclass(frozen=True)
 class LogSettings:
-    """What the log is told: the name on the bar, how far it goes, and what its figures are of.
+    """The settings of the log: the text on the bar, all steps, and how to compute the speed.
 
-    `flops` of None leaves out the model's share of what the device could do (MFU). Without
-    `padding` the share of real frames is left out: batches of cached hidden states may hold
-    averages, whose frames are not those of the audio.
+    Without `flops` the share of the device's peak (MFU) is left out. Without `padding` the share
+    of real frames is left out: batches of cached hidden states may hold averages, whose frames are
+    not those of the audio.
     """
 
     description: str
@@ -46,11 +46,26 @@ class LogSettings:
     padding: bool = True
 
 
+@dataclass
+class FrameCounts:
+    """The frames trained on since the last record; counted on the host, without the device."""
+
+    real_frames: int = 0
+    squared_frames: int = 0
+    padded_frames: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Add the frames of a batch."""
+        self.real_frames += batch.real_frames
+        self.squared_frames += batch.squared_frames
+        self.padded_frames += batch.features.shape[:-1].numel()
+
+
 class StepLog(Callback):
-    """A bar on stderr with the loss, the speed in times real time, and the time to go.
+    """Shows a bar on stderr with the loss and the speed, and records both at intervals.
 
     Reading the loss waits for the device, so it is read every `every_steps` only. Speed, MFU and
-    waiting are over the time since the last record that was spent on steps; frames are real
+    waiting are averages over the time spent on steps since the last record; frames are real
     frames, of all ranks together.
     """
 
@@ -67,14 +82,14 @@ class StepLog(Callback):
         self.loader = loader
         self.clock = clock
         self.ranks = ranks
-        self.open = ExitStack()
-        self.tally = Tally()
+        self.exit_stack = ExitStack()
+        self.counts = FrameCounts()
         self.loss: Tensor | None = None
         self.learning_rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and the bar from the step at which training begins here."""
-        self.begin()
+        """Start the clock, and the bar at the step from which training starts or continues."""
+        self.restart()
         if self.ranks.first:
             bar = progress_bar(
                 self.settings.description,
@@ -82,11 +97,11 @@ class StepLog(Callback):
                 unit="step",
                 done=trainer.global_step,
             )
-            self.bar = self.open.enter_context(bar)
+            self.bar = self.exit_stack.enter_context(bar)
 
-    def begin(self) -> None:
-        """Count and time from here on."""
-        self.tally = Tally()
+    def restart(self) -> None:
+        """Set the counts, the time waited and the clock to 0."""
+        self.counts = FrameCounts()
         self.loader.waited_s = 0.0
         self.clock.restart()
 
@@ -97,25 +112,25 @@ class StepLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        """Advance the bar, and now and then record where training is."""
-        self.tally.add(batch)
-        # The loss of a batch is its share of the step's.
+        """Count the batch; after a step advance the bar, and every `every_steps` record."""
+        self.counts.add(batch)
+        # Lightning divides the loss of a batch by the number of batches in a step.
         self.loss = outputs["loss"] if self.loss is None else self.loss + outputs["loss"]
         if not ended_step(trainer):
             return
         if trainer.global_step % self.settings.every_steps == 0:
             self.record(trainer.global_step, float(self.loss), pl_module.device)
-            self.begin()
+            self.restart()
         self.loss = None
         if self.ranks.first:
             self.bar.update(1)
 
     def record(self, step: int, loss: float, device: torch.device) -> None:
         """Show and write the loss and the speed."""
-        seconds = self.clock.seconds
-        tally = self.tally
+        seconds, peak = self.clock.seconds, peak_flops(device, self.settings.precision)
+        counts = self.counts
         loss, frames, squared, padded = self.ranks.total(
-            loss, tally.real_frames, tally.squared_frames, tally.padded_frames
+            loss, counts.real_frames, counts.squared_frames, counts.padded_frames
         )
         loss /= self.ranks.size
         row: dict[str, Any] = {"step": step, "learning_rate": self.learning_rate}
@@ -129,7 +144,6 @@ class StepLog(Callback):
         }
         if self.settings.padding:
             row["padding_efficiency"] = round(frames / max(1, padded), 4)
-        peak = peak_flops(device, self.settings.precision)
         if peak is not None and self.settings.flops is not None:
             work = self.settings.flops.count(frames, squared)
             row["mfu"] = round(work / seconds / peak / self.ranks.size, 4)
@@ -141,5 +155,5 @@ class StepLog(Callback):
             self.bar.set_postfix_str(shown, refresh=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the bar, if it was opened."""
-        self.open.close()
+        """Close the bar if there is one."""
+        self.exit_stack.close()

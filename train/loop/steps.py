@@ -8,7 +8,7 @@ Due = Callable[[int], bool]
 
 
 def every(count: int, *, last: int) -> Due:
-    """Return whether a step is a multiple of `count` or the last one."""
+    """Return a function that is true of the multiples of `count` and of the last step."""
     return lambda step: step % count == 0 or step == last
 
 

@@ -1,4 +1,4 @@
-"""Ending a run early when a signal asks for it, with its state saved."""
+"""Stopping a run early on a signal, with its state saved."""
 
 import signal
 from types import FrameType
@@ -11,77 +11,74 @@ from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.steps import ended_step
 
-# Ctrl-C, what schedulers send before they kill or pre-empt, and a closed terminal.
+# Ctrl-C, the signals of schedulers before they kill or pre-empt, and a closed terminal.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class SignalListener:
-    """Whether this process was told to stop, and by which signal (`received`)."""
+    """Notes the stop signal that this process received: `received` is its number, or None."""
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
-    def __bool__(self) -> bool:
-        return self.received is not None
-
     def listen(self) -> None:
-        """Take the signals, in place of the handlers there are."""
+        """Replace the handlers of the stop signals."""
         self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal; the step in progress goes on. A second Ctrl-C ends it.
+        """Note the signal; the current step is completed, unless a second Ctrl-C ends it.
 
-        Schedulers may send theirs several times, which must not cut the saving short.
+        Schedulers may send other signals several times, which must not interrupt the saving.
         """
         self.received = number
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def stop_listening(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
 
 class StopOnSignal(Callback):
-    """Ends training after the current step when a signal asks for it, with the state saved.
+    """Stops training after the current step when a signal was received, with the state saved.
 
-    It comes after the callbacks that measure, so that a resumed run lacks no measurement. A
-    signal to one rank stops all of them after the same step.
+    It comes after the callbacks that measure, so that no measurement is missing from a resumed
+    run. A signal to one rank stops all of them after the same step.
     """
 
-    def __init__(self, request: SignalListener, saver: SaveStates, ranks: Ranks) -> None:
-        self.request = request
+    def __init__(self, listener: SignalListener, saver: SaveStates, ranks: Ranks) -> None:
+        self.listener = listener
         self.saver = saver
         self.ranks = ranks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in place of the handlers that Lightning has just installed."""
-        self.request.listen()
+        """Listen, after Lightning has installed its own handlers."""
+        self.listener.listen()
 
     def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
-        """Save and stop if there was a signal, after a whole step."""
+        """Save and stop after a whole step if any rank received a signal."""
         if not ended_step(trainer) or trainer.should_stop:
             return
         received = [
-            number for number in self.ranks.gather(self.request.received) if number is not None
+            number for number in self.ranks.gather(self.listener.received) if number is not None
         ]
         if received:
-            self.request.received = received[0]
+            self.listener.received = received[0]
             self.saver.save(trainer)
             trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        self.request.stop_listening()
+        """Restore the previous handlers."""
+        self.listener.stop_listening()
 
 
-def raise_if_stopped(trainer: Trainer, request: SignalListener, command: str) -> None:
-    """Raise `InterruptedRunError` with the command that continues, if training stopped."""
-    if request.received is not None and trainer.should_stop:
+def raise_if_stopped(trainer: Trainer, listener: SignalListener, command: str) -> None:
+    """Raise `InterruptedRunError` with the command that continues, if a signal stopped training."""
+    if listener.received is not None and trainer.should_stop:
         raise InterruptedRunError(
-            f"stopped by {signal.Signals(request.received).name}, saved at step "
+            f"stopped by {signal.Signals(listener.received).name}, saved at step "
             f"{trainer.global_step}; continue with: {command}",
-            request.received,
+            listener.received,
         )

@@ -1,4 +1,4 @@
-"""How fast training is: operations of the model, what a device could do, and time that counts."""
+"""Speed of training: operations of the model, peaks of devices, and the time spent on steps."""
 
 import time
 from collections.abc import Iterator
@@ -9,11 +9,10 @@ import torch
 
 from aalbert.models.costs import count_work
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.loading.batch import Batch
 
 # Peak operations per second, dense: (16-bit tensor cores with float32 sums, float32 without
-# tensor cores), by NVIDIA's data sheets; half of the figures that count sparsity. The first name
-# that is part of the device's own decides.
+# tensor cores), from NVIDIA's data sheets; half of the figures that include sparsity. The first
+# name that is part of the device's name applies.
 PEAK_TERA_FLOPS = {
     "H200": (989.5, 67.0),
     "H100 NVL": (835.5, 60.0),
@@ -27,14 +26,14 @@ PEAK_TERA_FLOPS = {
     "V100": (125.0, 15.7),
     "T4": (65.0, 8.1),
 }
-# The backward pass computes two products of the size of each one of the forward pass.
+# For each product of matrices in the forward pass, the backward pass computes two of its size.
 FORWARD_AND_BACKWARD = 3
-# A multiplication and an addition are two.
+# A multiplication and an addition are two operations.
 OPERATIONS_PER_MULTIPLY_ACCUMULATE = 2
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Return what a device can do per second at a precision; None where that is not known."""
+    """Return the peak operations per second of a device at a precision; None if unknown."""
     if device.type != "cuda":
         return None
     full = precision == "32-true"
@@ -51,12 +50,12 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 class ModelFlops:
     """Operations of a training step, as a function of the lengths of its utterances.
 
-    A product of matrices `(m, k) (k, n)` is `2 m k n` operations. A layer is four projections of
+    A product of matrices `(m, k) (k, n)` is `2 m k n` operations. A layer has four projections of
     the attention and two of the feed-forward network, `2 (4 W² + 2 W F)` for each frame, and the
     scores and sums of the attention, `4 W T` for each frame of an utterance of `T` frames
     (Chowdhery et al. 2022, PaLM, appendix B, where a training step is three times a forward pass).
     Every application of a layer counts, shared or not. Norms, activations, front end and optimiser
-    are left out. Utterances are taken to be no longer than the encoder attends at once.
+    are left out. Utterances are assumed to be no longer than the encoder attends over at once.
     """
 
     per_frame: float
@@ -64,11 +63,11 @@ class ModelFlops:
 
     @classmethod
     def of(cls, model: PretrainedModel) -> "ModelFlops":
-        """Count for stored frames, several of which may be stacked to one of the encoder."""
+        """Count per stored frame, of which the encoder may stack several into one."""
         encoder, front_end = model.config.encoder, model.config.front_end
         assert encoder is not None
-        work = count_work(encoder, front_end.input_dims, frames=1)
         heads = sum(weight.numel() for weight in model.heads.parameters() if weight.ndim == 2)
+        work = count_work(encoder, front_end.input_dims, frames=1)
         operations = FORWARD_AND_BACKWARD * OPERATIONS_PER_MULTIPLY_ACCUMULATE
         stacked = front_end.frames_stacked
         return cls(
@@ -77,43 +76,28 @@ class ModelFlops:
         )
 
     def count(self, frames: float, squared_frames: float) -> float:
-        """Return the operations for so many real frames, and sum of squares of the lengths."""
+        """Return the operations for a number of real frames and the sum of squared lengths."""
         return self.per_frame * frames + self.per_squared_frame * squared_frames
 
 
-@dataclass
-class Tally:
-    """What has been trained on since it was last emptied; counted on the host."""
-
-    real_frames: int = 0
-    squared_frames: int = 0
-    padded_frames: int = 0
-
-    def add(self, batch: Batch) -> None:
-        """Count a batch."""
-        self.real_frames += batch.real_frames
-        self.squared_frames += batch.squared_frames
-        self.padded_frames += batch.features.shape[:-1].numel()
-
-
 class Clock:
-    """The seconds spent on training steps; what else goes on stops it."""
+    """The seconds spent on training steps; it is stopped during everything else."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Begin again at 0."""
+        """Start again from 0."""
         self._started = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """The time that counts since the last restart, never 0."""
+        """The seconds since the last restart, without those when it was stopped; never 0."""
         return max(1e-9, time.perf_counter() - self._started)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Leave out what happens in the block."""
+        """Stop the clock during the block."""
         began = time.perf_counter()
         yield
         self._started += time.perf_counter() - began

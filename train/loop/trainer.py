@@ -1,4 +1,4 @@
-"""Lightning's trainer, told to leave files, bars and loggers to us."""
+"""Lightning's trainer, without its own files, progress bars and loggers."""
 
 import datetime
 import logging
@@ -11,77 +11,113 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
+from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.errors import IntegrityError
 from aalbert.models.device import best_device
 from aalbert.shards.loading.loader import Stream
 from aalbert.train.loop.checkpoints import AtomicCheckpoints
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.loop.resume_loops import ResumeLoops
 
-# Lightning's advice that does not hold here, each with the reason.
+# Lightning's warnings that do not apply here, each with the reason.
 IRRELEVANT_WARNINGS = (
     # A frozen upstream is in evaluation mode on purpose: its dropout is off.
     r".*in eval mode at the start of training.*",
-    # Lightning asks PyTorch's trees in a way that PyTorch 2.11 marks as old.
+    # Lightning uses PyTorch's trees in a way that PyTorch 2.11 deprecates.
     r".*isinstance\(treespec, LeafSpec\).*",
-    # Apple's GPU is left alone on purpose.
+    # Apple's GPUs are not used on purpose.
     r"GPU available but not used.*",
 )
 
 
 @contextmanager
 def without_irrelevant_warnings() -> Iterator[None]:
-    """Let no advice through that does not hold here."""
+    """Ignore the warnings that do not apply here."""
     with warnings.catch_warnings():
         for pattern in IRRELEVANT_WARNINGS:
             warnings.filterwarnings("ignore", message=pattern)
         yield
 
 
+class ResumeLoops(Callback):
+    """Corrects Lightning's counts so that a state resumes with other numbers of ranks or steps.
+
+    Lightning counts the batches of this process, and notes whether the last one was the last of
+    all; both follow from the number of steps. So does the learning rate, which differs in a longer
+    run.
+    """
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Correct the counts of batches in the state that is being loaded."""
+        batches = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        # The batch at whose end the state was saved is not completed yet.
+        count = {"ready": batches, "started": batches, "processed": batches}
+        count["completed"] = batches - 1
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        progress.update(total=count, current=dict(count), is_last_batch=False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the learning rates from the schedule, not from the state."""
+        for entry in trainer.lr_scheduler_configs:
+            scheduler = entry.scheduler
+            assert isinstance(scheduler, LambdaLR)
+            groups = zip(
+                scheduler.optimizer.param_groups,
+                scheduler.base_lrs,
+                scheduler.lr_lambdas,
+                strict=True,
+            )
+            for group, peak, factor in groups:
+                group["lr"] = peak * factor(scheduler.last_epoch)
+
+
 @without_irrelevant_warnings()
 def make_trainer(
     folder: Path, callbacks: Sequence[Callback], ranks: Ranks, **options: Any
 ) -> Trainer:
-    """Return a trainer on the best device at hand that writes nothing of its own."""
+    """Return a trainer on the best available device that writes no files of its own.
+
+    Several ranks average their gradients; none waits for another one for ever.
+    """
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    device = best_device().type
+    strategy: str | DDPStrategy = "auto"
+    if ranks.size > 1:
+        strategy = DDPStrategy(
+            process_group_backend="nccl" if device == "cuda" else "gloo",
+            timeout=datetime.timedelta(seconds=ranks.timeout_s),
+        )
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=[*callbacks, ResumeLoops()],
-        accelerator=best_device().type,
+        accelerator=device,
         devices=ranks.size // ranks.nodes,
         num_nodes=ranks.nodes,
-        strategy="auto" if ranks.size == 1 else data_parallel(ranks),
+        strategy=strategy,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        # Named, for under SLURM Lightning would otherwise requeue jobs by itself.
+        # Explicit, because Lightning would otherwise requeue SLURM jobs by itself.
         plugins=[ranks.environment, AtomicCheckpoints()],
         **options,
     )
-    # Lightning asks all ranks before every batch whether one was sent SIGTERM, and waits for the
-    # GPU to answer; `StopOnSignal` does that, on the CPU.
+    # Before every batch Lightning asks all ranks whether one received SIGTERM, which waits for the
+    # GPU; `StopOnSignal` does that on the CPU.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     return trainer
-
-
-def data_parallel(ranks: Ranks) -> DDPStrategy:
-    """Return the strategy that averages gradients over ranks, none of which waits for ever."""
-    return DDPStrategy(
-        process_group_backend="nccl" if best_device().type == "cuda" else "gloo",
-        timeout=datetime.timedelta(seconds=ranks.timeout_s),
-    )
 
 
 def fit(trainer: Trainer, module: LightningModule, stream: Stream, state: Path | None) -> None:
     """Train to the end of a stream, from a saved state on if there is one.
 
-    A state may hold tensors and plain values only. Raises `IntegrityError` when it holds
-    anything else, without running it.
+    Raises `IntegrityError` when the state holds anything but tensors and plain values, which is
+    not run.
     """
     with without_irrelevant_warnings():
         try:

@@ -1,4 +1,4 @@
-"""Measuring on held-out data after the steps that are due, as soon stopped as training is."""
+"""Measuring on held-out data after the steps that are due; a signal can interrupt it."""
 
 import math
 from collections.abc import Callable
@@ -15,12 +15,12 @@ Measurement = dict[str, float]
 
 
 class Validation(Callback):
-    """Measures and records after the steps that are due, and knows the best step so far.
+    """Measures and records after the steps that are due, and notes the best step so far.
 
-    Lightning's own validation loop belongs to its notion of an epoch, which a run that
-    counts steps and resumes anywhere does not have. `measure` returns nothing when a signal came
-    meanwhile: the measurement is owed then, and made when the run continues. The step with the
-    lowest `best_by` is the best.
+    Lightning's own validation loop depends on its epochs, which a run that counts steps and
+    resumes anywhere does not have. `measure` returns None when a signal interrupted it: the
+    measurement is owed then, and made when the run is resumed. The best step is the one with the
+    lowest value of `best_by`.
     """
 
     def __init__(
@@ -42,20 +42,23 @@ class Validation(Callback):
         self.best = math.inf
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make a measurement that a signal had cut short.
+        """Make the measurement that a signal interrupted.
 
-        Where that was after the last step, training does not start again.
+        It is made here because after the last step training does not start again.
         """
         if self.owed is not None:
             self.run(self.owed, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Measure when it is time to."""
+        """Measure after a step that is due."""
         if ended_step(trainer) and self.due(trainer.global_step):
             self.run(trainer.global_step, pl_module)
 
     def run(self, step: int, pl_module: LightningModule) -> None:
-        """Measure, record, and see whether this step is the best."""
+        """Measure, record, and note whether this step is the best.
+
+        Raises `DivergedError` when a measured value is NaN or infinite.
+        """
         with self.clock.stopped():
             pl_module.eval()
             measured = self.measure()
@@ -64,25 +67,20 @@ class Validation(Callback):
         if measured is None:
             return
         for name, value in measured.items():
-            require_finite(name, value, step)
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"the {name} is {value} at step {step}: the last good checkpoint is kept; "
+                    "start again with a lower optimiser.learning_rate"
+                )
         self.metrics.write(step=step, **measured)
         if self.best_by is not None and measured[self.best_by] < self.best:
             self.best, self.best_step = measured[self.best_by], step
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what travels with a saved state."""
+        """Return what is saved with a state of training."""
         return {"owed": self.owed, "best": self.best, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over from a saved state."""
+        """Restore what was saved with a state of training."""
         self.owed, self.best = state_dict["owed"], state_dict["best"]
         self.best_step = state_dict["best_step"]
-
-
-def require_finite(name: str, value: float, step: int) -> None:
-    """Raise `DivergedError` when a measured value is NaN or infinite."""
-    if not math.isfinite(value):
-        raise DivergedError(
-            f"the {name} is {value} at step {step}: the last good checkpoint is kept; start again "
-            "with a lower optimiser.learning_rate"
-        )

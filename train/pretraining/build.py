@@ -1,8 +1,7 @@
-"""What a pretraining run is made of: utterances to train on, their loaders, and a fresh model."""
+"""The parts of a pretraining run: selected utterances, their loaders, and a fresh model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ from aalbert.errors import ConfigError
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.upstream import UpstreamConfig
-from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
+from aalbert.shards.format.feature_settings import settings_from_dict
 from aalbert.shards.format.statistics import combine_statistics
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
@@ -25,8 +24,8 @@ from aalbert.train.randomness import seed_of
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What is trained on, and what is held out, of every dataset."""
+class PretrainSelections:
+    """The utterances of every dataset: those to train on, and those held out for validation."""
 
     training: list[Selection]
     validation: list[Selection]
@@ -34,10 +33,10 @@ class Parts:
     @property
     def datasets(self) -> list[Dataset]:
         """The datasets, in the order they were given."""
-        return [some.dataset for some in self.training]
+        return [selection.dataset for selection in self.training]
 
     def keys(self, rows: Sequence[int]) -> list[str]:
-        """Return the keys of rows that are counted through the datasets one after another."""
+        """Return the keys of rows that are numbered through the datasets one after another."""
         keys = []
         for row in rows:
             for dataset in self.datasets:
@@ -48,7 +47,7 @@ class Parts:
         return keys
 
 
-def select_parts(config: PretrainConfig, datasets: Sequence[Dataset]) -> Parts:
+def select_utterances(config: PretrainConfig, datasets: Sequence[Dataset]) -> PretrainSelections:
     """Return the utterances to train on and those held out.
 
     Raises `ConfigError` when the settings do not fit the datasets.
@@ -61,13 +60,13 @@ def select_parts(config: PretrainConfig, datasets: Sequence[Dataset]) -> Parts:
     training, validation = [], []
     for dataset, weight in zip(datasets, weights, strict=True):
         check_features(config, dataset)
-        kept, taken = split_rows(config, dataset)
-        training.append(Selection(dataset, kept, weight))
-        validation.append(Selection(dataset, taken))
-    return Parts(training, validation)
+        rows, held_out_rows = hold_out(config, dataset)
+        training.append(Selection(dataset, rows, weight))
+        validation.append(Selection(dataset, held_out_rows))
+    return PretrainSelections(training, validation)
 
 
-def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
+def hold_out(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
     """Return the rows to train on and those held out, at least one of each."""
     settings = config.data
     rows = dataset.rows(settings.splits)
@@ -82,7 +81,7 @@ def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
             f"in splits {', '.join(settings.splits)}: at least 2 are needed, one to hold out"
         )
     keys = dataset.table.column("key").take(rows).to_pylist()
-    # One seed for all runs: losses on the held-out part are there to be compared.
+    # One seed for all runs, so that their held-out losses can be compared.
     chosen = held_out(keys, settings.validation_proportion, seed=VALIDATION_SEED)
     if chosen.all():
         raise ConfigError(
@@ -93,15 +92,17 @@ def split_rows(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
 
 
 def check_features(config: PretrainConfig, dataset: Dataset) -> None:
-    """Raise `ConfigError` when the dataset's features are not what the settings expect."""
+    """Raise `ConfigError` unless the dataset has the features that the settings expect."""
     feature = config.data.feature
     for stored in (feature, *config.objective.targets):
         dataset.require_feature(stored)
     for kind, required in (config.data.features or {}).items():
         dataset.require_feature(kind)
         found = dataset.manifest.features[kind]
+        expected = asdict(found)
+        merge(expected, required)
         require_equal_settings(
-            changed_settings(found, required),
+            settings_from_dict(expected),
             found,
             who="the configuration",
             where=dataset.place,
@@ -116,23 +117,25 @@ def check_features(config: PretrainConfig, dataset: Dataset) -> None:
         )
 
 
-def changed_settings(settings: FeatureSettings, changes: Mapping[str, Any]) -> FeatureSettings:
-    """Return the settings of a feature with others in their place, the rest as it was."""
-    document = asdict(settings)
-    merge(document, changes)
-    return settings_from_dict(document)
-
-
 def make_loaders(
-    config: PretrainConfig, parts: Parts, ranks: Ranks | None = None
+    config: PretrainConfig, selections: PretrainSelections, ranks: Ranks | None = None
 ) -> tuple[Loader, Loader]:
-    """Return the loaders of the training part and of the held-out part, for this rank.
+    """Return the loader of training batches and that of held-out ones, for this rank.
 
-    Training batches are dealt to the ranks; of the held-out utterances each rank takes its own, so
-    that every one counts once.
+    Training batches are dealt to the ranks. Each rank takes its own held-out utterances, so that
+    every one of them is measured once.
     """
     ranks = ranks or Ranks()
-    data, shift_ms = config.data, frame_shift_ms(config, parts)
+    data, shift_ms = config.data, frame_shift_ms(config, selections)
+    validation = selections.validation
+    if max(len(selection.rows) for selection in validation) < ranks.size:
+        raise ConfigError(
+            f"{ranks.size} ranks need {ranks.size} held-out utterances: "
+            "raise data.validation_proportion"
+        )
+    # Selections of which this rank gets no rows stay: rows are numbered through all datasets.
+    own = [replace(part, rows=part.rows[ranks.rank :: ranks.size]) for part in validation]
+    targets = tuple(name for name in config.objective.targets if name != data.feature)
 
     def frames(seconds: float) -> int:
         return round(seconds * 1000 / shift_ms)
@@ -145,39 +148,26 @@ def make_loaders(
             static_lengths=tuple(map(frames, static)) if data.batching == "static" else (),
         ),
         feature=data.feature,
-        targets=other_targets(config),
+        targets=targets,
         crop_frames=frames(data.crop_seconds),
         seed=config.seed,
         prefetch=data.prefetch,
         verify=data.verify,
     )
     held_out = replace(training, shuffle=False, seed=VALIDATION_SEED)
-    if max(len(some.rows) for some in parts.validation) < ranks.size:
-        raise ConfigError(
-            f"{ranks.size} ranks need {ranks.size} held-out utterances: "
-            "raise data.validation_proportion"
-        )
-    # Datasets of which a rank gets nothing stay, since they count in the numbers of the rows.
-    mine = [replace(some, rows=some.rows[ranks.rank :: ranks.size]) for some in parts.validation]
-    loader = Loader(parts.training, training, rank=ranks.rank, world_size=ranks.size)
-    return loader, Loader(mine, held_out)
+    loader = Loader(selections.training, training, rank=ranks.rank, world_size=ranks.size)
+    return loader, Loader(own, held_out)
 
 
-def other_targets(config: PretrainConfig) -> tuple[str, ...]:
-    """Return the targets that are not the feature which the encoder reads."""
-    return tuple(name for name in config.objective.targets if name != config.data.feature)
-
-
-def frame_shift_ms(config: PretrainConfig, parts: Parts) -> float:
+def frame_shift_ms(config: PretrainConfig, selections: PretrainSelections) -> float:
     """Return the time from one stored frame to the next."""
-    return parts.datasets[0].manifest.features[config.data.feature].frame_shift_ms
+    return selections.datasets[0].manifest.features[config.data.feature].frame_shift_ms
 
 
-def build_model(config: PretrainConfig, parts: Parts) -> PretrainedModel:
+def build_model(config: PretrainConfig, selections: PretrainSelections) -> PretrainedModel:
     """Return a model with fresh weights, the same for the same seed."""
-    torch.manual_seed(seed_of(config.seed, "weights"))
     feature = config.data.feature
-    manifests = [dataset.manifest for dataset in parts.datasets]
+    manifests = [dataset.manifest for dataset in selections.datasets]
     description = UpstreamConfig(
         features=asdict(manifests[0].features[feature]),
         front_end=config.front_end,
@@ -189,32 +179,34 @@ def build_model(config: PretrainConfig, parts: Parts) -> PretrainedModel:
             "seed": config.seed,
         },
     )
-    targets = [
-        TargetConfig(
+    targets, target_front_ends = [], {}
+    for name in config.objective.targets or (feature,):
+        target = TargetConfig(
             feature=name,
             dims=manifests[0].features[name].dims,
             normalisation=config.front_end.normalisation,
         )
-        for name in config.objective.targets or (feature,)
-    ]
+        targets.append(target)
+        target_front_ends[name] = FrontEnd(
+            target.front_end(config.front_end.frames_stacked),
+            *training_statistics(selections, name),
+        )
+    front_end = FrontEnd(config.front_end, *training_statistics(selections, feature))
+    torch.manual_seed(seed_of(config.seed, "weights"))
     return PretrainedModel(
         description,
         tuple(targets),
         mask_token=config.masking.learned_token,
-        front_end=FrontEnd(config.front_end, *corpus_statistics(parts, feature)),
-        target_front_ends={
-            target.feature: FrontEnd(
-                target.front_end(config.front_end.frames_stacked),
-                *corpus_statistics(parts, target.feature),
-            )
-            for target in targets
-        },
+        front_end=front_end,
+        target_front_ends=target_front_ends,
     )
 
 
-def corpus_statistics(parts: Parts, feature: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and deviation `(dims,)` of a feature over what is trained on."""
+def training_statistics(
+    selections: PretrainSelections, feature: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation `(dims,)` of a feature over the training utterances."""
     found = combine_statistics(
-        [some.dataset.statistics(some.rows, feature) for some in parts.training]
+        [selection.dataset.statistics(selection.rows, feature) for selection in selections.training]
     )
     return torch.tensor(found.mean), torch.tensor(found.std)

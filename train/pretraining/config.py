@@ -1,4 +1,4 @@
-"""The settings of training jobs. Defaults are here, recipes in `presets/`."""
+"""The settings of pretraining. The defaults are here, the recipes in `presets/`."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from aalbert.errors import require, require_positive
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.shards.loading.config import WhenToVerify
-from aalbert.train.loop.config import LoggerName, Policy, Precision
+from aalbert.train.loop.loggers import LoggerName
 from aalbert.train.loop.optimiser import OptimiserConfig
 from aalbert.train.pretraining.loss import ObjectiveConfig
 from aalbert.train.pretraining.masking import MaskingConfig
@@ -18,18 +18,18 @@ from aalbert.train.pretraining.masking import MaskingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainDataConfig:
-    """Which utterances are read, and how they are batched.
+    """The utterances that are read, and the way they are batched.
 
-    `splits` are names or patterns; `feature` is what the encoder reads. Where a preset says how its
-    features are computed, in `features`, data of other settings are refused; null takes any.
-    Utterances below `shortest_seconds` are left out, those longer than `crop_seconds` are cropped
-    at random. A batch holds at most `batch_seconds` of audio with its padding: its utterances are
-    `padded` to the longest, or to the next of `static_seconds` (by default all to the crop) so
-    that shapes are few and `static`, or `packed` without padding. About
-    `validation_proportion` of the utterances are held out to measure the loss on. Of several
-    datasets, an epoch has each utterance as many times as its weight among `weights` says, once
-    by default. Up to `prefetch` batches are read ahead of the training loop; checksums are
-    compared as `verify` says.
+    `splits` are names or patterns; `feature` is the one that the encoder reads. `features` are the
+    settings that a preset expects of its features: data of other settings are refused; null takes
+    any. Utterances below `shortest_seconds` are left out, those longer than `crop_seconds` are
+    cropped at random. A batch holds at most `batch_seconds` of audio with its padding: its
+    utterances are `padded` to the longest; or `static`, padded to the next of `static_seconds` (by
+    default all to the crop), so that there are few shapes; or `packed` without padding. About
+    `validation_proportion` of the utterances are held out to measure the loss on. With several
+    datasets, an epoch has the utterances of each as many times as its number in `weights`, by
+    default once. Up to `prefetch` batches are read ahead of the training loop; `verify` is when
+    checksums are compared.
     """
 
     splits: tuple[str, ...] = ("train*",)
@@ -57,18 +57,6 @@ class PretrainDataConfig:
             f"data.shortest_seconds {self.shortest_seconds} must be below data.crop_seconds "
             f"{self.crop_seconds}",
         )
-        self._check_static_seconds()
-        require(
-            0 < self.validation_proportion < 1,
-            f"data.validation_proportion {self.validation_proportion} must be between 0 and 1",
-        )
-        require(
-            all(0 < weight < math.inf for weight in self.weights),
-            f"data.weights {self.weights} must be above 0",
-        )
-        require(self.prefetch >= 0, f"data.prefetch {self.prefetch} must not be negative")
-
-    def _check_static_seconds(self) -> None:
         lengths = self.static_seconds
         require(
             not lengths or self.batching == "static",
@@ -80,18 +68,27 @@ class PretrainDataConfig:
             f"data.static_seconds {lengths} must rise and end at data.crop_seconds "
             f"{self.crop_seconds}",
         )
+        require(
+            0 < self.validation_proportion < 1,
+            f"data.validation_proportion {self.validation_proportion} must be between 0 and 1",
+        )
+        require(
+            all(0 < weight < math.inf for weight in self.weights),
+            f"data.weights {self.weights} must be above 0",
+        )
+        require(self.prefetch >= 0, f"data.prefetch {self.prefetch} must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """A pretraining run: masked reconstruction for a number of optimiser steps.
 
-    A step takes `batches_per_step` batches, shared by all ranks; where there are fewer ranks,
-    gradients are accumulated. A step whose gradient is not finite changes no weights; `on_nan`
-    says whether the run ends then. The latest `keep_checkpoints` states are kept, and the one with
-    the lowest validation loss; `export` says which becomes the model. A rank that does not answer
-    for `timeout_s` ends the run. `compile` has PyTorch compile the encoder: faster on a GPU after
-    a minute or so at the start.
+    A step takes `batches_per_step` batches, divided among all ranks; with fewer ranks, gradients
+    are accumulated. A step whose gradient is not finite changes no weights; with `on_nan` the run
+    stops then or skips it. The latest `keep_checkpoints` states are kept, and the one with the
+    lowest validation loss; `export` is the one that becomes the model. A rank that does not answer
+    for `timeout_s` ends the run. With `compile` PyTorch compiles the encoder: faster on a GPU,
+    after about a minute at the start.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -107,10 +104,10 @@ class PretrainConfig:
     picture_every_steps: int = 50_000
     keep_checkpoints: int = 2
     export: Literal["last", "best"] = "last"
-    on_nan: Policy = "stop"
+    on_nan: Literal["stop", "skip"] = "stop"
     loggers: tuple[LoggerName, ...] = ()
     timeout_s: float = 60.0
-    precision: Precision = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     seed: int = 0
 

@@ -1,4 +1,4 @@
-"""What a pretraining run would take, from its settings and data and ten steps tried out."""
+"""An estimate of a pretraining run, from its settings, its data and ten timed steps."""
 
 import resource
 import sys
@@ -21,11 +21,11 @@ from aalbert.train.loop.steps import ended_step
 from aalbert.train.loop.throughput import FORWARD_AND_BACKWARD
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.pretraining.build import (
-    Parts,
+    PretrainSelections,
     build_model,
     frame_shift_ms,
     make_loaders,
-    select_parts,
+    select_utterances,
 )
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining
@@ -38,7 +38,7 @@ STATE_BYTES_PER_PARAMETER = 4 * 4
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainEstimate:
-    """Sizes are counted; seconds and memory are of a few steps on one device of this machine."""
+    """Exact sizes of a run; seconds and memory are of a few steps on one device of this machine."""
 
     parameters: int
     encoder_parameters: int
@@ -69,23 +69,23 @@ class PretrainEstimate:
 def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> PretrainEstimate:
     """Estimate a run by one process without writing anything.
 
-    Raises the errors that the run itself would begin with.
+    Raises the errors that the run itself would raise at its start.
     """
     require_installed(config.loggers)
-    parts = select_parts(config, [Dataset(place) for place in data])
-    model = build_model(config, parts)
+    selections = select_utterances(config, [Dataset(place) for place in data])
+    model = build_model(config, selections)
     ranks = Ranks()
-    training, _ = make_loaders(config, parts, ranks)
-    seconds, device = time_steps(config, Pretraining(model, config), parts, ranks)
-    shift_ms = frame_shift_ms(config, parts)
+    training, _ = make_loaders(config, selections, ranks)
+    seconds, device = time_steps(config, Pretraining(model, config), selections, ranks)
+    shift_ms = frame_shift_ms(config, selections)
     crop_frames = config.data.crop_seconds * 1000 / shift_ms
     hours, held_out_hours = (
-        frames_in(some, config, crop_frames) * shift_ms / 3_600_000
-        for some in (parts.training, parts.validation)
+        count_frames(part, config, crop_frames) * shift_ms / 3_600_000
+        for part in (selections.training, selections.validation)
     )
     batches = training.epoch_ends(1)[0]
     epochs = config.steps * config.batches_per_step / batches
-    # A step is a forward and a backward pass over its audio; validation is forward alone.
+    # A step is a forward and a backward pass over its audio; validation is a forward pass only.
     audio = hours / batches * config.batches_per_step
     validation = held_out_hours / audio * seconds / FORWARD_AND_BACKWARD
     rounds = -(-config.steps // config.validate_every_steps)
@@ -111,7 +111,7 @@ class Stopwatch(Callback):
     started = ended = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Look at the clock when the device has done its work."""
+        """Read the clock after the device has done its work."""
         if ended_step(trainer) and trainer.global_step in (WARM_UP_STEPS, trainer.max_steps):
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize(pl_module.device)
@@ -119,11 +119,11 @@ class Stopwatch(Callback):
 
 
 def time_steps(
-    config: PretrainConfig, module: Pretraining, parts: Parts, ranks: Ranks
+    config: PretrainConfig, module: Pretraining, selections: PretrainSelections, ranks: Ranks
 ) -> tuple[float, torch.device]:
-    """Return the seconds a step takes, data and all, and the device that took them."""
+    """Return the seconds of a step, reading of data included, and the device used."""
     steps = WARM_UP_STEPS + TIMED_STEPS
-    training, _ = make_loaders(config, parts, ranks)
+    training, _ = make_loaders(config, selections, ranks)
     watch = Stopwatch()
     trainer = make_trainer(
         Path(),
@@ -139,17 +139,19 @@ def time_steps(
     return (watch.ended - watch.started) / TIMED_STEPS, device
 
 
-def frames_in(selections: Sequence[Selection], config: PretrainConfig, crop_frames: float) -> float:
-    """Return the frames of an epoch, after crops."""
+def count_frames(
+    selections: Sequence[Selection], config: PretrainConfig, crop_frames: float
+) -> float:
+    """Return the frames of an epoch after cropping."""
     feature = config.data.feature
     return sum(
-        some.weight * float(some.dataset.frames(feature)[some.rows].clip(max=crop_frames).sum())
-        for some in selections
+        part.weight * float(part.dataset.frames(feature)[part.rows].clip(max=crop_frames).sum())
+        for part in selections
     )
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device calls itself."""
+    """Return the name of a GPU, or the number of threads of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type

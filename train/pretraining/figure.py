@@ -1,4 +1,4 @@
-"""The picture of a reconstruction: original, masked, and what the model makes of it."""
+"""The picture of a reconstruction: the original, masked and reconstructed spectrogram."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,15 +22,16 @@ SECONDS_SHOWN = 4.0
 def reconstruction_figure(
     model: PretrainedModel, features: Mapping[str, NDArray[np.float16]], masking: MaskingConfig
 ) -> Figure:
-    """Draw an utterance, what the model was given, and what it made of it.
+    """Draw an utterance, the masked input of the model, and the reconstruction.
 
-    `features` are the arrays `(frames, dims)` of what the model reads and of all its targets.
+    `features` are the arrays `(frames, dims)` of the feature that the model reads and of all its
+    targets.
     """
     shift_ms = float(model.config.features["frame_shift_ms"])
-    # Kaldi's features have a frame or two less than the centred ones.
+    # Kaldi's features have one or two frames fewer than the centred ones.
     frames = min(round(SECONDS_SHOWN * 1000 / shift_ms), *map(len, features.values()))
     shown = {kind: torch.tensor(np.array(values[:frames])) for kind, values in features.items()}
-    original, masked, predicted = complete(model, shown, masking)
+    original, masked, predicted = spectrograms(model, shown, masking)
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     low, high = np.percentile(original, [1, 99])
@@ -48,12 +49,12 @@ def reconstruction_figure(
 
 
 @torch.no_grad()
-def complete(
+def spectrograms(
     model: PretrainedModel, features: Mapping[str, torch.Tensor], masking: MaskingConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return original, masked (NaN where hidden) and reconstructed frames `(frames, dims)`.
 
-    They are of the feature that the model reads if that is a target, or else of the first target.
+    They show the feature that the model reads if that is a target, otherwise the first target.
     """
     read = model.config.features["kind"]
     shown = read if read in model.heads else next(iter(model.heads))
@@ -75,6 +76,6 @@ def complete(
         target.masked_fill(hidden, float("nan")),
         result.predicted[shown].where(hidden, target),
     )
-    dims = next(some.dims for some in model.targets if some.feature == shown)
+    dims = next(part.dims for part in model.targets if part.feature == shown)
     original, masked, filled = (picture.reshape(-1, dims).cpu().numpy() for picture in pictures)
     return original, masked, filled

@@ -1,4 +1,4 @@
-"""The objective: how far reconstructed frames are from what they are to be."""
+"""The objective: the error of reconstructed frames compared with their targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from aalbert.train.pretraining.masking import Frames, Mask
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """The loss, over which frames, and what is reconstructed.
+    """The loss, the frames that it is taken over, and its targets.
 
-    `targets` maps stored features to their weights in the loss; none means the feature that the
-    encoder reads. A target is normalised as the input is, and has no deltas. `loss` is the
-    absolute error (l1), the squared one (l2), or Huber's, quadratic below 1, as a mean over
-    `masked` elements or `all` real ones.
+    `targets` maps stored features to their weights in the loss; by default the feature that the
+    encoder reads is the only target. A target is normalised as the input is, and has no deltas.
+    `loss` is the absolute error (l1), the squared error (l2), or Huber's, quadratic below 1, as a
+    mean over the `masked` elements or over `all` that are not padding.
     """
 
     loss: Literal["l1", "l2", "huber"] = "l1"
@@ -32,17 +32,17 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
-class Errors:
+class ErrorSums:
     """The summed error and the number of summed elements of every target, `(targets,)` each.
 
-    Those of several batches add up.
+    The sums of several batches can be added.
     """
 
     sums: Tensor
     counts: Tensor
 
-    def __add__(self, other: "Errors") -> "Errors":
-        return Errors(self.sums + other.sums, self.counts + other.counts)
+    def __add__(self, other: "ErrorSums") -> "ErrorSums":
+        return ErrorSums(self.sums + other.sums, self.counts + other.counts)
 
     def loss(self, config: ObjectiveConfig) -> Tensor:
         """Return the weighted sum of the targets' mean errors."""
@@ -58,14 +58,14 @@ class Errors:
 def measure_target(
     predicted: Tensor, target: Tensor, chosen: Tensor, loss: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the summed error in float32 and the number of elements that are chosen.
+    """Return the summed error in float32 and the number of the chosen elements.
 
-    `predicted` and `target` are `(frames, dims)`, `chosen` is of whole frames `(frames, 1)` or of
+    `predicted` and `target` are `(frames, dims)`; `chosen` holds whole frames `(frames, 1)` or
     elements `(frames, dims)`.
     """
     errors = element_errors(predicted.float(), target.float(), loss)
     count = chosen.sum(dtype=torch.float32) * (errors.shape[1] // chosen.shape[1])
-    # Not a product with the choice: padding may hold what is no number.
+    # Not a product with `chosen`: padding may hold NaN.
     return errors.where(chosen, 0.0).sum(), count
 
 
@@ -83,7 +83,7 @@ def chosen_elements(
 ) -> Tensor:
     """Return what the loss is taken over: frames `(frames, 1)`, or elements `(frames, dims)`.
 
-    Bands are hidden of the feature that is read; other targets have them not (`has_bands`).
+    Bands are hidden only in the feature that the encoder reads (`has_bands`), not in other targets.
     """
     if config.over == "all":
         return frames.real.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Masks: which frames and bands are to be predicted, and what the encoder reads in their place."""
+"""Masks: the frames and bands to be predicted, and the values that the encoder reads instead."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,17 +10,14 @@ from aalbert.errors import require
 from aalbert.models.layout import Packed
 from aalbert.train.randomness import Draws, normal, random_bits, uniform, uniform_integer
 
-# Draws without their sign: scores of which the highest are taken.
-LARGEST = 2**63 - 1
-
 
 @dataclass(frozen=True)
 class Frames:
-    """Where every frame of a flattened batch belongs.
+    """The utterance and the position of every frame of a flattened batch.
 
-    `utterance` and `position` `(frames,)` say of which utterance it is and which of its frames;
-    `first` and `lengths` `(batch,)` where each utterance begins on the axis and how many frames
-    it has, of which none has more than `longest`. Frames past a length are padding.
+    `utterance` and `position` `(frames,)` are the index of a frame's utterance in the batch and the
+    frame's index in it; `first` and `lengths` `(batch,)` are the place on the axis at which each
+    utterance begins and its number of frames, at most `longest`. Frames past a length are padding.
     """
 
     utterance: Tensor
@@ -31,11 +28,11 @@ class Frames:
 
     @property
     def real(self) -> Tensor:
-        """Which frames are not padding, `(frames,)`."""
+        """True for every frame that is not padding, `(frames,)`."""
         return self.position < self.lengths[self.utterance]
 
     def flatten(self, grid: Tensor) -> Tensor:
-        """Take `(frames,)` values from `(batch, longest)` ones; padding may get any."""
+        """Return `(frames,)` values of `(batch, longest)` ones; those of padding are arbitrary."""
         place = self.position.clamp(max=self.longest - 1)
         return grid.reshape(-1)[self.utterance * self.longest + place]
 
@@ -43,8 +40,8 @@ class Frames:
 def frames_of(batch: Tensor, layout: Tensor | Packed) -> Frames:
     """Return the frames of a batch, padded `(batch, frames, dims)` or packed `(frames, dims)`.
 
-    The first two axes of a padded batch become one. Frames of no utterance in a packed one count
-    as padding of the last.
+    The first two axes of a padded batch become one. Frames of a packed batch that belong to no
+    utterance are padding of the last one.
     """
     if isinstance(layout, Packed):
         count = len(batch)
@@ -60,17 +57,17 @@ def frames_of(batch: Tensor, layout: Tensor | Packed) -> Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskingConfig:
-    """What is hidden, and what stands in its place; the defaults are s3prl's.
+    """The frames that are hidden, and their replacement; the defaults are s3prl's.
 
-    Of each utterance's encoder frames, `proportion` are chosen in spans of `consecutive`, or, with
-    a range such as [3, 9], of a length that is drawn for each utterance. Spans may overlap, so a
-    little less is hidden; with a `bucket_ratio` they lie on a grid of that many span lengths, at a
-    random phase, and do not. In place of a span come zeros, or, with `random_share`, other frames
-    of the utterance, or, with `keep_share`, nothing; one draw decides for all spans of an
-    utterance, or for each, as `decide_per` says. `learned_token` adds a learned vector to the
-    zeros. TERA's are the other two: in each utterance a band of up to `band_share` of its
-    dimensions is zeroed and to be predicted too, and a share `noise_share` of the utterances gets
-    normal noise of deviation `noise_std`.
+    Of each utterance's encoder frames, `proportion` are chosen in spans of `consecutive` frames, or
+    with a range such as [3, 9] in spans of a length that is drawn for each utterance. Spans may
+    overlap, so a little less is hidden; with a `bucket_ratio` they do not: they start on a grid of
+    so many span lengths, at a random phase. A span is zeroed, or with probability `random_share`
+    replaced by other frames of the utterance, or with probability `keep_share` left as it is; one
+    draw decides for all spans of an `utterance`, or for each `span` (`decide_per`). `learned_token`
+    adds a learned vector to the zeros. The others are TERA's: in each utterance a band of up to
+    `band_share` of its dimensions is zeroed and predicted too, and a share `noise_share` of the
+    utterances gets normal noise with standard deviation `noise_std`.
     """
 
     proportion: float = 0.15
@@ -94,15 +91,6 @@ class MaskingConfig:
             1 <= low <= high,
             f"masking.consecutive {self.consecutive} must be at least 1, or a rising range",
         )
-        self._check_shares()
-        ratio = self.bucket_ratio
-        require(
-            ratio is None or (ratio >= 1 and self.proportion * ratio <= 1),
-            f"masking.bucket_ratio {ratio} must be at least 1, and at most {1 / self.proportion:g} "
-            f"to leave room for masking.proportion {self.proportion}",
-        )
-
-    def _check_shares(self) -> None:
         for name in ("random_share", "keep_share", "band_share", "noise_share"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"masking.{name} {value} must be between 0 and 1")
@@ -112,6 +100,12 @@ class MaskingConfig:
             f"{self.keep_share} must together be at most 1",
         )
         require(self.noise_std > 0, f"masking.noise_std {self.noise_std} must be above 0")
+        ratio = self.bucket_ratio
+        require(
+            ratio is None or (ratio >= 1 and self.proportion * ratio <= 1),
+            f"masking.bucket_ratio {ratio} must be at least 1, and at most {1 / self.proportion:g} "
+            f"to leave room for masking.proportion {self.proportion}",
+        )
 
     @property
     def span_range(self) -> tuple[int, int]:
@@ -122,11 +116,11 @@ class MaskingConfig:
 
 @dataclass(frozen=True)
 class Mask:
-    """What is hidden of a batch whose frames lie on one axis.
+    """The mask of a batch whose frames lie on one axis.
 
-    `frames` are to be predicted; of them `zeroed` are taken away and `replaced` come from the
-    places `source` on the axis (all `(frames,)`). `bands (batch, dims)` are to be predicted in
-    all frames of their utterance, None where no bands are hidden.
+    `frames` are predicted; of these `zeroed` are set to zero and `replaced` are copied from the
+    places `source` on the axis (all `(frames,)`). `bands (batch, dims)` are predicted in all frames
+    of their utterance, None if no bands are hidden.
     """
 
     frames: Tensor
@@ -138,7 +132,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Spans:
-    """The chosen spans: `inside (batch, frames)` and, for these, the `start` of the span.
+    """The chosen spans: the frames `inside (batch, frames)`, and for each the `start` of its span.
 
     `last_start (batch,)` is the last frame at which a span may begin.
     """
@@ -149,18 +143,18 @@ class Spans:
 
 
 def draw_mask(frames: Frames, dims: int, config: MaskingConfig, draws: Draws) -> Mask:
-    """Choose what is hidden of a batch of features with `dims` dimensions, on its device.
+    """Draw the mask of a batch of features with `dims` dimensions, on its device.
 
-    Every utterance gets at least one span, and no mask touches padding. The device is not waited
-    for.
+    Every utterance gets at least one span, and padding is never masked. Nothing waits for the
+    device.
     """
     spans = draw_spans(frames.lengths, frames.longest, config, draws)
     keys = draws.keys("branch").unsqueeze(1)
     decided_at = spans.start if config.decide_per == "span" else torch.zeros_like(spans.start)
-    dice = frames.flatten(uniform(random_bits(keys, decided_at)))
+    decision = frames.flatten(uniform(random_bits(keys, decided_at)))
     inside = frames.flatten(spans.inside) & frames.real
-    kept = dice >= 1 - config.keep_share
-    zeroed = dice < 1 - config.keep_share - config.random_share
+    kept = decision >= 1 - config.keep_share
+    zeroed = decision < 1 - config.keep_share - config.random_share
     return Mask(
         frames=inside,
         zeroed=inside & zeroed,
@@ -171,9 +165,9 @@ def draw_mask(frames: Frames, dims: int, config: MaskingConfig, draws: Draws) ->
 
 
 def draw_spans(lengths: Tensor, longest: int, config: MaskingConfig, draws: Draws) -> Spans:
-    """Choose spans of utterances of `lengths (batch,)`; a short one is hidden as a whole.
+    """Draw spans of utterances of `lengths (batch,)`; one shorter than a span is hidden as a whole.
 
-    Spans start at distinct frames, and inside the utterance where it is long enough to hold one.
+    Spans start at distinct frames, and lie within the utterance if it is long enough.
     """
     shortest, widest = config.span_range
     span = shortest + uniform_integer(draws.keys("span"), widest - shortest + 1)
@@ -183,7 +177,8 @@ def draw_spans(lengths: Tensor, longest: int, config: MaskingConfig, draws: Draw
     allowed = time <= last_start.unsqueeze(1)
     if config.bucket_ratio:
         allowed &= on_grid(time, (span * config.bucket_ratio).round().long(), last_start, draws)
-    scores = random_bits(draws.keys("start").unsqueeze(1), time) & LARGEST
+    # Random numbers without their sign, of which the highest are chosen.
+    scores = random_bits(draws.keys("start").unsqueeze(1), time) & (2**63 - 1)
     scores = scores.masked_fill(~allowed, -1)
     rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     chosen = (rank < count.unsqueeze(1)) & allowed
@@ -193,15 +188,15 @@ def draw_spans(lengths: Tensor, longest: int, config: MaskingConfig, draws: Draw
 
 
 def on_grid(time: Tensor, step: Tensor, last_start: Tensor, draws: Draws) -> Tensor:
-    """Say which frames lie on a grid of `step (batch,)` frames at a random phase."""
+    """Return which frames lie on a grid of `step (batch,)` frames at a random phase."""
     phase = uniform_integer(draws.keys("phase"), step.minimum(last_start + 1)).unsqueeze(1)
     return (time >= phase) & ((time - phase) % step.unsqueeze(1) == 0)
 
 
 def draw_sources(spans: Spans, draws: Draws) -> Tensor:
-    """Return, for frames of spans, the frame of the utterance that may take its place.
+    """Return for each frame of a span the frame of the utterance that may replace it.
 
-    A span is replaced by one from elsewhere in the utterance, frame by frame.
+    A span is replaced by another one of the utterance, frame by frame.
     """
     bits = random_bits(draws.keys("source").unsqueeze(1), spans.start)
     elsewhere = uniform_integer(bits, spans.last_start.unsqueeze(1) + 1)
@@ -210,7 +205,7 @@ def draw_sources(spans: Spans, draws: Draws) -> Tensor:
 
 
 def draw_bands(dims: int, config: MaskingConfig, draws: Draws) -> Tensor:
-    """Choose a band of each utterance, from none to `band_share` of the dims: `(batch, dims)`."""
+    """Draw a band of each utterance, from none to `band_share` of the dims: `(batch, dims)`."""
     width = uniform_integer(draws.keys("band width"), int(dims * config.band_share) + 1)
     start = uniform_integer(draws.keys("band start"), dims - width + 1)
     bins = torch.arange(dims, device=width.device) - start.unsqueeze(1)
@@ -225,10 +220,10 @@ def corrupt(
     draws: Draws,
     token: Tensor | None = None,
 ) -> Tensor:
-    """Return `inputs (frames, dims)` with what the mask hides replaced.
+    """Return `inputs (frames, dims)` with the masked frames and bands replaced.
 
-    `token (dims,)` stands in zeroed frames. A band is hidden in every part of an input: in the
-    deltas of its dimensions too, and in each of the frames that are stacked.
+    `token (dims,)` replaces zeroed frames. A band is hidden in every part of an input: in the
+    deltas of its dimensions too, and in each of the stacked frames.
     """
     inputs = inputs[mask.source].where(mask.replaced.unsqueeze(1), inputs)
     absent = inputs.new_zeros(inputs.shape[1]) if token is None else token.to(inputs.dtype)

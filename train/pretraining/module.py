@@ -1,4 +1,4 @@
-"""The step that pretraining repeats (mask, reconstruct, compare), and the held-out loss."""
+"""The training step of pretraining (mask, reconstruct, compare), and the held-out loss."""
 
 from functools import partial
 from typing import Any
@@ -18,13 +18,13 @@ from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.stop_signals import SignalListener
 from aalbert.train.loop.validation import Measurement
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.loss import Errors
+from aalbert.train.pretraining.loss import ErrorSums
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, measure_errors, reconstruct
 from aalbert.train.randomness import seed_of
 
 
 class Pretraining(LightningModule):
-    """Glues a model to its optimiser: mask, reconstruct, compare."""
+    """Connects a model with its optimiser: mask, reconstruct, compare."""
 
     def __init__(self, model: PretrainedModel, config: PretrainConfig) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class Pretraining(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, step, rank, batch), so that a resumed run draws the same."""
-        words = ("dropout", self.global_step, self.global_rank, batch_idx)
-        torch.manual_seed(seed_of(self.config.seed, *words))
+        place = (self.global_step, self.global_rank, batch_idx)
+        torch.manual_seed(seed_of(self.config.seed, "dropout", *place))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch, masked from (seed, step)."""
+        """Return the loss of one batch, whose mask depends on (seed, step)."""
         seed = seed_of(self.config.seed, "mask", self.global_step)
         errors = measure_errors(
             reconstruct(self.model, batch, self.config.masking, seed), self.config.objective
@@ -47,16 +47,16 @@ class Pretraining(LightningModule):
         return errors.loss(self.config.objective)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip the norm of the gradient; Lightning refuses to with a fused optimiser."""
+        """Clip the norm of the gradient, which Lightning does not do with a fused optimiser."""
         clip_grad_norm_(self.model.parameters(), self.config.optimiser.gradient_clip)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW with its learning rate set anew at every step."""
+        """Return AdamW and the schedule that sets its learning rate at every step."""
         settings = self.config.optimiser
         optimiser = AdamW(
             parameter_groups(self.model, settings.weight_decay),
             lr=settings.learning_rate,
-            # Only these kernels can pass over a step without asking the device first.
+            # Only these kernels can skip a step without waiting for the device.
             fused=self.config.precision != "16-mixed",
         )
         factor = partial(
@@ -73,20 +73,21 @@ def held_out_loss(
     module: Pretraining,
     loader: Loader,
     ranks: Ranks,
-    request: SignalListener,
+    listener: SignalListener,
 ) -> Measurement | None:
-    """Return the mean error per masked element, or None when a signal came on some rank."""
+    """Return the mean error per masked element, or None when some rank received a signal."""
     seed, config = seed_of(VALIDATION_SEED, "mask"), module.config
     targets = len(config.objective.targets) or 1
-    errors = Errors(*torch.zeros(2, targets, device=module.device))
+    errors = ErrorSums(*torch.zeros(2, targets, device=module.device))
     for batch in loader:
-        if request:
+        if listener.received is not None:
             break
         moved = batch.to(module.device)
         result = reconstruct(module.model, moved, config.masking, seed)
         errors += measure_errors(result, config.objective)
-    *numbers, signals = ranks.total(*errors.sums.tolist(), *errors.counts.tolist(), bool(request))
+    stopped = listener.received is not None
+    *numbers, signals = ranks.total(*errors.sums.tolist(), *errors.counts.tolist(), stopped)
     if signals:
         return None
-    total = Errors(*torch.tensor(numbers).view(2, targets))
+    total = ErrorSums(*torch.tensor(numbers).view(2, targets))
     return {"validation_loss": float(total.loss(config.objective))}

@@ -1,4 +1,4 @@
-"""Masked reconstruction: what a model makes of a masked batch, and how far off it is."""
+"""Masked reconstruction: the output of a model for a masked batch, and its errors."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,12 @@ from torch import Tensor
 from aalbert.models.layout import Packed
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
-from aalbert.train.pretraining.loss import Errors, ObjectiveConfig, chosen_elements, measure_target
+from aalbert.train.pretraining.loss import (
+    ErrorSums,
+    ObjectiveConfig,
+    chosen_elements,
+    measure_target,
+)
 from aalbert.train.pretraining.masking import (
     Frames,
     Mask,
@@ -19,16 +24,16 @@ from aalbert.train.pretraining.masking import (
 )
 from aalbert.train.randomness import Draws
 
-# Crops and masks of the held-out part are the same in every run.
+# The crops and masks of held-out utterances are the same in every run.
 VALIDATION_SEED = 0
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A masked batch and what a model makes of it; the frames of all utterances on one axis.
+    """A masked batch and its reconstruction, with the frames of all utterances on one axis.
 
-    `feature` is what the encoder read, as `inputs (frames, input dims)`; `predicted` and `targets`
-    `(frames, dims)` lie by feature.
+    The encoder read `feature`, as `inputs (frames, input dims)`; `predicted` and `targets` map each
+    target feature to `(frames, dims)`.
     """
 
     feature: str
@@ -42,7 +47,7 @@ class Reconstruction:
 def reconstruct(
     model: PretrainedModel, batch: Batch, masking: MaskingConfig, seed: int
 ) -> Reconstruction:
-    """Mask a batch on its device, from the seed and the rows of its utterances, and restore it."""
+    """Mask a batch on its device, by the seed and the rows of its utterances; reconstruct it."""
     packed = batch.features.ndim == 2
     layout = Packed(batch.offsets, batch.longest) if packed else batch.lengths
     feature, dims = model.config.features["kind"], model.config.front_end.feature_dims
@@ -59,12 +64,12 @@ def reconstruct(
 
 
 def flatten(features: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put the frames of padded batches on one axis; packed ones are so already."""
+    """Put the frames of padded batches on one axis, on which those of packed ones already are."""
     return {name: values.reshape(-1, values.shape[-1]) for name, values in features.items()}
 
 
-def measure_errors(result: Reconstruction, objective: ObjectiveConfig) -> Errors:
-    """Return the errors of a reconstruction, target by target."""
+def measure_errors(result: Reconstruction, objective: ObjectiveConfig) -> ErrorSums:
+    """Return the error of each target of a reconstruction, summed over the chosen elements."""
     sums, counts = [], []
     for name in objective.targets or (result.feature,):
         target = result.targets[name]
@@ -78,4 +83,4 @@ def measure_errors(result: Reconstruction, objective: ObjectiveConfig) -> Errors
         total, count = measure_target(result.predicted[name], target, chosen, objective.loss)
         sums.append(total)
         counts.append(count)
-    return Errors(torch.stack(sums), torch.stack(counts))
+    return ErrorSums(torch.stack(sums), torch.stack(counts))

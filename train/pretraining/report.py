@@ -1,4 +1,4 @@
-"""The page of a finished pretraining run: losses, rates, speed, pictures, settings, data."""
+"""The report of a finished pretraining run: losses, rates, speed, pictures, settings, data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,14 +36,14 @@ def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> Non
 
 
 def curves(measurements: Sequence[dict[str, Any]], series: dict[str, str], unit: str) -> str | None:
-    """Return measured values over the steps as a picture; None if one was never measured."""
+    """Return a picture of measured values over the steps; None if one was never measured."""
     if not all(any(name in row for row in measurements) for name in series):
         return None
     return to_data_uri(curve_figure(measurements, series, unit))
 
 
 def reconstructions(folder: Path) -> dict[int, str]:
-    """Return the first, the last and some of the pictures between, by step."""
+    """Return the first and the last picture and some of those between, by step."""
     paths = sorted(folder.glob("step-*.png"))
     count = min(PICTURES_SHOWN, len(paths))
     chosen = [paths[round(place * (len(paths) - 1) / max(1, count - 1))] for place in range(count)]

@@ -1,9 +1,9 @@
-"""`pretrain`: from shards to an encoder, in a folder from which the run continues if it stops."""
+"""`pretrain`: train an encoder on shards, in a folder from which a stopped run is resumed."""
 
 import math
 import shlex
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -18,10 +18,9 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.checkpoints import best_weights, latest_state, step_of
-from aalbert.train.loop.loggers import Recorder, Recorders, open_loggers, require_installed
-from aalbert.train.loop.meeting import Meeting
+from aalbert.train.loop.loggers import LOGGERS, Recorder, Recorders, require_installed
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
-from aalbert.train.loop.ranks import Ranks, find_ranks
+from aalbert.train.loop.ranks import JoinRanks, Ranks, find_ranks
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
 from aalbert.train.loop.steps import every
@@ -30,17 +29,17 @@ from aalbert.train.loop.throughput import Clock, ModelFlops
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Validation
 from aalbert.train.pretraining.build import (
-    Parts,
+    PretrainSelections,
     build_model,
     frame_shift_ms,
     make_loaders,
-    select_parts,
+    select_utterances,
 )
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.pictures import Pictures
 from aalbert.train.pretraining.report import write_pretraining_report
-from aalbert.train.run_folder import MetricsWriter, RunFolder, lasting_place, open_datasets
+from aalbert.train.run_folder import MetricsWriter, RunFolder, data_record, open_datasets
 
 TASK = "pretrain"
 COLUMNS = (*STEP_COLUMNS, "validation_loss")
@@ -58,25 +57,20 @@ def start_pretraining(
     ranks.share(config.batches_per_step)
     require_installed(config.loggers)
     datasets = [Dataset(place) for place in data]
-    parts = select_parts(config, datasets)
+    selections = select_utterances(config, datasets)
     run = RunFolder(out)
-    record = {
-        "task": TASK,
-        "data": [lasting_place(place) for place in data],
-        "data_fingerprint": [dataset.manifest.fingerprint for dataset in datasets],
-        "seed": config.seed,
-    }
     if ranks.first:
+        record = {"task": TASK, **data_record(data, datasets), "seed": config.seed}
         run.create(to_yaml(config), record)
-    with holding(run, ranks):
-        return run_pretraining(config, parts, run, ranks, state=None)
+    with run.hold() if ranks.first else nullcontext():
+        return run_pretraining(config, selections, run, ranks, state=None)
 
 
 def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
     """Continue the run in `out` from its latest intact checkpoint, with its own settings.
 
-    With `extend` it goes on for so many steps more than it was to have, with the learning rates
-    of a run that was planned so long from the beginning.
+    With `extend` it continues for so many steps more than it was planned for, with the learning
+    rates of a run that was planned with all of them from the beginning.
     """
     run = RunFolder(out)
     record = run.read_record()
@@ -85,72 +79,55 @@ def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
     config = load_config(PretrainConfig, file=run.config, environment={})
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
-    parts = select_parts(config, open_datasets(record))
-    with holding(run, ranks):
+    selections = select_utterances(config, open_datasets(record))
+    with run.hold() if ranks.first else nullcontext():
         state = latest_state(run.checkpoints)
         if not extend:
-            return run_pretraining(config, parts, run, ranks, state)
+            return run_pretraining(config, selections, run, ranks, state)
         longer = replace(config, steps=config.steps + extend)
         change = {"step": step_of(state) if state else 0}
         record_change = partial(run.change_config, to_yaml(longer), change)
-        return run_pretraining(longer, parts, run, ranks, state, record_change)
-
-
-def holding(run: RunFolder, ranks: Ranks) -> AbstractContextManager[None]:
-    """Have the first rank keep other processes off a run."""
-    return run.hold() if ranks.first else nullcontext()
+        return run_pretraining(longer, selections, run, ranks, state, record_change)
 
 
 def run_pretraining(
     config: PretrainConfig,
-    parts: Parts,
+    selections: PretrainSelections,
     run: RunFolder,
     ranks: Ranks,
     state: Path | None,
-    begun: Callable[[], None] = lambda: None,
+    on_joined: Callable[[], None] | None = None,
 ) -> PretrainedModel:
     """Train to the last step, from `state` on if there is one, and export the model.
 
-    The first rank calls `begun` once all ranks have met.
+    The first rank calls `on_joined` once all ranks are connected and agree.
     """
-    module = Pretraining(build_model(config, parts), config)
-    training, held_out = make_loaders(config, parts, ranks)
+    module = Pretraining(build_model(config, selections), config)
+    training, held_out = make_loaders(config, selections, ranks)
     batches = ranks.share(config.batches_per_step)
-    recorder = open_recorder(config, run, ranks, first_step=step_of(state) if state else 0)
-    clock, request = Clock(), SignalListener()
+    facts = facts_of_rank(config, selections, state)
+    recorder = open_recorder(config, run, ranks, state)
+    log = log_settings(config, selections, module.model)
+    clock, listener = Clock(), SignalListener()
     due = every(config.validate_every_steps, last=config.steps)
-    checked = every(
-        math.gcd(config.log_every_steps, config.validate_every_steps), last=config.steps
-    )
-    log = LogSettings(
-        description=TASK,
-        steps=config.steps,
-        every_steps=config.log_every_steps,
-        frame_shift_ms=frame_shift_ms(config, parts),
-        flops=ModelFlops.of(module.model),
-        precision=config.precision,
-    )
-    measure = partial(held_out_loss, module, held_out, ranks, request)
-    guard = NonFiniteGuard(run.path, config.on_nan, parts.keys, checked, ranks)
+    check_every = math.gcd(config.log_every_steps, config.validate_every_steps)
+    check_due = every(check_every, last=config.steps)
+    skip = config.on_nan == "skip"
+    guard = NonFiniteGuard(run.path, selections.keys, check_due, ranks, skip=skip)
+    measure = partial(held_out_loss, module, held_out, ranks, listener)
     validation = Validation(recorder, measure, due, clock=clock, best_by="validation_loss")
     saver = SaveStates(
-        run.checkpoints,
-        due,
-        config.keep_checkpoints,
-        guard=guard,
-        validation=validation,
-        ranks=ranks,
-        clock=clock,
+        run.checkpoints, due, config.keep_checkpoints, guard, validation, ranks, clock
     )
-    # After a step they are called in this order: the state is saved before signals are looked at.
+    # After a step they are called in this order: the state is saved before signals are handled.
     callbacks = [
-        Meeting(ranks, facts(config, parts, state), begun),
+        JoinRanks(ranks, facts, on_joined),
         guard,
         StepLog(log, recorder, training, clock, ranks),
         validation,
-        Pictures(run.pictures, parts, config, clock, ranks),
+        Pictures(run.pictures, selections, config, clock, ranks),
         saver,
-        StopOnSignal(request, saver, ranks),
+        StopOnSignal(listener, saver, ranks),
     ]
     trainer = make_trainer(
         run.path,
@@ -160,46 +137,64 @@ def run_pretraining(
         accumulate_grad_batches=batches,
         precision=config.precision,
     )
-    with ranks.together():
+    with ranks.reporting_failures():
         fit(trainer, module, Stream(training, config.steps * batches), state)
     command = f"aalbert pretrain --resume --out {shlex.quote(str(run.path))}"
-    raise_if_stopped(trainer, request, command)
+    raise_if_stopped(trainer, listener, command)
     if ranks.first:
         export(config, module.model, run, validation)
-        write_pretraining_report(run, parts.datasets)
+        write_pretraining_report(run, selections.datasets)
     ranks.leave()
     return module.model
 
 
-def open_recorder(
-    config: PretrainConfig, run: RunFolder, ranks: Ranks, first_step: int
-) -> Recorder:
-    """Return what takes the measurements: files and loggers on the first rank, nothing elsewhere.
-
-    What a continued run measured after its state's step is dropped, since it comes again.
-    """
-    if not ranks.first:
-        return Recorders()
-    run.require_writable()
-    writer = MetricsWriter(run.metrics, COLUMNS, first_step=first_step)
-    return Recorders(writer, *open_loggers(config.loggers, run.path, first_step=first_step))
-
-
-def facts(config: PretrainConfig, parts: Parts, state: Path | None) -> dict[str, Any]:
-    """Return what must be the same on all ranks, under the names an error gives them."""
+def facts_of_rank(
+    config: PretrainConfig, selections: PretrainSelections, state: Path | None
+) -> dict[str, Any]:
+    """Return the facts that must be the same on all ranks, by their names in the error."""
     return {
         "aalbert": version("aalbert"),
         "torch": version("torch"),
-        "data fingerprint": [data.manifest.fingerprint for data in parts.datasets],
+        "data fingerprint": [dataset.manifest.fingerprint for dataset in selections.datasets],
         "settings": xxhash.xxh3_64_hexdigest(to_yaml(config).encode()),
         "checkpoint": state.name if state else "none",
     }
 
 
+def open_recorder(
+    config: PretrainConfig, run: RunFolder, ranks: Ranks, state: Path | None
+) -> Recorder:
+    """Return the recorder of the measurements: files and loggers on the first rank only.
+
+    Measurements after the step of `state` are dropped, since they are made again.
+    """
+    if not ranks.first:
+        return Recorders()
+    run.require_writable()
+    first_step = step_of(state) if state else 0
+    writer = MetricsWriter(run.metrics, COLUMNS, first_step=first_step)
+    loggers = [LOGGERS[name](run.path, first_step=first_step) for name in config.loggers]
+    return Recorders(writer, *loggers)
+
+
+def log_settings(
+    config: PretrainConfig, selections: PretrainSelections, model: PretrainedModel
+) -> LogSettings:
+    """Return the settings of the log of the training steps."""
+    return LogSettings(
+        description=TASK,
+        steps=config.steps,
+        every_steps=config.log_every_steps,
+        frame_shift_ms=frame_shift_ms(config, selections),
+        flops=ModelFlops.of(model),
+        precision=config.precision,
+    )
+
+
 def export(
     config: PretrainConfig, model: PretrainedModel, run: RunFolder, validation: Validation
 ) -> None:
-    """Write the model of the last step, or of the best, and say in `run.json` which it is."""
+    """Write the model of the last or the best step, and note in `run.json` which one it is."""
     step = config.steps
     if config.export == "best" and validation.best_step not in (None, step):
         step = validation.best_step or step

@@ -1,4 +1,4 @@
-"""Steps whose gradient is not finite, in runs into which one is put."""
+"""Runs with one step whose gradient is not finite."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def bad_step(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rows
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_written_down(
+def test_a_step_that_is_not_finite_is_skipped_and_its_utterances_are_written(
     bad_step: list[int],
     librispeech_data: Path,
     pretrain_config: PretrainConfig,
@@ -79,7 +79,7 @@ def test_a_step_that_is_not_finite_ends_the_run_and_the_weights_are_as_before(
     assert all(torch.equal(weights[name], undisturbed[name]) for name in weights)
 
 
-def test_a_run_that_leaves_the_numbers_ends(
+def test_a_run_that_diverges_ends(
     librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
 ) -> None:
     optimiser = replace(pretrain_config.optimiser, learning_rate=1e30, warmup_proportion=0.9)

@@ -1,4 +1,4 @@
-"""What a run survives: signals, full disks, and the wish to go on for longer."""
+"""Runs that are stopped by signals or full disks, extended, logged and estimated."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -22,13 +22,10 @@ from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.shards import Batch
 from aalbert.train.loop import loggers
-from aalbert.train.loop.checkpoints import is_intact
-from aalbert.train.loop.loggers import Recorders
-from aalbert.train.loop.non_finite_guard import NonFiniteGuard
+from aalbert.train.loop.checkpoints import is_intact, remove_old_states
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
-from aalbert.train.loop.throughput import Clock
-from aalbert.train.loop.validation import Measurement, Validation
+from aalbert.train.loop.validation import Measurement
 from aalbert.train.pretraining import module as pretraining_module
 from aalbert.train.pretraining import reconstruction
 from aalbert.train.pretraining import run as pretrain_module
@@ -41,7 +38,7 @@ MEASURED_ANEW = {"x_real_time", "frames_per_second", "padding_efficiency", "data
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
-    """What a run measured, but for the speed."""
+    """Return the measurements of a run, without the speed."""
     return [
         {name: row[name] for name in row.keys() - MEASURED_ANEW}
         for row in RunFolder(run).read_metrics()
@@ -54,7 +51,7 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize(("step", "measured"), [(8, [4]), (12, [4, 8])])
-def test_a_signal_during_validation_stops_it_and_it_is_made_when_the_run_continues(
+def test_a_validation_that_a_signal_interrupts_is_made_when_the_run_is_resumed(
     step: int,
     measured: list[int],
     pretrained: Path,
@@ -151,7 +148,7 @@ def test_losses_are_bit_equal_after_signals_at_ten_random_steps_of_one_run(
     assert same_weights(run, tmp_path / "undisturbed")
 
 
-def test_a_full_disk_keeps_the_states_before_and_room_lets_the_run_go_on(
+def test_a_full_disk_keeps_the_earlier_states_and_the_run_resumes_once_there_is_space(
     pretrained: Path,
     librispeech_data: Path,
     small_disk: Path,
@@ -179,7 +176,7 @@ def test_a_full_disk_keeps_the_states_before_and_room_lets_the_run_go_on(
     assert rows_of(run) == rows_of(pretrained)
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(
+def test_a_folder_without_write_permission_is_refused_before_the_first_step(
     pretrained: Path,
     librispeech_data: Path,
     small_disk: Path,
@@ -193,7 +190,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(
     assert capsys.readouterr().err.count(f"aalbert: {os.strerror(30)}: {small_disk}") == 2
 
 
-def test_a_second_process_is_kept_off_a_run(pretrained: Path, tmp_path: Path) -> None:
+def test_a_second_process_in_the_same_run_is_refused(pretrained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(pretrained, tmp_path / "run"))
     message = f"{run} is being written by process {os.getpid()} on .*: wait for it, or choose"
     with RunFolder(run).hold(), pytest.raises(OutputInUseError, match=message):
@@ -219,35 +216,27 @@ def test_a_finished_run_is_extended_with_the_rates_of_a_longer_one(
     assert record["exported_step"] == 18 and record["changes"][0]["step"] == 12
 
 
-def test_an_extension_is_written_down_once_all_ranks_have_read_the_settings(
+def test_an_extension_is_recorded_after_all_ranks_have_read_the_settings(
     pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, read = tmp_path / "run", []
     shutil.copytree(pretrained, run)
 
-    def meet(ranks: Ranks, facts: dict[str, Any]) -> None:
+    def refuse(ranks: Ranks, facts: dict[str, Any]) -> None:
         read.append(load_config(PretrainConfig, file=run / "config.yaml", environment={}).steps)
         raise ConfigError("they differ")
 
-    monkeypatch.setattr(Ranks, "require_same", meet)
+    monkeypatch.setattr(Ranks, "require_same", refuse)
     for _ in range(2):
         with pytest.raises(ConfigError, match="they differ"):
             resume_pretraining(run, extend=6)
     assert read == [12, 12]
 
 
-def test_states_from_after_the_one_that_is_saved_do_not_push_it_out(tmp_path: Path) -> None:
+def test_later_states_do_not_replace_the_one_that_was_just_saved(tmp_path: Path) -> None:
     for step in (4, 8, 12):
         (tmp_path / f"step-{step:08d}.ckpt").touch()
-    SaveStates(
-        tmp_path,
-        lambda step: True,
-        1,
-        guard=cast(NonFiniteGuard, None),
-        validation=Validation(Recorders(), dict, lambda step: True, clock=Clock()),
-        ranks=Ranks(),
-        clock=Clock(),
-    ).drop_old(8)
+    remove_old_states(tmp_path, 8, keep=1, best_step=None)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
         "step-00000008.ckpt",
         "step-00000012.ckpt",
@@ -316,7 +305,7 @@ def test_a_logger_that_is_not_installed_says_what_to_install(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
+def test_a_dry_run_estimates_a_run_and_writes_nothing(
     librispeech_data: Path,
     pretrain_config: PretrainConfig,
     tmp_path: Path,

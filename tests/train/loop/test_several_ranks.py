@@ -1,4 +1,4 @@
-"""Runs of two processes that talk over gloo, started as `torchrun` starts them."""
+"""Runs of two processes that communicate over gloo, started as `torchrun` starts them."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Selection
 from aalbert.train.loop.checkpoints import step_of
-from aalbert.train.loop.ranks import Ranks, describe_loss
-from aalbert.train.pretraining.build import Parts, make_loaders
+from aalbert.train.loop.ranks import Ranks, describe_failure
+from aalbert.train.pretraining.build import PretrainSelections, make_loaders
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.run_folder import RunFolder
@@ -88,7 +88,7 @@ class Started:
 
 
 def losses_of(run: Path) -> list[tuple[int, str, float]]:
-    """Every loss that a run measured, with its step and name."""
+    """Return every loss that a run measured, with its step and name."""
     return [
         (row["step"], name, row[name])
         for row in RunFolder(run).read_metrics()
@@ -99,7 +99,7 @@ def losses_of(run: Path) -> list[tuple[int, str, float]]:
 
 @pytest.fixture(scope="module")
 def config(pretrain_config: PretrainConfig) -> PretrainConfig:
-    """Two batches a step, dropout off: its draws are those of a rank."""
+    """Two batches a step, without dropout, which depends on the rank."""
     return replace(
         pretrain_config,
         encoder=replace(pretrain_config.encoder, dropout=0.0),
@@ -142,17 +142,17 @@ def test_two_processes_have_the_losses_of_one(
 def test_held_out_utterances_have_the_same_numbers_on_every_rank(
     config: PretrainConfig, librispeech_data: Path
 ) -> None:
-    """Also where a dataset has too few of them for some ranks: masks follow the numbers."""
+    """Also with a dataset that has too few of them for some ranks: masks depend on the numbers."""
     data = Dataset(librispeech_data)
     few, more = (Selection(data, np.array(rows)) for rows in ([3], [1, 2]))
     training = [Selection(data, np.arange(4, len(data)))] * 2
-    parts = Parts(training, [few, more])
-    held_out = [make_loaders(config, parts, Ranks(rank, 2))[1] for rank in range(2)]
+    selections = PretrainSelections(training, [few, more])
+    held_out = [make_loaders(config, selections, Ranks(rank, 2))[1] for rank in range(2)]
     rows = [[row for batch in loader for row in batch.rows.tolist()] for loader in held_out]
-    assert [sorted(some) for some in rows] == [[3, len(data) + 1], [len(data) + 2]]
+    assert [sorted(of_rank) for of_rank in rows] == [[3, len(data) + 1], [len(data) + 2]]
     for rank in range(3):
         with pytest.raises(ConfigError, match="3 ranks need 3 held-out utterances"):
-            make_loaders(config, parts, Ranks(rank, 3))
+            make_loaders(config, selections, Ranks(rank, 3))
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def forget_after(run: Path, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_with_other_settings_is_named_before_the_first_step(
+def test_a_rank_with_other_settings_is_reported_before_the_first_step(
     arguments: list[str], tmp_path: Path
 ) -> None:
     results = Started(tmp_path, arguments, {"1": {"AALBERT_SEED": "5"}}).finish()
@@ -191,7 +191,9 @@ def test_a_rank_with_other_settings_is_named_before_the_first_step(
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_others_which_name_it(arguments: list[str], tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_others_which_report_it(
+    arguments: list[str], tmp_path: Path
+) -> None:
     started = Started(tmp_path, [*arguments, "--set", "steps=100000"])
     wait_for_metrics(tmp_path / "run")
     os.kill(started.pids[1], signal.SIGKILL)
@@ -199,7 +201,7 @@ def test_a_killed_rank_ends_the_others_which_name_it(arguments: list[str], tmp_p
     code, error = started.finish()[0]
     assert time.monotonic() - killed < 60
     assert code == 1
-    assert f"process {started.pids[1]}) left the run without a word" in error
+    assert f"process {started.pids[1]}) ended without a message" in error
 
 
 @pytest.mark.slow
@@ -230,14 +232,16 @@ def test_batches_that_ranks_cannot_share_are_refused() -> None:
     assert Ranks(size=2).share(4) == 2
 
 
-def test_what_is_said_of_ranks_that_are_missing() -> None:
+def test_the_message_about_failed_ranks_has_their_names_and_reasons() -> None:
     names = ["rank 0 (a)", "rank 1 (b)", "rank 2 (c)"]
-    assert describe_loss({0: "", 1: "no space left"}, names, 0) == "rank 1 (b) ended: no space left"
-    assert describe_loss({0: "", 2: ""}, names, 0).startswith("rank 1 (b) left the run without")
-    assert describe_loss({}, names, 1).startswith("rank 0 (a) left the run without a word")
+    reasons = {0: "", 1: "no space left"}
+    assert describe_failure(reasons, names, 0) == "rank 1 (b) ended: no space left"
+    silent = describe_failure({0: "", 2: ""}, names, 0)
+    assert silent.startswith("rank 1 (b) ended without a message")
+    assert describe_failure({}, names, 1).startswith("rank 0 (a) ended without a message")
 
 
-def test_the_facts_of_one_process_are_its_own(tmp_path: Path) -> None:
+def test_a_single_process_agrees_with_itself_and_totals_its_own_values(tmp_path: Path) -> None:
     ranks = Ranks()
     ranks.require_same({"settings": "abc"})
     assert ranks.gather(json.dumps(1)) == ["1"] and ranks.total(1.0, 2.0) == [1.0, 2.0]

@@ -1,4 +1,4 @@
-"""The figures of speed, against PyTorch's own count and by hand."""
+"""Operations and speeds, compared with PyTorch's own counter and with hand-computed values."""
 
 import time
 
@@ -18,7 +18,7 @@ KINDS = [
 
 @pytest.mark.parametrize("encoder", KINDS, ids=["shared", "separate", "one query and key"])
 @pytest.mark.parametrize("stacked", [1, 3])
-def test_operations_are_those_that_pytorch_counts(encoder: EncoderConfig, stacked: int) -> None:
+def test_operations_equal_the_count_of_pytorch(encoder: EncoderConfig, stacked: int) -> None:
     """Every application of a shared layer counts; utterances of equal length, so no padding."""
     front_end = FrontEndConfig(feature_dims=20, deltas=1, frames_stacked=stacked)
     config = UpstreamConfig(

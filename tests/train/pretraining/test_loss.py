@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from aalbert.errors import ConfigError
-from aalbert.train.pretraining.loss import Errors, ObjectiveConfig, chosen_elements, measure_target
+from aalbert.train.pretraining.loss import (
+    ErrorSums,
+    ObjectiveConfig,
+    chosen_elements,
+    measure_target,
+)
 from aalbert.train.pretraining.masking import Frames, Mask, MaskingConfig, draw_mask, frames_of
 from aalbert.train.randomness import Draws
 
@@ -56,9 +61,9 @@ def test_a_band_is_compared_in_every_real_frame_of_the_feature_that_is_read() ->
     assert torch.equal(other.squeeze(1), mask.frames)
 
 
-def test_errors_of_batches_add_up_and_targets_have_weights() -> None:
-    first = Errors(torch.tensor([6.0, 1.0]), torch.tensor([2.0, 1.0]))
-    second = Errors(torch.tensor([2.0, 3.0]), torch.tensor([2.0, 3.0]))
+def test_errors_of_batches_are_added_and_targets_are_weighted() -> None:
+    first = ErrorSums(torch.tensor([6.0, 1.0]), torch.tensor([2.0, 1.0]))
+    second = ErrorSums(torch.tensor([2.0, 3.0]), torch.tensor([2.0, 3.0]))
     config = ObjectiveConfig(targets={"logmel": 1.0, "linear": 0.5})
     assert float((first + second).loss(config)) == 8 / 4 + 0.5 * 4 / 4
 

@@ -33,14 +33,14 @@ POLICIES = [
 def drawn(
     lengths: Tensor, config: MaskingConfig, *, seed: int = 1, dims: int = 4, longest: int = 0
 ) -> tuple[Frames, Mask, Draws]:
-    """Return the mask of a padded batch of these lengths, whose rows are counted."""
+    """Return the mask of a padded batch of these lengths, whose rows are 0, 1, 2 and so on."""
     batch = torch.zeros(len(lengths), longest or int(lengths.max()), dims)
     frames, draws = frames_of(batch, lengths), Draws(seed, torch.arange(len(lengths)))
     return frames, draw_mask(frames, dims, config, draws), draws
 
 
 def rows_of(mask: Tensor, lengths: Tensor) -> Tensor:
-    """Return what lies on one axis as `(batch, frames)`."""
+    """Return a mask on one axis as `(batch, frames)`."""
     return mask.view(len(lengths), -1)
 
 
@@ -104,7 +104,7 @@ def test_single_frame_spans_mask_exactly_the_proportion() -> None:
     assert rows_of(mask.frames, lengths).sum(dim=1).tolist() == [30, 15]
 
 
-def test_overlapping_spans_mask_what_chance_says() -> None:
+def test_overlapping_spans_mask_the_expected_share() -> None:
     """Of 494 starts 11 are drawn; an inner frame is hidden unless none of its 7 starts is."""
     lengths = torch.full((1000,), 500)
     _, mask, _ = drawn(lengths, MaskingConfig())
@@ -178,7 +178,7 @@ def test_the_three_branches_are_drawn_as_often_as_configured(decide_per: str) ->
     )
     _, mask, _ = drawn(lengths, config)
     hidden = rows_of(mask.frames, lengths)
-    zeroed, replaced = (rows_of(some, lengths) for some in (mask.zeroed, mask.replaced))
+    zeroed, replaced = (rows_of(part, lengths) for part in (mask.zeroed, mask.replaced))
     masked = hidden.sum()
     assert not (zeroed & replaced).any() and not ((zeroed | replaced) & ~hidden).any()
     assert float(zeroed.sum() / masked) == pytest.approx(0.7, abs=0.03)
@@ -206,7 +206,7 @@ def test_a_replacement_is_a_span_of_the_real_frames_of_the_same_utterance() -> N
                 assert torch.equal(found[first + 1], found[first] + 1)
 
 
-def test_frames_that_are_not_hidden_and_kept_ones_stay_as_they_are() -> None:
+def test_frames_that_are_not_hidden_or_are_kept_do_not_change() -> None:
     lengths = torch.tensor([90, 40])
     values = torch.randn(180, 4)
     config = MaskingConfig(random_share=0.0, keep_share=0.0)
@@ -243,7 +243,7 @@ def test_a_band_is_hidden_in_deltas_and_stacked_frames_too() -> None:
     assert torch.equal(read == 0, mask.bands.view(50, 1, 1, 6).expand_as(read))
 
 
-def test_noise_comes_to_a_share_of_the_utterances_with_its_deviation() -> None:
+def test_a_share_of_the_utterances_gets_noise_of_the_given_deviation() -> None:
     lengths = torch.full((3000,), 10)
     config = MaskingConfig(noise_share=0.15, noise_std=0.2, keep_share=1.0, random_share=0.0)
     frames, mask, draws = drawn(lengths, config, dims=8)

@@ -21,7 +21,12 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.stop_signals import SignalListener
-from aalbert.train.pretraining.build import Parts, build_model, make_loaders, select_parts
+from aalbert.train.pretraining.build import (
+    PretrainSelections,
+    build_model,
+    make_loaders,
+    select_utterances,
+)
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_figure
 from aalbert.train.pretraining.loss import ObjectiveConfig
@@ -34,7 +39,7 @@ from aalbert.train.recipes import read_recipe
 
 @pytest.fixture
 def config(pretrain_config: PretrainConfig) -> PretrainConfig:
-    """Settings without dropout, which draws by the shape of a batch, and without a reader."""
+    """Settings without dropout, which depends on the shape of a batch, and without a reader."""
     return replace(
         pretrain_config,
         encoder=replace(pretrain_config.encoder, dropout=0.0),
@@ -42,12 +47,12 @@ def config(pretrain_config: PretrainConfig) -> PretrainConfig:
     )
 
 
-def parts_of(config: PretrainConfig, data: Path) -> Parts:
-    return select_parts(config, [Dataset(data)])
+def selections_of(config: PretrainConfig, data: Path) -> PretrainSelections:
+    return select_utterances(config, [Dataset(data)])
 
 
-def first_batch(config: PretrainConfig, parts: Parts) -> Batch:
-    return next(iter(make_loaders(config, parts)[0]))
+def first_batch(config: PretrainConfig, selections: PretrainSelections) -> Batch:
+    return next(iter(make_loaders(config, selections)[0]))
 
 
 def batched(config: PretrainConfig, batching: str, **data: float) -> PretrainConfig:
@@ -63,12 +68,12 @@ def test_batching_changes_nothing_but_the_layout(
     masking = MaskingConfig(consecutive=(2, 4), band_share=0.2, noise_share=0.3)
     objective = ObjectiveConfig(targets={"logmel": 1.0, "linear": 0.5})
     config = replace(config, front_end=front_end, masking=masking, objective=objective)
-    parts = parts_of(config, librispeech_data)
-    model = build_model(config, parts)
+    selections = selections_of(config, librispeech_data)
+    model = build_model(config, selections)
     found = []
     for batching in ("padded", "static", "packed"):
         settings = batched(config, batching, batch_seconds=100.0)
-        result = reconstruct(model, first_batch(settings, parts), masking, seed=3)
+        result = reconstruct(model, first_batch(settings, selections), masking, seed=3)
         model.zero_grad()
         loss = measure_errors(result, objective).loss(objective)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -84,11 +89,11 @@ def test_held_out_loss_does_not_depend_on_the_size_of_batches(
     librispeech_data: Path, config: PretrainConfig
 ) -> None:
     config = replace(config, data=replace(config.data, validation_proportion=0.5))
-    parts = parts_of(config, librispeech_data)
-    module = Pretraining(build_model(config, parts), config).eval()
+    selections = selections_of(config, librispeech_data)
+    module = Pretraining(build_model(config, selections), config).eval()
     losses = []
-    for some in (config, batched(config, "padded", batch_seconds=2.0)):
-        loader = make_loaders(some, parts)[1]
+    for settings in (config, batched(config, "padded", batch_seconds=2.0)):
+        loader = make_loaders(settings, selections)[1]
         measured = held_out_loss(module, loader, Ranks(), SignalListener())
         assert measured is not None
         losses.append(measured["validation_loss"])
@@ -96,8 +101,8 @@ def test_held_out_loss_does_not_depend_on_the_size_of_batches(
 
 
 def test_masks_follow_the_seed(librispeech_data: Path, config: PretrainConfig) -> None:
-    parts = parts_of(config, librispeech_data)
-    model, batch = build_model(config, parts), first_batch(config, parts)
+    selections = selections_of(config, librispeech_data)
+    model, batch = build_model(config, selections), first_batch(config, selections)
     one, same, other = (reconstruct(model, batch, config.masking, seed) for seed in (1, 1, 2))
     assert torch.equal(one.inputs, same.inputs)
     assert not torch.equal(one.mask.frames, other.mask.frames)
@@ -111,9 +116,9 @@ def test_every_target_is_its_stored_feature_normalised_like_the_input(
         front_end=replace(config.front_end, normalisation="utterance", frames_stacked=1),
         objective=ObjectiveConfig(targets={"linear": 1.0}),
     )
-    parts = parts_of(config, librispeech_data)
-    batch = first_batch(config, parts)
-    result = reconstruct(build_model(config, parts), batch, config.masking, seed=1)
+    selections = selections_of(config, librispeech_data)
+    batch = first_batch(config, selections)
+    result = reconstruct(build_model(config, selections), batch, config.masking, seed=1)
     assert result.targets.keys() == result.predicted.keys() == {"linear"}
     stored = batch.targets["linear"][0, : int(batch.lengths[0])].float()
     expected = (stored - stored.mean(dim=0)) / stored.std(dim=0)
@@ -125,25 +130,25 @@ def test_global_normalisation_of_a_target_uses_its_own_statistics(
     librispeech_data: Path, config: PretrainConfig
 ) -> None:
     config = replace(config, objective=ObjectiveConfig(targets={"linear": 1.0}))
-    parts = parts_of(config, librispeech_data)
+    selections = selections_of(config, librispeech_data)
     result = reconstruct(
-        build_model(config, parts),
-        first_batch(batched(config, "padded", batch_seconds=100.0), parts),
+        build_model(config, selections),
+        first_batch(batched(config, "padded", batch_seconds=100.0), selections),
         config.masking,
         seed=1,
     )
     assert abs(float(result.targets["linear"][result.frames.real].mean())) < 0.1
 
 
-def test_the_learned_token_stands_in_masked_frames_and_learns(
+def test_the_learned_token_replaces_masked_frames_and_is_trained(
     librispeech_data: Path, config: PretrainConfig
 ) -> None:
     masking = MaskingConfig(consecutive=1, random_share=0.0, keep_share=0.0, learned_token=True)
     config = replace(config, masking=masking)
-    parts = parts_of(config, librispeech_data)
-    model = build_model(config, parts)
+    selections = selections_of(config, librispeech_data)
+    model = build_model(config, selections)
     assert model.mask_token is not None
-    result = reconstruct(model, first_batch(config, parts), masking, seed=1)
+    result = reconstruct(model, first_batch(config, selections), masking, seed=1)
     masked = result.inputs[result.mask.frames]
     assert torch.equal(masked, model.mask_token.expand_as(masked))
     measure_errors(result, config.objective).loss(config.objective).backward()  # type: ignore[no-untyped-call]
@@ -154,13 +159,13 @@ def test_the_learned_token_stands_in_masked_frames_and_learns(
 def test_overfitting_one_batch_reaches_a_tenth_of_the_first_loss(
     librispeech_data: Path, config: PretrainConfig, share_layers: bool
 ) -> None:
-    """Of one mask that never changes, so that there is something to learn by heart."""
+    """The mask never changes, so that the model can memorise the batch."""
     encoder = replace(config.encoder, width=64, feed_forward_width=128, share_layers=share_layers)
     masking = MaskingConfig(consecutive=1, random_share=0.0, keep_share=0.0)
     config = replace(config, encoder=encoder, masking=masking)
     config = batched(config, "padded", batch_seconds=2.0, crop_seconds=0.9)
-    parts = parts_of(config, librispeech_data)
-    model, batch = build_model(config, parts), first_batch(config, parts)
+    selections = selections_of(config, librispeech_data)
+    model, batch = build_model(config, selections), first_batch(config, selections)
     optimiser = torch.optim.Adam(model.parameters(), lr=4e-3)
     losses = []
     for _ in range(160):
@@ -173,11 +178,11 @@ def test_overfitting_one_batch_reaches_a_tenth_of_the_first_loss(
     assert losses[-1] < losses[0] / 10
 
 
-def test_gradients_are_scaled_down_to_the_norm_allowed(
+def test_gradients_are_clipped_to_the_allowed_norm(
     librispeech_data: Path, config: PretrainConfig
 ) -> None:
     config = replace(config, optimiser=replace(config.optimiser, gradient_clip=0.01))
-    module = Pretraining(build_model(config, parts_of(config, librispeech_data)), config)
+    module = Pretraining(build_model(config, selections_of(config, librispeech_data)), config)
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
     module.configure_gradient_clipping(torch.optim.SGD(module.parameters()))
@@ -190,7 +195,7 @@ def test_adamw_is_fused_where_lightning_can_clip(
     librispeech_data: Path, config: PretrainConfig, precision: str
 ) -> None:
     config = replace(config, precision=precision)  # type: ignore[arg-type]
-    module = Pretraining(build_model(config, parts_of(config, librispeech_data)), config)
+    module = Pretraining(build_model(config, selections_of(config, librispeech_data)), config)
     optimiser = module.configure_optimizers()["optimizer"]
     assert optimiser.defaults["fused"] is (precision != "16-mixed")
     assert [group["weight_decay"] for group in optimiser.param_groups] == [0.01, 0.0]
@@ -247,22 +252,22 @@ def test_a_compiled_encoder_gives_the_same_loss(
     librispeech_data: Path, config: PretrainConfig
 ) -> None:
     config = batched(config, "static")
-    parts = parts_of(config, librispeech_data)
-    batch = first_batch(config, parts)
+    selections = selections_of(config, librispeech_data)
+    batch = first_batch(config, selections)
     losses = []
-    for some in (config, replace(config, compile=True)):
-        module = Pretraining(build_model(some, parts), some)
+    for settings in (config, replace(config, compile=True)):
+        module = Pretraining(build_model(settings, selections), settings)
         errors = measure_errors(
-            reconstruct(module.model, batch, some.masking, seed=1), some.objective
+            reconstruct(module.model, batch, settings.masking, seed=1), settings.objective
         )
-        losses.append(errors.loss(some.objective))
+        losses.append(errors.loss(settings.objective))
         losses[-1].backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(losses[0], losses[1])
 
 
 @pytest.fixture
 def no_synchronisation() -> Iterator[None]:
-    """Make it an error to wait for the device."""
+    """Raise an error whenever something waits for the device."""
     torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")
@@ -276,10 +281,10 @@ def test_a_step_never_waits_for_the_device(
     masking = MaskingConfig(band_share=0.2, noise_share=0.15, learned_token=True)
     objective = ObjectiveConfig(targets={"logmel": 1.0, "linear": 0.5})
     config = batched(replace(config, masking=masking, objective=objective), batching)
-    parts = parts_of(config, librispeech_data)
-    module = Pretraining(build_model(config, parts), config).cuda()
+    selections = selections_of(config, librispeech_data)
+    module = Pretraining(build_model(config, selections), config).cuda()
     optimiser = module.configure_optimizers()["optimizer"]
-    batch = first_batch(config, parts).to(torch.device("cuda"))
+    batch = first_batch(config, selections).to(torch.device("cuda"))
     request.getfixturevalue("no_synchronisation")
     for seed in range(2):
         with torch.autocast("cuda", torch.bfloat16):
@@ -296,13 +301,13 @@ def test_utterances_that_are_too_short_are_left_out(
     dataset = Dataset(librispeech_data)
     frames = dataset.frames("logmel")
     config = batched(config, "padded", shortest_seconds=1.5)
-    parts = parts_of(config, librispeech_data)
-    kept = sorted({*parts.training[0].rows.tolist(), *parts.validation[0].rows.tolist()})
+    selections = selections_of(config, librispeech_data)
+    kept = sorted({*selections.training[0].rows.tolist(), *selections.validation[0].rows.tolist()})
     assert kept == [row for row, count in enumerate(frames) if count >= 150]
     assert 2 < len(kept) < len(dataset)
     config = batched(config, "padded", crop_seconds=3.0, shortest_seconds=2.5)
     with pytest.raises(ConfigError, match=r"has 0 utterances of at least 2\.5 s in splits train"):
-        parts_of(config, librispeech_data)
+        selections_of(config, librispeech_data)
 
 
 def test_data_of_other_settings_than_the_recipes_are_refused_with_the_difference(
@@ -310,10 +315,10 @@ def test_data_of_other_settings_than_the_recipes_are_refused_with_the_difference
 ) -> None:
     data = replace(config.data, features={"logmel": {"mels": 20, "fft_size": 2046}})
     with pytest.raises(ConfigError, match="--set data.features=null") as caught:
-        parts_of(replace(config, data=data), librispeech_data)
+        selections_of(replace(config, data=data), librispeech_data)
     assert list(caught.value.details) == ["fft_size: expected 2046, found 400"]
     data = replace(config.data, features={"logmel": {"mels": 20}})
-    assert parts_of(replace(config, data=data), librispeech_data)
+    assert selections_of(replace(config, data=data), librispeech_data)
 
 
 def test_a_target_that_is_not_stored_is_refused(
@@ -321,7 +326,7 @@ def test_a_target_that_is_not_stored_is_refused(
 ) -> None:
     config = replace(config, objective=ObjectiveConfig(targets={"mfcc": 1.0}))
     with pytest.raises(ConfigError, match="has no feature 'mfcc': it has logmel, linear"):
-        parts_of(config, librispeech_data)
+        selections_of(config, librispeech_data)
 
 
 def test_a_picture_shows_the_frames_that_all_features_have() -> None:

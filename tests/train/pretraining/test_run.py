@@ -25,14 +25,14 @@ from aalbert.models import PretrainedModel
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.checkpoints import is_intact
 from aalbert.train.loop.save_states import SaveStates
-from aalbert.train.pretraining.build import make_loaders, select_parts
+from aalbert.train.pretraining.build import make_loaders, select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.run_folder import RunFolder
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:
-    """Return what a run measured, without the speed since the last record, which no two share."""
+    """Return the measurements of a run, without the speed, which differs between equal runs."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     speed = {"x_real_time", "frames_per_second", "padding_efficiency", "data_wait"}
     return [{name: line[name] for name in line.keys() - speed} for line in lines]
@@ -42,7 +42,7 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return PretrainedModel.from_pretrained(run).state_dict()
 
 
-def test_a_run_leaves_what_a_reader_needs(pretrained: Path) -> None:
+def test_a_run_writes_all_files_of_its_folder(pretrained: Path) -> None:
     names = {path.relative_to(pretrained).as_posix() for path in pretrained.rglob("*.*")}
     assert {
         "config.yaml",
@@ -65,7 +65,9 @@ def test_a_run_leaves_what_a_reader_needs(pretrained: Path) -> None:
     )
 
 
-def test_validation_comes_at_its_steps_and_the_rate_is_that_of_the_step(pretrained: Path) -> None:
+def test_validation_runs_at_its_steps_and_the_recorded_rate_is_that_of_the_step(
+    pretrained: Path,
+) -> None:
     rows = rows_of(pretrained)
     assert [row["step"] for row in rows if "validation_loss" in row] == [4, 8, 12]
     rates = [row["learning_rate"] for row in rows if "learning_rate" in row]
@@ -113,7 +115,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
 
 
 def raise_signal_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Send SIGTERM to this process after a step, through the callback that runs before."""
+    """Send SIGTERM to this process after a step, from the callback before `StopOnSignal`."""
     original = SaveStates.on_train_batch_end
 
     def save_and_signal(self: SaveStates, trainer: Trainer, *rest: Any) -> None:
@@ -146,7 +148,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     assert rows_of(out) == rows_of(pretrained)
 
 
-def test_a_damaged_state_is_written_anew_when_its_step_comes_again(
+def test_a_damaged_state_is_written_again_when_its_step_is_repeated(
     pretrained: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -174,7 +176,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     process.wait()
     resume_pretraining(out)
     assert weights_of(out).keys() == weights_of(pretrained).keys()
-    # To the last bit within one process (above); between two, sums may be split otherwise.
+    # Bit-equal within one process (above); two may split sums differently.
     for row, expected in zip(last_rows(out), last_rows(pretrained), strict=True):
         assert row == pytest.approx(expected, rel=1e-6)
 
@@ -244,7 +246,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     assert rows_of(out) == rows_of(pretrained)
 
 
-def test_resuming_what_is_no_run_or_has_no_checkpoint_says_so(tmp_path: Path) -> None:
+def test_resuming_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not the folder of a run: it has no run.json"):
         resume_pretraining(tmp_path)
 
@@ -269,14 +271,14 @@ def test_no_held_out_utterance_is_trained_on(
     dataset = Dataset(librispeech_data)
     training, validation = (
         {int(row) for batch in loader for row in batch.rows}
-        for loader in make_loaders(pretrain_config, select_parts(pretrain_config, [dataset]))
+        for loader in make_loaders(pretrain_config, select_utterances(pretrain_config, [dataset]))
     )
     assert not training & validation
     assert training | validation == set(range(len(dataset)))
     assert validation
 
 
-def test_the_run_folder_names_its_places(tmp_path: Path) -> None:
+def test_a_run_folder_has_its_paths_and_no_measurements_at_first(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.read_metrics() == []
     assert run.export == tmp_path / "export"
@@ -294,12 +296,12 @@ def test_several_datasets_are_trained_on_by_their_weights_and_resume(
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"] == [str(librispeech_data), str(voxceleb1_data)]
     datasets = [Dataset(librispeech_data), Dataset(voxceleb1_data)]
-    parts = select_parts(config, datasets)
-    training, _ = make_loaders(config, parts)
+    selections = select_utterances(config, datasets)
+    training, _ = make_loaders(config, selections)
     rows = [int(row) for batch in training for row in batch.rows]
     other = [row for row in rows if row >= len(datasets[0])]
-    assert len(rows) - len(other) == len(parts.training[0].rows)
-    assert len(other) == round(len(parts.training[1].rows) / 2)
+    assert len(rows) - len(other) == len(selections.training[0].rows)
+    assert len(other) == round(len(selections.training[1].rows) / 2)
     whole = rows_of(tmp_path / "run")
     latest = max((tmp_path / "run" / "checkpoints").glob("*.ckpt"), key=lambda path: path.name)
     latest.unlink()
