@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aalbert.commands.console import AsJson, show
-from aalbert.commands.options import ConfigFile, Preset, Settings
+from aalbert.commands.options import ConfigFile, PresetOption, SetOption
 from aalbert.common.text import flat, text_table
 from aalbert.errors import ConfigError, require
 from aalbert.train.downstream.tasks import find_task
@@ -22,7 +22,7 @@ config_app = typer.Typer(
 )
 
 PlaceArgument = typer.Argument(metavar="PLACE", help="A preset, a YAML file, or a run.")
-Task = Annotated[
+TaskOption = Annotated[
     str | None,
     typer.Option("--task", help="The downstream task of presets and files; else pretraining."),
 ]
@@ -33,10 +33,10 @@ def config_show(
     place: Annotated[
         str | None, typer.Argument(help="A run or a preset, instead of the options.")
     ] = None,
-    preset: Preset = None,
+    preset: PresetOption = None,
     config: ConfigFile = None,
-    assignments: Settings = None,
-    task: Task = None,
+    assignments: SetOption = None,
+    task: TaskOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Print every setting that `aalbert pretrain` would use with these options, as YAML.
@@ -62,7 +62,7 @@ def config_show(
 def config_diff(
     left: Annotated[str, PlaceArgument],
     right: Annotated[str, PlaceArgument],
-    task: Task = None,
+    task: TaskOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the settings that differ between two presets, files or runs.

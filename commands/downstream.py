@@ -8,9 +8,9 @@ import typer
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import (
     ConfigFile,
-    Resume,
-    Seed,
-    Settings,
+    ResumeOption,
+    SeedOption,
+    SetOption,
     flags,
     refuse_with_resume,
     require_option,
@@ -31,7 +31,7 @@ UpstreamName = Annotated[
         "--upstream", help=f"A pretraining run, a saved model, or {', '.join(SETTINGS_BY_KIND)}."
     ),
 ]
-Preset = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]
+TaskPresetOption = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]
 LayersOption = Annotated[
     str | None,
     typer.Option("--layers", help="last, mean, weighted (a learned mix), or a state's number."),
@@ -75,15 +75,15 @@ def add_task(task: Task) -> None:
         out: Out,
         data: Data = None,
         upstream: UpstreamName = None,
-        preset: Preset = None,
+        preset: TaskPresetOption = None,
         layers: LayersOption = None,
         mode: ModeName = None,
         untrained: Untrained = False,
         cache_embeddings: CacheEmbeddings = False,
         config: ConfigFile = None,
-        assignments: Settings = None,
-        seed: Seed = None,
-        resume: Resume = False,
+        assignments: SetOption = None,
+        seed: SeedOption = None,
+        resume: ResumeOption = False,
         as_json: AsJson = False,
     ) -> None:
         from aalbert.train.downstream.run import resume_downstream, start_downstream
@@ -136,13 +136,13 @@ def sweep(
         list[str],
         typer.Option("--set", metavar="NAME=VALUE,VALUE", help="A setting and the values to try."),
     ],
-    preset: Preset = None,
+    preset: TaskPresetOption = None,
     layers: LayersOption = None,
     mode: ModeName = None,
     untrained: Untrained = False,
     cache_embeddings: CacheEmbeddings = False,
     config: ConfigFile = None,
-    seed: Seed = None,
+    seed: SeedOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a task with every combination of settings and compare them on the dev part.

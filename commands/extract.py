@@ -5,12 +5,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aalbert.commands.console import AsJson, Out, show
+from aalbert.commands.options import MaxSkippedOption
 from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from aalbert.pipeline.embeddings.model import Layers
 
+AudioArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="AUDIO...",
+        help="Audio files, folders, tables as 'prepare manifest' reads, or prepared datasets.",
+    ),
+]
+LayersOption = Annotated[
+    str,
+    typer.Option(
+        help="last, a number (0 is the projected input), all, mean (of all), or weighted (by "
+        "the mix of a downstream run)."
+    ),
+]
 ModelPlace = Annotated[
     str,
     typer.Option("--model", help="Folder or URL of a saved model or a run.", show_default=False),
@@ -21,22 +36,10 @@ Device = Annotated[
 
 
 def extract(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="AUDIO...",
-            help="Audio files, folders, tables as 'prepare manifest' reads, or prepared datasets.",
-        ),
-    ],
+    inputs: AudioArgument,
     model: ModelPlace,
     out: Out,
-    layers: Annotated[
-        str,
-        typer.Option(
-            help="last, a number (0 is the projected input), all, mean (of all), or weighted (by "
-            "the mix of a downstream run)."
-        ),
-    ] = "last",
+    layers: LayersOption = "last",
     pooling: Annotated[
         Literal["none", "mean", "mean+std"],
         typer.Option(help="Pooling over frames: none, mean, or mean and standard deviation."),
@@ -52,12 +55,7 @@ def extract(
         typer.Option(help="Only this split of prepared datasets; give it again for more."),
     ] = None,
     device: Device = None,
-    max_skipped: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Share of inputs that may be unusable; above 0, at least one may."
-        ),
-    ] = 0.001,
+    max_skipped: MaxSkippedOption = 0.001,
     as_json: AsJson = False,
 ) -> None:
     """Compute the hidden states of recordings: embeddings, per frame or per utterance.

@@ -10,18 +10,24 @@ from aalbert.errors import ConfigError
 
 Value = TypeVar("Value")
 
-Settings = Annotated[
+SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE", help="Any setting, such as optimiser.learning_rate=5e-4."
     ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
-Preset = Annotated[
+PresetOption = Annotated[
     str | None, typer.Option("--preset", help="A recipe; 'aalbert config presets' lists them.")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.")]
+MaxSkippedOption = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Share of inputs that may be unusable; above 0, at least one may."
+    ),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 
 
 def flags(**values: object) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aalbert.commands.console import AsJson, show
+from aalbert.commands.options import ConfigFile, MaxSkippedOption
 from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
@@ -27,6 +28,11 @@ FEATURES_HELP = (
 )
 TRIM_HELP = "Cut silence at both ends and long silence within (settings: wave.silence)."
 
+PartOption = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Only part I of N; then 'aalbert prepare finalize'."),
+]
+
 prepare_app = typer.Typer(help="Turn a corpus into shards of features.", no_args_is_help=True)
 
 
@@ -41,9 +47,7 @@ def run_prepare(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as logmel.mels=40."),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file with settings.")
-    ] = None,
+    config: ConfigFile = None,
     loudness_db: Annotated[
         float | None, typer.Option(help="Scale every wave to this RMS; s3prl's recipe is -25.")
     ] = None,
@@ -55,20 +59,14 @@ def run_prepare(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="Who computes.")] = "local",
+    engine: Annotated[
+        EngineName, typer.Option(help="Local processes, or a Dask cluster.")
+    ] = "local",
     dask_address: Annotated[
         str | None, typer.Option(help="The scheduler of --engine dask, tcp://HOST:PORT.")
     ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Only part I of N; then 'aalbert prepare finalize'."),
-    ] = None,
-    max_skipped: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Share of inputs that may be unusable; above 0, at least one may."
-        ),
-    ] = 0.001,
+    part: PartOption = None,
+    max_skipped: MaxSkippedOption = 0.001,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,

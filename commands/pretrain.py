@@ -7,14 +7,25 @@ import typer
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import (
     ConfigFile,
-    Preset,
-    Resume,
-    Seed,
-    Settings,
+    PresetOption,
+    ResumeOption,
+    SeedOption,
+    SetOption,
     flags,
     refuse_with_resume,
     require_option,
 )
+
+WeightOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="How often an epoch repeats each utterance of the dataset at the same position."
+    ),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Run ten steps, estimate the time of the run, write nothing."),
+]
 
 
 def pretrain(
@@ -23,30 +34,20 @@ def pretrain(
         list[str] | None,
         typer.Option(help="Folder or URL of a dataset; give it again for several."),
     ] = None,
-    weight: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="How often an epoch repeats each utterance of the dataset at the same position."
-        ),
-    ] = None,
-    preset: Preset = None,
+    weight: WeightOption = None,
+    preset: PresetOption = None,
     logger: Annotated[
         list[str] | None,
         typer.Option(help="Log to tensorboard or wandb too; give it again for both."),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Run ten steps, estimate the time of the run, write nothing."
-        ),
-    ] = False,
+    dry_run: DryRunOption = False,
     extend: Annotated[
         int | None, typer.Option(help="Continue the run in --out for this many more steps.", min=1)
     ] = None,
     config: ConfigFile = None,
-    assignments: Settings = None,
-    seed: Seed = None,
-    resume: Resume = False,
+    assignments: SetOption = None,
+    seed: SeedOption = None,
+    resume: ResumeOption = False,
     as_json: AsJson = False,
 ) -> None:
     """Pretrain an encoder by reconstructing masked frames.
