@@ -28,6 +28,9 @@ FEATURES_HELP = (
 )
 TRIM_HELP = "Cut silence at both ends and long silence within (settings: wave.silence)."
 
+FeatureOption = Annotated[
+    list[str] | None, typer.Option("--feature", metavar="NAME", help=FEATURES_HELP)
+]
 PartOption = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Only part I of N; then 'aalbert prepare finalize'."),
@@ -40,9 +43,7 @@ def run_prepare(
     corpus: "Corpus",
     *,
     out: Annotated[str, typer.Option("--out", help="Folder or URL to write.", show_default=False)],
-    feature: Annotated[
-        list[str] | None, typer.Option("--feature", metavar="NAME", help=FEATURES_HELP)
-    ] = None,
+    feature: FeatureOption = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as logmel.mels=40."),
