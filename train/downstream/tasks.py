@@ -76,7 +76,7 @@ class Task:
 
 VOXCELEB1 = Task(
     name="voxceleb1",
-    summary="Identify the speakers of VoxCeleb1, on its official split.",
+    summary="Identify the speakers of VoxCeleb1, on its own split.",
     title="Speaker identification",
     preset="best",
     benchmark=Benchmark(
