@@ -1,4 +1,4 @@
-"""Measure forward and backward of the encoder beside an eager, padded float32 baseline.
+"""Compare forward and backward of the encoder with an eager, padded float32 baseline.
 
 AALBERT and Mockingjay of one depth, on one batch of utterances with lengths distributed like those
 of LibriSpeech after stacking three frames. Our encoder runs padded and packed, in float32 and under

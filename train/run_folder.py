@@ -112,7 +112,7 @@ def open_data(record: dict[str, Any], data: Path | str | None = None) -> Dataset
     if dataset.manifest.fingerprint != record["data_fingerprint"]:
         raise IntegrityError(
             f"{dataset.place} has fingerprint {dataset.manifest.fingerprint}, the run was "
-            f"trained on {record['data_fingerprint']}: it is another dataset, or was made anew"
+            f"trained on {record['data_fingerprint']}: it is another dataset, or was prepared again"
         )
     return dataset
 

@@ -64,9 +64,9 @@ class ModelFlops:
     @classmethod
     def of(cls, model: PretrainedModel) -> "ModelFlops":
         """Count per stored frame, of which the encoder may stack several into one."""
+        heads = sum(weight.numel() for weight in model.heads.parameters() if weight.ndim == 2)
         encoder, front_end = model.config.encoder, model.config.front_end
         assert encoder is not None
-        heads = sum(weight.numel() for weight in model.heads.parameters() if weight.ndim == 2)
         work = count_work(encoder, front_end.input_dims, frames=1)
         operations = FORWARD_AND_BACKWARD * OPERATIONS_PER_MULTIPLY_ACCUMULATE
         stacked = front_end.frames_stacked

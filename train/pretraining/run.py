@@ -59,8 +59,8 @@ def start_pretraining(
     datasets = [Dataset(place) for place in data]
     selections = select_utterances(config, datasets)
     run = RunFolder(out)
+    record = {"task": TASK, **data_record(data, datasets), "seed": config.seed}
     if ranks.first:
-        record = {"task": TASK, **data_record(data, datasets), "seed": config.seed}
         run.create(to_yaml(config), record)
     with run.hold() if ranks.first else nullcontext():
         return run_pretraining(config, selections, run, ranks, state=None)
