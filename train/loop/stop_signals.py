@@ -20,14 +20,14 @@ class SignalListener:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._previous: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
         return self.received is not None
 
     def listen(self) -> None:
         """Take the signals, in place of the handlers there are."""
-        self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Remember the signal; the step in progress goes on. A second Ctrl-C ends it.
@@ -36,12 +36,6 @@ class SignalListener:
         """
         self.received = number
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def stop_listening(self) -> None:
-        """Give the signals back to whoever had them."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
 
 
 class StopOnSignal(Callback):
@@ -57,7 +51,10 @@ class StopOnSignal(Callback):
         self.ranks = ranks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in place of the handlers that Lightning has just installed."""
+        """Listen, in place of the handlers that Lightning has just installed.
+
+        When the trainer ends, Lightning puts back those of before it, of all signals.
+        """
         self.request.listen()
 
     def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
@@ -71,10 +68,6 @@ class StopOnSignal(Callback):
             self.request.received = received[0]
             self.saver.save(trainer)
             trainer.should_stop = True
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        self.request.stop_listening()
 
 
 def raise_if_stopped(trainer: Trainer, request: SignalListener, command: str) -> None:
