@@ -20,11 +20,11 @@ class SignalListener:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._previous: dict[int, Any] = {}
 
     def listen(self) -> None:
         """Replace the handlers of the stop signals."""
-        self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Note the signal; the current step is completed, unless a second Ctrl-C ends it.
@@ -33,12 +33,6 @@ class SignalListener:
         """
         self.received = number
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def stop_listening(self) -> None:
-        """Restore the previous handlers."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
 
 
 class StopOnSignal(Callback):
@@ -54,7 +48,10 @@ class StopOnSignal(Callback):
         self.ranks = ranks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, after Lightning has installed its own handlers."""
+        """Listen, after Lightning has installed its own handlers.
+
+        When training ends, Lightning restores the handlers of all signals from before it began.
+        """
         self.listener.listen()
 
     def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
@@ -68,10 +65,6 @@ class StopOnSignal(Callback):
             self.listener.received = received[0]
             self.saver.save(trainer)
             trainer.should_stop = True
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restore the previous handlers."""
-        self.listener.stop_listening()
 
 
 def raise_if_stopped(trainer: Trainer, listener: SignalListener, command: str) -> None:

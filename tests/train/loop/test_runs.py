@@ -82,6 +82,14 @@ def test_a_validation_that_a_signal_interrupts_is_made_when_the_run_is_resumed(
     assert same_weights(run, pretrained)
 
 
+def test_signals_are_handled_as_before_when_a_run_has_ended(
+    librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    start_pretraining(replace(pretrain_config, steps=4), [librispeech_data], tmp_path / "run")
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
 @pytest.mark.slow
 def test_utterances_come_in_the_same_order_after_two_stops_and_in_another_in_the_next_epoch(
     librispeech_data: Path,
