@@ -40,7 +40,7 @@ ModeName = Annotated[
     str | None, typer.Option("--mode", help="frozen (default), fine-tuned or from-scratch.")
 ]
 Untrained = Annotated[
-    bool, typer.Option("--untrained", help="Draw the upstream's weights anew: the control.")
+    bool, typer.Option("--untrained", help="Initialise the upstream's weights at random: the control.")
 ]
 CacheEmbeddings = Annotated[
     bool, typer.Option("--cache-embeddings", help="Compute the hidden states once, not per epoch.")
