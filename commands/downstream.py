@@ -40,7 +40,8 @@ ModeName = Annotated[
     str | None, typer.Option("--mode", help="frozen (default), fine-tuned or from-scratch.")
 ]
 Untrained = Annotated[
-    bool, typer.Option("--untrained", help="Initialise the upstream's weights at random: the control.")
+    bool,
+    typer.Option("--untrained", help="Take random weights for the upstream: the control."),
 ]
 CacheEmbeddings = Annotated[
     bool, typer.Option("--cache-embeddings", help="Compute the hidden states once, not per epoch.")
