@@ -64,7 +64,7 @@ LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 # package. setuptools would pack what an earlier build left in build/.
 define test-install
 	rm -rf build
-	$(UV) venv --quiet --clear --python $(PYTHON) $(1)
+	$(PYTHON) -m venv --clear --without-pip $(1)
 	$(UV) pip install --python $(1)/bin/python --resolution $(2) --refresh-package aalbert '.[dev]'
 	$(1)/bin/python -m pytest -n auto -m "not slow and not gpu"
 endef
