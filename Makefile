@@ -4,10 +4,10 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-s3prl check fix bench bench-loader bench-encoder bench-pretrain lock
+.PHONY: help setup demo test test-slow test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.runtime ## create the environment in .venv from the lock
 
@@ -22,6 +22,12 @@ test-slow: .venv/.dev ## run all tests, the slow ones too
 
 test-s3prl: .venv/.s3prl ## test the upstream for s3prl against s3prl itself
 	$(BIN)/python -m pytest tests/pipeline/test_s3prl_expert.py tests/test_documents.py
+
+test-newest: .venv/.uv ## run the tests in .venv-newest: the package installed with the newest versions it allows
+	$(call test-install,.venv-newest,highest)
+
+test-lowest: .venv/.uv ## run the tests in .venv-lowest: the same with the lowest versions
+	$(call test-install,.venv-lowest,lowest-direct)
 
 check: .venv/.dev ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
@@ -53,6 +59,15 @@ lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra s3prl -c lock/dev.txt -o lock/s3prl.txt
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+# Install as a user does, not editable: the kernel and the presets that are tested come from the
+# package. setuptools would pack what an earlier build left in build/.
+define test-install
+	rm -rf build
+	$(PYTHON) -m venv --clear --without-pip $(1)
+	$(UV) pip install --python $(1)/bin/python --resolution $(2) --refresh-package aalbert '.[dev]'
+	$(1)/bin/python -m pytest -n auto -m "not slow and not gpu"
+endef
 
 .venv/.uv: lock/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
