@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
+import hypothesis
 import pytest
 import s3fs
 import torch
@@ -29,6 +30,10 @@ from aalbert.train.evaluation.report import write_reports
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.recipes import read_preset
+
+# On a busy machine one example may take longer than Hypothesis allows by default.
+hypothesis.settings.register_profile("without deadlines", deadline=None)
+hypothesis.settings.load_profile("without deadlines")
 
 
 @pytest.fixture(scope="session")
