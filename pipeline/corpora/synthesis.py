@@ -14,7 +14,7 @@ import soundfile
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
-from aalbert.pipeline.corpora.voice import draw_voice, speak
+from aalbert.pipeline.corpora.synthetic_voice import draw_voice, speak
 
 SAMPLE_RATE = 16_000
 FIRST_VOXCELEB1_SPEAKER = 10_001

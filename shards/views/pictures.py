@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.common.drawing import png_bytes
 from aalbert.common.files import atomic_write
 from aalbert.common.palette import ACCENT, ACCENT_AREA, CONTRAST, INK, INTENSITY_MAP, PAPER
+from aalbert.common.png import png_bytes
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import FeatureStatistics
 from aalbert.shards.views.stats import SpeakerTotals

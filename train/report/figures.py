@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aalbert.common.drawing import png_bytes
 from aalbert.common.palette import ACCENT, INTENSITY_MAP, QUIET
+from aalbert.common.png import png_bytes
 
 # The width in inches, 750 dots: letters stay legible when a phone shows half of the dots.
 WIDTH, DOTS_PER_INCH = 5.0, 150

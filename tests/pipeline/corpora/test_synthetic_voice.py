@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aalbert.pipeline.corpora.voice import Voice, draw_voice, speak
+from aalbert.pipeline.corpora.synthetic_voice import Voice, draw_voice, speak
 
 SAMPLE_RATE = 16_000
 

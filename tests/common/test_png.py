@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from aalbert.common.drawing import png_bytes
+from aalbert.common.png import png_bytes
 
 # No mathematics, mathematics, and an escaped sign, as matplotlib reads them.
 NAMES = [r"$\bad$", "$x^2$", r"5\$"]
