@@ -26,9 +26,9 @@ SHARD_BYTES = 48 * 2**20
 def prepare_copies(corpus: Path, times: int, out: Path) -> None:
     """Prepare a whole corpus as one split, repeated `times` times under new keys."""
     from aalbert.pipeline.corpora.librispeech import read_librispeech
-    from aalbert.pipeline.prepare.config import load_recipe
     from aalbert.pipeline.prepare.engine import LocalEngine
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+    from aalbert.pipeline.prepare.recipe import load_recipe
 
     found = read_librispeech(corpus)
     utterances = tuple(

@@ -43,9 +43,9 @@ def audio_paths(corpus: Path, times: int) -> list[tuple[str, Path]]:
 def run_aalbert(corpus: Path, times: int, out: Path, workers: int, feature: str) -> None:
     """Prepare the corpus with this package."""
     from aalbert.pipeline.corpora.librispeech import read_librispeech
-    from aalbert.pipeline.prepare.config import load_recipe
     from aalbert.pipeline.prepare.engine import LocalEngine
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+    from aalbert.pipeline.prepare.recipe import load_recipe
 
     found = read_librispeech(corpus)
     utterances = tuple(
@@ -157,9 +157,9 @@ def shares(corpus: Path, feature: str) -> dict[str, float]:
     from aalbert.pipeline.audio.decode import read_audio
     from aalbert.pipeline.audio.features import extract
     from aalbert.pipeline.corpora.librispeech import read_librispeech
-    from aalbert.pipeline.prepare.config import load_recipe
     from aalbert.pipeline.prepare.output import LocalOutput
     from aalbert.pipeline.prepare.plan import make_plan
+    from aalbert.pipeline.prepare.recipe import load_recipe
     from aalbert.pipeline.prepare.shard_task import run_task
 
     keep_freed_memory()

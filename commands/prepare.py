@@ -77,10 +77,10 @@ def run_prepare(
 
     All parameters but the corpus are options that every command of a corpus has.
     """
-    from aalbert.pipeline.prepare.config import load_recipe
     from aalbert.pipeline.prepare.estimate import estimate
     from aalbert.pipeline.prepare.output import open_output
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+    from aalbert.pipeline.prepare.recipe import load_recipe
 
     recipe = load_recipe(
         config,

@@ -14,7 +14,7 @@ import aalbert
 from aalbert.cli import main
 from aalbert.models import PretrainedModel
 from aalbert.models.foreign.detect import read_foreign
-from aalbert.pipeline.prepare.config import load_recipe
+from aalbert.pipeline.prepare.recipe import load_recipe
 from tests.models.foreign.transformers import (
     Sizes,
     lightning,

@@ -113,7 +113,7 @@ def test_every_preset_says_how_its_data_are_prepared() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_the_command_makes_the_features_that_the_preset_expects(name: str) -> None:
     """The options are read back by what reads them in `prepare`."""
-    from aalbert.pipeline.prepare.config import load_recipe
+    from aalbert.pipeline.prepare.recipe import load_recipe
 
     config = read_recipe(name)
     words = prepare_command(config, "data").split()

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError
-from aalbert.pipeline.prepare.config import PrepareConfig, load_recipe
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.recipe import load_recipe
 from aalbert.shards.format.feature_settings import FbankSettings, LinearSettings, LogMelSettings
 from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
