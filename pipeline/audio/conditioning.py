@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings, whole_samples
+from aalbert.shards.format.feature_settings import whole_samples
+from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 Wave = NDArray[np.float32]
 # s3prl adds it to the RMS, so that a wave of zeros stays one.

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import xxhash
 
 from aalbert.errors import ConfigError, require
-from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings, whole_samples
+from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 if TYPE_CHECKING:
     import numpy as np
     from _typeshed import DataclassInstance
     from numpy.typing import NDArray
+
 
 SLOWEST_SAMPLE_RATE, FASTEST_SAMPLE_RATE = 1_000, 768_000
 # Kaldi's filters begin here; those of HTK and torchaudio begin at 0 Hz.
@@ -335,3 +336,8 @@ def canonical(document: Any) -> bytes:
     """Return the one spelling of a JSON document that hashes are taken of."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return text.encode("ascii")
+
+
+def whole_samples(sample_rate: int, milliseconds: float) -> int:
+    """Return the samples that fit into a time; a product that is only just below one counts."""
+    return int(sample_rate * milliseconds / 1000 + 1e-6)

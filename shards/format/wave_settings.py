@@ -52,8 +52,3 @@ class WaveSettings:
             self.loudness_db is None or -100 <= self.loudness_db <= 0,
             f"wave.loudness_db is {self.loudness_db}: it must be -100 to 0",
         )
-
-
-def whole_samples(sample_rate: int, milliseconds: float) -> int:
-    """Return the samples that fit into a time; a product that is only just below one counts."""
-    return int(sample_rate * milliseconds / 1000 + 1e-6)
