@@ -37,7 +37,8 @@ def load_config(
 
     The order is default, preset (its name in messages, and its settings), file,
     environment (`AALBERT_OPTIMISER__LEARNING_RATE`), and then assignments
-    (`optimiser.learning_rate=5e-4`). Raises `ConfigError` that names the setting when one
+    (`optimiser.learning_rate=5e-4`). A group that is set in part has its class's defaults for the
+    rest. Raises `ConfigError` that names the setting when one
     is unknown or has no valid value.
     """
     document: Document = {}

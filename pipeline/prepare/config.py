@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from aalbert.errors import require
-from aalbert.shards.format.feature_settings import (
-    FeatureSettings,
-)
+from aalbert.shards.format.feature_settings import FeatureSettings
 
 SHARD_BYTES = 256 * 2**20
 

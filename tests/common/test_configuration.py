@@ -1,8 +1,9 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from aalbert.common.configuration import load_config, parse_value, to_yaml
+from aalbert.common.configuration import group_type, load_config, parse_value, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.pretraining.config import PretrainConfig
@@ -157,3 +158,13 @@ def test_an_environment_variable_of_another_command_does_not_stop_this_one(
     config = load_config(DownstreamConfig, environment={"AALBERT_STEPS": "3"})
     assert config == DownstreamConfig()
     assert "AALBERT_STEPS is not a setting of this command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, DownstreamConfig])
+def test_a_group_that_is_set_in_part_has_its_own_defaults_for_the_rest(kind: type) -> None:
+    """Only what is set is merged: a group with other defaults of its owner's would lose them."""
+    defaults = kind()
+    groups = {item.name: group_type(item.type) for item in fields(kind)}
+    assert sum(group is not None for group in groups.values()) >= 6
+    for name, group in groups.items():
+        assert group is None or getattr(defaults, name) == group()
