@@ -78,7 +78,7 @@ def count_work(config: EncoderConfig, input_dims: int, frames: int) -> Work:
     width = config.width
     projections = 3 if config.share_query_key else 4
     matrices = projections * width * width + 2 * width * config.feed_forward_width
-    chunks = chunk_count(frames, config.position_frames) if config.restarts else 1
+    chunks = chunk_count(frames, config.chunk_frames) if config.chunk_frames else 1
     return Work(
         input_projection=frames * input_dims * width,
         layers=config.layers * frames * matrices,

@@ -7,15 +7,15 @@ the axes `batch, frames, width`; a packed batch has no axis `batch`.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from aalbert.errors import require
+from aalbert.errors import ConfigError, require
 from aalbert.models.layout import Packed, Padded, PaddedChunks
-from aalbert.models.positions import LearnedPositions, SinusoidalPositions
+from aalbert.models.positions import LearnedPositions, Rotation, SinusoidalPositions
 
 # BERT's value, which published checkpoints need to be reproduced closely.
 LAYER_NORM_EPSILON = 1e-12
@@ -29,13 +29,15 @@ class EncoderConfig:
     norms: after each residual connection ("post"), or before attention and feed-forward network
     and on every returned state ("pre").
 
-    `positions` are sinusoids or a learned table of `position_frames`. For longer utterances the
-    positions continue ("continue"), or they are cut into chunks of at most `position_frames` that
-    are encoded separately ("restart", as in s3prl).
+    `positions` are sinusoids or a learned table, which are added to the input, or rotations of
+    queries and keys, by which attention depends on distances alone ("rotary", Su et al. 2021, arXiv
+    2104.09864). The first `position_frames` are known to the weights: pretraining sets it to what
+    it trains, None is no limit. Longer utterances are cut into chunks of at most so many frames
+    that are encoded separately ("restart", as in s3prl), or positions continue ("continue"), with a
+    warning, since states at positions that were never trained are worse than none.
 
     `attention_dropout` is the dropout of attention probabilities, by default `dropout`.
-    `initial_std` is the standard deviation of the initial weights: BERT's 0.02 suits a width of
-    768, a narrow encoder needs a larger one to leave its initial plateau.
+    `initial_std` is the standard deviation of the initial weights, by default `default_std`.
     """
 
     layers: int = 3
@@ -46,18 +48,18 @@ class EncoderConfig:
     feed_forward_width: int = 3072
     activation: Literal["gelu", "relu"] = "gelu"
     norm: Literal["post", "pre"] = "post"
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    position_frames: int = 1500
-    beyond_positions: Literal["continue", "restart"] = "continue"
+    positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    position_frames: int | None = None
+    beyond_positions: Literal["continue", "restart"] = "restart"
     dropout: float = 0.1
     attention_dropout: float | None = None
-    initial_std: float = 0.02
+    initial_std: float | None = None
 
     def __post_init__(self) -> None:
         sizes = ("layers", "width", "heads", "feed_forward_width", "position_frames", "initial_std")
         for name in sizes:
             value = getattr(self, name)
-            require(value > 0, f"encoder.{name} {value} must be above 0")
+            require(value is None or value > 0, f"encoder.{name} {value} must be above 0")
         for name in ("dropout", "attention_dropout"):
             value = getattr(self, name)
             require(value is None or 0 <= value < 1, f"encoder.{name} {value} must be in [0, 1)")
@@ -66,9 +68,14 @@ class EncoderConfig:
             f"encoder.width {self.width} must be even and a multiple of encoder.heads {self.heads}",
         )
         require(
-            self.positions == "sinusoidal" or self.beyond_positions == "restart",
+            self.positions != "learned" or self.beyond_positions == "restart",
             "encoder.positions learned end after encoder.position_frames: "
             "set encoder.beyond_positions to restart",
+        )
+        require(
+            self.positions != "rotary" or self.width // self.heads % 2 == 0,
+            f"encoder.positions rotary turn pairs of numbers: encoder.width {self.width} divided "
+            f"by encoder.heads {self.heads} must be even",
         )
 
     @property
@@ -77,9 +84,23 @@ class EncoderConfig:
         return self.dropout if self.attention_dropout is None else self.attention_dropout
 
     @property
-    def restarts(self) -> bool:
-        """True if utterances longer than `position_frames` are cut into chunks."""
-        return self.beyond_positions == "restart"
+    def chunk_frames(self) -> int | None:
+        """The length above which utterances are cut into chunks, None if they never are."""
+        return self.position_frames if self.beyond_positions == "restart" else None
+
+    @property
+    def weight_std(self) -> float:
+        """The standard deviation of the initial weights."""
+        return default_std(self.width) if self.initial_std is None else self.initial_std
+
+
+def default_std(width: int) -> float:
+    """Return BERT's 0.02 at its width of 768, and `0.02 sqrt(768 / width)` at another.
+
+    The sums over `width` products then have the same size at every width, and with them what a
+    layer adds to its input; a narrow encoder with 0.02 stays long on its initial plateau.
+    """
+    return 0.02 * math.sqrt(768 / width)
 
 
 class SelfAttention(nn.Module):
@@ -93,24 +114,27 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(config.width, projections * config.width)
         self.output = nn.Linear(config.width, config.width)
 
-    def forward(self, hidden: Tensor, layout: Padded | Packed) -> Tensor:
+    def forward(self, hidden: Tensor, layout: Padded | Packed, rotation: Rotation | None) -> Tensor:
         """Compute attention to the frames of the same utterance."""
         dropout = self.dropout if self.training else 0.0
-        context = layout.attend(*self.project(hidden), dropout)
+        context = layout.attend(*self.project(hidden, rotation), dropout)
         attended: Tensor = self.output(context.flatten(-2))
         return attended
 
-    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, hidden: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values `(..., frames, heads, head width)`."""
         projected: Tensor = self.query_key_value(hidden)
         shape = (*hidden.shape[:-1], -1, self.heads, self.head_width)
         parts = projected.view(shape).unbind(-3)
         # With two parts, the first is both query and key.
-        return parts[0], parts[-2], parts[-1]
+        query, key, value = parts[0], parts[-2], parts[-1]
+        if rotation is None:
+            return query, key, value
+        return rotation.turn(query), rotation.turn(key), value
 
-    def probabilities(self, hidden: Tensor, layout: Padded) -> Tensor:
+    def probabilities(self, hidden: Tensor, layout: Padded, rotation: Rotation | None) -> Tensor:
         """Return the attention probabilities `(batch, heads, frames, frames)`, in float32."""
-        query, key, _ = self.project(hidden)
+        query, key, _ = self.project(hidden, rotation)
         with torch.autocast(hidden.device.type, enabled=False):
             scores = torch.einsum("bqhw,bkhw->bhqk", query.float(), key.float())
             scaled = scores / math.sqrt(self.head_width)
@@ -136,13 +160,17 @@ class Layer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, layout: Padded | Packed) -> Tensor:
+    def forward(
+        self, hidden: Tensor, layout: Padded | Packed, rotation: Rotation | None = None
+    ) -> Tensor:
         """Map `(..., frames, width)` to the same shape."""
         if self.norm_first:
-            hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), layout))
+            attended = self.attention(self.attention_norm(hidden), layout, rotation)
+            hidden = hidden + self.dropout(attended)
             hidden = hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
         else:
-            hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, layout)))
+            attended = self.attention(hidden, layout, rotation)
+            hidden = self.attention_norm(hidden + self.dropout(attended))
             hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
         return hidden
 
@@ -151,14 +179,14 @@ class Layer(nn.Module):
         transformed: Tensor = self.contract(self.activation(self.expand(hidden)))
         return transformed
 
-    def attention_map(self, hidden: Tensor, layout: Padded) -> Tensor:
+    def attention_map(self, hidden: Tensor, layout: Padded, rotation: Rotation | None) -> Tensor:
         """Return the attention probabilities `(batch, heads, frames, frames)` for these inputs."""
         inputs: Tensor = self.attention_norm(hidden) if self.norm_first else hidden
-        return self.attention.probabilities(inputs, layout)
+        return self.attention.probabilities(inputs, layout, rotation)
 
 
 class Encoder(nn.Module):
-    """An encoder that projects inputs, adds positions, and applies `config.layers` layers.
+    """An encoder that projects inputs, gives them positions, and applies `config.layers` layers.
 
     With `share_layers` there is one layer in memory, in the gradient and on disk. The states of an
     utterance depend neither on padding nor on the other utterances of a batch.
@@ -168,8 +196,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.projection = nn.Linear(input_dims, config.width)
-        make = LearnedPositions if config.positions == "learned" else SinusoidalPositions
-        self.positions = make(config.position_frames, config.width)
+        self.positions = make_positions(config)
         self.input_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.dropout = nn.Dropout(config.dropout)
         distinct = 1 if config.share_layers else config.layers
@@ -178,47 +205,57 @@ class Encoder(nn.Module):
         self.state_norms = nn.ModuleList(
             nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON) for _ in range(norms)
         )
-        initialise(self, config.initial_std)
+        initialise(self, config.weight_std)
 
-    def forward(self, inputs: Tensor, lengths: Tensor | Packed) -> list[Tensor]:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | Packed, first_positions: Tensor | None = None
+    ) -> list[Tensor]:
         """Return every hidden state of a padded or a packed batch.
 
         `inputs` are `(batch, frames, dims)` with `lengths (batch,)`, or `(frames, dims)` with
         the layout of the packed utterances; states have the shape of the inputs, with `width`
         instead of dims. The first is the projected input, followed by one per layer: `layers + 1`
-        in total. Raises `ConfigError` for training on a packed batch with dropout of attention
+        in total. The positions of an utterance begin at its `first_positions (batch,)`, or at 0.
+        Raises `ConfigError` for training on a packed batch with dropout of attention
         probabilities.
         """
-        most = self.config.position_frames
+        most = self.config.chunk_frames
         if isinstance(lengths, Packed):
             self.require_no_attention_dropout()
-            return self.encode(inputs, lengths.cut(most) if self.config.restarts else lengths)
+            layout = lengths.cut(most) if most else lengths
+            return self.encode(inputs, replace(layout, first_positions=first_positions))
         frames = inputs.shape[1]
-        if self.config.restarts and frames > most:
+        if most and frames > most:
             chunks = PaddedChunks(lengths, frames, most)
             states = self.encode(chunks.cut(inputs), Padded.of(chunks.lengths, most))
             return [chunks.join(state) for state in states]
-        return self.encode(inputs, Padded.of(lengths, frames))
+        return self.encode(inputs, Padded.of(lengths, frames, first_positions))
 
     def encode(self, inputs: Tensor, layout: Padded | Packed) -> list[Tensor]:
         """Return every hidden state, with attention within each utterance of the layout."""
-        states = [self.embed(inputs, layout)]
+        hidden, rotation = self.embed(inputs, layout)
+        states = [hidden]
         for layer in self.applied_layers():
-            states.append(layer(states[-1], layout))
+            states.append(layer(states[-1], layout, rotation))
         if not self.state_norms:
             return states
         return [norm(state) for norm, state in zip(self.state_norms, states, strict=True)]
 
-    def embed(self, inputs: Tensor, layout: Padded | Packed) -> Tensor:
-        """Project inputs to the width and add their positions."""
-        frames = inputs.shape[-2]
-        longest = layout.longest if isinstance(layout, Packed) else frames
+    def embed(self, inputs: Tensor, layout: Padded | Packed) -> tuple[Tensor, Rotation | None]:
+        """Project inputs to the width; return them with their positions, or with a rotation."""
         # Weights may have been converted to 16 bits; the front end always returns float32.
-        inputs = inputs.to(self.projection.weight.dtype)
-        table = self.positions(longest, inputs.device).to(inputs.dtype)
-        positions = layout.select_positions(table, frames)
-        embedded: Tensor = self.dropout(self.input_norm(self.projection(inputs) + positions))
-        return embedded
+        projected = self.projection(inputs.to(self.projection.weight.dtype))
+        frames, reach = inputs.shape[-2], inputs.shape[-2]
+        if layout.first_positions is not None:
+            reach = self.require_position_frames()
+        elif isinstance(layout, Packed):
+            reach = layout.longest
+        positions = layout.select_positions(self.positions(reach, inputs.device), frames)
+        rotary = self.config.positions == "rotary"
+        if not rotary:
+            projected = projected + positions.to(projected.dtype)
+        embedded: Tensor = self.dropout(self.input_norm(projected))
+        return embedded, Rotation.of(positions) if rotary else None
 
     def applied_layers(self) -> Iterator[Layer]:
         """Yield the layer of each application."""
@@ -233,18 +270,25 @@ class Encoder(nn.Module):
         Each row sums to one. `inputs (batch, frames, dims)` are padded. Raises `ConfigError` when
         they would have to be cut into chunks.
         """
-        frames, most = inputs.shape[1], self.config.position_frames
+        frames, most = inputs.shape[1], self.config.chunk_frames
         require(
-            frames <= most or not self.config.restarts,
+            most is None or frames <= most,
             f"attention maps of {frames} frames: this model encodes chunks of at most {most} "
             "(encoder.position_frames) separately; give it shorter audio",
         )
         layout = Padded.of(lengths, frames)
-        hidden, maps = self.embed(inputs, layout), []
+        hidden, rotation = self.embed(inputs, layout)
+        maps = []
         for layer in self.applied_layers():
-            maps.append(layer.attention_map(hidden, layout))
-            hidden = layer(hidden, layout)
+            maps.append(layer.attention_map(hidden, layout, rotation))
+            hidden = layer(hidden, layout, rotation)
         return torch.stack(maps)
+
+    def require_position_frames(self) -> int:
+        """Return the number of positions; raise `ConfigError` when it is not known."""
+        if self.config.position_frames is None:
+            raise ConfigError("first positions need their number: set encoder.position_frames")
+        return self.config.position_frames
 
     def require_no_attention_dropout(self) -> None:
         """Raise `ConfigError` in training with dropout of attention probabilities."""
@@ -254,6 +298,16 @@ class Encoder(nn.Module):
             f"dropout of attention probabilities {dropout} needs padded batches: variable-length "
             "attention has none; set encoder.attention_dropout to 0, or do not pack",
         )
+
+
+def make_positions(config: EncoderConfig) -> SinusoidalPositions | LearnedPositions:
+    """Return the table of positions; rotary positions turn by the angles of sinusoids."""
+    if config.positions == "learned":
+        if config.position_frames is None:
+            raise ConfigError("encoder.positions learned is a table: set encoder.position_frames")
+        return LearnedPositions(config.position_frames, config.width)
+    rotary = config.positions == "rotary"
+    return SinusoidalPositions(config.width // config.heads if rotary else config.width)
 
 
 def make_activation(config: EncoderConfig) -> nn.Module:

@@ -19,22 +19,27 @@ KERNEL_GENERATION = 8
 class Padded:
     """The layout of padded utterances `(batch, frames, width)`, each from the start of its row.
 
-    `mask (batch, 1, 1, frames)` is true for the frames that are attended to.
+    `mask (batch, 1, 1, frames)` is true for the frames that are attended to. The positions of an
+    utterance begin at its `first_positions (batch,)`, or at 0.
     """
 
     mask: Tensor
+    first_positions: Tensor | None = None
 
     @classmethod
-    def of(cls, lengths: Tensor, frames: int) -> "Padded":
+    def of(cls, lengths: Tensor, frames: int, first_positions: Tensor | None = None) -> "Padded":
         """Return the layout of a batch with these lengths `(batch,)`.
 
         In a row of length 0 the first frame is attended to: attention to no frame would be NaN.
         """
-        return cls(frame_mask(lengths.clamp(min=1), frames)[:, None, None, :])
+        mask = frame_mask(lengths.clamp(min=1), frames)[:, None, None, :]
+        return cls(mask, first_positions)
 
     def select_positions(self, table: Tensor, frames: int) -> Tensor:
-        """Return the position vector of each frame, to be added to the batch."""
-        return table[:frames]
+        """Return the position vector of each frame, `(frames, dims)` or `(batch, frames, dims)`."""
+        if self.first_positions is None:
+            return table[:frames]
+        return table[self.first_positions.unsqueeze(1) + torch.arange(frames, device=table.device)]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
         """Map queries, keys and values `(batch, frames, heads, head width)` to the same shape."""
@@ -52,12 +57,14 @@ class Packed:
     Utterance `b` has the frames from `offsets[b]` up to `offsets[b + 1]`; `offsets
     (batch + 1,)` is int32. No utterance is longer than `longest`, a number on the host, so that
     nothing waits for the device. After the last offset there may be up to `spare` frames of no
-    utterance, which have no influence on any utterance.
+    utterance, which have no influence on any utterance. The positions of an utterance begin at its
+    `first_positions (batch,)`, or at 0.
     """
 
     offsets: Tensor
     longest: int
     spare: int = 0
+    first_positions: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -75,8 +82,13 @@ class Packed:
         return time - self.offsets[self.utterances(frames)]
 
     def select_positions(self, table: Tensor, frames: int) -> Tensor:
-        """Return the position vector of each frame, to be added to the batch."""
-        return table[self.positions(frames).clamp(max=len(table) - 1)]
+        """Return the position vector of each frame, `(frames, dims)`."""
+        positions = self.positions(frames)
+        if self.first_positions is not None:
+            # Spare frames belong to no utterance; they take the first position of the last.
+            utterances = self.utterances(frames).clamp(max=len(self.first_positions) - 1)
+            positions = positions + self.first_positions[utterances]
+        return table[positions.clamp(max=len(table) - 1)]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
         """Map queries, keys and values `(frames, heads, head width)` to the same shape.

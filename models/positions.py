@@ -1,9 +1,12 @@
-"""Position tables: sinusoids, or a learned vector per frame."""
+"""Positions: sinusoids, a learned vector per frame, or rotations of queries and keys."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from aalbert.models.layout import chunk_count
+# The first size of a table of sinusoids; it is doubled until it suffices.
+FIRST_FRAMES = 1024
 
 
 class SinusoidalPositions(nn.Module):
@@ -13,17 +16,16 @@ class SinusoidalPositions(nn.Module):
     buffers must have the same size on all ranks.
     """
 
-    def __init__(self, frames: int, width: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.frames = frames
         self.width = width
         self.table = torch.empty(0, width)
 
     def forward(self, frames: int, device: torch.device) -> Tensor:
         """Return the positions of at least `frames` frames, `(frames or more, width)`."""
         if frames > len(self.table) or self.table.device != device:
-            self.frames = self.frames * chunk_count(frames, self.frames)
-            self.table = sinusoids(self.frames, self.width).to(device)
+            size = max(FIRST_FRAMES, 2 ** (frames - 1).bit_length())
+            self.table = sinusoids(size, self.width).to(device)
         return self.table
 
 
@@ -50,3 +52,31 @@ def sinusoids(frames: int, width: int) -> Tensor:
     even = torch.arange(0, width, 2, dtype=torch.float64)
     angles = time / 10_000 ** (even / width)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).float()
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotations of the pairs of numbers of queries and keys by their positions (Su et al. 2021).
+
+    `cosine` and `sine` are `(..., frames, 1, head width)`. Number `i` of the first half of a head
+    makes a pair with number `i` of the second half, which share an angle; the sine is negative in
+    the first half. The product of a query and a key then depends on their distance alone.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    @classmethod
+    def of(cls, positions: Tensor) -> "Rotation":
+        """Return the rotations by the angles of sinusoids `(..., frames, head width)`."""
+        sine, cosine = positions[..., 0::2], positions[..., 1::2]
+        return cls(
+            cosine=torch.cat([cosine, cosine], dim=-1).unsqueeze(-2),
+            sine=torch.cat([-sine, sine], dim=-1).unsqueeze(-2),
+        )
+
+    def turn(self, values: Tensor) -> Tensor:
+        """Turn `(..., frames, heads, head width)`, keeping shape and type."""
+        exact = values.float()
+        partners = exact.roll(values.shape[-1] // 2, dims=-1)
+        return torch.addcmul(exact * self.cosine, partners, self.sine).to(values.dtype)

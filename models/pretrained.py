@@ -51,7 +51,7 @@ class ReconstructionHead(nn.Module):
         self.activation = make_activation(config)
         self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.output = nn.Linear(config.width, target_dims)
-        initialise(self, config.initial_std)
+        initialise(self, config.weight_std)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map `(..., frames, width)` to `(..., frames, target_dims)`."""
@@ -113,13 +113,16 @@ class PretrainedModel(nn.Module):
             return FrontEnd(config, upstream.mean.clone(), upstream.std.clone())
         return FrontEnd(config)
 
-    def forward(self, inputs: Tensor, lengths: Tensor | Packed) -> dict[str, Tensor]:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | Packed, first_positions: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return predictions of all targets from (masked) encoder inputs, by feature kind.
 
-        A prediction has the shape of the inputs, padded or packed, with the target's dims.
+        A prediction has the shape of the inputs, padded or packed, with the target's dims. For
+        `first_positions` see `Encoder.forward`.
         """
         assert self.upstream.encoder is not None
-        last = self.upstream.encoder(inputs, lengths)[-1]
+        last = self.upstream.encoder(inputs, lengths, first_positions)[-1]
         return {feature: head(last) for feature, head in self.heads.items()}
 
     def prepare_targets(

@@ -1,5 +1,6 @@
 """The upstream: a front end and, optionally, an encoder that turn features into hidden states."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from aalbert.errors import ConfigError
 from aalbert.models.encoder import Encoder, EncoderConfig
-from aalbert.models.front_end import FrontEnd, FrontEndConfig, Statistics
+from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
 from aalbert.models.layout import Packed
 
 
@@ -76,6 +77,7 @@ class Upstream(nn.Module):
         prepared = self.front_end(features, lengths, speakers)
         if self.encoder is None:
             return [prepared.inputs], prepared.lengths
+        self.warn_of_unknown_positions(prepared)
         return self.encoder(prepared.inputs, prepared.lengths), prepared.lengths
 
     def attention_maps(
@@ -88,7 +90,22 @@ class Upstream(nn.Module):
         if self.encoder is None:
             raise ConfigError("plain features have no attention maps: name a pretrained model")
         prepared = self.front_end(features, lengths, speakers)
+        self.warn_of_unknown_positions(prepared)
         return self.encoder.attention_maps(prepared.inputs, prepared.lengths)
+
+    def warn_of_unknown_positions(self, prepared: FrontEndOutput) -> None:
+        """Warn of utterances that reach beyond the positions that the weights know."""
+        encoder, layout = self.config.encoder, prepared.lengths
+        frames = layout.longest if isinstance(layout, Packed) else prepared.inputs.shape[1]
+        known = encoder.position_frames if encoder is not None else None
+        if encoder is None or encoder.chunk_frames or known is None or frames <= known:
+            return
+        warnings.warn(
+            f"an utterance of {frames} encoder frames goes beyond the {known} positions that this "
+            "encoder was trained on, and its states there are unreliable: use shorter audio, or a "
+            "model with encoder.beyond_positions restart, which encodes it in chunks",
+            stacklevel=3,
+        )
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -90,6 +90,11 @@ class RunFolder:
         return read_measurements(self.metrics)
 
 
+def lasting_path(path: str) -> str:
+    """Return an absolute path; an empty one stays empty."""
+    return str(Path(path).resolve()) if path else ""
+
+
 def lasting_place(data: Path | str) -> str:
     """Return the place of a dataset, valid from any working directory: a URL or absolute path."""
     return str(data) if is_url(data) else str(Path(data).resolve())

@@ -100,7 +100,7 @@ def write_transformer(encoder: EncoderConfig) -> dict[str, Any]:
         "hidden_act": encoder.activation,
         "hidden_dropout_prob": encoder.dropout,
         "attention_probs_dropout_prob": encoder.probability_dropout,
-        "initializer_range": encoder.initial_std,
+        "initializer_range": encoder.weight_std,
         "layer_norm_eps": LAYER_NORM_EPSILON,
         "share_layer": encoder.share_layers,
         "pre_layer_norm": encoder.norm == "pre",
@@ -110,7 +110,7 @@ def write_transformer(encoder: EncoderConfig) -> dict[str, Any]:
 def write_task(encoder: EncoderConfig, training: Mapping[str, Any]) -> dict[str, Any]:
     """Return s3prl's settings of a training, as far as they are known."""
     return {
-        "sequence_length": encoder.position_frames if encoder.restarts else 0,
+        "sequence_length": encoder.chunk_frames or 0,
         "position_encoding_size": encoder.width,
         **{name: training[name] for name in TASK_FACTS if name in training},
     }

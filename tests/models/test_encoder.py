@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError
-from aalbert.models.encoder import Encoder, EncoderConfig, Layer, initialise
+from aalbert.models.encoder import Encoder, EncoderConfig, Layer, SelfAttention, initialise
 from aalbert.models.layout import Padded, frame_mask
-from aalbert.models.positions import sinusoids
+from aalbert.models.positions import Rotation, sinusoids
 from aalbert.models.pretrained import ReconstructionHead
 from aalbert.models.upstream import count_parameters
 
@@ -135,7 +135,7 @@ def test_attention_maps_are_those_of_pytorch_and_give_padding_nothing() -> None:
 
 
 def test_attention_maps_of_what_would_be_cut_are_refused() -> None:
-    encoder = Encoder(replace(SMALL, beyond_positions="restart", position_frames=5), 8)
+    encoder = Encoder(replace(SMALL, position_frames=5), 8)
     with pytest.raises(ConfigError, match=r"maps of 9 frames.* at most 5 .*shorter audio"):
         encoder.attention_maps(torch.randn(1, 9, 8), torch.tensor([9]))
 
@@ -145,7 +145,7 @@ def test_attention_maps_of_what_would_be_cut_are_refused() -> None:
 def test_long_utterances_are_encoded_in_the_chunks_of_torch_chunk(
     norm: Literal["post", "pre"],
 ) -> None:
-    config = replace(SMALL, norm=norm, beyond_positions="restart", position_frames=7)
+    config = replace(SMALL, norm=norm, position_frames=7)
     encoder = Encoder(config, 8).eval()
     padded, lengths = torch.randn(3, 24, 8), torch.tensor([24, 15, 6])
     states = encoder(padded, lengths)
@@ -158,17 +158,26 @@ def test_long_utterances_are_encoded_in_the_chunks_of_torch_chunk(
 
 
 @torch.no_grad()
-def test_positions_continue_beyond_the_table_if_set() -> None:
-    short, long = (Encoder(replace(SMALL, position_frames=frames), 8).eval() for frames in (4, 100))
-    long.load_state_dict(short.state_dict())
+def test_positions_continue_beyond_those_that_are_known_if_set() -> None:
+    config = replace(SMALL, position_frames=4, beyond_positions="continue")
+    short, unlimited = (Encoder(each, 8).eval() for each in (config, SMALL))
+    unlimited.load_state_dict(short.state_dict())
     inputs, lengths = torch.randn(1, 30, 8), torch.tensor([30])
     short(inputs[:, :3], torch.tensor([3]))
-    for ours, theirs in zip(short(inputs, lengths), long(inputs, lengths), strict=True):
+    for ours, theirs in zip(short(inputs, lengths), unlimited(inputs, lengths), strict=True):
         assert torch.equal(ours, theirs)
 
 
+@torch.no_grad()
+def test_the_table_of_sinusoids_grows_with_the_utterances() -> None:
+    encoder = Encoder(SMALL, 8).eval()
+    assert encoder.positions(3, torch.device("cpu")).shape == (1024, 16)
+    grown = encoder.positions(5000, torch.device("cpu"))
+    assert torch.equal(grown[:5000], sinusoids(5000, 16))
+
+
 def test_learned_positions_are_parameters_and_end() -> None:
-    config = replace(SMALL, positions="learned", beyond_positions="restart", position_frames=50)
+    config = replace(SMALL, positions="learned", position_frames=50)
     encoder = Encoder(config, 8)
     assert encoder.state_dict()["positions.weight"].shape == (50, 16)
     encoder(torch.randn(1, 3, 8), torch.tensor([3]))[-1].square().mean().backward()
@@ -177,6 +186,8 @@ def test_learned_positions_are_parameters_and_end() -> None:
     assert gradient[:3].abs().min() > 0 and not gradient[3:].any()
     with pytest.raises(ConfigError, match=r"learned end after .*set encoder\.beyond_positions"):
         replace(config, beyond_positions="continue")
+    with pytest.raises(ConfigError, match=r"learned is a table: set encoder\.position_frames"):
+        Encoder(replace(SMALL, positions="learned"), 8)
 
 
 def test_a_row_without_an_utterance_stays_finite() -> None:
@@ -249,6 +260,69 @@ def test_positions_follow_the_published_formula() -> None:
             angle = frame / 10_000 ** (2 * (dim // 2) / 6)
             expected = math.sin(angle) if dim % 2 == 0 else math.cos(angle)
             assert positions[frame, dim].item() == pytest.approx(expected, abs=1e-5)
+
+
+@torch.no_grad()
+def test_rotary_positions_are_products_with_complex_numbers() -> None:
+    torch.manual_seed(0)
+    config = replace(SMALL, positions="rotary", initial_std=0.5)
+    attention = Encoder(config, 8).layers[0].get_submodule("attention")
+    assert isinstance(attention, SelfAttention)
+    hidden = torch.randn(1, 9, 16)
+    plain, turned = (
+        attention.project(hidden, rotation)
+        for rotation in (None, Rotation.of(sinusoids(9, attention.head_width)))
+    )
+    speeds = 10_000 ** (-torch.arange(0, 4, 2, dtype=torch.float64) / 4)
+    angles = torch.arange(9, dtype=torch.float64)[:, None] * speeds
+    for before, after in zip(plain[:2], turned[:2], strict=True):
+        left, right = before.double().chunk(2, dim=-1)
+        number = torch.complex(left, right) * torch.exp(1j * angles)[:, None]
+        expected = torch.cat([number.real, number.imag], dim=-1)
+        torch.testing.assert_close(after.double(), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(plain[2], turned[2])
+
+
+@torch.no_grad()
+def test_with_rotary_positions_only_distances_count() -> None:
+    torch.manual_seed(0)
+    inputs, lengths = torch.randn(2, 9, 8), torch.tensor([9, 5])
+    starts = torch.tensor([3, 40])
+    rotary = replace(SMALL, positions="rotary", position_frames=60, initial_std=0.5)
+    for config, moves in ((rotary, False), (replace(rotary, positions="learned"), True)):
+        encoder = Encoder(config, 8).eval()
+        here, there = encoder(inputs, lengths)[-1], encoder(inputs, lengths, starts)[-1]
+        assert torch.allclose(here, there, atol=1e-4) is not moves
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+@torch.no_grad()
+def test_positions_may_begin_later(positions: Literal["sinusoidal", "learned"]) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(replace(SMALL, positions=positions, position_frames=60), 8).eval()
+    inputs, lengths, starts = torch.randn(2, 9, 8), torch.tensor([9, 5]), torch.tensor([0, 40])
+    plain = encoder(inputs, lengths)[0]
+    states = encoder(inputs, lengths, starts)[0]
+    assert torch.equal(states[0], plain[0])
+    table = encoder.positions(60, inputs.device)
+    moved = encoder.input_norm(encoder.projection(inputs[1]) + table[40:49])
+    torch.testing.assert_close(states[1], moved)
+    with pytest.raises(ConfigError, match=r"need their number: set encoder\.position_frames"):
+        Encoder(SMALL, 8)(inputs, lengths, starts)
+
+
+def test_a_head_of_an_odd_width_cannot_be_turned() -> None:
+    with pytest.raises(ConfigError, match=r"rotary turn pairs.*width 12 .*heads 4 .*even"):
+        EncoderConfig(width=12, heads=4, positions="rotary")
+
+
+def test_initial_weights_follow_the_width() -> None:
+    for width, std in ((768, 0.02), (192, 0.04), (128, 0.04899)):
+        config = EncoderConfig(width=width, heads=4)
+        assert config.weight_std == pytest.approx(std, abs=1e-5)
+        weights = Encoder(config, 240).projection.weight
+        assert weights.std().item() == pytest.approx(std, rel=0.05)
+    assert EncoderConfig(width=128, heads=4, initial_std=0.3).weight_std == 0.3
 
 
 def test_a_width_that_the_heads_cannot_share_is_refused() -> None:

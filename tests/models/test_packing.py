@@ -33,8 +33,10 @@ ENCODERS = {
     "aalbert": SMALL,
     "mockingjay": replace(SMALL, share_layers=False),
     "pre-norm": replace(SMALL, norm="pre"),
-    "restart": replace(SMALL, beyond_positions="restart", position_frames=7),
-    "learned": replace(SMALL, positions="learned", beyond_positions="restart", position_frames=7),
+    "restart": replace(SMALL, position_frames=7),
+    "learned": replace(SMALL, positions="learned", position_frames=7),
+    "rotary": replace(SMALL, positions="rotary"),
+    "rotary, restart": replace(SMALL, positions="rotary", position_frames=7),
     "only query": replace(SMALL, share_query_key=True),
 }
 FRONT_ENDS = {
@@ -98,6 +100,23 @@ def test_an_utterance_has_the_same_states_alone_padded_and_packed(
             )
             torch.testing.assert_close(in_packed[begin:end], state[0], atol=1e-5, rtol=1e-5)
     assert all(state.isfinite().all() for state in packed)
+
+
+@pytest.mark.parametrize("encoder", ["aalbert", "learned", "rotary"])
+@torch.no_grad()
+def test_positions_that_begin_later_are_the_same_padded_and_packed(encoder: str) -> None:
+    torch.manual_seed(0)
+    model = Encoder(replace(ENCODERS[encoder], position_frames=50), DIMS).eval()
+    utterances, starts = (
+        [torch.randn(length, DIMS) for length in (20, 7, 13)],
+        torch.tensor([30, 0, 9]),
+    )
+    padded = model(torch.nan_to_num(pad(utterances)[0]), pad(utterances)[1], starts)
+    packed = model(*pack(utterances), starts)
+    for one, other in zip(padded, packed, strict=True):
+        parts = other.split([20, 7, 13])
+        for row, part in enumerate(parts):
+            torch.testing.assert_close(one[row, : len(part)], part, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -221,7 +240,7 @@ def test_the_kernel_gets_only_supported_inputs(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_kernel_agrees_with_padded_batches_and_never_synchronises(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    config = EncoderConfig(dropout=0.0, beyond_positions="restart", position_frames=150)
+    config = EncoderConfig(dropout=0.0, position_frames=150)
     front_end = FrontEndConfig(frames_stacked=3, deltas=1)
     upstream = Upstream(
         UpstreamConfig(features={"kind": "logmel"}, front_end=front_end, encoder=config)
@@ -250,3 +269,21 @@ def test_the_kernel_agrees_with_padded_batches_and_never_synchronises(dtype: tor
 def gradients_of(module: torch.nn.Module, state: Tensor) -> list[Any]:
     torch.autograd.backward(state.float().square().mean())
     return [value.grad for value in module.parameters() if value.grad is not None]
+
+
+@torch.no_grad()
+def test_positions_beyond_those_of_training_are_warned_of() -> None:
+    encoder = replace(SMALL, position_frames=10, beyond_positions="continue")
+    front_end = FrontEndConfig(feature_dims=DIMS, normalisation="none")
+    config = UpstreamConfig(features={"kind": "logmel"}, front_end=front_end, encoder=encoder)
+    upstream, cut = Upstream(config).eval(), replace(encoder, beyond_positions="restart")
+    short, long = [torch.randn(10, DIMS)], [torch.randn(11, DIMS), torch.randn(4, DIMS)]
+    upstream(*pad(short))
+    warned = r"an utterance of 11 encoder frames goes beyond the 10 positions .* in chunks"
+    for lay in (pad, pack):
+        with pytest.warns(UserWarning, match=warned):
+            upstream(*lay(long))
+    with pytest.warns(UserWarning, match=warned):
+        upstream.attention_maps(*pad(long))
+    Upstream(replace(config, encoder=cut)).eval()(*pad(long))
+    Upstream(replace(config, encoder=replace(encoder, position_frames=None))).eval()(*pad(long))

@@ -35,7 +35,13 @@ from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_
 from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
-from aalbert.train.run_folder import MetricsWriter, RunFolder, lasting_place, open_data
+from aalbert.train.run_folder import (
+    MetricsWriter,
+    RunFolder,
+    lasting_path,
+    lasting_place,
+    open_data,
+)
 
 COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
 KEEP_STATES = 2
@@ -94,17 +100,12 @@ def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
         config,
         splits=replace(
             splits,
-            train_list=absolute(splits.train_list),
-            test_list=absolute(splits.test_list),
+            train_list=lasting_path(splits.train_list),
+            test_list=lasting_path(splits.test_list),
         ),
-        labels=replace(labels, alignments=absolute(labels.alignments)),
-        trials=replace(trials, test=absolute(trials.test)),
+        labels=replace(labels, alignments=lasting_path(labels.alignments)),
+        trials=replace(trials, test=lasting_path(trials.test)),
     )
-
-
-def absolute(path: str) -> str:
-    """Return an absolute path; an empty one stays empty."""
-    return str(Path(path).resolve()) if path else ""
 
 
 def run_downstream(

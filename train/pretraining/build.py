@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 
 from aalbert.common.configuration import merge
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.upstream import UpstreamConfig
@@ -57,19 +58,43 @@ def select_utterances(config: PretrainConfig, datasets: Sequence[Dataset]) -> Pr
         raise ConfigError(
             f"data.weights has {len(weights)} numbers for {len(datasets)} datasets: give one each"
         )
+    excluded = read_excluded(config.data.exclude, datasets)
     training, validation = [], []
     for dataset, weight in zip(datasets, weights, strict=True):
         check_features(config, dataset)
-        rows, held_out_rows = hold_out(config, dataset)
+        rows, held_out_rows = hold_out(config, dataset, excluded)
         training.append(Selection(dataset, rows, weight))
         validation.append(Selection(dataset, held_out_rows))
     return PretrainSelections(training, validation)
 
 
-def hold_out(config: PretrainConfig, dataset: Dataset) -> tuple[Rows, Rows]:
+def read_excluded(place: str, datasets: Sequence[Dataset]) -> frozenset[str]:
+    """Return the keys that a file lists; `InputError` when there is one that no dataset has."""
+    if not place:
+        return frozenset()
+    path = Path(place)
+    if not path.is_file():
+        raise InputError(f"there is no file {path} (data.exclude): expected one key a line")
+    keys = path.read_text("utf-8-sig").split()
+    known = {key for dataset in datasets for key in dataset.table.column("key").to_pylist()}
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        raise InputError(
+            f"{path} (data.exclude) names {len(unknown)} utterances of {len(keys)} that the data "
+            f"does not have, for example '{unknown[0]}'"
+        )
+    return frozenset(keys)
+
+
+def hold_out(
+    config: PretrainConfig, dataset: Dataset, excluded: frozenset[str]
+) -> tuple[Rows, Rows]:
     """Return the rows to train on and those held out, at least one of each."""
     settings = config.data
     rows = dataset.rows(settings.splits)
+    if excluded:
+        keys = dataset.table.column("key").take(rows).to_pylist()
+        rows = rows[[key not in excluded for key in keys]]
     shift_ms = dataset.manifest.features[settings.feature].frame_shift_ms
     long_enough = (
         dataset.frames(settings.feature)[rows] * shift_ms >= settings.shortest_seconds * 1000
@@ -168,10 +193,11 @@ def build_model(config: PretrainConfig, selections: PretrainSelections) -> Pretr
     """Return a model with fresh weights, the same for the same seed."""
     feature = config.data.feature
     manifests = [dataset.manifest for dataset in selections.datasets]
+    positions = count_positions(config, selections)
     description = UpstreamConfig(
         features=asdict(manifests[0].features[feature]),
         front_end=config.front_end,
-        encoder=config.encoder,
+        encoder=replace(config.encoder, position_frames=positions),
         training={
             "corpus": " + ".join(manifest.corpus for manifest in manifests),
             "data_fingerprint": " + ".join(manifest.fingerprint for manifest in manifests),
@@ -200,6 +226,36 @@ def build_model(config: PretrainConfig, selections: PretrainSelections) -> Pretr
         front_end=front_end,
         target_front_ends=target_front_ends,
     )
+
+
+def count_positions(config: PretrainConfig, selections: PretrainSelections) -> int:
+    """Return the number of positions of the encoder: by default those that training reaches.
+
+    Raises `ConfigError` for positions that would never be trained, or that a crop goes beyond.
+    """
+    encoder, data = config.encoder, config.data
+    longest = max(
+        int(part.dataset.frames(data.feature)[part.rows].max()) for part in selections.training
+    )
+    crop = min(longest, round(data.crop_seconds * 1000 / frame_shift_ms(config, selections)))
+    stacked = config.front_end.frames_stacked
+    in_crop, in_utterance = max(1, crop // stacked), max(1, longest // stacked)
+    if data.positions_start == "random":
+        positions = encoder.position_frames or in_utterance
+        require(
+            positions >= in_crop,
+            f"encoder.position_frames {positions} must be at least the {in_crop} encoder frames of "
+            "a crop, whose positions begin at a random one",
+        )
+        return positions
+    positions = encoder.position_frames or in_crop
+    require(
+        positions <= in_crop or encoder.positions == "rotary",
+        f"encoder.position_frames {positions}: training reaches {in_crop} encoder frames (crops of "
+        f"at most {data.crop_seconds:g} s), so that the positions beyond would stay untrained: "
+        "leave it out, or train all of them with --set data.positions_start=random",
+    )
+    return positions
 
 
 def training_statistics(

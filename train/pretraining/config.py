@@ -22,14 +22,17 @@ class PretrainDataConfig:
 
     `splits` are names or patterns; `feature` is the one that the encoder reads. `features` are the
     settings that a preset expects of its features: data of other settings are refused; null takes
-    any. Utterances below `shortest_seconds` are left out, those longer than `crop_seconds` are
-    cropped at random. A batch holds at most `batch_seconds` of audio with its padding: its
-    utterances are `padded` to the longest; or `static`, padded to the next of `static_seconds` (by
-    default all to the crop), so that there are few shapes; or `packed` without padding. About
-    `validation_proportion` of the utterances are held out to measure the loss on. With several
-    datasets, an epoch has the utterances of each as many times as its number in `weights`, by
-    default once. Up to `prefetch` batches are read ahead of the training loop; `verify` is when
-    checksums are compared.
+    any. Utterances below `shortest_seconds` are left out, and those whose keys the file `exclude`
+    lists, one a line, such as those that a task is tested on. Utterances longer than
+    `crop_seconds` are cropped at random. Positions begin at `zero` in each crop, so that only the
+    first are trained, or at a `random` one of the encoder's, so that all are (`positions_start`).
+
+    A batch holds at most `batch_seconds` of audio with its padding: its utterances are `padded` to
+    the longest; or `static`, padded to the next of `static_seconds` (by default all to the crop),
+    so that there are few shapes; or `packed` without padding. About `validation_proportion` of the
+    utterances are held out to measure the loss on. With several datasets, an epoch has the
+    utterances of each as many times as its number in `weights`, by default once. Up to `prefetch`
+    batches are read ahead of the training loop; `verify` is when checksums are compared.
     """
 
     splits: tuple[str, ...] = ("train*",)
@@ -38,6 +41,8 @@ class PretrainDataConfig:
     batch_seconds: float = 480.0
     crop_seconds: float = 15.0
     shortest_seconds: float = 0.0
+    exclude: str = ""
+    positions_start: Literal["zero", "random"] = "zero"
     batching: Literal["padded", "static", "packed"] = "padded"
     static_seconds: tuple[float, ...] = ()
     validation_proportion: float = 0.02
@@ -119,6 +124,11 @@ class PretrainConfig:
             self.front_end.normalisation != "speaker",
             "front_end.normalisation 'speaker' is for downstream tasks: pretraining knows no "
             "speakers, use utterance, global or none",
+        )
+        require(
+            self.data.positions_start == "zero" or self.encoder.positions != "rotary",
+            "data.positions_start random trains all positions of a table, encoder.positions rotary "
+            "have none: use zero",
         )
         require(
             self.data.batching != "packed" or self.encoder.probability_dropout == 0,

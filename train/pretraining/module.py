@@ -41,10 +41,9 @@ class Pretraining(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, whose mask depends on (seed, step)."""
         seed = seed_of(self.config.seed, "mask", self.global_step)
-        errors = measure_errors(
-            reconstruct(self.model, batch, self.config.masking, seed), self.config.objective
-        )
-        return errors.loss(self.config.objective)
+        random = self.config.data.positions_start == "random"
+        result = reconstruct(self.model, batch, self.config.masking, seed, random_positions=random)
+        return measure_errors(result, self.config.objective).loss(self.config.objective)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the norm of the gradient, which Lightning does not do with a fused optimiser."""

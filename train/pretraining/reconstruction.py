@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aalbert.models.encoder import EncoderConfig
 from aalbert.models.layout import Packed
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
@@ -22,7 +23,7 @@ from aalbert.train.pretraining.masking import (
     draw_mask,
     frames_of,
 )
-from aalbert.train.randomness import Draws
+from aalbert.train.randomness import Draws, uniform_integer
 
 # The crops and masks of held-out utterances are the same in every run.
 VALIDATION_SEED = 0
@@ -45,9 +46,17 @@ class Reconstruction:
 
 
 def reconstruct(
-    model: PretrainedModel, batch: Batch, masking: MaskingConfig, seed: int
+    model: PretrainedModel,
+    batch: Batch,
+    masking: MaskingConfig,
+    seed: int,
+    *,
+    random_positions: bool = False,
 ) -> Reconstruction:
-    """Mask a batch on its device, by the seed and the rows of its utterances; reconstruct it."""
+    """Mask a batch on its device, by the seed and the rows of its utterances; reconstruct it.
+
+    With `random_positions` those of an utterance begin at a random one of the encoder's.
+    """
     packed = batch.features.ndim == 2
     layout = Packed(batch.offsets, batch.longest) if packed else batch.lengths
     feature, dims = model.config.features["kind"], model.config.front_end.feature_dims
@@ -57,10 +66,17 @@ def reconstruct(
     mask = draw_mask(frames, dims, masking, draws)
     inputs = prepared.inputs.reshape(-1, prepared.inputs.shape[-1])
     inputs = corrupt(inputs, mask, frames, masking, draws, model.mask_token)
-    predicted = model(inputs.view_as(prepared.inputs), prepared.lengths)
+    first = first_positions(model.config.encoder, frames, draws) if random_positions else None
+    predicted = model(inputs.view_as(prepared.inputs), prepared.lengths, first)
     stored = {feature: batch.features, **batch.targets}
     targets = model.prepare_targets(stored, layout)
     return Reconstruction(feature, frames, mask, inputs, flatten(predicted), flatten(targets))
+
+
+def first_positions(config: EncoderConfig | None, frames: Frames, draws: Draws) -> Tensor:
+    """Draw the position at which each utterance begins, `(batch,)`: all of them must be known."""
+    assert config is not None and config.position_frames is not None
+    return uniform_integer(draws.keys("positions"), config.position_frames - frames.lengths + 1)
 
 
 def flatten(features: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -39,7 +39,13 @@ from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.pictures import Pictures
 from aalbert.train.pretraining.report import write_pretraining_report
-from aalbert.train.run_folder import MetricsWriter, RunFolder, data_record, open_datasets
+from aalbert.train.run_folder import (
+    MetricsWriter,
+    RunFolder,
+    data_record,
+    lasting_path,
+    open_datasets,
+)
 
 TASK = "pretrain"
 COLUMNS = (*STEP_COLUMNS, "validation_loss")
@@ -56,6 +62,8 @@ def start_pretraining(
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
     require_installed(config.loggers)
+    exclude = lasting_path(config.data.exclude)
+    config = replace(config, data=replace(config.data, exclude=exclude))
     datasets = [Dataset(place) for place in data]
     selections = select_utterances(config, datasets)
     run = RunFolder(out)

@@ -76,7 +76,9 @@ def come_back(path: Path, features: dict[str, Any] = LOGMEL) -> PretrainedModel:
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("share_layers", [True, False])
 def test_a_model_comes_back_exactly(tmp_path: Path, share_layers: bool, norm: Any) -> None:
-    encoder = replace(ENCODER, share_layers=share_layers, norm=norm, beyond_positions="restart")
+    encoder = replace(
+        ENCODER, share_layers=share_layers, norm=norm, position_frames=1500, initial_std=0.1
+    )
     model = make_model(encoder)
     assert export_s3prl(model, tmp_path / "states.ckpt") == ()
     copy = come_back(tmp_path / "states.ckpt")
@@ -184,7 +186,7 @@ def test_a_linear_target_is_kept_where_the_fft_is_the_same(tmp_path: Path) -> No
     [
         (lambda: make_model(replace(ENCODER, share_query_key=True)), "no encoder.share_query_key"),
         (
-            lambda: make_model(replace(ENCODER, positions="learned", beyond_positions="restart")),
+            lambda: make_model(replace(ENCODER, positions="learned", position_frames=100)),
             "no encoder.positions learned, only sinusoidal",
         ),
         (lambda: make_model(frames_stacked=3), "no front_end.frames_stacked 3, only 1"),

@@ -166,7 +166,7 @@ def test_without_a_sequence_length_nothing_is_cut(tmp_path: Path) -> None:
     document = s3prl_2022(SHARED, make_transformer(SHARED), make_head(SHARED))
     document["Upstream_Config"]["task"]["sequence_length"] = 0
     encoder = read(tmp_path, document).encoder
-    assert encoder.beyond_positions == "continue"
+    assert encoder.chunk_frames is None
 
 
 @pytest.mark.parametrize("text", ["False", "True"])
