@@ -162,7 +162,5 @@ def test_a_list_of_excluded_utterances_that_does_not_fit_is_refused(
     with pytest.raises(InputError, match=r"there is no file .*list\.txt \(data\.exclude\): expect"):
         selections_of(with_data(pretrain_config, exclude=str(listed)), librispeech_data)
     listed.write_text("nobody-1-1\n")
-    with pytest.raises(
-        InputError, match="names 1 utterances of 1 that the data does not")
-    ):
+    with pytest.raises(InputError, match="names 1 utterances of 1 that the data does not have"):
         selections_of(with_data(pretrain_config, exclude=str(listed)), librispeech_data)
