@@ -30,9 +30,8 @@ def selections_of(config: PretrainConfig, data: Path) -> PretrainSelections:
 
 def utterances_of(seconds: float, config: PretrainConfig) -> PretrainSelections:
     """Return selections of one utterance of this length, without anything to read."""
-    shift_ms = {"logmel": 10.0, **(config.data.features or {})}["logmel"]
-    if isinstance(shift_ms, dict):
-        shift_ms = shift_ms.get("frame_shift_ms", 10.0)
+    expected = (config.data.features or {}).get("logmel", {})
+    shift_ms = float(expected.get("frame_shift_ms", 10.0))
     dataset = SimpleNamespace(
         frames=lambda _: np.array([round(seconds * 1000 / shift_ms)]),
         manifest=SimpleNamespace(features={"logmel": SimpleNamespace(frame_shift_ms=shift_ms)}),
