@@ -1,6 +1,6 @@
 """Masked reconstruction: the output of a model for a masked batch, and its errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -32,22 +32,35 @@ VALIDATION_SEED = 0
 class Reconstruction:
     """A masked batch and its reconstruction, with the frames of all utterances on one axis.
 
-    The encoder read `feature`, as `inputs (frames, input dims)`; `predicted` and `targets` map each
-    target feature to `(frames, dims)`.
+    The encoder reads `feature`, as `inputs (frames, input dims)`, whose `layout` is their lengths,
+    padded, or packed. `targets` and `predicted` map each target feature to `(frames, dims)`;
+    nothing is predicted before the encoder has read the inputs.
     """
 
     feature: str
     frames: Frames
     mask: Mask
     inputs: Tensor
-    predicted: dict[str, Tensor]
+    layout: Tensor | Packed
     targets: dict[str, Tensor]
+    predicted: dict[str, Tensor] = field(default_factory=dict)
 
 
 def reconstruct(
     model: PretrainedModel, batch: Batch, masking: MaskingConfig, seed: int
 ) -> Reconstruction:
-    """Mask a batch on its device, by the seed and the rows of its utterances; reconstruct it."""
+    """Mask a batch as `mask_batch` does, and predict its targets."""
+    masked = mask_batch(model, batch, masking, seed)
+    inputs, layout = masked.inputs, masked.layout
+    if isinstance(layout, Tensor):
+        inputs = inputs.view(len(layout), -1, inputs.shape[-1])
+    return replace(masked, predicted=flatten(model(inputs, layout)))
+
+
+def mask_batch(
+    model: PretrainedModel, batch: Batch, masking: MaskingConfig, seed: int
+) -> Reconstruction:
+    """Mask a batch on its device, by the seed and the rows of its utterances."""
     packed = batch.features.ndim == 2
     layout = Packed(batch.offsets, batch.longest) if packed else batch.lengths
     feature, dims = model.config.features["kind"], model.config.front_end.feature_dims
@@ -57,10 +70,9 @@ def reconstruct(
     mask = draw_mask(frames, dims, masking, draws)
     inputs = prepared.inputs.reshape(-1, prepared.inputs.shape[-1])
     inputs = corrupt(inputs, mask, frames, masking, draws, model.mask_token)
-    predicted = model(inputs.view_as(prepared.inputs), prepared.lengths)
     stored = {feature: batch.features, **batch.targets}
-    targets = model.prepare_targets(stored, layout)
-    return Reconstruction(feature, frames, mask, inputs, flatten(predicted), flatten(targets))
+    targets = flatten(model.prepare_targets(stored, layout))
+    return Reconstruction(feature, frames, mask, inputs, prepared.lengths, targets)
 
 
 def flatten(features: dict[str, Tensor]) -> dict[str, Tensor]:
