@@ -12,7 +12,12 @@ from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.stop_signals import SignalListener
 from aalbert.train.pretraining.masking import MaskingConfig
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, Reconstruction, mask_batch
-from aalbert.train.pretraining.visible_frames import VisibleFrames, find_visible, interpolate
+from aalbert.train.pretraining.visible_frames import (
+    VisibleFrames,
+    find_visible,
+    interpolate,
+    interpolate_bands,
+)
 from aalbert.train.randomness import seed_of
 
 # Stored frames on each side of a hidden encoder frame. More of them do not predict better from so
@@ -31,9 +36,9 @@ class LinearPredictor:
     """A linear function from the frames around a hidden one to all of its targets.
 
     It reads what the encoder reads: the hidden frame and `NEIGHBOURS` stored frames on each side,
-    in which those that are hidden are interpolated from the visible ones, and the first and the
-    last frame are repeated beyond the ends. So interpolation is one of the functions that it is
-    chosen from. `coefficients` are `(inputs, dims of all targets)`.
+    in which frames and bands that are hidden are interpolated from visible ones, and the first and
+    the last frame are repeated beyond the ends. So interpolation is one of the functions that it
+    is chosen from. `coefficients` are `(inputs, dims of all targets)`.
     """
 
     stacked: int
@@ -58,6 +63,13 @@ def neighbour_rows(
     The inputs are the frames around each in their order, and a 1 for the constant.
     """
     values = masked.inputs.view(len(visible.visible), -1)
+    bands = masked.mask.bands
+    if bands is not None:
+        # Deltas too have the dims of the stored feature.
+        parts = values.view(-1, bands.shape[1])
+        utterance = visible.utterance.repeat_interleave(len(parts) // len(values))
+        absent = parts.new_zeros(parts.shape[1])
+        values = interpolate_bands(parts, bands, utterance, absent).view_as(values)
     filled = interpolate(values, visible, values.new_zeros(values.shape[1]))
     offsets = torch.arange(-NEIGHBOURS, stacked + NEIGHBOURS, device=filled.device)
     for places in torch.split(masked.mask.frames.nonzero().squeeze(1), ROWS_AT_ONCE):

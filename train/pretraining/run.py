@@ -42,7 +42,7 @@ from aalbert.train.pretraining.pictures import Pictures
 from aalbert.train.pretraining.report import write_pretraining_report
 from aalbert.train.pretraining.trivial_predictors import (
     TRIVIAL_PREDICTORS,
-    TrivialPredictors,
+    HeldOutMeasurement,
     compare_in_words,
     measure_trivial_predictors,
 )
@@ -161,14 +161,11 @@ def measure_held_out(
     run: RunFolder,
     ranks: Ranks,
     listener: SignalListener,
-) -> TrivialPredictors:
-    """Return what measures the held-out loss, and before it once the trivial predictors.
-
-    `loaders` are those of the training and of the held-out utterances.
-    """
+) -> HeldOutMeasurement:
+    """Return the measurement; `loaders` are of the training and of the held-out utterances."""
     predictors = partial(measure_trivial_predictors, module.model, module.config, loaders)
     loss = partial(held_out_loss, module, loaders[1])
-    return TrivialPredictors(
+    return HeldOutMeasurement(
         run, ranks, partial(predictors, ranks, listener), partial(loss, ranks, listener)
     )
 
@@ -235,4 +232,5 @@ def export(
     upstream.config = replace(upstream.config, training=training)
     model.eval().save_pretrained(run.export)
     run.add_to_record(exported)
-    print(compare_in_words(loss, predictors), file=sys.stderr)
+    warning = "" if loss < predictors["interpolation"] else "warning: "
+    print(warning + compare_in_words(loss, predictors), file=sys.stderr)

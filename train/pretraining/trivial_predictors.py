@@ -46,26 +46,33 @@ FROM_TARGET: Mapping[str, Predict] = {
     "utterance_mean": average,
     "corpus_mean": lambda values, visible, mean: mean.expand_as(values),
 }
-NAMES = ("linear", *FROM_TARGET)
+# All of them, from the one that is hardest to beat.
+DESCRIPTIONS = {
+    "linear": "the best linear predictor from the frames around",
+    "interpolation": "a line between the nearest visible frames",
+    "nearest_frame": "the nearest visible frame",
+    "utterance_mean": "the mean of the utterance's visible frames",
+    "corpus_mean": "the mean of the corpus",
+}
 
 
-class TrivialPredictors:
-    """Measures the trivial predictors before the first held-out loss, and notes them in `run.json`.
+class HeldOutMeasurement:
+    """Measures the held-out loss, and before the first one the trivial predictors.
 
-    A resumed run finds them there. Both `measure` functions return None when a signal interrupted
-    them, and so does a call of this.
+    These are noted in `run.json`, where a resumed run finds them. Both functions return None when
+    a signal interrupted them, and so does a call of this.
     """
 
     def __init__(
         self,
         run: RunFolder,
         ranks: Ranks,
-        measure: Callable[[], Measurement | None],
+        measure_predictors: Callable[[], Measurement | None],
         measure_loss: Callable[[], Measurement | None],
     ) -> None:
         self.run = run
         self.ranks = ranks
-        self.measure = measure
+        self.measure_predictors = measure_predictors
         self.measure_loss = measure_loss
         # The record is that of the first rank, which may have no folder in common with others.
         self.noted = ranks.first and TRIVIAL_PREDICTORS in run.read_record()
@@ -76,7 +83,7 @@ class TrivialPredictors:
         if not self.agreed:
             self.noted, self.agreed = self.ranks.gather(self.noted)[0], True
         if not self.noted:
-            losses = self.measure()
+            losses = self.measure_predictors()
             if losses is None:
                 return None
             if self.ranks.first:
@@ -105,7 +112,7 @@ def measure_trivial_predictors(
     beginning = Loader(training.selections, order)
     linear = fit_linear_predictor(model, config.masking, beginning, device, listener)
     seed, targets = seed_of(VALIDATION_SEED, "mask"), len(config.objective.targets) or 1
-    totals = torch.zeros(len(NAMES), 2, targets, device=device)
+    totals = torch.zeros(len(DESCRIPTIONS), 2, targets, device=device)
     for batch in held_out:
         if listener.received is not None:
             break
@@ -121,14 +128,14 @@ def measure_trivial_predictors(
         return None
     return {
         name: float(ErrorSums(*total).loss(config.objective))
-        for name, total in zip(NAMES, torch.tensor(numbers).view(totals.shape), strict=True)
+        for name, total in zip(DESCRIPTIONS, torch.tensor(numbers).view(totals.shape), strict=True)
     }
 
 
 def predict_trivially(
     masked: Reconstruction, model: PretrainedModel, linear: LinearPredictor
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield each of `NAMES` with its predictions, which have the shapes of the targets.
+    """Yield each of `DESCRIPTIONS` with its predictions, which have the shapes of the targets.
 
     A target is predicted from its own visible frames, even if the encoder reads another feature;
     the linear predictor reads what the encoder reads. A visible frame is predicted as it is, except
@@ -137,7 +144,7 @@ def predict_trivially(
     """
     visible = find_visible(masked.frames, masked.mask, linear.stacked)
     means = {name: corpus_mean(model, name) for name in masked.targets}
-    for name in NAMES:
+    for name in DESCRIPTIONS:
         predicted = {}
         if name == "linear":
             predicted = linear.predict(masked, visible)
@@ -167,10 +174,9 @@ def compare_in_words(held_out_loss: float, predictors: Mapping[str, float]) -> s
     line, linear = predictors["interpolation"], predictors["linear"]
     if not held_out_loss < line:
         return (
-            f"warning: the held-out loss {held_out_loss:.4f} is not below that of interpolating "
-            f"between the nearest visible frames ({line:.4f}): the model does not predict hidden "
-            "frames better than a line between their neighbours; train longer, or see "
-            "docs/pretrain.md"
+            f"the held-out loss {held_out_loss:.4f} is not below that of interpolating between the "
+            f"nearest visible frames ({line:.4f}): the model predicts hidden frames no better than "
+            "a line between their neighbours; train longer, or see docs/pretrain.md"
         )
     place = "below" if held_out_loss < linear else "not below"
     return (
