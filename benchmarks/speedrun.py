@@ -5,16 +5,16 @@
     python -m benchmarks.speedrun time --data data/librispeech --out DIR
     python -m benchmarks.speedrun table --out DIR
 
-`LABELS` is a folder with `alignments.txt` (or `converted_aligned_phones.txt`) and `train_list.txt`,
-`dev_list.txt` and `test_list.txt`; the utterances of the test list are not pretrained on. An entry is a
-recipe: settings laid over the preset `tiny` or over s3prl's recipe at the same width, see
+`LABELS` is a folder with `alignments.txt` (or `converted_aligned_phones.txt`), `train_list.txt`,
+`dev_list.txt` and `test_list.txt`; the utterances of the test list are not pretrained on. An entry
+is a recipe: settings laid over the preset `tiny` or over s3prl's recipe at the same width, see
 `benchmarks/speedrun_entries.py`. `run` trains every entry with every seed, and measures at each of
 its saved states the held-out loss and the phones of every hidden state (frozen, linear, on the test
-list). `time` measures a step of all entries in turns, alone on the machine: minutes are steps times the
-median of these, so that other work beside a run does not count. `table` prints Markdown: for every
-entry the median over seeds of the steps and minutes to 56, 58 and 60 % of the frames and to the loss
-of interpolating between the nearest visible frames. `run` goes on where it was stopped; each state is a
-line of JSON in `DIR/states.jsonl`, each timing one in `DIR/times.jsonl`.
+list). `time` measures a step of all entries in turns, alone on the machine: minutes are steps times
+the median of these, so that other work beside a run does not count. `table` prints Markdown: for
+every entry the median over seeds of the steps and minutes to 56, 58 and 60 % of the frames and to
+the loss of interpolating between the nearest visible frames. `run` goes on where it was stopped;
+each state is a line of JSON in `DIR/states.jsonl`, each timing one in `DIR/times.jsonl`.
 """
 
 import argparse
@@ -103,6 +103,7 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
         for line in read_lines(folder.metrics)
         if "validation_loss" in line
     }
+    interpolation = record["trivial_predictors"]["interpolation"]
     model = PretrainedModel.from_pretrained(folder.path)
     lines = []
     for state in list_states(folder.checkpoints):
@@ -115,8 +116,11 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
                 "seed": seed,
                 "step": step,
                 "held_out_loss": losses[step],
-                "interpolation": record["trivial_predictors"]["interpolation"],
+                "interpolation": interpolation,
+                "gain": interpolation - losses[step],
                 "phones": found,
+                "last_phones": found[-1],
+                "best_phones": max(found),
                 "settings": list(entry.settings),
                 "torch": version("torch"),
             }
@@ -190,22 +194,17 @@ def cells_of(name: str, states: list[dict[str, Any]], step_s: float | None) -> I
     yield name
     yield "" if step_s is None else f"{1000 * step_s:.0f} ms"
     for target in PHONE_TARGETS:
-        yield reached(
-            [first(run, lambda line: line["phones"][-1] >= target) for run in runs], step_s
-        )
-    yield reached(
-        [first(run, lambda line: line["held_out_loss"] < line["interpolation"]) for run in runs],
-        step_s,
-    )
-    last = [100 * run[-1]["phones"][-1] for run in runs]
-    best = [100 * max(run[-1]["phones"]) for run in runs]
+        yield reached([first_step(run, "last_phones", target) for run in runs], step_s)
+    yield reached([first_step(run, "gain", 0.0) for run in runs], step_s)
+    last, best = ([100 * run[-1][name] for run in runs] for name in ("last_phones", "best_phones"))
     yield f"{spread(last)} ({spread(best)})"
-    yield f"{statistics.median(run[-1]['held_out_loss'] / run[-1]['interpolation'] for run in runs):.3f}"
+    ratios = [run[-1]["held_out_loss"] / run[-1]["interpolation"] for run in runs]
+    yield f"{statistics.median(ratios):.3f}"
 
 
-def first(run: list[dict[str, Any]], holds: Any) -> int | None:
-    """Return the first step of a run at which something holds."""
-    return next((line["step"] for line in run if holds(line)), None)
+def first_step(run: list[dict[str, Any]], name: str, least: float) -> int | None:
+    """Return the first step of a run at which a measurement is at least so much."""
+    return next((line["step"] for line in run if line[name] >= least), None)
 
 
 def reached(steps: list[int | None], step_s: float | None) -> str:

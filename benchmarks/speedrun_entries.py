@@ -1,4 +1,4 @@
-"""The recipes that race in `benchmarks.speedrun`: a name, settings, and the steps of about equal time."""
+"""The recipes that race in `benchmarks.speedrun`, each for about equal time."""
 
 from dataclasses import dataclass
 

@@ -59,6 +59,7 @@ def pretrain(
     from aalbert.train.loop.ranks import find_ranks
     from aalbert.train.pretraining.estimate import estimate_pretraining
     from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
+    from aalbert.train.pretraining.trivial_predictors import TRIVIAL_PREDICTORS
     from aalbert.train.recipes import read_pretrain_recipe
     from aalbert.train.run_folder import RunFolder
 
@@ -78,9 +79,15 @@ def pretrain(
         start_pretraining(settings, require_option(data, "--data"), out)
     if not find_ranks().first:
         return
-    losses = [row for row in RunFolder(out).read_metrics() if "validation_loss" in row]
-    summary = {"run": str(out), "model": str(RunFolder(out).export), **losses[-1]}
-    loss, step = losses[-1]["validation_loss"], losses[-1]["step"]
+    run = RunFolder(out)
+    step, loss = list(run.held_out_losses().items())[-1]
+    summary = {
+        "run": str(out),
+        "model": str(run.export),
+        "step": step,
+        "validation_loss": loss,
+        TRIVIAL_PREDICTORS: run.read_record()[TRIVIAL_PREDICTORS],
+    }
     show(
         summary, as_json, f"{out}: {step:,} steps, held-out loss {loss:.4f}; model in {out}/export"
     )

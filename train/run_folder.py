@@ -89,6 +89,11 @@ class RunFolder:
         """Return every measurement of the run so far."""
         return read_measurements(self.metrics)
 
+    def held_out_losses(self) -> dict[int, float]:
+        """Return the held-out losses of a pretraining run so far, by step."""
+        name = "validation_loss"
+        return {row["step"]: row[name] for row in self.read_metrics() if name in row}
+
 
 def lasting_path(path: str) -> str:
     """Return an absolute path; an empty one stays empty."""

@@ -88,7 +88,7 @@ def chosen_elements(
     if config.over == "all":
         return frames.real.unsqueeze(1)
     chosen = mask.frames.unsqueeze(1)
-    if mask.bands is None or not has_bands:
+    bands = mask.band_elements(frames, dims) if has_bands else None
+    if bands is None:
         return chosen
-    bands = mask.bands.repeat(1, dims // mask.bands.shape[1])[frames.utterance]
     return chosen | (bands & frames.real.unsqueeze(1))

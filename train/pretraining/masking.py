@@ -129,6 +129,15 @@ class Mask:
     source: Tensor
     bands: Tensor | None
 
+    def band_elements(self, frames: Frames, dims: int) -> Tensor | None:
+        """Return the hidden elements `(frames, dims)` of the bands, in every part of a frame.
+
+        The parts, each as wide as the stored feature, are its deltas and the stacked frames.
+        """
+        if self.bands is None:
+            return None
+        return self.bands.repeat(1, dims // self.bands.shape[1])[frames.utterance]
+
 
 @dataclass(frozen=True)
 class Spans:
@@ -228,9 +237,9 @@ def corrupt(
     inputs = inputs[mask.source].where(mask.replaced.unsqueeze(1), inputs)
     absent = inputs.new_zeros(inputs.shape[1]) if token is None else token.to(inputs.dtype)
     inputs = absent.where(mask.zeroed.unsqueeze(1), inputs)
-    if mask.bands is not None:
-        repeats = inputs.shape[1] // mask.bands.shape[1]
-        inputs = inputs.masked_fill(mask.bands.repeat(1, repeats)[frames.utterance], 0.0)
+    bands = mask.band_elements(frames, inputs.shape[1])
+    if bands is not None:
+        inputs = inputs.masked_fill(bands, 0.0)
     if config.noise_share:
         inputs = inputs + noise(frames, inputs.shape[1], config, draws)
     return inputs

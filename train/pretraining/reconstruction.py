@@ -1,6 +1,6 @@
 """Masked reconstruction: the output of a model for a masked batch, and its errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -33,16 +33,18 @@ VALIDATION_SEED = 0
 class Reconstruction:
     """A masked batch and its reconstruction, with the frames of all utterances on one axis.
 
-    The encoder read `feature`, as `inputs (frames, input dims)`; `predicted` and `targets` map each
-    target feature to `(frames, dims)`.
+    The encoder reads `feature`, as `inputs (frames, input dims)`, whose `layout` is their lengths,
+    padded, or packed. `targets` and `predicted` map each target feature to `(frames, dims)`;
+    nothing is predicted before the encoder has read the inputs.
     """
 
     feature: str
     frames: Frames
     mask: Mask
     inputs: Tensor
-    predicted: dict[str, Tensor]
+    layout: Tensor | Packed
     targets: dict[str, Tensor]
+    predicted: dict[str, Tensor] = field(default_factory=dict)
 
 
 def reconstruct(
@@ -53,10 +55,24 @@ def reconstruct(
     *,
     random_positions: bool = False,
 ) -> Reconstruction:
-    """Mask a batch on its device, by the seed and the rows of its utterances; reconstruct it.
+    """Mask a batch as `mask_batch` does, and predict its targets.
 
     With `random_positions` those of an utterance begin at a random one of the encoder's.
     """
+    masked = mask_batch(model, batch, masking, seed)
+    inputs, layout, first = masked.inputs, masked.layout, None
+    if isinstance(layout, Tensor):
+        inputs = inputs.view(len(layout), -1, inputs.shape[-1])
+    if random_positions:
+        draws = Draws(seed, batch.rows)
+        first = first_positions(model.config.encoder, masked.frames, draws)
+    return replace(masked, predicted=flatten(model(inputs, layout, first)))
+
+
+def mask_batch(
+    model: PretrainedModel, batch: Batch, masking: MaskingConfig, seed: int
+) -> Reconstruction:
+    """Mask a batch on its device, by the seed and the rows of its utterances."""
     packed = batch.features.ndim == 2
     layout = Packed(batch.offsets, batch.longest) if packed else batch.lengths
     feature, dims = model.config.features["kind"], model.config.front_end.feature_dims
@@ -66,11 +82,9 @@ def reconstruct(
     mask = draw_mask(frames, dims, masking, draws)
     inputs = prepared.inputs.reshape(-1, prepared.inputs.shape[-1])
     inputs = corrupt(inputs, mask, frames, masking, draws, model.mask_token)
-    first = first_positions(model.config.encoder, frames, draws) if random_positions else None
-    predicted = model(inputs.view_as(prepared.inputs), prepared.lengths, first)
     stored = {feature: batch.features, **batch.targets}
-    targets = model.prepare_targets(stored, layout)
-    return Reconstruction(feature, frames, mask, inputs, flatten(predicted), flatten(targets))
+    targets = flatten(model.prepare_targets(stored, layout))
+    return Reconstruction(feature, frames, mask, inputs, prepared.lengths, targets)
 
 
 def first_positions(config: EncoderConfig | None, frames: Frames, draws: Draws) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +16,7 @@ import xxhash
 from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.shards.loading.loader import Stream
+from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.checkpoints import best_weights, latest_state, step_of
 from aalbert.train.loop.loggers import LOGGERS, Recorder, Recorders, require_installed
@@ -39,6 +40,12 @@ from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.pictures import Pictures
 from aalbert.train.pretraining.report import write_pretraining_report
+from aalbert.train.pretraining.trivial_predictors import (
+    TRIVIAL_PREDICTORS,
+    HeldOutMeasurement,
+    compare_in_words,
+    measure_trivial_predictors,
+)
 from aalbert.train.run_folder import (
     MetricsWriter,
     RunFolder,
@@ -122,7 +129,7 @@ def run_pretraining(
     check_due = every(check_every, last=config.steps)
     skip = config.on_nan == "skip"
     guard = NonFiniteGuard(run.path, selections.keys, check_due, ranks, skip=skip)
-    measure = partial(held_out_loss, module, held_out, ranks, listener)
+    measure = measure_held_out(module, (training, held_out), run, ranks, listener)
     validation = Validation(recorder, measure, due, clock=clock, best_by="validation_loss")
     saver = SaveStates(
         run.checkpoints, due, config.keep_checkpoints, guard, validation, ranks, clock
@@ -154,6 +161,21 @@ def run_pretraining(
         write_pretraining_report(run, selections.datasets)
     ranks.leave()
     return module.model
+
+
+def measure_held_out(
+    module: Pretraining,
+    loaders: tuple[Loader, Loader],
+    run: RunFolder,
+    ranks: Ranks,
+    listener: SignalListener,
+) -> HeldOutMeasurement:
+    """Return the measurement; `loaders` are of the training and of the held-out utterances."""
+    predictors = partial(measure_trivial_predictors, module.model, module.config, loaders)
+    loss = partial(held_out_loss, module, loaders[1])
+    return HeldOutMeasurement(
+        run, ranks, partial(predictors, ranks, listener), partial(loss, ranks, listener)
+    )
 
 
 def facts_of_rank(
@@ -202,13 +224,21 @@ def log_settings(
 def export(
     config: PretrainConfig, model: PretrainedModel, run: RunFolder, validation: Validation
 ) -> None:
-    """Write the model of the last or the best step, and note in `run.json` which one it is."""
+    """Write the model of the last or the best step, and note in `run.json` which one it is.
+
+    Its held-out loss is compared with those of trivial predictors, on stderr.
+    """
     step = config.steps
     if config.export == "best" and validation.best_step not in (None, step):
         step = validation.best_step or step
         model.load_state_dict(best_weights(run.checkpoints, step))
     upstream = model.upstream
     exported = {"exported": config.export, "exported_step": step}
-    upstream.config = replace(upstream.config, training={**upstream.config.training, **exported})
+    loss, predictors = run.held_out_losses()[step], run.read_record()[TRIVIAL_PREDICTORS]
+    measured = {"held_out_loss": loss, TRIVIAL_PREDICTORS: predictors}
+    training = {**upstream.config.training, **exported, **measured}
+    upstream.config = replace(upstream.config, training=training)
     model.eval().save_pretrained(run.export)
     run.add_to_record(exported)
+    warning = "" if loss < predictors["interpolation"] else "warning: "
+    print(warning + compare_in_words(loss, predictors), file=sys.stderr)

@@ -1,14 +1,14 @@
 """The figures of reports, and their conversion to PNG data inside a page."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aalbert.common.palette import ACCENT, INTENSITY_MAP, QUIET
+from aalbert.common.palette import ACCENT, INTENSITY_MAP, QUIET, SOFT_INK
 from aalbert.common.png import png_bytes
 
 # The width in inches, 750 dots: letters stay legible when a phone shows half of the dots.
@@ -31,9 +31,15 @@ def to_png(figure: Figure) -> bytes:
 
 
 def curve_figure(
-    measurements: Sequence[dict[str, Any]], series: dict[str, str], ylabel: str
+    measurements: Sequence[dict[str, Any]],
+    series: dict[str, str],
+    ylabel: str,
+    levels: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Draw measured values over steps; `series` maps names of measurements to labels."""
+    """Draw measured values over steps; `series` maps names of measurements to labels.
+
+    `levels` are values to compare them with, drawn as horizontal lines with their names.
+    """
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for (name, label), colour in zip(series.items(), (QUIET, ACCENT), strict=False):
@@ -41,6 +47,13 @@ def curve_figure(
         # A line of a single point would be invisible.
         marker = "o" if len(points) == 1 else None
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker)
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color=SOFT_INK, linewidth=0.8, linestyle=":")
+        # Beside the right end of the line: 1 is the width of the axes. The lowest name is below its
+        # line, the others above, since the two lowest lines may be close.
+        side = "top" if level == min((levels or {}).values()) else "bottom"
+        place = axes.get_yaxis_transform()
+        axes.text(1.01, level, name, transform=place, fontsize=7, va=side, color=SOFT_INK)
     axes.set(xlabel="step", ylabel=ylabel)
     axes.legend(frameon=False)
     tidy(axes)

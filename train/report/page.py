@@ -6,12 +6,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aalbert.common import palette
-from aalbert.common.text import interval, percent
+from aalbert.common.text import flat, interval, percent
 
 
 def listed(values: Mapping[str, object]) -> str:
     """Return names and values in one line: `numpy 2.1.0, torch 2.11.0`."""
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {value}" for name, value in flat(values))
 
 
 # A value that a template names and does not get is an error, not an empty text.

@@ -137,6 +137,9 @@ def test_two_processes_have_the_losses_of_one(
     expected, measured = losses_of(one_process), losses_of(tmp_path / "run")
     assert [loss[:2] for loss in measured] == [loss[:2] for loss in expected]
     assert [loss[2] for loss in measured] == pytest.approx([loss[2] for loss in expected], rel=1e-4)
+    records = [RunFolder(run).read_record() for run in (one_process, tmp_path / "run")]
+    one, two = (record["trivial_predictors"] for record in records)
+    assert two == pytest.approx(one, rel=1e-5)
 
 
 def test_held_out_utterances_have_the_same_numbers_on_every_rank(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from aalbert.shards import Dataset
 from aalbert.train.pretraining.report import write_pretraining_report
+from aalbert.train.pretraining.trivial_predictors import DESCRIPTIONS, compare_in_words
 from aalbert.train.run_folder import RunFolder
 from tests.html_page import HtmlPage
 
@@ -59,3 +60,15 @@ def test_every_dataset_has_its_own_facts(
         seconds = sum(dataset.table.column("samples").to_pylist()) / 16_000
         assert f"{len(dataset):,}, {seconds / 3600:,.2f} hours" in texts
     assert "logmel of 20, linear of 33" in texts and "logmel of 20" in texts
+
+
+def test_the_loss_is_shown_beside_those_of_trivial_predictors(pretrained: Path) -> None:
+    run = RunFolder(pretrained)
+    texts = HtmlPage(run.report.read_text()).texts
+    loss = run.held_out_losses()[12]
+    predictors = run.read_record()["trivial_predictors"]
+    start = texts.index("this model")
+    cells = [text for text in texts[start:] if text.strip()][:12]
+    assert cells[::2] == ["this model", *DESCRIPTIONS.values()]
+    assert cells[1::2] == [f"{value:.4f}" for value in (loss, *predictors.values())]
+    assert any(compare_in_words(loss, predictors) in text for text in texts)

@@ -106,12 +106,46 @@ def test_a_stopped_run_resumes_bit_for_bit(
     monkeypatch.undo()
     resume_pretraining(out)
     assert rows_of(out) == rows_of(pretrained)
+    assert predictors_of(out) == predictors_of(pretrained)
     assert all(
         torch.equal(ours, theirs)
         for ours, theirs in zip(
             weights_of(out).values(), weights_of(pretrained).values(), strict=True
         )
     )
+
+
+def predictors_of(run: Path) -> dict[str, float]:
+    """Return the held-out losses of trivial predictors in the record of a run."""
+    losses: dict[str, float] = RunFolder(run).read_record()["trivial_predictors"]
+    return losses
+
+
+def test_a_run_that_is_not_better_than_interpolation_says_so_and_its_card_has_the_figures(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, loss = tmp_path / "run", rows_of(pretrained)[-1]["validation_loss"]
+    shutil.copytree(pretrained, out)
+    run, predictors = RunFolder(out), predictors_of(pretrained)
+    assert list(predictors) == [
+        "linear",
+        "interpolation",
+        "nearest_frame",
+        "utterance_mean",
+        "corpus_mean",
+    ]
+    assert predictors["interpolation"] < loss
+    resume_pretraining(out)
+    assert f"warning: the held-out loss {loss:.4f} is not below" in capsys.readouterr().err
+    card = (out / "export" / "README.md").read_text()
+    assert f"- held_out_loss: {loss}\n" in card
+    for name, value in predictors.items():
+        assert f"- trivial_predictors.{name}: {value}\n" in card
+    run.add_to_record({"trivial_predictors": {**predictors, "interpolation": 2 * loss}})
+    resume_pretraining(out)
+    messages = capsys.readouterr().err
+    assert f"the held-out loss {loss:.4f} is below that of interpolating" in messages
+    assert "warning" not in messages
 
 
 def raise_signal_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
