@@ -22,6 +22,7 @@ from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
+from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,
     Example,
@@ -82,6 +83,8 @@ def report_page(
         layer_weights=layer_weights(result),
         layer_probes=layer_probes(result),
         probe_utterances=PROBE_UTTERANCES,
+        probe_frames=PROBE_FRAMES,
+        of_frames=measured.frame_labels is not None,
         embeddings=embedding_plane(evaluation, names),
         examples=examples(evaluation, names),
         head_losses=head_losses(evaluation),
