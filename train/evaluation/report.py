@@ -22,7 +22,6 @@ from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
-from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,
     Example,
@@ -32,6 +31,7 @@ from aalbert.train.evaluation.figures import (
     plane_figure,
     probe_figure,
 )
+from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
 from aalbert.train.evaluation.probes import Embeddings, principal_plane
 from aalbert.train.evaluation.result import Result, layer_words
 from aalbert.train.evaluation.tables import (
