@@ -17,6 +17,7 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import setup_of_model
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.label_grid import make_label_grid
 from aalbert.train.downstream.labels import ColumnLabels, Labels
 from aalbert.train.downstream.scoring import (
     Decisions,
@@ -107,7 +108,11 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
         outcome = score_trials(*embed_all(model, loader), setup.pairs)
         chance, majority = 0.5, None
     else:
-        outcome, _ = classify(model, loader, setup.labels.to(device))
+        grid = None
+        if config.head.frames:
+            upstream, shift_ms = model.upstream.config, config.labels.label_shift_ms
+            grid = make_label_grid(setup.labels, dataset, upstream, shift_ms).to(device)
+        outcome, _ = classify(model, loader, setup.labels.to(device), grid)
         items = outcome.confusion.sum(axis=1)
         most_frequent = setup.labels.cpu().majority(setup.splits.train)
         majority = float(items[most_frequent] / np.maximum(1, items.sum()))
@@ -228,6 +233,8 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         mode=config.mode,
         upstream_parameters=count_parameters(model.upstream),
         upstream_training=dict(model.upstream.config.training),
+        context=model.upstream.config.front_end.context,
+        frames_stacked=model.upstream.config.front_end.frames_stacked,
         head=measured.head,
         head_parameters=count_parameters(model.head),
         layers=str(model.head.layers),
