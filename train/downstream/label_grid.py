@@ -45,8 +45,7 @@ class LabelGrid(nn.Module):
         frames = self.nearest[: int(counts.max())].minimum(lengths.unsqueeze(1) - 1)
         held = predicted.gather(1, frames)
         classes = self.labels.targets(rows, counts, held.unsqueeze(-1))
-        scored = classes != NO_CLASS
-        return scored.sum(dim=1), ((held == classes) & scored).sum(dim=1)
+        return (classes != NO_CLASS).sum(dim=1), (held == classes).sum(dim=1)
 
 
 def make_label_grid(

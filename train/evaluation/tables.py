@@ -48,22 +48,23 @@ def result_rows(results: Sequence[Result]) -> list[list[str]]:
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """Return a header and one row a comparison with the reference.
 
-    Where some are by time, a last column has the accuracies of both runs by time.
+    McNemar's test is there for whole utterances, the accuracies of both runs by time where some
+    are compared so.
     """
-    header = ["run", "difference", "95 % interval", "p (bootstrap)", "p (McNemar)"]
-    some_by_time = any(each.accuracy_by_time is not None for each in comparisons)
-    rows = [
-        [
-            Path(each.run).name,
-            f"{100 * each.difference:+.1f}",
-            " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95),
-            p_value(each.bootstrap_p),
-            "" if each.mcnemar_p is None else p_value(each.mcnemar_p),
-            *([accuracies_by_time(each)] if some_by_time else []),
-        ]
-        for each in comparisons
-    ]
-    return [[*header, *(["by time"] if some_by_time else [])], *rows]
+    columns = {
+        "run": [Path(each.run).name for each in comparisons],
+        "difference": [f"{100 * each.difference:+.1f}" for each in comparisons],
+        "95 % interval": [
+            " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95) for each in comparisons
+        ],
+        "p (bootstrap)": [p_value(each.bootstrap_p) for each in comparisons],
+        "p (McNemar)": [
+            "" if each.mcnemar_p is None else p_value(each.mcnemar_p) for each in comparisons
+        ],
+        "by time": [accuracies_by_time(each) for each in comparisons],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    return [list(filled), *map(list, zip(*filled.values(), strict=True))]
 
 
 def accuracies_by_time(comparison: Comparison) -> str:
