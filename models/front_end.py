@@ -23,13 +23,15 @@ class FrontEndConfig:
     `deltas` is the number of orders of deltas to append, by regression over `delta_window`
     frames. `normalisation` is by mean and variance of each utterance's own real frames, by the
     statistics of each speaker or of the corpus (those of the stored features, before deltas), or
-    none. Each `frames_stacked` frames are concatenated into one.
+    none. Each frame is the concatenation of the `context` frames around it, and stays one frame;
+    each `frames_stacked` frames are concatenated into one.
     """
 
     feature_dims: int = 80
     deltas: int = 0
     delta_window: int = 5
     normalisation: Normalisation = "utterance"
+    context: int = 1
     frames_stacked: int = 1
 
     def __post_init__(self) -> None:
@@ -41,11 +43,20 @@ class FrontEndConfig:
             self.delta_window >= 3 and self.delta_window % 2 == 1,
             f"front_end.delta_window {self.delta_window} must be odd and at least 3",
         )
+        require_context("front_end", self.context)
 
     @property
     def input_dims(self) -> int:
         """Numbers per encoder frame."""
-        return self.feature_dims * (1 + self.deltas) * self.frames_stacked
+        return self.feature_dims * (1 + self.deltas) * self.context * self.frames_stacked
+
+
+def require_context(group: str, context: int) -> None:
+    """Raise `ConfigError` unless a number of frames has one in its middle."""
+    require(
+        context >= 1 and context % 2 == 1,
+        f"{group}.context {context} must be odd: a frame, and as many on either side",
+    )
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ class FrontEndOutput:
 
 
 class FrontEnd(nn.Module):
-    """Deltas, normalisation and stacking of stored features, in float32 under any autocast.
+    """Deltas, normalisation, context and stacking of stored features, always in float32.
 
     `mean` and `std` `(feature_dims,)` are the corpus's statistics; they are saved with
     the model and used with `global` normalisation.
@@ -107,6 +118,7 @@ class FrontEnd(nn.Module):
         real = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
         # Replaced, not multiplied: padding may contain NaN.
         frames = self.normalise(torch.where(real, features, 0.0), lengths, real, speakers)
+        frames = join_neighbours(frames, lengths, self.config.context)
         return stack_frames(torch.where(real, frames, 0.0), self.config.frames_stacked)
 
     def prepare_packed(
@@ -184,17 +196,32 @@ def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
     The first and last real frame are repeated beyond the ends (HTK Book, 5.9), so
     padding has no influence.
     """
-    reach = (window - 1) // 2
-    time = torch.arange(features.shape[1], device=features.device)
-    last = (lengths - 1).clamp(min=0).unsqueeze(1)
-
-    def shifted(offset: int) -> Tensor:
-        indexes = (time + offset).clamp(min=0).expand(len(lengths), -1).minimum(last)
-        return features.gather(1, indexes.unsqueeze(-1).expand_as(features))
-
-    steps = range(1, reach + 1)
-    total = sum((n * (shifted(n) - shifted(-n)) for n in steps), torch.zeros_like(features))
+    steps = range(1, (window - 1) // 2 + 1)
+    total = torch.zeros_like(features)
+    for n in steps:
+        ahead, behind = (shift_frames(features, lengths, offset) for offset in (n, -n))
+        total = total + n * (ahead - behind)
     return total / (2 * sum(n * n for n in steps))
+
+
+def join_neighbours(frames: Tensor, lengths: Tensor, context: int) -> Tensor:
+    """Concatenate the `context` frames around each frame: `(batch, frames, dims * context)`.
+
+    The first and last real frame are repeated beyond the ends, so padding has no influence.
+    """
+    if context == 1:
+        return frames
+    reach = (context - 1) // 2
+    offsets = range(-reach, reach + 1)
+    return torch.cat([shift_frames(frames, lengths, offset) for offset in offsets], dim=-1)
+
+
+def shift_frames(frames: Tensor, lengths: Tensor, offset: int) -> Tensor:
+    """Return frame `t + offset` at every `t`; beyond the ends the first and last real frame."""
+    time = torch.arange(frames.shape[1], device=frames.device)
+    last = (lengths - 1).clamp(min=0).unsqueeze(1)
+    indexes = (time + offset).clamp(min=0).expand(len(lengths), -1).minimum(last)
+    return frames.gather(1, indexes.unsqueeze(-1).expand_as(frames))
 
 
 def stack_frames(frames: Tensor, count: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, require
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
 from aalbert.models.layout import Packed
@@ -24,6 +24,13 @@ class UpstreamConfig:
     front_end: FrontEndConfig
     encoder: EncoderConfig | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(
+            self.encoder is None or self.front_end.context == 1,
+            f"front_end.context {self.front_end.context} is for plain features: neighbours would "
+            "show an encoder the frames that a mask hides, use front_end.frames_stacked",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a JSON document."""

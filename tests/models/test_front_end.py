@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,19 @@ import torchaudio
 from torch import Tensor
 
 from aalbert.errors import ConfigError
+from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import (
     FrontEnd,
     FrontEndConfig,
     Normalisation,
     Statistics,
     append_deltas,
+    join_neighbours,
     normalise_utterances,
     stack_frames,
 )
+from aalbert.models.layout import Packed
+from aalbert.models.upstream import UpstreamConfig
 
 
 def prepare(config: FrontEndConfig, *utterances: Tensor) -> list[Tensor]:
@@ -110,6 +115,57 @@ def test_stacking_joins_neighbours_and_drops_the_remainder() -> None:
     frames = torch.arange(14.0).view(1, 7, 2)
     stacked = stack_frames(frames, 3)
     assert stacked.tolist() == [[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]]
+
+
+@pytest.mark.parametrize("context", [1, 3, 5, 11])
+def test_context_joins_each_frame_with_its_neighbours_and_repeats_the_ends(context: int) -> None:
+    lengths = [9, 4, 1]
+    features = np.random.default_rng(0).normal(size=(3, 9, 2)).astype(np.float32)
+    for row, length in enumerate(lengths):
+        features[row, length:] = np.nan
+    found = join_neighbours(torch.from_numpy(features), torch.tensor(lengths), context).numpy()
+    reach = context // 2
+    for row, length in enumerate(lengths):
+        for frame in range(length):
+            near = [min(max(frame + n, 0), length - 1) for n in range(-reach, reach + 1)]
+            expected = np.concatenate([features[row, place] for place in near])
+            np.testing.assert_array_equal(found[row, frame], expected)
+
+
+def test_context_and_stacks_give_the_same_dims_at_their_own_frame_rates() -> None:
+    features, lengths = torch.randn(2, 11, 4), torch.tensor([11, 5])
+    plain = FrontEndConfig(feature_dims=4, deltas=1, normalisation="none")
+    neighbours = replace(plain, context=3)
+    stacked = replace(plain, frames_stacked=3)
+    assert neighbours.input_dims == stacked.input_dims == 24
+    wide, long = (FrontEnd(each)(features, lengths) for each in (neighbours, stacked))
+    assert wide.inputs.shape == (2, 11, 24) and long.inputs.shape == (2, 3, 24)
+    # A stack is the context of its middle frame.
+    torch.testing.assert_close(wide.inputs[0, 1:9:3], long.inputs[0])
+    torch.testing.assert_close(wide.inputs[1, 1:2], long.inputs[1, :1])
+    assert not wide.inputs[1, 5:].any()
+
+
+def test_context_is_the_same_packed_and_padded() -> None:
+    front_end = FrontEnd(FrontEndConfig(feature_dims=4, deltas=1, context=5))
+    utterances = [torch.randn(length, 4) for length in (8, 1, 5)]
+    padded = prepare(front_end.config, *utterances)
+    layout = Packed(torch.tensor([0, 8, 9, 14], dtype=torch.int32), longest=8)
+    packed = front_end(torch.cat(utterances), layout)
+    torch.testing.assert_close(packed.inputs, torch.cat(padded))
+
+
+@pytest.mark.parametrize("context", [0, 2, -1])
+def test_a_context_without_a_middle_is_an_error(context: int) -> None:
+    with pytest.raises(ConfigError, match=rf"front_end\.context {context} must be odd: a frame"):
+        FrontEndConfig(context=context)
+
+
+def test_an_encoder_refuses_context_which_would_show_what_masks_hide() -> None:
+    front_end = FrontEndConfig(context=3)
+    UpstreamConfig(features={}, front_end=front_end)
+    with pytest.raises(ConfigError, match=r"front_end\.context 3 is for plain features: neighbou"):
+        UpstreamConfig(features={}, front_end=front_end, encoder=EncoderConfig())
 
 
 def test_each_utterance_is_normalised_by_its_own_speaker_before_deltas() -> None:

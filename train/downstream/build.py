@@ -8,7 +8,7 @@ import torch
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.front_end import FrontEnd, FrontEndConfig
+from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_from_dict
@@ -233,11 +233,7 @@ def feature_baseline(
     dataset.require_feature(feature)
     settings = dataset.manifest.features[feature]
     statistics = dataset.statistics(rows, feature)
-    front_end = FrontEndConfig(
-        feature_dims=settings.dims,
-        deltas=baseline.deltas,
-        normalisation=baseline.normalisation,
-    )
+    front_end = baseline.front_end(settings.dims)
     config = UpstreamConfig(features=asdict(settings), front_end=front_end)
     return Upstream(
         config,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from aalbert.errors import require, require_positive
 from aalbert.models.downstream_head import HeadConfig, LayerChoice
-from aalbert.models.front_end import Normalisation
+from aalbert.models.front_end import FrontEndConfig, Normalisation, require_context
 from aalbert.train.downstream.tasks import VOXCELEB1, find_task, names_with
 
 # In place of a split: drawn at random from the split to train on.
@@ -105,10 +105,30 @@ class FineTuningConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """The front end of plain features, the baseline without an encoder."""
+    """The front end of plain features, the baseline without an encoder.
+
+    With `context` every frame is given with its neighbours, that many in all, at the frame rate
+    of the features; with `frames_stacked` at that of an encoder that stacks as many.
+    """
 
     deltas: int = 0
     normalisation: Normalisation = "global"
+    context: int = 1
+    frames_stacked: int = 1
+
+    def __post_init__(self) -> None:
+        require_positive("baseline.", self, "frames_stacked")
+        require_context("baseline", self.context)
+
+    def front_end(self, feature_dims: int) -> FrontEndConfig:
+        """Return the front end for a stored feature."""
+        return FrontEndConfig(
+            feature_dims=feature_dims,
+            deltas=self.deltas,
+            normalisation=self.normalisation,
+            context=self.context,
+            frames_stacked=self.frames_stacked,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

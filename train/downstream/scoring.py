@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.train.downstream.label_grid import LabelGrid
 from aalbert.train.downstream.labels import NO_CLASS, Labels
 from aalbert.train.downstream.trials import Pairs
 
@@ -26,7 +27,8 @@ class Decisions:
     Of the `scored` items of an utterance (itself, or its frames), `correct` were classified
     correctly; `confusion` counts items `(true class, predicted class)`. Where whole utterances
     are classified, `true` and `predicted` are their classes and `top_5` tells whether the true
-    class is among the five with the highest scores; they are None for frames.
+    class is among the five with the highest scores; they are None for frames. Where frames are
+    classified on a grid of label frames too, `scored_by_time` and `correct_by_time` count those.
     """
 
     names: Sequence[str]
@@ -37,6 +39,8 @@ class Decisions:
     true: NDArray[np.int64] | None = None
     predicted: NDArray[np.int64] | None = None
     top_5: NDArray[np.bool_] | None = None
+    scored_by_time: NDArray[np.int64] | None = None
+    correct_by_time: NDArray[np.int64] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -51,15 +55,21 @@ class Decisions:
         """
         order = np.argsort(self.rows)
         order = order[self.scored[order] > 0]
-        return replace(
-            self,
-            rows=self.rows[order],
-            scored=self.scored[order],
-            correct=self.correct[order],
-            true=None if self.true is None else self.true[order],
-            predicted=None if self.predicted is None else self.predicted[order],
-            top_5=None if self.top_5 is None else self.top_5[order],
-        )
+        entries = {field.name: getattr(self, field.name) for field in fields(self)}
+        ordered = {
+            name: value[order]
+            for name, value in entries.items()
+            if value is not None and name not in ("names", "confusion")
+        }
+        return replace(self, **ordered)
+
+    def by_time(self) -> "Decisions":
+        """Return the decisions over label frames; all runs on the same labels have as many.
+
+        The confusion stays that of the run's own frames.
+        """
+        assert self.scored_by_time is not None and self.correct_by_time is not None
+        return replace(self, scored=self.scored_by_time, correct=self.correct_by_time)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -89,10 +99,13 @@ def whole_utterances(
 
 
 @torch.no_grad()
-def classify(model: DownstreamModel, loader: Loader, labels: Labels) -> tuple[Decisions, float]:
+def classify(
+    model: DownstreamModel, loader: Loader, labels: Labels, grid: LabelGrid | None = None
+) -> tuple[Decisions, float]:
     """Classify all that a loader gives; return the decisions and the mean cross-entropy.
 
-    The model should be in evaluation mode, and the labels on its device.
+    With a `grid` the decisions about frames are counted by time too. The model should be in
+    evaluation mode, and the labels and the grid on its device.
     """
     device = model.head.centre.device
     classes = len(labels.names)
@@ -114,6 +127,10 @@ def classify(model: DownstreamModel, loader: Loader, labels: Labels) -> tuple[De
         entries["rows"].append(batch.rows.clone())
         entries["scored"].append(scored.reshape(len(scored), -1).sum(dim=1))
         entries["correct"].append(correct.reshape(len(correct), -1).sum(dim=1))
+        if grid is not None:
+            counts = grid.count_correct(moved.rows, lengths, predicted.to(device))
+            entries["scored_by_time"].append(counts[0].cpu())
+            entries["correct_by_time"].append(counts[1].cpu())
         if scores.dim() == 2:
             best = scores.topk(min(5, classes), dim=-1).indices
             entries["true"].append(targets)

@@ -28,7 +28,9 @@ class Comparison:
 
     `bootstrap_p` is of the paired bootstrap over sessions or speakers. `mcnemar_p`, exact, assumes
     independent utterances; it is None where the items are frames or trials. Both are
-    adjusted for the number of runs that are compared (Holm).
+    adjusted for the number of runs that are compared (Holm). Where the frames of both runs have
+    different lengths, the comparison is by time, over label frames; `accuracy_by_time` and
+    `reference_by_time` are the accuracies there, and None elsewhere.
     """
 
     run: str
@@ -37,6 +39,8 @@ class Comparison:
     interval_95: Interval
     bootstrap_p: float
     mcnemar_p: float | None
+    accuracy_by_time: float | None = None
+    reference_by_time: float | None = None
 
 
 def compare(
@@ -49,30 +53,56 @@ def compare(
     """
     comparisons = []
     for name, outcome in zip(names[1:], outcomes[1:], strict=True):
-        differences, mcnemar = paired(outcomes[0], outcome, clusters, seed, (names[0], name))
+        first, second, by_time = on_same_items(outcomes[0], outcome, (names[0], name))
+        differences, mcnemar = paired(first, second, clusters, seed)
         comparisons.append(
             Comparison(
                 run=name,
                 reference=names[0],
-                difference=round(value_of(outcome) - value_of(outcomes[0]), 6),
+                difference=round(value_of(second) - value_of(first), 6),
                 interval_95=percentile_interval(differences),
                 bootstrap_p=bootstrap_p_value(differences),
                 mcnemar_p=mcnemar,
+                accuracy_by_time=round(value_of(second), 6) if by_time else None,
+                reference_by_time=round(value_of(first), 6) if by_time else None,
             )
         )
     return adjusted(comparisons)
 
 
+def on_same_items(
+    first: Outcome, second: Outcome, names: tuple[str, str]
+) -> tuple[Outcome, Outcome, bool]:
+    """Return two outcomes over the same items, and whether they had to be taken by time.
+
+    Raises `ConfigError` when the runs were not tested on the same utterances or trials.
+    """
+    by_time = False
+    if isinstance(first, Decisions) and isinstance(second, Decisions):
+        same = np.array_equal(first.rows, second.rows)
+        by_time = same and first.true is None and not np.array_equal(first.scored, second.scored)
+        if by_time:
+            first, second = first.by_time(), second.by_time()
+        same = same and np.array_equal(first.scored, second.scored)
+    else:
+        assert isinstance(first, Trials) and isinstance(second, Trials)
+        same = np.array_equal(first.left, second.left) and np.array_equal(first.right, second.right)
+    if not same:
+        raise ConfigError(
+            f"{names[1]} was tested on other utterances than {names[0]}: "
+            "evaluate them one by one, their figures cannot be compared"
+        )
+    return first, second, by_time
+
+
 def paired(
-    first: Outcome, second: Outcome, clusters: NDArray[np.int64], seed: int, names: tuple[str, str]
+    first: Outcome, second: Outcome, clusters: NDArray[np.int64], seed: int
 ) -> tuple[Floats, float | None]:
     """Return differences (second less first) over the same resamples, and McNemar's p-value.
 
     Sessions are resampled for decisions, speakers for trials.
     """
     if isinstance(first, Decisions) and isinstance(second, Decisions):
-        same = np.array_equal(first.rows, second.rows)
-        require_same_items(same and np.array_equal(first.scored, second.scored), names)
         own = np.unique(clusters[first.rows], return_inverse=True)[1]
         shares = [
             resampled_shares(each.correct, each.scored, own, seed) for each in (first, second)
@@ -85,8 +115,6 @@ def paired(
         return shares[1] - shares[0], mcnemar
     assert isinstance(first, Trials) and isinstance(second, Trials)
     trials = (first, second)
-    same = np.array_equal(first.left, second.left) and np.array_equal(first.right, second.right)
-    require_same_items(same, names)
 
     def difference(weights: Floats) -> float:
         rates = [equal_error_rate(error_rates(each.scores, each.same, weights)) for each in trials]
@@ -94,15 +122,6 @@ def paired(
 
     left, right = trial_clusters(clusters, first)
     return resampled_trials(difference, left, right, first.same, seed, TRIAL_DRAWS), None
-
-
-def require_same_items(same: bool, names: tuple[str, str]) -> None:
-    """Raise `ConfigError` unless two runs were tested on the same utterances or trials."""
-    if not same:
-        raise ConfigError(
-            f"{names[1]} was tested on other utterances than {names[0]}: "
-            "evaluate them one by one, their figures cannot be compared"
-        )
 
 
 def adjusted(comparisons: list[Comparison]) -> list[Comparison]:

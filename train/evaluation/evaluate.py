@@ -17,7 +17,8 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import setup_of_model
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.labels import ColumnLabels
+from aalbert.train.downstream.label_grid import make_label_grid
+from aalbert.train.downstream.labels import ColumnLabels, Labels
 from aalbert.train.downstream.scoring import (
     Decisions,
     Outcome,
@@ -27,6 +28,7 @@ from aalbert.train.downstream.scoring import (
     score_trials,
     whole_utterances,
 )
+from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
 from aalbert.train.evaluation.breakdown import (
     Group,
@@ -39,6 +41,7 @@ from aalbert.train.evaluation.breakdown import (
     most_confused,
 )
 from aalbert.train.evaluation.comparison import Comparison, compare
+from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of
 from aalbert.train.evaluation.probes import (
     Embeddings,
@@ -63,8 +66,8 @@ class Measured:
 
     `chance` is the metric of guessing, `majority` that of always predicting the most frequent
     class of the training part. `class_of_row` is the class of every row of the dataset, below 0
-    where it has none, or None for frames and trials; `rows` has the rows of `train`, `dev` and
-    `test`. `head` describes the head in words.
+    where it has none, or None for frames and trials; `frame_labels` are the labels of frames, or
+    None. `rows` has the rows of `train`, `dev` and `test`. `head` describes the head in words.
     """
 
     outcome: Outcome
@@ -76,6 +79,7 @@ class Measured:
     chance: float
     majority: float | None
     class_of_row: NDArray[np.int64] | None
+    frame_labels: Labels | None
     rows: Mapping[str, Rows]
 
 
@@ -104,7 +108,11 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
         outcome = score_trials(*embed_all(model, loader), setup.pairs)
         chance, majority = 0.5, None
     else:
-        outcome, _ = classify(model, loader, setup.labels.to(device))
+        grid = None
+        if config.head.frames:
+            upstream, shift_ms = model.upstream.config, config.labels.label_shift_ms
+            grid = make_label_grid(setup.labels, dataset, upstream, shift_ms).to(device)
+        outcome, _ = classify(model, loader, setup.labels.to(device), grid)
         items = outcome.confusion.sum(axis=1)
         most_frequent = setup.labels.cpu().majority(setup.splits.train)
         majority = float(items[most_frequent] / np.maximum(1, items.sum()))
@@ -121,6 +129,7 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
         chance=chance,
         majority=majority,
         class_of_row=class_of_row,
+        frame_labels=setup.labels if config.head.frames else None,
         rows={"train": setup.splits.train, "dev": setup.splits.dev, "test": setup.splits.test},
     )
 
@@ -224,6 +233,8 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         mode=config.mode,
         upstream_parameters=count_parameters(model.upstream),
         upstream_training=dict(model.upstream.config.training),
+        context=model.upstream.config.front_end.context,
+        frames_stacked=model.upstream.config.front_end.frames_stacked,
         head=measured.head,
         head_parameters=count_parameters(model.head),
         layers=str(model.head.layers),
@@ -280,8 +291,12 @@ def by_gender(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
 def probe(
     measured: Measured, embeddings: Embeddings, rows: Rows, clusters: Clusters
 ) -> tuple[LayerProbe, ...]:
-    """Probe every hidden state: by linear maps to classes, or by the cosine of trials."""
+    """Probe every hidden state: by classifiers of utterances or frames, or the cosine of trials."""
     outcome = measured.outcome
+    if measured.frame_labels is not None:
+        parts = SplitRows(**measured.rows)
+        upstream, dataset = measured.model.upstream, measured.dataset
+        return probe_frames(upstream, dataset, measured.frame_labels, parts)
     if isinstance(outcome, Trials):
         left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)
         return probe_trials(embeddings, left, right, outcome.same)

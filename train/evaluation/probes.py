@@ -28,12 +28,17 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProbe:
-    """The task's metric from one hidden state alone; for classes with interval and penalty."""
+    """The task's metric from one hidden state alone.
+
+    For classes it has an interval, the number of utterances or frames that the probe was fitted
+    on, and its penalty, if it has one.
+    """
 
     state: int
     value: float
     interval_95: Interval | None = None
     penalty: float | None = None
+    fitted_on: int | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,6 +105,7 @@ def probe_state(
         value=round(float(correct.mean()), 6),
         interval_95=share_interval(correct, np.ones_like(correct), cluster),
         penalty=penalty,
+        fitted_on=len(train.classes),
     )
 
 

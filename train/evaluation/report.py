@@ -31,6 +31,7 @@ from aalbert.train.evaluation.figures import (
     plane_figure,
     probe_figure,
 )
+from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
 from aalbert.train.evaluation.probes import Embeddings, principal_plane
 from aalbert.train.evaluation.result import Result, layer_words
 from aalbert.train.evaluation.tables import (
@@ -82,6 +83,8 @@ def report_page(
         layer_weights=layer_weights(result),
         layer_probes=layer_probes(result),
         probe_utterances=PROBE_UTTERANCES,
+        probe_frames=PROBE_FRAMES,
+        of_frames=measured.frame_labels is not None,
         embeddings=embedding_plane(evaluation, names),
         examples=examples(evaluation, names),
         head_losses=head_losses(evaluation),

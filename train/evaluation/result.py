@@ -13,7 +13,10 @@ from aalbert.train.evaluation.probes import LayerProbe
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The result of one run on one split: metric, counts, data, model, training, breakdowns."""
+    """The result of one run on one split: metric, counts, data, model, training, breakdowns.
+
+    A frame of the upstream holds `context` stored frames around it, or `frames_stacked` in turn.
+    """
 
     run: str
     task: str
@@ -27,6 +30,8 @@ class Result:
     mode: str
     upstream_parameters: int
     upstream_training: dict[str, Any]
+    context: int
+    frames_stacked: int
     head: str
     head_parameters: int
     layers: str
@@ -45,10 +50,13 @@ class Result:
         """The name of the upstream in tables."""
         name = Path(self.upstream).name
         origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
+        features = name in SETTINGS_BY_KIND
         marks = [
+            features and self.context > 1 and f"context of {self.context}",
+            features and self.frames_stacked > 1 and f"{self.frames_stacked} stacked",
             self.untrained and "untrained",
             self.mode != "frozen" and self.mode,
-            self.layers != "weighted" and name not in SETTINGS_BY_KIND and layer_words(self.layers),
+            self.layers != "weighted" and not features and layer_words(self.layers),
         ]
         return ", ".join([origin, *(mark for mark in marks if mark)])
 

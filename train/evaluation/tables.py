@@ -46,27 +46,47 @@ def result_rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
-    """Return a header and one row a comparison with the reference."""
-    header = ["run", "difference", "95 % interval", "p (bootstrap)", "p (McNemar)"]
-    rows = [
-        [
-            Path(each.run).name,
-            f"{100 * each.difference:+.1f}",
-            " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95),
-            p_value(each.bootstrap_p),
-            "" if each.mcnemar_p is None else p_value(each.mcnemar_p),
-        ]
-        for each in comparisons
-    ]
-    return [header, *rows]
+    """Return a header and one row a comparison with the reference.
+
+    McNemar's test is there for whole utterances, the accuracies of both runs by time where some
+    are compared so.
+    """
+    columns = {
+        "run": [Path(each.run).name for each in comparisons],
+        "difference": [f"{100 * each.difference:+.1f}" for each in comparisons],
+        "95 % interval": [
+            " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95) for each in comparisons
+        ],
+        "p (bootstrap)": [p_value(each.bootstrap_p) for each in comparisons],
+        "p (McNemar)": [
+            "" if each.mcnemar_p is None else p_value(each.mcnemar_p) for each in comparisons
+        ],
+        "by time": [accuracies_by_time(each) for each in comparisons],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    return [list(filled), *map(list, zip(*filled.values(), strict=True))]
+
+
+def accuracies_by_time(comparison: Comparison) -> str:
+    """Return the accuracies of a run and of the reference by time, if they are compared so."""
+    run, reference = comparison.accuracy_by_time, comparison.reference_by_time
+    if run is None or reference is None:
+        return ""
+    return f"{percent(run)} against {percent(reference)}"
 
 
 def comparison_title(comparisons: Sequence[Comparison]) -> str:
     """Return the title of a table of comparisons."""
     reference = Path(comparisons[0].reference).name
-    return (
+    title = (
         f"Points of difference to {reference}, paired over the same test items; p-values adjusted "
         "for the number of runs (Holm)"
+    )
+    if all(each.accuracy_by_time is None for each in comparisons):
+        return title
+    return (
+        f"{title}; runs whose frames have another length than the reference's are compared by "
+        "time, over label frames, each with the prediction of the nearest frame"
     )
 
 
@@ -137,6 +157,8 @@ def csv_record(result: Result, comparison: Comparison | None) -> dict[str, objec
         "difference": comparison and comparison.difference,
         "bootstrap_p": comparison and comparison.bootstrap_p,
         "mcnemar_p": comparison and comparison.mcnemar_p,
+        "accuracy_by_time": comparison and comparison.accuracy_by_time,
+        "reference_by_time": comparison and comparison.reference_by_time,
         "upstream": result.upstream,
         "untrained": result.untrained,
         "mode": result.mode,

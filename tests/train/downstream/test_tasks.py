@@ -53,20 +53,6 @@ def trial_list(voxceleb1_data: Path, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
-@pytest.fixture(scope="module")
-def alignments(librispeech_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phone for every 10 ms: loud or quiet, so that there is something to learn."""
-    dataset = Dataset(librispeech_data)
-    path = tmp_path_factory.mktemp("alignments") / "phones.txt"
-    lines = []
-    for row in range(len(dataset)):
-        loudness = dataset.features(row, "logmel").astype(np.float32).mean(axis=1)[:-1]
-        loud = loudness > np.quantile(loudness, 0.4)
-        lines.append(" ".join([dataset.key(row), *("7" if each else "3" for each in loud)]))
-    path.write_text("\n".join(lines))
-    return path
-
-
 def weights_of(place: Path) -> dict[str, torch.Tensor]:
     return DownstreamModel.from_pretrained(place).upstream.state_dict()
 

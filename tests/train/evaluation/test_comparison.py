@@ -90,6 +90,47 @@ def test_trials_are_compared_over_the_same_resamples_of_speakers() -> None:
     assert same.difference == 0 and same.bootstrap_p == 1
 
 
+def by_time(scored: list[int], correct: list[int], stacked: int) -> Decisions:
+    """Decisions about label frames, of which `stacked` make one frame of the run."""
+    labels, right = np.array(scored), np.array(correct)
+    return Decisions(
+        names=["a", "b"],
+        rows=np.arange(len(scored)),
+        scored=labels // stacked,
+        correct=right // stacked,
+        confusion=np.zeros((2, 2), np.int64),
+        scored_by_time=labels,
+        correct_by_time=right,
+    )
+
+
+def test_runs_of_other_frame_rates_are_compared_over_label_frames() -> None:
+    scored, few, many = [30, 60, 90, 20], [10, 20, 31, 9], [20, 41, 62, 15]
+    reference, run = by_time(scored, few, 1), by_time(scored, many, 3)
+    (comparison,) = compare(["one", "two"], [reference, run], np.arange(4))
+    assert comparison.reference_by_time == pytest.approx(70 / 200)
+    assert comparison.accuracy_by_time == pytest.approx(138 / 200)
+    assert comparison.difference == pytest.approx(68 / 200)
+    low, high = comparison.interval_95
+    gains = (np.array(many) - few) / scored
+    assert gains.min() <= low < 68 / 200 < high <= gains.max()
+    assert comparison.mcnemar_p is None
+
+
+def test_runs_of_one_frame_rate_are_compared_over_their_own_frames() -> None:
+    scored, few, many = [30, 60, 90, 21], [9, 21, 30, 9], [21, 42, 63, 15]
+    runs = [by_time(scored, right, 3) for right in (few, many)]
+    (comparison,) = compare(["one", "two"], runs, np.arange(4))
+    assert comparison.accuracy_by_time is None and comparison.reference_by_time is None
+    assert comparison.difference == pytest.approx((47 - 23) / 67, abs=1e-6)
+
+
+def test_runs_on_other_labels_are_refused() -> None:
+    reference, run = by_time([30, 60], [10, 20], 1), by_time([30, 61], [10, 20], 3)
+    with pytest.raises(ConfigError, match="two was tested on other utterances than one"):
+        compare(["one", "two"], [reference, run], np.arange(2))
+
+
 def test_runs_on_other_utterances_are_refused() -> None:
     correct = np.ones(5, int)
     other = decisions(correct, rows=np.arange(1, 6))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import HeadConfig
 from aalbert.shards import Dataset
@@ -123,3 +124,67 @@ def test_runs_of_different_tasks_are_not_compared(
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
     with pytest.raises(ConfigError, match="is of the task 'classify' and .* of 'voxceleb1'"):
         evaluate_runs([speaker_run, tmp_path / "run"])
+
+
+def test_runs_of_other_frame_rates_are_compared_by_time(
+    librispeech_data: Path, alignments: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = {name: tmp_path / name for name in ("plain", "context", "stacked")}
+    command = ["downstream", "librispeech-phone", "--data", str(librispeech_data)]
+    common = ["--upstream=logmel", f"--set=labels.alignments={alignments}", "--set=prefetch=0"]
+    readers = ["--set=splits.test=drawn", "--set=splits.draw=speakers", "--set=epochs=2"]
+    for name, setting in (
+        ("plain", "context=1"),
+        ("context", "context=3"),
+        ("stacked", "frames_stacked=3"),
+    ):
+        given = [*common, *readers, f"--set=baseline.{setting}", f"--out={out[name]}"]
+        assert main([*command, *given]) == 0
+    capsys.readouterr()
+    runs = [str(folder) for folder in out.values()]
+    assert main(["evaluate", *runs, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    plain, context, stacked = document["results"]
+    same_rate, other_rate = document["comparisons"]
+    # At one frame rate the items are the frames of the runs.
+    assert plain["counts"]["frames"] == context["counts"]["frames"] > stacked["counts"]["frames"]
+    assert same_rate["accuracy_by_time"] is None
+    own = context["metric"]["value"] - plain["metric"]["value"]
+    assert same_rate["difference"] == pytest.approx(own, abs=1e-6)
+    # Frames of 10 ms are label frames; a stack of three is compared with three labels.
+    by_time = other_rate["accuracy_by_time"], other_rate["reference_by_time"]
+    assert by_time[1] == pytest.approx(plain["metric"]["value"], abs=0.01)
+    assert by_time[0] == pytest.approx(stacked["metric"]["value"], abs=0.1)
+    assert other_rate["difference"] == pytest.approx(by_time[0] - by_time[1], abs=1e-6)
+    assert [result["layer_probes"][0]["state"] for result in document["results"]] == [0, 0, 0]
+    assert main(["evaluate", *runs]) == 0
+    text = capsys.readouterr().out
+    assert "logmel, context of 3 " in text and "logmel, 3 stacked " in text
+    assert "compared by time, over label frames, each with the prediction of the nearest" in text
+    shown = f"{100 * by_time[0]:.1f} % against {100 * by_time[1]:.1f} %"
+    assert shown in text and shown in (out["stacked"] / "report.html").read_text()
+
+
+def test_states_are_probed_for_classes_of_frames_too(
+    librispeech_data: Path, alignments: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    config = DownstreamConfig(
+        task="librispeech-phone",
+        epochs=1,
+        prefetch=0,
+        crop_seconds=0,
+        head=HeadConfig(pooling="none"),
+        labels=LabelConfig(alignments=str(alignments)),
+        splits=SplitConfig(train="train-clean-100", dev="drawn", test="drawn", draw="speakers"),
+    )
+    start_downstream(config, librispeech_data, str(pretrained), tmp_path)
+    evaluated = evaluate_runs([tmp_path])
+    write_reports(evaluated, [])
+    probes = json.loads((tmp_path / "metrics.json").read_text())["layer_probes"]
+    assert [probe["state"] for probe in probes] == [0, 1, 2, 3]
+    for probe in probes:
+        low, high = probe["interval_95"]
+        assert 0 < low <= probe["value"] <= high and probe["fitted_on"] > 100
+    report = (tmp_path / "report.html").read_text()
+    assert "the metric of a probe on each hidden state" in report
+    assert "logistic regression on single frames, standardised" in report

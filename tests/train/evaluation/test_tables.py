@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from aalbert.cli import main
+from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations
 from aalbert.train.evaluation.tables import (
+    comparison_rows,
+    comparison_title,
     csv_text,
     markdown_cell,
     markdown_tables,
@@ -82,3 +85,25 @@ def test_the_command_prints_one_row_a_run(
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert row["run"] == str(run)
     assert float(row["value"]) == evaluations[1].result.metric.value
+
+
+def test_a_column_of_comparisons_that_is_empty_is_left_out() -> None:
+    utterances = Comparison(
+        run="runs/b",
+        reference="runs/a",
+        difference=0.1,
+        interval_95=(0.05, 0.15),
+        bootstrap_p=0.01,
+        mcnemar_p=0.02,
+    )
+    frames = replace(utterances, mcnemar_p=None)
+    by_time = replace(frames, accuracy_by_time=0.5, reference_by_time=0.4)
+    assert comparison_rows([utterances])[0][-1] == "p (McNemar)"
+    assert comparison_rows([frames])[0][-1] == "p (bootstrap)"
+    assert [row[-1] for row in comparison_rows([frames, by_time])] == [
+        "by time",
+        "",
+        "50.0 % against 40.0 %",
+    ]
+    assert "by time" in comparison_title([frames, by_time])
+    assert "by time" not in comparison_title([frames])

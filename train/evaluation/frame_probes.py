@@ -1,0 +1,142 @@
+"""Probes of frame tasks: the accuracy of each hidden state alone over the frames of the test part.
+
+A probe classifies single frames. It is fitted on the training part, what it leaves open is
+selected on dev, and only then is it tested. It measures a layer, not the system, and needs no
+downstream run.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aalbert.common.progress import progress_bar
+from aalbert.models.upstream import Upstream
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.labels import NO_CLASS, Labels
+from aalbert.train.downstream.scoring import whole_utterances
+from aalbert.train.downstream.splits import SplitRows
+from aalbert.train.evaluation.frame_classifiers import (
+    FrameClassifier,
+    LabelledFrames,
+    fit_hidden,
+    fit_linear,
+)
+from aalbert.train.evaluation.metrics import sessions
+from aalbert.train.evaluation.probes import LayerProbe
+from aalbert.train.evaluation.significance import share_interval
+from aalbert.train.randomness import seed_of
+
+# These bound memory and time on any data; more frames improve a probe little.
+PROBE_FRAMES = 100_000
+BATCH_SECONDS = 60.0
+
+
+def probe_frames(
+    upstream: Upstream,
+    dataset: Dataset,
+    labels: Labels,
+    splits: SplitRows,
+    *,
+    hidden: int = 0,
+    seed: int = 0,
+) -> tuple[LayerProbe, ...]:
+    """Probe every hidden state of an upstream in evaluation mode, on its own device.
+
+    `labels`, on the CPU, are those of the upstream's frames. Probes are linear, or have one hidden
+    layer of the width `hidden`; then `seed` draws their weights and the order of frames. They are
+    fitted and selected on at most `PROBE_FRAMES` frames each, of whole utterances drawn once for a
+    dataset, and tested on the whole test part, whose sessions the intervals resample.
+    """
+    device = next(upstream.buffers()).device
+    parts = [
+        read_frames(upstream, dataset, labels, draw_utterances(upstream, dataset, rows, name))
+        for name, rows in (("train", splits.train), ("dev", splits.dev))
+    ]
+    classifiers: list[FrameClassifier] = []
+    penalties: list[float | None] = []
+    with progress_bar("probes", total=upstream.states, unit="state") as bar:
+        for train, dev in zip(*parts, strict=True):
+            train, dev, penalty = train.to(device), dev.to(device), None
+            if hidden:
+                classifier = fit_hidden(train, dev, len(labels.names), hidden=hidden, seed=seed)
+            else:
+                classifier, penalty = fit_linear(train, dev, len(labels.names))
+            classifiers.append(classifier)
+            penalties.append(penalty)
+            bar.update(1)
+    correct, scored = count_correct(upstream, dataset, labels, splits.test, classifiers)
+    cluster = sessions(dataset).among(splits.test)
+    return tuple(
+        LayerProbe(
+            state=state,
+            value=round(float(own.sum() / scored.sum()), 6),
+            interval_95=share_interval(own, scored, cluster),
+            penalty=penalty,
+            fitted_on=len(parts[0][0].classes),
+        )
+        for state, (own, penalty) in enumerate(zip(correct, penalties, strict=True))
+    )
+
+
+def draw_utterances(upstream: Upstream, dataset: Dataset, rows: Rows, name: str) -> Rows:
+    """Return the rows, or as many of them as hold `PROBE_FRAMES` frames, drawn once; rising."""
+    config = upstream.config
+    frames = dataset.frames(str(config.features["kind"]))[rows] // config.front_end.frames_stacked
+    if frames.sum() <= PROBE_FRAMES:
+        return rows
+    generator = np.random.default_rng(seed_of(dataset.manifest.fingerprint, "probe", name))
+    order = generator.permutation(len(rows))
+    count = max(1, int((np.cumsum(frames[order]) <= PROBE_FRAMES).sum()))
+    return np.sort(rows[order[:count]])
+
+
+@torch.no_grad()
+def frame_batches(
+    upstream: Upstream, dataset: Dataset, labels: Labels, rows: Rows
+) -> Iterator[tuple[NDArray[np.int64], list[Tensor], Tensor]]:
+    """Yield rows `(batch,)`, states `(batch, frames, width)`, and classes `(batch, frames)`."""
+    device = next(upstream.buffers()).device
+    feature = str(upstream.config.features["kind"])
+    for batch in whole_utterances(dataset, rows, feature, BATCH_SECONDS, prefetch=0):
+        moved = batch.to(device)
+        states, lengths = upstream(moved.features, moved.lengths)
+        classes = labels.targets(batch.rows, lengths.cpu(), states[0].cpu())
+        yield batch.rows.numpy().copy(), states, classes
+
+
+def read_frames(
+    upstream: Upstream, dataset: Dataset, labels: Labels, rows: Rows
+) -> list[LabelledFrames]:
+    """Return the frames of some rows that have a class: those of every state, in float16."""
+    classes: list[Tensor] = []
+    states: list[list[Tensor]] = [[] for _ in range(upstream.states)]
+    for _, found, targets in frame_batches(upstream, dataset, labels, rows):
+        real = targets != NO_CLASS
+        classes.append(targets[real])
+        for state, frames in zip(states, found, strict=True):
+            state.append(frames.cpu()[real].half())
+    joined = torch.cat(classes)
+    return [LabelledFrames(torch.cat(frames), joined) for frames in states]
+
+
+def count_correct(
+    upstream: Upstream,
+    dataset: Dataset,
+    labels: Labels,
+    rows: Rows,
+    classifiers: Sequence[FrameClassifier],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the correct frames of every state and row, `(states, rows)`, and all `(rows,)`."""
+    correct = np.zeros((len(classifiers), len(rows)), np.int64)
+    scored = np.zeros(len(rows), np.int64)
+    for own, states, classes in frame_batches(upstream, dataset, labels, rows):
+        places = np.searchsorted(rows, own)
+        scored[places] = (classes != NO_CLASS).sum(dim=1).numpy()
+        for number, (classifier, state) in enumerate(zip(classifiers, states, strict=True)):
+            right = classifier.classify(state).cpu() == classes
+            correct[number, places] = right.sum(dim=1).numpy()
+    return correct, scored
