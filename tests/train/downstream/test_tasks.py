@@ -264,6 +264,13 @@ def test_a_sweep_reports_every_point_the_best_first_and_continues(
     assert "a sweep needs a setting with several values" in capsys.readouterr().err
 
 
+def test_a_context_of_plain_features_needs_a_middle_frame() -> None:
+    with pytest.raises(ConfigError, match=r"baseline\.context 4 must be odd: a frame, and as many"):
+        BaselineConfig(context=4)
+    with pytest.raises(ConfigError, match=r"baseline\.frames_stacked 0 must be above 0"):
+        BaselineConfig(frames_stacked=0)
+
+
 def test_settings_that_are_meaningless_or_can_only_give_chance_are_refused(
     voxceleb1_data: Path, tmp_path: Path
 ) -> None:
