@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from aalbert import __version__
 from aalbert.commands.config import config_app
-from aalbert.commands.console import exit_code_of
+from aalbert.commands.console import exit_code_of, show_warnings_on_one_line
 from aalbert.commands.convert import convert
 from aalbert.commands.demo import demo
 from aalbert.commands.downstream import downstream_app, sweep
@@ -75,4 +75,5 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    show_warnings_on_one_line()
     return exit_code_of(lambda: app(arguments, standalone_mode=False))

@@ -92,3 +92,7 @@ class InterruptedRunError(AalbertError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+class AalbertWarning(UserWarning):
+    """What a user should know of a result that was computed all the same; one line on stderr."""

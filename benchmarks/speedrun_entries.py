@@ -21,6 +21,8 @@ POST = ("encoder.norm=post", "optimiser.learning_rate=1e-3")
 SINUSOIDS = ("encoder.positions=sinusoidal",)
 FEWER_HIDDEN = ("masking.proportion=0.15",)
 BEFORE = (*POST, *SINUSOIDS, *FEWER_HIDDEN)
+SEPARATE = ("encoder.share_layers=false",)
+TERA = ("masking.band_share=0.2", "masking.noise_share=0.15")
 
 ENTRIES = {
     "s3prl's recipe": Entry(1000, S3PRL, "aalbert-3l"),
@@ -31,4 +33,6 @@ ENTRIES = {
     "rotary, 30 % hidden": Entry(3000, POST),
     "norm before, rate 2e-3": Entry(3000, (*SINUSOIDS, *FEWER_HIDDEN)),
     "tiny": Entry(3000),
+    "tiny, separate layers (Mockingjay)": Entry(3000, SEPARATE),
+    "tiny, separate layers, TERA's alterations": Entry(3000, (*SEPARATE, *TERA)),
 }

@@ -4,13 +4,14 @@ import errno
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from aalbert.errors import AalbertError, InterruptedRunError, StorageError
+from aalbert.errors import AalbertError, AalbertWarning, InterruptedRunError, StorageError
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -31,6 +32,9 @@ MACHINE_ERRORS = {
 }
 # A file in place of a folder, or the reverse, or a name that is not possible.
 PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+USUAL_FORMAT = warnings.formatwarning
 
 
 def show(document: Any, as_json: bool, text: str) -> None:
@@ -62,6 +66,24 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return report_error(message, StorageError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return report_error("interrupted", INTERRUPTED_EXIT)
+
+
+def show_warnings_on_one_line() -> None:
+    """Print the warnings of this package without the place in the code, as errors are."""
+    warnings.formatwarning = format_warning
+
+
+def format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Return the text of a warning; those of other packages stay as Python has them."""
+    if issubclass(category, AalbertWarning):
+        return f"warning: {one_line(str(message))}\n"
+    return USUAL_FORMAT(message, category, filename, lineno, line)
 
 
 def report_error(message: str, exit_code: int, details: Sequence[str] = ()) -> int:

@@ -111,6 +111,7 @@ class Upstream(nn.Module):
             f"an utterance of {frames} encoder frames goes beyond the {known} positions that this "
             "encoder was trained on, and its states there are unreliable: use shorter audio, or a "
             "model with encoder.beyond_positions restart, which encodes it in chunks",
+            AalbertWarning,
             stacklevel=3,
         )
 

@@ -11,7 +11,8 @@ import pytest
 
 from aalbert import __version__
 from aalbert.cli import app, main
-from aalbert.commands.console import exit_code_of, one_line, storage_message
+from aalbert.commands.console import exit_code_of, format_warning, one_line, storage_message
+from aalbert.errors import AalbertWarning
 from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
 
 COMMANDS = [
@@ -348,3 +349,10 @@ def test_help_answers_in_under_three_tenths_of_a_second() -> None:
 
     # Other work on the machine slows single ones down.
     assert any(seconds() < 0.3 for _ in range(20))
+
+
+def test_a_warning_of_this_package_is_one_line_and_others_keep_their_place() -> None:
+    place = ("module.py", 7)
+    own = format_warning(AalbertWarning("two\nlines"), AalbertWarning, *place)
+    assert own == "warning: two\\nlines\n"
+    assert format_warning("old", DeprecationWarning, *place).startswith("module.py:7: Deprecation")

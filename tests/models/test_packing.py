@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from aalbert.errors import ConfigError
+from aalbert.errors import AalbertWarning, ConfigError
 from aalbert.models import (
     EncoderConfig,
     FrontEndConfig,
@@ -281,9 +281,9 @@ def test_positions_beyond_those_of_training_are_warned_of() -> None:
     upstream(*pad(short))
     warned = r"an utterance of 11 encoder frames goes beyond the 10 positions .* in chunks"
     for lay in (pad, pack):
-        with pytest.warns(UserWarning, match=warned):
+        with pytest.warns(AalbertWarning, match=warned):
             upstream(*lay(long))
-    with pytest.warns(UserWarning, match=warned):
+    with pytest.warns(AalbertWarning, match=warned):
         upstream.attention_maps(*pad(long))
     Upstream(replace(config, encoder=cut)).eval()(*pad(long))
     Upstream(replace(config, encoder=replace(encoder, position_frames=None))).eval()(*pad(long))

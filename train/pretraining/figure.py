@@ -16,7 +16,8 @@ from aalbert.train.pretraining.reconstruction import reconstruct
 from aalbert.train.randomness import seed_of
 from aalbert.train.report.figures import WIDTH, draw_spectrogram
 
-SECONDS_SHOWN = 4.0
+# More would make a frame narrower than a pixel.
+SECONDS_SHOWN = 10.0
 
 
 def reconstruction_figure(
