@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aalbert.errors import ConfigError, require
+from aalbert.errors import AalbertWarning, ConfigError, require
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
 from aalbert.models.layout import Packed
