@@ -20,7 +20,7 @@ from aalbert.train.pretraining.build import (
 )
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.linear_predictor import LinearPredictor
-from aalbert.train.pretraining.loss import ObjectiveConfig
+from aalbert.train.pretraining.loss import ObjectiveConfig, chosen_elements
 from aalbert.train.pretraining.masking import MaskingConfig
 from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.reconstruction import Reconstruction
@@ -204,3 +204,29 @@ def test_what_a_signal_interrupts_is_measured_again_and_noted_once(tmp_path: Pat
 )
 def test_a_loss_is_compared_in_words(loss: float, expected: str) -> None:
     assert compare_in_words(loss, {"interpolation": 0.2854, "linear": 0.2773}) == expected
+
+
+@pytest.mark.parametrize("batching", ["padded", "packed"])
+def test_no_predictor_knows_what_is_hidden(
+    librispeech_data: Path, config: PretrainConfig, batching: Any
+) -> None:
+    """Neither hidden frames nor hidden bands: if they are NaN, no prediction changes."""
+    masking = MaskingConfig(band_share=0.5, consecutive=2, keep_share=0.4)
+    config = replace(config, masking=masking, data=replace(config.data, batching=batching))
+    selections = selections_of(config, librispeech_data)
+    model = build_model(config, selections)
+    batch = next(iter(make_loaders(config, selections)[0]))
+    masked = reconstruction.mask_batch(model, batch, masking, seed=1)
+    target, linear = masked.targets["logmel"], no_linear(model)
+    linear = replace(linear, coefficients=torch.ones_like(linear.coefficients))
+    hidden = chosen_elements(
+        masked.mask, masked.frames, target.shape[1], config.objective, has_bands=True
+    )
+    assert hidden.shape == target.shape and (hidden.any(dim=1) & ~masked.mask.frames).any()
+    unknown = torch.where(hidden, torch.nan, target)
+    inputs = torch.where(hidden, torch.nan, masked.inputs)
+    blind = replace(masked, targets={"logmel": unknown}, inputs=inputs)
+    known = dict(predict_trivially(masked, model, linear))
+    real = masked.frames.real
+    for name, predicted in predict_trivially(blind, model, linear):
+        assert torch.equal(predicted["logmel"][real], known[name]["logmel"][real]), name
