@@ -26,15 +26,9 @@ import torch
 from aalbert.models.device import best_device
 from aalbert.train.pretraining.estimate import device_name
 from aalbert.train.recipes import preset_names, read_recipe
-from benchmarks.pretrain_steps import (
-    Step,
-    peak_of,
-    prepare_for,
-    scale,
-    time_ours,
-    time_reference,
-    write_speech,
-)
+from benchmarks.pretrain_data import prepare_for, write_speech
+from benchmarks.pretrain_reference import time_reference
+from benchmarks.pretrain_steps import Step, peak_of, scale, time_ours
 
 CPU_SECONDS_PER_STEP = 12.0
 Precision = Literal["32-true", "bf16-mixed"]
@@ -80,12 +74,12 @@ def measure(
     of_reference = [seconds * step.audio_s for seconds in references]
     ways = {("aalbert", each): [step.seconds for step in taken] for each, taken in steps.items()}
     ways["reference", "32-true"] = of_reference
-    for (way, precision), taken in ways.items():
+    for (way, kind), taken in ways.items():
         median = statistics.median(taken)
-        peak = peak_of(device, precision)
+        peak = peak_of(device, kind)
         line = {
             "preset": name,
-            "way": f"{way}, {'float32' if precision == '32-true' else 'bf16'}",
+            "way": f"{way}, {'float32' if kind == '32-true' else 'bf16'}",
             "seconds_of_audio": round(step.audio_s, 1),
             "preset_seconds_of_audio": config.data.batch_seconds * config.batches_per_step,
             "step_s": round(median, 4),

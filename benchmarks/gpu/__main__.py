@@ -14,9 +14,11 @@ above shows how to bring all that to a machine and the results back.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.gpu.context import Context, append_line
@@ -41,6 +43,8 @@ STAGES = (
 def main() -> int:
     """Install what is missing, run the stages, and return 1 if one of them failed."""
     started = time.time()
+    # Ended from outside, it still ends its stage and removes its folder.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, required=True)
@@ -69,6 +73,9 @@ def main() -> int:
         installed = {"stage": "wheels", "kind": "wheels", "installed": [w.name for w in wheels]}
         append_line(context.results, installed)
         chosen = [stage for stage in STAGES if stage.name in options.stages]
+        if options.device == "cpu":
+            # The weights are those of work on a GPU.
+            chosen = [replace(stage, weight=1) for stage in chosen]
         ends = started + 60 * options.minutes
         failed = run_stages(chosen, context, environment(options.device, work / "site"), ends)
     print(f"== {len(chosen) - len(failed)} of {len(chosen)} stages done", *failed, flush=True)

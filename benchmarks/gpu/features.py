@@ -19,7 +19,7 @@ from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.recipes import preset_names, read_recipe
 from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context
-from benchmarks.pretrain_steps import features_of, prepare_for, scale, write_speech
+from benchmarks.pretrain_steps import features_of, scale
 
 # Three steps of the recipes' own batches fit into an epoch of so much synthetic speech.
 UTTERANCES_PER_SPEAKER = {"cuda": 24, "cpu": 4}
@@ -67,6 +67,9 @@ def data_for(config: PretrainConfig, context: Context) -> Path:
             print(f"not {brought}: {error}")
         else:
             return brought
+    # Training needs nothing of what prepares features, such as the kernel.
+    from benchmarks.pretrain_data import prepare_for
+
     corpus = speech(context)
     identity = xxhash.xxh3_64_hexdigest(repr(features_of(config)).encode())
     data = Path(context.work) / f"features-{identity}"
@@ -76,6 +79,8 @@ def data_for(config: PretrainConfig, context: Context) -> Path:
 
 def speech(context: Context) -> Path:
     """Return the corpus of synthetic speech, which is written when it is first asked for."""
+    from benchmarks.pretrain_data import write_speech
+
     corpus = Path(context.work) / "LibriSpeech"
     if not corpus.exists():
         unfinished = corpus.with_name("unfinished") / "LibriSpeech"

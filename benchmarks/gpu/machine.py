@@ -14,7 +14,6 @@ from importlib.util import find_spec
 
 import torch
 
-from aalbert.train.pretraining.estimate import device_name
 from benchmarks.gpu.context import Context
 
 PACKAGES = (
@@ -63,7 +62,7 @@ def versions() -> dict[str, str | None]:
 def hardware(device: torch.device) -> dict[str, object]:
     """Return the device, the processor, and what can be compiled."""
     found: dict[str, object] = {
-        "device": device_name(device),
+        "device": "CPU",
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "compiler": shutil.which("cc") or shutil.which("gcc"),
@@ -73,6 +72,7 @@ def hardware(device: torch.device) -> dict[str, object]:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         found |= {
+            "device": properties.name,
             "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
             "multiprocessors": properties.multi_processor_count,
             "capability": f"{properties.major}.{properties.minor}",

@@ -94,6 +94,7 @@ def run_stage(stage: Stage, context: Context, environment: Mapping[str, str]) ->
     finally:
         end_group(process)
         copier.join()
+        process.stdout.close()
     output = "".join(last).strip()
     if overran:
         return f"ended because its time was up; the last it printed:\n{output}"

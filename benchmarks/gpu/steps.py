@@ -17,7 +17,7 @@ from aalbert.train.recipes import preset_names
 from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.features import data_for, read_preset_config, speech
-from benchmarks.pretrain_steps import Step, matmul_flops, time_ours, time_reference
+from benchmarks.pretrain_steps import Step, matmul_flops, time_ours
 
 FIRST = "aalbert-3l"
 REFERENCE = "reference"
@@ -129,6 +129,9 @@ def speed(step: Step) -> dict[str, object]:
 
 def measure_reference(config: PretrainConfig, context: Context) -> dict[str, object]:
     """Time the reference: features at every step, eager, padded, float32."""
+    # It alone needs torchaudio and the synthetic speech.
+    from benchmarks.pretrain_reference import time_reference
+
     device = torch.device(context.device)
     seconds = time_reference(config, speech(context), device, steps=1 if context.rehearsal else 2)
     audio_s = config.data.batch_seconds * config.batches_per_step
