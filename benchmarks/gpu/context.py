@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ class Context:
 
     Results go to `out`; `work` is for data and runs that later stages use too and that are removed
     at the end. `features` is the prepared dataset that was brought along, or "" for synthetic
-    speech alone. The stage is ended at `ends`, in seconds of `time.time`.
+    speech alone. `probe` is the downstream task of the real run, with assignments of its
+    `probe_settings`. The stage is ended at `ends`, in seconds of `time.time`.
     """
 
     stage: str
@@ -24,6 +26,8 @@ class Context:
     out: str
     work: str
     features: str
+    probe: str
+    probe_settings: Sequence[str]
     ends: float
 
     @classmethod

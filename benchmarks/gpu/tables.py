@@ -55,6 +55,7 @@ COLUMNS = {
         "MFU": "mfu",
     },
     "probe": {
+        "task": "task",
         "upstream": "upstream",
         "accuracy": "accuracy",
         "95 % interval": "interval_95",
@@ -71,7 +72,7 @@ TITLES = {
     "resuming": "Interrupted and continued, beside uninterrupted: relative differences",
     "kernel": "Where the time of a step goes",
     "measurement": "A run on real speech",
-    "probe": "A probe of that run: speakers",
+    "probe": "A probe of that run",
 }
 
 

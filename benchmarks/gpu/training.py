@@ -1,8 +1,8 @@
 """The stage `training`: a real run with all the time that is left, and what it has learned.
 
 `aalbert-3l` is pretrained in the fastest way, with as many steps as there is time for; its held-out
-loss is written with the minute it was measured in. A probe then tells speakers, from the last layer
-of the frozen encoder; beside it the same encoder untrained, and log-mel features.
+loss is written with the minute it was measured in. A probe of the frozen encoder follows, of
+speakers or of another task; beside it stand the same encoder untrained, and log-mel features.
 """
 
 import threading
@@ -22,7 +22,6 @@ from benchmarks.gpu.profiling import fastest_way
 from benchmarks.gpu.steps import FIRST
 from benchmarks.pretrain_steps import time_ours
 
-TASK = "librispeech-speaker"
 # The share of the time for the probe, and what validation and checkpoints add to a step.
 PROBE_SHARE, OVERHEAD = 0.35, 1.15
 VALIDATIONS = 12
@@ -90,9 +89,9 @@ def watch(run: RunFolder, context: Context, finished: threading.Event) -> None:
 
 
 def probe(run: Path, data: Path, work: Path, context: Context) -> None:
-    """Tell speakers from the run, from the same encoder untrained, and from log-mel features."""
+    """Probe the run, the same encoder untrained, and log-mel features."""
     config = replace(
-        read_task_recipe(TASK, environment={}),
+        read_task_recipe(context.probe, environment={}, assignments=context.probe_settings),
         epochs=EPOCHS[context.device],
         cache_embeddings=True,
     )
@@ -108,7 +107,7 @@ def probe(run: Path, data: Path, work: Path, context: Context) -> None:
         context.write(
             kind="probe",
             upstream=name,
-            task=TASK,
+            task=context.probe,
             accuracy=round(result.metric.value, 4),
             interval_95=[round(each, 4) for each in result.metric.interval_95],
             chance=round(evaluation.measured.chance, 4),

@@ -41,7 +41,14 @@ def run(tmp_path: Path, seconds: float, **modules: str) -> tuple[list[str], list
     for name, text in modules.items():
         (code / f"{name}.py").write_text(text)
     context = Context(
-        stage="", device="cpu", out=str(out), work=str(tmp_path), features="", ends=0.0
+        stage="",
+        device="cpu",
+        out=str(out),
+        work=str(tmp_path),
+        features="",
+        probe="",
+        probe_settings=(),
+        ends=0.0,
     )
     stages = [Stage(name, name, 1) for name in modules]
     variables = environment("cpu", code)
