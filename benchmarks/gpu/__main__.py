@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = (
     Stage("machine", "benchmarks.gpu.machine", 25),
     Stage("tests", "benchmarks.gpu.marked_tests", 75),
-    Stage("features", "benchmarks.gpu.features", 30),
+    Stage("features", "benchmarks.gpu.features", 40),
     Stage("agreement", "benchmarks.gpu.agreement", 45),
     Stage("steps", "benchmarks.gpu.steps", 230),
     Stage("loading", "benchmarks.gpu.loading", 35),

@@ -3,9 +3,10 @@
 One batch of every preset, without dropout, padded in float32 on the CPU, is what the device is
 compared with: padded in float32, and padded and packed under bfloat16 autocast. Masks are equal.
 The loss and the norm of the gradient's difference are relative to the CPU's. In float32 both are
-within 1e-4. Under bfloat16 the loss is within the 2 % of hidden states (docs/models.md). Its
-gradient is that of rounded products; the sign of an absolute error that rounding turns over
-changes it too: within 10 %.
+within 1e-4. Under bfloat16 the loss is within the 2 % of hidden states (docs/models.md), the
+gradient, in which rounding adds up through the layers, within 5 %; on a processor 0.4 to 0.9 %
+were found with 3 and 12 layers. Errors are squared: the gradient of an absolute one jumps when
+rounding turns its sign.
 """
 
 from dataclasses import replace
@@ -30,7 +31,7 @@ from benchmarks.pretrain_steps import scale
 # A second or two of a processor, for the deepest model.
 SECONDS_PER_BATCH = 16.0
 CROP_SECONDS = 4.0
-TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (2e-2, 0.1)}
+TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (2e-2, 5e-2)}
 WAYS = (("padded", "float32"), ("padded", "bfloat16"), ("packed", "bfloat16"))
 MASKS = ("frames", "zeroed", "replaced", "source", "bands")
 
@@ -48,7 +49,7 @@ def run(context: Context) -> None:
     attempts = Attempts(context)
     for name in preset_names():
         with attempts.attempt(preset=name):
-            config = without_dropout(read_preset_config(name, context))
+            config = smooth(read_preset_config(name, context))
             data = data_for(config, context)
             expected = outcome(config, data, "padded", "float32", torch.device("cpu"))
             for batching, precision in WAYS:
@@ -62,10 +63,11 @@ def run(context: Context) -> None:
     attempts.end()
 
 
-def without_dropout(config: PretrainConfig) -> PretrainConfig:
-    """Return settings that compute the same in every layout, with a small batch."""
+def smooth(config: PretrainConfig) -> PretrainConfig:
+    """Return settings without dropout and with squared errors, for a small batch."""
     encoder = replace(config.encoder, dropout=0.0, attention_dropout=0.0)
-    config = scale(replace(config, encoder=encoder), SECONDS_PER_BATCH)
+    objective = replace(config.objective, loss="l2")
+    config = scale(replace(config, encoder=encoder, objective=objective), SECONDS_PER_BATCH)
     crop = min(CROP_SECONDS, config.data.crop_seconds)
     shortest = min(config.data.shortest_seconds, crop / 2)
     data = replace(config.data, crop_seconds=crop, shortest_seconds=shortest, prefetch=0)

@@ -21,8 +21,8 @@ from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context
 from benchmarks.pretrain_steps import features_of, scale
 
-# Three steps of the recipes' own batches fit into an epoch of so much synthetic speech.
-UTTERANCES_PER_SPEAKER = {"cuda": 24, "cpu": 4}
+# Two steps of the recipes' own batches fit into an epoch of so much synthetic speech.
+UTTERANCES_PER_SPEAKER = {"cuda": 12, "cpu": 2}
 # Of a step in a rehearsal.
 REHEARSAL_SECONDS = 4.0
 SMALL_ENCODER = {"layers": 2, "width": 32, "heads": 4, "feed_forward_width": 64}

@@ -4,6 +4,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from aalbert.shards.loading.batch import Batch
@@ -55,8 +56,17 @@ def run(context: Context) -> None:
         steps=PROFILED_STEPS,
         trace_mib=round(trace.stat().st_size / 2**20, 2),
     )
-    own_time = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    times = {one.key: (getattr(one, own_time), one.count) for one in measured.key_averages()}
+    # On a GPU the kernels themselves, not the operations of PyTorch that start them.
+    own_time, kind = (
+        ("self_device_time_total", DeviceType.CUDA)
+        if device.type == "cuda"
+        else ("self_cpu_time_total", DeviceType.CPU)
+    )
+    times = {
+        one.key: (getattr(one, own_time), one.count)
+        for one in measured.key_averages()
+        if one.device_type == kind and not one.is_user_annotation
+    }
     total = sum(microseconds for microseconds, _ in times.values())
     for name, (microseconds, count) in sorted(times.items(), key=lambda item: -item[1][0])[:TOP]:
         context.write(
