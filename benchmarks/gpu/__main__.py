@@ -34,7 +34,7 @@ STAGES = (
     Stage("agreement", "benchmarks.gpu.agreement", 45),
     Stage("steps", "benchmarks.gpu.steps", 230),
     Stage("loading", "benchmarks.gpu.loading", 35),
-    Stage("resuming", "benchmarks.gpu.resuming", 45),
+    Stage("resuming", "benchmarks.gpu.resuming", 70),
     Stage("profile", "benchmarks.gpu.profiling", 35),
     Stage("training", "benchmarks.gpu.training", 100),
 )
