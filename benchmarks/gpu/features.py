@@ -6,6 +6,7 @@ read the same.
 """
 
 import os
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,8 @@ def speech(context: Context) -> Path:
 
     corpus = Path(context.work) / "LibriSpeech"
     if not corpus.exists():
-        unfinished = corpus.with_name("unfinished") / "LibriSpeech"
+        # A stage that was ended here has left its own.
+        unfinished = Path(tempfile.mkdtemp(dir=context.work)) / "LibriSpeech"
         write_speech(unfinished, UTTERANCES_PER_SPEAKER[context.device])
         unfinished.rename(corpus)
     return corpus
