@@ -5,6 +5,7 @@ which takes most of a minute each. What there was no time for is written too. A 
 nothing, and takes the other presets packed only.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -82,6 +83,8 @@ def run(context: Context) -> None:
             context.write(kind="step", preset=preset, way=name, **line)
     context.write(kind="left out", steps=left_out)
     attempts.end()
+    if not context.read(context.stage, "step"):
+        sys.exit("there was no time to measure a step")
 
 
 def order(presets: list[str]) -> Iterator[tuple[str, Way | None]]:
