@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain lock
+.PHONY: help setup demo test test-slow test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain bench-gpu lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-pretrain: .venv/.bench ## measure a step of every preset beside the refere
 
 bench-encoder: .venv/.dev ## measure a training step of the encoder beside an eager one (prints JSON lines)
 	$(BIN)/python -m benchmarks.encoder
+
+bench-gpu: .venv/.dev ## show on a GPU, in ten minutes, everything that is claimed for one
+	$(BIN)/python -m benchmarks.gpu --minutes 10 --out bench-gpu
 
 lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt

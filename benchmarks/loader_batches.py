@@ -153,9 +153,14 @@ class Plan:
 
 
 class Batches:
-    """The batches of `Pooled`, or of `Picked` and its `Plan`, through a `DataLoader`."""
+    """The batches of `Pooled`, or of `Picked` and its `Plan`, through a `DataLoader`.
 
-    def __init__(self, dataset: Any, workers: int, plan: Plan | None = None) -> None:
+    With `pinned` they are copied once more, to memory from which a GPU copies by itself.
+    """
+
+    def __init__(
+        self, dataset: Any, workers: int, plan: Plan | None = None, *, pinned: bool = False
+    ) -> None:
         self.loader: DataLoader[Collated] = DataLoader(
             dataset,
             batch_size=None,
@@ -164,6 +169,7 @@ class Batches:
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
+            pin_memory=pinned,
         )
 
     def __iter__(self) -> Iterator[Batch]:

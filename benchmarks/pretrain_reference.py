@@ -6,6 +6,7 @@ projections for queries, keys and values, an explicit softmax and an additive ma
 is padded to its longest utterance. Of the package, only the settings are used.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from aalbert.models.encoder import EncoderConfig
 from aalbert.train.pretraining.config import PretrainConfig
 
 SAMPLE_RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 80
+TIMED_STEPS = 3
 
 
 class Attention(nn.Module):
@@ -133,3 +135,46 @@ def read_waves(paths: Sequence[Path], crop_samples: int) -> tuple[Tensor, Tensor
     for row, wave in zip(padded, waves, strict=True):
         row[: len(wave)] = wave
     return torch.from_numpy(padded), lengths
+
+
+def time_reference(
+    config: PretrainConfig, corpus: Path, device: torch.device, steps: int = TIMED_STEPS
+) -> float:
+    """Return the seconds that the reference takes for a second of audio."""
+    files = sorted(corpus.rglob("*.flac"))
+    crop = round(config.data.crop_seconds * SAMPLE_RATE)
+    count = max(1, round(config.data.batch_seconds / min(config.data.crop_seconds, 12.0)))
+    batches = [
+        [files[(step * count + place) % len(files)] for place in range(count)]
+        for step in range(steps + 1)
+    ]
+    model = Reference(config).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    train_reference(model, optimiser, batches[:1], crop, device, config.batches_per_step)
+    started = time.perf_counter()
+    heard = train_reference(model, optimiser, batches[1:], crop, device, config.batches_per_step)
+    return (time.perf_counter() - started) / heard
+
+
+def train_reference(
+    model: Reference,
+    optimiser: torch.optim.Optimizer,
+    batches: Sequence[Sequence[Path]],
+    crop: int,
+    device: torch.device,
+    batches_per_step: int,
+) -> float:
+    """Train a step on each batch, wait for the device, and return the seconds of audio."""
+    heard = 0
+    for paths in batches:
+        optimiser.zero_grad()
+        for _ in range(batches_per_step):
+            waves, samples = read_waves(paths, crop)
+            heard += int(samples.sum())
+            loss = model(waves.to(device), samples.to(device))
+            (loss / batches_per_step).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        # The reference shows the loss at every step.
+        float(loss.detach())
+    return heard / SAMPLE_RATE

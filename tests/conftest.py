@@ -6,13 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import boto3  # type: ignore[import-untyped]
 import hypothesis
 import numpy as np
 import pytest
-import s3fs
 import torch
-from moto.server import ThreadedMotoServer
 
 from aalbert.common.configuration import load_config
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
@@ -113,7 +110,12 @@ def dataset_copy(prepared: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
-    """An S3 server on a free port of this machine."""
+    """An S3 server on a free port of this machine.
+
+    These fixtures import what they need themselves: tests that need a GPU run without it.
+    """
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     yield server.get_host_and_port()[1]
@@ -123,6 +125,8 @@ def s3_port() -> Iterator[int]:
 @pytest.fixture
 def s3_client(s3_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A client of that server that is not fsspec; environment variables lead others there."""
+    import boto3  # type: ignore[import-untyped]
+
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{s3_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
@@ -139,6 +143,8 @@ def s3_client(s3_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def s3(s3_client: Any) -> Iterator[str]:
     """The URL of an empty bucket."""
+    import s3fs
+
     s3_client.create_bucket(Bucket="bucket")
     # fsspec keeps instances, and with them the environment of their time.
     s3fs.S3FileSystem.clear_instance_cache()

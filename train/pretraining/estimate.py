@@ -2,7 +2,6 @@
 
 import resource
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.common.text import duration
 from aalbert.models.upstream import count_parameters
-from aalbert.shards.loading.loader import Stream
+from aalbert.shards.loading.batch import Batch
+from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.loop.loggers import require_installed
 from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.step_log import FrameCounts
 from aalbert.train.loop.steps import ended_step
-from aalbert.train.loop.throughput import FORWARD_AND_BACKWARD
+from aalbert.train.loop.throughput import FORWARD_AND_BACKWARD, Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.pretraining.build import (
     PretrainSelections,
@@ -76,7 +77,8 @@ def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> 
     model = build_model(config, selections)
     ranks = Ranks()
     training, _ = make_loaders(config, selections, ranks)
-    seconds, device = time_steps(config, Pretraining(model, config), selections, ranks)
+    timed = time_steps(config, Pretraining(model, config), selections, ranks)
+    seconds, device = timed.seconds, timed.device
     shift_ms = frame_shift_ms(config, selections)
     crop_frames = config.data.crop_seconds * 1000 / shift_ms
     hours, held_out_hours = (
@@ -105,26 +107,62 @@ def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> 
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepTimes:
+    """The means of several steps on a device: a step's seconds, those waited for data, its frames.
+
+    `frames` and `padded_frames` are stored frames without and with padding, `squared_frames` the
+    squared lengths of the utterances, summed.
+    """
+
+    seconds: float
+    waited_s: float
+    frames: float
+    squared_frames: float
+    padded_frames: float
+    device: torch.device
+
+
 class Stopwatch(Callback):
-    """Times the steps after the first few."""
+    """Times the steps after the first few, and counts their frames."""
 
-    started = ended = 0.0
+    def __init__(self, loader: Loader, warm_up_steps: int) -> None:
+        self.loader = loader
+        self.warm_up_steps = warm_up_steps
+        self.clock = Clock()
+        self.counts = FrameCounts()
+        self.seconds = 0.0
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Read the clock after the device has done its work."""
-        if ended_step(trainer) and trainer.global_step in (WARM_UP_STEPS, trainer.max_steps):
-            if pl_module.device.type == "cuda":
-                torch.cuda.synchronize(pl_module.device)
-            self.started, self.ended = self.ended, time.perf_counter()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        """Count the batch, and read the clock after the device has done its work."""
+        self.counts.add(batch)
+        ends = (self.warm_up_steps, trainer.max_steps)
+        if not ended_step(trainer) or trainer.global_step not in ends:
+            return
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        self.seconds = self.clock.seconds
+        if trainer.global_step == self.warm_up_steps:
+            self.counts = FrameCounts()
+            self.loader.waited_s = 0.0
+            self.clock.restart()
 
 
 def time_steps(
-    config: PretrainConfig, module: Pretraining, selections: PretrainSelections, ranks: Ranks
-) -> tuple[float, torch.device]:
-    """Return the seconds of a step, reading of data included, and the device used."""
-    steps = WARM_UP_STEPS + TIMED_STEPS
+    config: PretrainConfig,
+    module: Pretraining,
+    selections: PretrainSelections,
+    ranks: Ranks,
+    *,
+    warm_up_steps: int = WARM_UP_STEPS,
+    timed_steps: int = TIMED_STEPS,
+) -> StepTimes:
+    """Return the means of `timed_steps` steps, reading of data included."""
+    steps = warm_up_steps + timed_steps
     training, _ = make_loaders(config, selections, ranks)
-    watch = Stopwatch()
+    watch = Stopwatch(training, warm_up_steps)
     trainer = make_trainer(
         Path(),
         [watch],
@@ -135,8 +173,15 @@ def time_steps(
     )
     fit(trainer, module, Stream(training, steps * config.batches_per_step), None)
     training.close()
-    device: torch.device = trainer.strategy.root_device
-    return (watch.ended - watch.started) / TIMED_STEPS, device
+    counts = watch.counts
+    return StepTimes(
+        seconds=watch.seconds / timed_steps,
+        waited_s=training.waited_s / timed_steps,
+        frames=counts.real_frames / timed_steps,
+        squared_frames=counts.squared_frames / timed_steps,
+        padded_frames=counts.padded_frames / timed_steps,
+        device=trainer.strategy.root_device,
+    )
 
 
 def count_frames(

@@ -1,0 +1,88 @@
+"""A rehearsal of `python -m benchmarks.gpu` on the CPU, and the tables of its results."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aalbert.train.recipes import preset_names
+from benchmarks.gpu.__main__ import ROOT, STAGES
+from benchmarks.gpu.context import read_lines
+from benchmarks.gpu.steps import FIRST, WAYS, order
+from benchmarks.gpu.tables import tables
+
+
+@pytest.mark.slow
+def test_a_rehearsal_runs_every_stage_and_its_results_become_tables(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    # It ends when it is done; so much time is for cores that others use too.
+    command = ["-m", "benchmarks.gpu", "--device", "cpu", "--minutes", "40", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    lines = read_lines(out / "results.jsonl")
+    ended = [line["stage"] for line in lines if line["kind"] == "stage" and line["done"]]
+    assert ended == [stage.name for stage in STAGES]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "log.txt",
+        "results.jsonl",
+        "trace.json.gz",
+    ]
+    presets = preset_names()
+    compared = [line for line in lines if line["kind"] == "agreement"]
+    assert [line["preset"] for line in compared] == [name for name in presets for _ in range(3)]
+    assert all(line["agrees"] for line in compared)
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert {line["preset"] for line in steps} == set(presets)
+    assert all(line["step_s"] > 0 and line["x_real_time"] > 0 for line in steps)
+    assert [line["upstream"] for line in lines if line["kind"] == "probe"] == [
+        "pretrained",
+        "untrained",
+        "log-mel",
+    ]
+    with gzip.open(out / "trace.json.gz") as stream:
+        assert json.load(stream)["traceEvents"]
+    text = tables(lines)
+    assert "### A step of every preset" in text
+    assert "### Stages" in text
+
+
+def test_every_preset_is_measured_in_every_way_and_packed_ones_before_others() -> None:
+    found = [(preset, way.name if way else "reference") for preset, way in order(["x", FIRST])]
+    ways = [way.name for way in WAYS]
+    assert found[:6] == [
+        (FIRST, "packed"),
+        (FIRST, "padded"),
+        (FIRST, "reference"),
+        ("x", "packed"),
+        (FIRST, "static, compiled"),
+        (FIRST, "packed, compiled"),
+    ]
+    assert sorted(found) == sorted(
+        (preset, name) for preset in ("x", FIRST) for name in (*ways, "reference")
+    )
+
+
+def test_a_step_stands_beside_the_reference_of_its_preset() -> None:
+    line: dict[str, Any] = {
+        "stage": "steps",
+        "kind": "step",
+        "preset": "tiny",
+        "precision": "bf16-mixed",
+    }
+    lines: list[dict[str, Any]] = [
+        line | {"way": "packed", "step_s": 0.0625, "x_real_time": 512.0, "mfu": 0.4},
+        line | {"way": "reference", "step_s": 0.25, "x_real_time": 128.0},
+        {"stage": "steps", "kind": "stage", "done": True, "seconds": 3.0, "budget_s": 5.0},
+        {"stage": "steps", "kind": "failure", "preset": "big", "error": "OutOfMemoryError: x"},
+    ]
+    text = tables(lines)
+    assert "| tiny | packed | 0.0625 | – | – | 512 | 0.4 | – | – | – | – | 4 |" in text
+    assert "| tiny | reference | 0.25 | – | – | 128 | – | – | – | – | – | 1 |" in text
+    assert "| steps | 3 | 5 | yes |" in text
+    assert "- steps failure big OutOfMemoryError: x" in text
