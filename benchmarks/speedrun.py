@@ -158,7 +158,7 @@ def time_entries(entries: dict[str, Entry], data: Path, rounds: int, out: Path) 
             config = config_of(entry, None, seed=0)
             selections = select_utterances(config, [Dataset(data)])
             module = Pretraining(build_model(config, selections), config)
-            seconds[name].append(time_steps(config, module, selections, Ranks())[0])
+            seconds[name].append(time_steps(config, module, selections, Ranks()).seconds)
     with out.open("a", encoding="utf-8") as stream:
         for name, taken in seconds.items():
             line = {
