@@ -1,10 +1,12 @@
 """`downstream`: from shards and an upstream to a model of a task, selected on the dev part."""
 
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from aalbert.common.configuration import load_config, to_yaml
@@ -95,6 +97,7 @@ def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
         splits=replace(
             splits,
             train_list=absolute(splits.train_list),
+            dev_list=absolute(splits.dev_list),
             test_list=absolute(splits.test_list),
         ),
         labels=replace(labels, alignments=absolute(labels.alignments)),
@@ -153,6 +156,11 @@ def train_model(
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
+    print(
+        f"{config.task}: {ends[-1]:,} steps in {config.epochs} epochs, batches of up to "
+        f"{training.config.order.frames_per_batch * frame_shift_ms(setup) / 1000:.0f} s",
+        file=sys.stderr,
+    )
     log = LogSettings(config.task, ends[-1], ends[0], frame_shift_ms(setup), padding=cache is None)
     best = BestModel(model, dev_measure(config, setup, cache))
     guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False)
@@ -223,10 +231,16 @@ def training_loader(
     """Return the shuffled loader of the training part: random crops, or whole when cached."""
     shift_ms = frame_shift_ms(setup)
     crop_seconds = config.crop_seconds if cache is None else 0
+    crop_frames = round(crop_seconds * 1000 / shift_ms) or None
+    frames = setup.dataset.frames(setup.feature)[setup.splits.train]
+    epoch_frames = int(np.minimum(frames, crop_frames or frames).sum())
+    # Of small data a batch is small, so that an epoch still has steps to learn in.
+    largest = max(1, epoch_frames // config.least_epoch_steps)
+    frames_per_batch = min(round(config.batch_seconds * 1000 / shift_ms), largest)
     settings = LoaderConfig(
-        order=OrderConfig(frames_per_batch=round(config.batch_seconds * 1000 / shift_ms)),
+        order=OrderConfig(frames_per_batch=frames_per_batch),
         feature=setup.feature,
-        crop_frames=round(crop_seconds * 1000 / shift_ms) or None,
+        crop_frames=crop_frames,
         prefetch=config.prefetch,
         seed=config.seed,
     )
