@@ -36,7 +36,7 @@ def align(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")
     ] = None,
-    max_skipped: MaxSkippedOption = 0.25,
+    max_skipped: MaxSkippedOption = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Make phone labels of recordings from their transcripts, with pocketsphinx (English).

@@ -77,7 +77,8 @@ def align_corpus(
     """
     own = {} if pronunciations is None else read_pronunciations(pronunciations)
     transcripts = read_transcripts(corpus, text_field, own)
-    plan = fingerprint([software(), [each.identity for each in transcripts]])
+    skipped = [[skip.source, skip.reason] for skip in corpus.skipped]
+    plan = fingerprint([software(), skipped, [each.identity for each in transcripts]])
     path = out / RECORD_NAME
     if path.is_file() and (record := json.loads(path.read_text("utf-8")))["plan"] == plan:
         return dict(record)
@@ -87,12 +88,14 @@ def align_corpus(
         pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
         with progress_bar("align", total=len(transcripts), unit="utterance") as bar:
             run_pieces(pieces, out, workers, bar)
-        labelled, failures = collect(out, len(pieces))
+        labelled, failed = collect(out, len(pieces))
+        unread = [Failure("", skip.source, skip.reason) for skip in corpus.skipped]
+        failures = [*unread, *failed]
         if not labelled:
             shutil.rmtree(out / WORK_FOLDER)
             raise InputError(
                 f"none of the {len(failures)} utterances can be aligned; for example "
-                f"{failures[0].key}: {failures[0].reason}"
+                f"{failures[0].source}: {failures[0].reason}"
             )
         described = {
             "corpus": corpus.name,

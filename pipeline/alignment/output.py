@@ -29,7 +29,7 @@ pocketsphinx has it, and {own_pronunciations} words of a dictionary of the user.
 | file | contents |
 |---|---|
 | `{labels_name}` | a line for each utterance: its key, and the number of a phone for every 10 ms |
-| `{phones_name}` | the names of the numbers: 39 phones of cmudict without stress, and {silence_name} |
+| `{phones_name}` | the names of the numbers: 39 phones of cmudict without stress, and {silence} |
 | `{failed_name}` | utterances without labels, with the reason |
 | `{suspicious_name}` | utterances with labels that have a phone longer than {longest_phone_s} s |
 | `{record_name}` | these figures for programs |
@@ -126,13 +126,12 @@ def readme(record: Mapping[str, Any], failures: Sequence[Failure]) -> str:
     counts = Counter(failure.reason.partition(":")[0] for failure in failures).most_common()
     reasons = "".join(f"| {count} | {reason} |\n" for reason, count in counts)
     return TEMPLATE.format(
-        **record,
+        **{**record, "silence": SILENCE},
         labels_name=LABELS_NAME,
         phones_name=PHONES_NAME,
         failed_name=FAILED_NAME,
         suspicious_name=SUSPICIOUS_NAME,
         record_name=RECORD_NAME,
-        silence_name=SILENCE,
         longest_phone_s=LONGEST_PHONE_S,
         medians=", ".join(f"{phone} {ms} ms" for phone, ms in record["median_ms"].items()),
         silence_share=100 * record["silence"],
