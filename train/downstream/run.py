@@ -26,6 +26,7 @@ from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
 from aalbert.train.downstream.scoring import classify, embed_all, score_trials, whole_utterances
 from aalbert.train.downstream.selection import BestModel
+from aalbert.train.downstream.standardise import measure_states
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
 from aalbert.train.downstream.trials import draw_trials
 from aalbert.train.loop.checkpoints import latest_state, step_of
@@ -153,6 +154,10 @@ def train_model(
     if config.mode == "fine-tuned":
         warn_of_collapse(config.fine_tuning)
     model, training = setup.model, training_loader(config, setup, cache)
+    if config.head.standardise and state is None:
+        measure_states(
+            model.to(best_device()), make_loader(config, setup, setup.splits.train, None)
+        )
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
