@@ -122,7 +122,7 @@ class DownstreamConfig:
     `evaluate` reads the test part. AdamW's learning rate rises over
     `warmup_proportion` of the steps and stays, or falls to 0 with `decay`. A batch has
     `batch_seconds`, or less where the training part is so small that an epoch would have fewer
-    than `least_epoch_steps` of such batches. Utterances longer
+    than `least_epoch_steps` of such batches (0: never less). Utterances longer
     than `crop_seconds` are cropped at random (0: never). With `cache_embeddings` the hidden
     states of whole utterances are computed once by a frozen upstream, and cached for all epochs.
     """
@@ -144,15 +144,16 @@ class DownstreamConfig:
     decay: bool = False
     gradient_clip: float = 0.0
     batch_seconds: float = 60.0
-    least_epoch_steps: int = 1
+    least_epoch_steps: int = 0
     crop_seconds: float = 8.0
     cache_embeddings: bool = False
     prefetch: int = 12
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive("", self, "epochs", "learning_rate", "batch_seconds", "least_epoch_steps")
-        for name in ("prefetch", "weight_decay", "gradient_clip", "crop_seconds"):
+        require_positive("", self, "epochs", "learning_rate", "batch_seconds")
+        unsigned = ("prefetch", "weight_decay", "gradient_clip", "crop_seconds")
+        for name in (*unsigned, "least_epoch_steps"):
             value = getattr(self, name)
             require(value >= 0, f"{name} {value} must not be negative")
         require(

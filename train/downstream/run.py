@@ -238,10 +238,11 @@ def training_loader(
     crop_seconds = config.crop_seconds if cache is None else 0
     crop_frames = round(crop_seconds * 1000 / shift_ms) or None
     frames = setup.dataset.frames(setup.feature)[setup.splits.train]
-    epoch_frames = int(np.minimum(frames, crop_frames or frames).sum())
-    # Of small data a batch is small, so that an epoch still has steps to learn in.
-    largest = max(1, epoch_frames // config.least_epoch_steps)
-    frames_per_batch = min(round(config.batch_seconds * 1000 / shift_ms), largest)
+    frames_per_batch = round(config.batch_seconds * 1000 / shift_ms)
+    if config.least_epoch_steps:
+        # Of small data a batch is small, so that an epoch still has steps to learn in.
+        epoch_frames = int(np.minimum(frames, crop_frames or frames).sum())
+        frames_per_batch = max(1, min(frames_per_batch, epoch_frames // config.least_epoch_steps))
     settings = LoaderConfig(
         order=OrderConfig(frames_per_batch=frames_per_batch),
         feature=setup.feature,
