@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from aalbert import __version__
+from aalbert.commands.align import align
 from aalbert.commands.config import config_app
 from aalbert.commands.console import exit_code_of, show_warnings_on_one_line
 from aalbert.commands.convert import convert
@@ -25,6 +26,7 @@ from aalbert.commands.shards import shards_app
 # In the order of use, which is the order in the help.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "prepare": prepare_app,
+    "align": align,
     "shards": shards_app,
     "config": config_app,
     "pretrain": pretrain,

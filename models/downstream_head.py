@@ -51,14 +51,16 @@ def chosen_states(states: int, layers: LayerChoice) -> range:
 class HeadConfig:
     """The layers between the chosen hidden states and the scores.
 
-    A linear `projection` to this width (0: none), the `trunk` over frames, the `pooling`,
-    `hidden` layers of these widths with a ReLU after each, and the classifier. The `cosine`
-    classifier scores the cosine to each class, times `scale`; in training `margin` is subtracted
-    from that of the correct class (AM-softmax, Wang et al. 2018), and the last hidden layer, the
-    embedding, has no ReLU. With `none` there is nothing to train: the head returns embeddings
-    minus `centre`.
+    With `standardise` every dimension of a state has mean 0 and deviation 1 over the frames to
+    train on, as they were before training. A linear `projection` to this width (0: none), the
+    `trunk` over frames, the `pooling`, `hidden` layers of these widths with a ReLU after each, and
+    the classifier. The `cosine` classifier scores the cosine to each class, times `scale`; in
+    training `margin` is subtracted from that of the correct class (AM-softmax, Wang et al. 2018),
+    and the last hidden layer, the embedding, has no ReLU. With `none` there is nothing to train:
+    the head returns embeddings minus `centre`.
     """
 
+    standardise: bool = False
     projection: int = 0
     trunk: Literal["none", "xvector"] = "none"
     pooling: Pooling = "mean"
@@ -93,6 +95,7 @@ class HeadConfig:
     def describe(self) -> str:
         """Return a description of the head."""
         parts = [
+            "standardised" if self.standardise else "",
             f"projection to {self.projection}" if self.projection else "",
             "time-delay layers" if self.trunk == "xvector" else "",
             "every frame" if self.frames else f"{self.pooling} over frames",
@@ -117,6 +120,7 @@ class DownstreamHead(nn.Module):
         self.config = config
         self.layers = layers
         self.chosen = chosen_states(states, layers)
+        state_width = width
         self.mix = LayerMix(states) if layers == "weighted" else None
         self.projection = nn.Linear(width, config.projection) if config.projection else None
         width = config.projection or width
@@ -130,8 +134,13 @@ class DownstreamHead(nn.Module):
         )
         self.classifier = make_classifier(config, widths[-1], classes)
         self.register_buffer("centre", torch.zeros(widths[-1]))
+        if config.standardise:
+            self.register_buffer("mean", torch.zeros(len(self.chosen), state_width))
+            self.register_buffer("deviation", torch.ones(len(self.chosen), state_width))
 
     centre: Tensor
+    mean: Tensor
+    deviation: Tensor
 
     def forward(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
         """Return the scores `(batch, classes)`, or `(batch, frames, classes)` without pooling.
@@ -146,11 +155,21 @@ class DownstreamHead(nn.Module):
         """Return the inputs of the classifier, `(batch, dims)`, or per frame without pooling."""
         if self.config.linear_up_to_pooling:
             # Pool first: the layers up to pooling are linear, and pooled states are small.
-            pooled = self.project(self.combine([mean_pool(state, lengths) for state in states]))
+            averages = self.standardise([mean_pool(state, lengths) for state in states])
+            pooled = self.project(self.combine(averages))
         else:
-            frames = self.project(self.combine(list(states)))
+            frames = self.project(self.combine(self.standardise(list(states))))
             pooled = self.pool(self.trunk(frames, lengths) if self.trunk else frames, lengths)
         return self.transform(pooled) - self.centre
+
+    def standardise(self, states: list[Tensor]) -> list[Tensor]:
+        """Return the chosen states, or averages of them, with mean 0 and deviation 1 if asked."""
+        if not self.config.standardise:
+            return states
+        return [
+            (state - mean) / deviation
+            for state, mean, deviation in zip(states, self.mean, self.deviation, strict=True)
+        ]
 
     def combine(self, states: list[Tensor]) -> Tensor:
         """Return the learned mix of the chosen states, or their mean."""

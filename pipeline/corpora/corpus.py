@@ -73,13 +73,14 @@ def check_skipped(
     """Raise `TooManySkippedError` when more than the share `max_skipped` of all inputs was skipped.
 
     Unless that share is 0, one input always may be. `find_list` returns the file that lists what
-    was skipped, a `Skip` a line; it is called for the error alone, which ends with `advice`.
+    was skipped, a `reason` a line; it is called for the error alone, which ends with `advice`.
     """
     inputs = taken + skipped
     if skipped <= max(1 if max_skipped else 0, max_skipped * inputs):
         return
     lines = find_list().read_text("utf-8").splitlines()
-    [(reason, count)] = Counter(Skip(**json.loads(line)).kind for line in lines).most_common(1)
+    skips = (Skip(source="", reason=json.loads(line)["reason"]) for line in lines)
+    [(reason, count)] = Counter(skip.kind for skip in skips).most_common(1)
     raise TooManySkippedError(
         f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
         f"allows; most often ({count}): {reason}. {advice}"

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
@@ -15,14 +16,21 @@ from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_fr
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.config import DRAWN, BaselineConfig, DownstreamConfig, chance_only
+from aalbert.train.downstream.config import (
+    DRAWN,
+    BaselineConfig,
+    DownstreamConfig,
+    SplitConfig,
+    chance_only,
+)
 from aalbert.train.downstream.labels import (
+    NO_CLASS,
     ColumnLabels,
     assign_classes,
     find_classes,
     require_training_data,
 )
-from aalbert.train.downstream.phones import FrameLabels, find_phones
+from aalbert.train.downstream.phones import FrameLabels, find_aligned, find_phones
 from aalbert.train.downstream.splits import (
     SplitRows,
     check_splits,
@@ -108,13 +116,34 @@ def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     """Return what a task takes from the dataset, its settings and the files that they name."""
     source = find_task(config.task).labels
     if source == "alignments":
-        return TaskData(split_rows(dataset, config.splits, np.zeros(len(dataset), np.int64)))
+        aligned = find_aligned(dataset, config.labels)
+        note_unaligned(dataset, config.splits, aligned)
+        return TaskData(split_rows(dataset, config.splits, aligned))
     if source == "trials":
         return find_trials(config, dataset)
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
     splits = split_rows(dataset, config.splits, labels.row_classes())
     require_training_data(dataset, labels, config.labels.column, splits.train)
     return TaskData(splits, labels)
+
+
+def note_unaligned(dataset: Dataset, splits: SplitConfig, aligned: NDArray[np.int64]) -> None:
+    """Say on stderr how many utterances of splits without a list have no alignment."""
+    unlisted = [
+        split
+        for split, path in (
+            (splits.train, splits.train_list),
+            (splits.dev, splits.dev_list),
+            (splits.test, splits.test_list),
+        )
+        if split != DRAWN and not path
+    ]
+    rows = dataset.rows(unlisted) if unlisted else np.empty(0, np.int64)
+    if missing := int((aligned[rows] == NO_CLASS).sum()):
+        print(
+            f"left out {missing} of {len(rows)} utterances that have no alignment",
+            file=sys.stderr,
+        )
 
 
 def warn_of_one_class(data: TaskData) -> None:

@@ -19,15 +19,17 @@ class SplitConfig:
 
     `train`, `dev` and `test` are splits of the dataset, or patterns. A `dev` or `test` that is
     `drawn` is about `drawn_proportion` of `train`, by `draw_seed`: utterances, the same share
-    of every class, or whole speakers. `train_list` and `test_list` are files that name the
-    utterances of `train` to train and to test on, one key a line, as CPC's split files are.
-    `proportion` trains on that share of the training part only.
+    of every class, or whole speakers. `train_list`, `dev_list` and `test_list` are files that
+    name the utterances of `train` for a part, one key a line, as CPC's split files do; without
+    a `train_list`, the rest is trained on. `proportion` trains on that share of the training
+    part only.
     """
 
     train: str = "train"
     dev: str = "dev"
     test: str = "test"
     train_list: str = ""
+    dev_list: str = ""
     test_list: str = ""
     draw: Literal["utterances", "speakers"] = "utterances"
     drawn_proportion: float = 0.1
@@ -48,7 +50,8 @@ class LabelConfig:
 
     Classes with fewer than `least_utterances` in the split to train on are left out.
     `alignments` is a folder of TextGrid files or a file of `KEY number number ...` lines with a
-    number per `label_shift_ms`; the stress of vowels (the 1 of AH1) can be dropped.
+    number per `label_shift_ms`, whose phones a `phones.json` beside it may name; the stress of
+    vowels (the 1 of AH1) can be dropped.
     """
 
     column: str = "speaker"
@@ -137,7 +140,9 @@ class DownstreamConfig:
 
     After every epoch the model is measured on the dev part; the best one is kept, and only
     `evaluate` reads the test part. AdamW's learning rate rises over
-    `warmup_proportion` of the steps and stays, or falls to 0 with `decay`. Utterances longer
+    `warmup_proportion` of the steps and stays, or falls to 0 with `decay`. A batch has
+    `batch_seconds`, or less where the training part is so small that an epoch would have fewer
+    than `least_epoch_steps` of such batches (0: never less). Utterances longer
     than `crop_seconds` are cropped at random (0: never). With `cache_embeddings` the hidden
     states of whole utterances are computed once by a frozen upstream, and cached for all epochs.
     """
@@ -159,6 +164,7 @@ class DownstreamConfig:
     decay: bool = False
     gradient_clip: float = 0.0
     batch_seconds: float = 60.0
+    least_epoch_steps: int = 0
     crop_seconds: float = 8.0
     cache_embeddings: bool = False
     prefetch: int = 12
@@ -166,7 +172,8 @@ class DownstreamConfig:
 
     def __post_init__(self) -> None:
         require_positive("", self, "epochs", "learning_rate", "batch_seconds")
-        for name in ("prefetch", "weight_decay", "gradient_clip", "crop_seconds"):
+        unsigned = ("prefetch", "weight_decay", "gradient_clip", "crop_seconds")
+        for name in (*unsigned, "least_epoch_steps"):
             value = getattr(self, name)
             require(value >= 0, f"{name} {value} must not be negative")
         require(

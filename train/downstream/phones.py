@@ -1,10 +1,12 @@
 """Phones as labels of frames: alignments are read, checked against the audio, and sampled.
 
 Two formats are read. A file with a line `KEY number number ...` per utterance, a number per
-10 ms, as CPC's `converted_aligned_phones.txt` has it; and a folder of TextGrid files named
+10 ms, as CPC's `converted_aligned_phones.txt` has it, where a list `phones.json` beside it may
+name the numbers, as `aalbert align` writes it; and a folder of TextGrid files named
 after the keys, as the Montreal Forced Aligner writes them, of which the tier `phones` is read.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,9 @@ from aalbert.train.downstream.labels import NO_CLASS
 SILENCE = "sil"
 # The tokens of TextGrids of either form: texts in quotes, and numbers between spaces.
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<=[\s=])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=\s|$)')
+# The names of the numbers in a file of alignments beside it.
+NAMES_FILE = "phones.json"
+NAMES_EXPECTED = 'expected the names of the phones 0, 1, 2, ..., such as ["AA", "AE"]'
 STRESS = re.compile(r"(?<=[A-Z])[012]$")
 # The allowed difference of labels and audio in length: aligners drop a frame or two at the end.
 TOLERANCE_MS = 50.0
@@ -58,23 +63,12 @@ class Alignment:
 def read_alignments(
     place: str, keys: Iterable[str], *, shift_ms: float, drop_stress: bool
 ) -> dict[str, Alignment]:
-    """Return the alignment of each of these utterances; `InputError` when some have none."""
+    """Return the alignment of each of these utterances that has one, by key."""
     path, wanted = Path(place), list(keys)
     if path.is_dir():
         found = read_folder(path, wanted, shift_ms)
-    elif path.is_file():
-        found = read_phone_file(path, set(wanted), shift_ms)
     else:
-        raise InputError(
-            f"there are no alignments at {path}: expected a folder of TextGrid files, or a file "
-            "of 'KEY number number ...' lines"
-        )
-    missing = [key for key in wanted if key not in found]
-    if missing:
-        raise InputError(
-            f"{path} has no alignment of {len(missing)} of {len(wanted)} utterances, for example "
-            f"'{missing[0]}'"
-        )
+        found = read_phone_file(path, set(wanted), shift_ms)
     if drop_stress:
         return {
             key: Alignment([STRESS.sub("", phone) for phone in one.phones], shift_ms)
@@ -83,8 +77,23 @@ def read_alignments(
     return found
 
 
+def aligned_keys(place: str) -> set[str]:
+    """Return the keys of the utterances that have an alignment; `InputError` for another place."""
+    path = Path(place)
+    if path.is_dir():
+        return {each.stem for each in path.rglob("*.TextGrid")}
+    if not path.is_file():
+        raise InputError(
+            f"there are no alignments at {path}: expected a folder of TextGrid files, or a file "
+            "of 'KEY number number ...' lines"
+        )
+    with path.open(encoding="utf-8") as stream:
+        return {line.split(maxsplit=1)[0] for line in stream if line.strip()}
+
+
 def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, Alignment]:
     """Return the alignments of a file of `KEY number number ...` lines."""
+    names = read_phone_names(path.with_name(NAMES_FILE))
     found: dict[str, Alignment] = {}
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
@@ -95,9 +104,31 @@ def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, 
                 raise InputError(
                     f"{path}:{number} is '{line.strip()[:60]}': expected 'KEY number number ...'"
                 )
-            if key in wanted:
-                found[key] = Alignment(phones, shift_ms)
+            if key not in wanted:
+                continue
+            if names and (beyond := [phone for phone in phones if int(phone) >= len(names)]):
+                raise InputError(
+                    f"{path}:{number} has the phone {beyond[0]}, {NAMES_FILE} beside it names 0 to "
+                    f"{len(names) - 1}: it belongs to another file of alignments, move it away"
+                )
+            named = [names[int(phone)] for phone in phones] if names else phones
+            found[key] = Alignment(named, shift_ms)
     return found
+
+
+def read_phone_names(path: Path) -> list[str]:
+    """Return the names of the phones 0, 1, 2, ... in a file; none if there is no such file."""
+    if not path.is_file():
+        return []
+    try:
+        names = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}): {NAMES_EXPECTED}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} is not a list of names: {NAMES_EXPECTED}")
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{path} is empty or has a name twice: {NAMES_EXPECTED}")
+    return names
 
 
 def read_folder(folder: Path, wanted: list[str], shift_ms: float) -> dict[str, Alignment]:
@@ -206,16 +237,32 @@ class FrameLabels(nn.Module):
         return int(torch.bincount(torch.cat(parts).long()).argmax())
 
 
+def find_aligned(dataset: Dataset, config: LabelConfig) -> NDArray[np.int64]:
+    """Return 0 for every row that has an alignment and `NO_CLASS` for the others.
+
+    Raises `InputError` when none has one.
+    """
+    if not config.alignments:
+        raise ConfigError("labels.alignments is not set: name the folder or file of alignments")
+    aligned = aligned_keys(config.alignments)
+    keys = dataset.column("key")
+    classes = np.array([0 if key in aligned else NO_CLASS for key in keys], np.int64)
+    if not len(classes) or classes.max() == NO_CLASS:
+        raise InputError(
+            f"{config.alignments} has no alignment of any of the {len(keys)} utterances of "
+            f"{dataset.place}, such as '{keys[0]}': alignments go by the same keys"
+        )
+    return classes
+
+
 def find_phones(
     dataset: Dataset, config: LabelConfig, rows: Rows, upstream: UpstreamConfig
 ) -> FrameLabels:
     """Return the phones of these rows as labels for the frames of an upstream.
 
     The classes are all phones that the alignments have. Raises `InputError` when an utterance
-    has no alignment, or one that does not last as long as its audio.
+    has an alignment that does not last as long as its audio.
     """
-    if not config.alignments:
-        raise ConfigError("labels.alignments is not set: name the folder or file of alignments")
     settings = settings_from_dict(dict(upstream.features))
     keys = dataset.table.column("key").take(rows).to_pylist()
     samples = dataset.table.column("samples").take(rows).to_pylist()

@@ -1,10 +1,12 @@
 """`downstream`: from shards and an upstream to a model of a task, selected on the dev part."""
 
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from aalbert.common.configuration import load_config, to_yaml
@@ -24,6 +26,7 @@ from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
 from aalbert.train.downstream.scoring import classify, embed_all, score_trials, whole_utterances
 from aalbert.train.downstream.selection import BestModel
+from aalbert.train.downstream.standardise import measure_states
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
 from aalbert.train.downstream.trials import draw_trials
 from aalbert.train.loop.checkpoints import latest_state, step_of
@@ -101,6 +104,7 @@ def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
         splits=replace(
             splits,
             train_list=lasting_path(splits.train_list),
+            dev_list=lasting_path(splits.dev_list),
             test_list=lasting_path(splits.test_list),
         ),
         labels=replace(labels, alignments=lasting_path(labels.alignments)),
@@ -151,9 +155,18 @@ def train_model(
     if config.mode == "fine-tuned":
         warn_of_collapse(config.fine_tuning)
     model, training = setup.model, training_loader(config, setup, cache)
+    if config.head.standardise and state is None:
+        measure_states(
+            model.to(best_device()), make_loader(config, setup, setup.splits.train, None)
+        )
     ends = training.epoch_ends(config.epochs)
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
+    print(
+        f"{config.task}: {ends[-1]:,} steps in {config.epochs} epochs, batches of up to "
+        f"{training.config.order.frames_per_batch * frame_shift_ms(setup) / 1000:.0f} s",
+        file=sys.stderr,
+    )
     log = LogSettings(config.task, ends[-1], ends[0], frame_shift_ms(setup), padding=cache is None)
     best = BestModel(model, dev_measure(config, setup, cache))
     guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False)
@@ -224,10 +237,17 @@ def training_loader(
     """Return the shuffled loader of the training part: random crops, or whole when cached."""
     shift_ms = frame_shift_ms(setup)
     crop_seconds = config.crop_seconds if cache is None else 0
+    crop_frames = round(crop_seconds * 1000 / shift_ms) or None
+    frames = setup.dataset.frames(setup.feature)[setup.splits.train]
+    frames_per_batch = round(config.batch_seconds * 1000 / shift_ms)
+    if config.least_epoch_steps:
+        # Of small data a batch is small, so that an epoch still has steps to learn in.
+        epoch_frames = int(np.minimum(frames, crop_frames or frames).sum())
+        frames_per_batch = max(1, min(frames_per_batch, epoch_frames // config.least_epoch_steps))
     settings = LoaderConfig(
-        order=OrderConfig(frames_per_batch=round(config.batch_seconds * 1000 / shift_ms)),
+        order=OrderConfig(frames_per_batch=frames_per_batch),
         feature=setup.feature,
-        crop_frames=round(crop_seconds * 1000 / shift_ms) or None,
+        crop_frames=crop_frames,
         prefetch=config.prefetch,
         seed=config.seed,
     )

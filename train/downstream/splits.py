@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +34,27 @@ def split_rows(dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64]
     """
     strata = speakers_of(dataset) if config.draw == "speakers" else classes
     everything = labelled(dataset, config.train, classes)
-    listed = read_list(config.train_list, dataset, everything) if config.train_list else everything
-    if config.test_list:
-        test = read_list(config.test_list, dataset, everything)
-        rest = listed if config.train_list else np.setdiff1d(listed, test)
-    elif config.test == DRAWN:
-        test = draw(dataset, listed, strata, config, "test")
-        rest = np.setdiff1d(listed, test)
-    else:
-        test, rest = labelled(dataset, config.test, classes), listed
-    if config.dev == DRAWN:
-        dev = draw(dataset, rest, strata, config, "dev")
-        train = np.setdiff1d(rest, dev)
-    else:
-        dev, train = labelled(dataset, config.dev, classes), rest
-    splits = SplitRows(train, dev, test)
+    listed = {
+        name: read_list(path, dataset, everything)
+        for name, path in (
+            ("train", config.train_list),
+            ("dev", config.dev_list),
+            ("test", config.test_list),
+        )
+        if path
+    }
+    # Whoever lists what to train on means exactly that: an overlap is refused below.
+    train = listed.get("train", reduce(np.setdiff1d, listed.values(), everything))
+    parts: dict[str, Rows] = {}
+    for name, split in (("test", config.test), ("dev", config.dev)):
+        if name in listed:
+            parts[name] = listed[name]
+        elif split == DRAWN:
+            parts[name] = draw(dataset, train, strata, config, name)
+            train = np.setdiff1d(train, parts[name])
+        else:
+            parts[name] = labelled(dataset, split, classes)
+    splits = SplitRows(train, parts["dev"], parts["test"])
     check_splits(dataset, splits)
     return replace(splits, train=take_proportion(dataset, train, config))
 
@@ -84,7 +91,7 @@ def draw(
     order = np.lexsort((numbers, strata[rows]))
     _, first, counts = np.unique(strata[rows][order], return_index=True, return_counts=True)
     taken = np.round(config.drawn_proportion * counts).astype(np.int64)
-    if not taken.any() and counts.max() > 1:
+    if len(rows) and not taken.any() and counts.max() > 1:
         taken[counts.argmax()] = 1
     places = np.arange(len(rows)) - np.repeat(first, counts)
     return np.sort(rows[order[places < np.repeat(taken, counts)]])
@@ -139,7 +146,8 @@ def read_list(place: str, dataset: Dataset, rows: Rows) -> Rows:
     if missing:
         raise InputError(
             f"{path} names {len(missing)} utterances (of {len(names)}) that {dataset.place} does "
-            f"not have in the split to train on, for example '{missing[0]}'"
+            "not have in the split to train on, or that have no label, for example "
+            f"'{missing[0]}'"
         )
     return np.unique(np.array([row_of[name] for name in names], np.int64))
 

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from aalbert.errors import InputError
+from aalbert.errors import ConfigError, InputError
 from aalbert.shards.format.feature_settings import FbankSettings, FeatureSettings, LogMelSettings
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.config import LabelConfig
 from aalbert.train.downstream.phones import (
     Alignment,
     FrameLabels,
     check_length,
+    find_aligned,
     gather_labels,
     label_places,
     read_alignments,
@@ -146,13 +149,47 @@ def test_an_alignment_of_another_recording_is_refused() -> None:
         check_length("a", Alignment(["1"] * 100, 10), 1.2)
 
 
-def test_a_missing_or_malformed_alignment_is_named_in_the_error(tmp_path: Path) -> None:
+def test_the_phones_have_the_names_of_the_list_beside_the_file(tmp_path: Path) -> None:
+    path, names = tmp_path / "alignments.txt", tmp_path / "phones.json"
+    path.write_text("a 2 0 0 1\n")
+    names.write_text('["AA1", "AA2", "SIL"]')
+    found = read_alignments(str(path), ["a"], shift_ms=10, drop_stress=False)
+    assert found["a"].phones == ["SIL", "AA1", "AA1", "AA2"]
+    plain = read_alignments(str(path), ["a"], shift_ms=10, drop_stress=True)
+    assert plain["a"].phones == ["SIL", "AA", "AA", "AA"]
+    for text, message in (
+        ('["AA"]', r"alignments\.txt:1 has the phone 2, phones\.json beside it names 0 to 0"),
+        ('{"AA": 0}', r"phones\.json is not a list of names: expected the names of the phones"),
+        ('["AA", "AA", "AE"]', r"phones\.json is empty or has a name twice: expected the names"),
+        ("AA", r"phones\.json is not JSON \(.*\): expected the names of the phones 0, 1, 2"),
+    ):
+        names.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_alignments(str(path), ["a"], shift_ms=10, drop_stress=False)
+
+
+def test_utterances_with_an_alignment_are_found_in_both_forms(
+    librispeech_data: Path, tmp_path: Path
+) -> None:
+    dataset = Dataset(librispeech_data)
+    keys = [dataset.key(row) for row in range(len(dataset))]
+    (tmp_path / "grids" / "speaker").mkdir(parents=True)
+    (tmp_path / "grids" / "speaker" / f"{keys[1]}.TextGrid").touch()
+    (tmp_path / "phones.txt").write_text(f"{keys[1]} 1 2\n\n{keys[1]}0 1\n")
+    for place in ("grids", "phones.txt"):
+        classes = find_aligned(dataset, LabelConfig(alignments=str(tmp_path / place)))
+        assert np.flatnonzero(classes == 0).tolist() == [1] and set(classes.tolist()) == {0, -1}
     with pytest.raises(InputError, match="there are no alignments at nowhere"):
-        read_alignments("nowhere", ["a"], shift_ms=10, drop_stress=False)
+        find_aligned(dataset, LabelConfig(alignments="nowhere"))
+    with pytest.raises(ConfigError, match="labels.alignments is not set: name the folder or file"):
+        find_aligned(dataset, LabelConfig())
+    (tmp_path / "phones.txt").write_text("other 1 2\n")
+    with pytest.raises(InputError, match=f"no alignment of any of the 24 .*, such as '{keys[0]}'"):
+        find_aligned(dataset, LabelConfig(alignments=str(tmp_path / "phones.txt")))
+
+
+def test_a_malformed_alignment_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "phones.txt"
-    path.write_text("a 1 2\n")
-    with pytest.raises(InputError, match="has no alignment of 1 of 2 utterances, for example 'b'"):
-        read_alignments(str(path), ["a", "b"], shift_ms=10, drop_stress=False)
     path.write_text("a 1 2\nb x\n")
     with pytest.raises(InputError, match=r"phones\.txt:2 is 'b x': expected 'KEY number"):
         read_alignments(str(path), ["a", "b"], shift_ms=10, drop_stress=False)

@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer
 
 from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
-from aalbert.models import DownstreamModel, PretrainedModel
+from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
 from aalbert.train.downstream.build import open_upstream
 from aalbert.train.downstream.config import DownstreamConfig
@@ -91,7 +91,9 @@ def test_the_untrained_twin_has_other_weights_and_the_same_front_end(
     assert torch.equal(untrained[weights], again[weights])
 
 
+@pytest.mark.parametrize("standardise", [False, True])
 def test_a_stopped_run_resumes_to_the_same_head(
+    standardise: bool,
     speaker_run: Path,
     voxceleb1_data: Path,
     pretrained: Path,
@@ -112,14 +114,18 @@ def test_a_stopped_run_resumes_to_the_same_head(
         if trainer.global_step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    out = tmp_path / "run"
+    out, reference = tmp_path / "run", speaker_run
+    config = DownstreamConfig(epochs=3, head=HeadConfig(standardise=standardise))
+    if standardise:
+        reference = tmp_path / "whole"
+        start_downstream(config, voxceleb1_data, str(pretrained), reference)
     monkeypatch.setattr(StepLog, "on_train_batch_end", signal_once)
     with pytest.raises(InterruptedRunError, match="stopped by SIGINT"):
-        start_downstream(DownstreamConfig(epochs=3), voxceleb1_data, str(pretrained), out)
+        start_downstream(config, voxceleb1_data, str(pretrained), out)
     monkeypatch.undo()
     resume_downstream(out, "voxceleb1")
     resumed, whole = (
-        DownstreamModel.from_pretrained(run).head.state_dict() for run in (out, speaker_run)
+        DownstreamModel.from_pretrained(run).head.state_dict() for run in (out, reference)
     )
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 

@@ -80,6 +80,66 @@ def test_lists_of_keys_select_what_is_tested(
         split_rows(readers, SplitConfig(**DRAWN, **overlapping), classes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("train", ["listed", "rest"])
+@pytest.mark.parametrize("dev", ["listed", "drawn", "split"])
+@pytest.mark.parametrize("test", ["listed", "drawn"])
+def test_every_part_may_be_listed_and_the_others_share_the_rest(
+    readers: Dataset,
+    classes: NDArray[np.int64],
+    tmp_path: Path,
+    train: str,
+    dev: str,
+    test: str,
+) -> None:
+    rows = readers.rows(["train-clean-100"])
+    parts = {"train": rows[:12], "dev": rows[12:16], "test": rows[16:20]}
+    for name, part in parts.items():
+        (tmp_path / name).write_text("\n".join(readers.key(row) for row in part))
+    chosen = {"train": train, "dev": dev, "test": test}
+    lists = {
+        f"{name}_list": str(tmp_path / name) for name, how in chosen.items() if how == "listed"
+    }
+    strata = classes % 3
+    config = SplitConfig(
+        train="train-clean-100",
+        dev="train-clean-100" if dev == "split" else "drawn",
+        test="drawn",
+        drawn_proportion=0.25,
+        **lists,  # type: ignore[arg-type]
+    )
+    if dev == "split":
+        with pytest.raises(InputError, match="utterances are in both train and dev"):
+            split_rows(readers, config, strata)
+        return
+    splits = split_rows(readers, config, strata)
+    for name, how in chosen.items():
+        if how == "listed" and name != "train":
+            assert getattr(splits, name).tolist() == parts[name].tolist()
+    # Drawn parts come from what is trained on, listed or the rest, and everything is used once.
+    given = parts["train"] if train == "listed" else rows
+    listed = {row for name in ("dev", "test") if chosen[name] == "listed" for row in parts[name]}
+    assert sorted(all_rows(splits)) == sorted({*given.tolist(), *listed})
+    with pytest.raises(InputError, match="utterances are in both"):
+        twice = replace(config, dev_list=str(tmp_path / "test"), test_list=str(tmp_path / "test"))
+        split_rows(readers, twice, strata)
+
+
+def test_rows_without_a_class_are_in_no_part_and_no_list(
+    readers: Dataset, classes: NDArray[np.int64], tmp_path: Path
+) -> None:
+    rows = readers.rows(["train-clean-100"])
+    some = np.zeros_like(classes)
+    some[rows[:6]] = -1
+    splits = split_rows(readers, SplitConfig(**DRAWN, drawn_proportion=0.25), some)  # type: ignore[arg-type]
+    assert sorted(all_rows(splits)) == rows[6:].tolist()
+    (tmp_path / "dev").write_text("\n".join(readers.key(row) for row in rows[4:8]))
+    config = SplitConfig(**DRAWN, dev_list=str(tmp_path / "dev"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"names 2 utterances \(of 4\) .*, or that have no label"):
+        split_rows(readers, config, some)
+    with pytest.raises(InputError, match="the train part is empty"):
+        split_rows(readers, SplitConfig(**DRAWN), np.full_like(some, -1))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("proportion", [0.001, 0.25, 0.5])
 def test_a_share_of_the_training_part_is_part_of_every_larger_one(
     readers: Dataset, classes: NDArray[np.int64], proportion: float

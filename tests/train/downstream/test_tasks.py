@@ -209,6 +209,70 @@ def test_phones_are_classified_frame_by_frame_better_than_the_most_frequent_one(
     assert outcome.accuracy > measured.majority + 0.15
 
 
+def test_utterances_without_alignment_are_left_out_and_small_data_gets_small_batches(
+    librispeech_data: Path, alignments: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = tmp_path / "some.txt"
+    some.write_text("\n".join(alignments.read_text().splitlines()[:18]))
+    config = replace(
+        QUICK,
+        task="librispeech-phone",
+        head=HeadConfig(pooling="none"),
+        splits=replace(READERS, draw="utterances", drawn_proportion=0.2),
+        labels=LabelConfig(alignments=str(some)),
+        crop_seconds=0,
+        epochs=2,
+    )
+    runs = {
+        "whole": replace(config, batch_seconds=400),
+        "small": replace(config, batch_seconds=400, least_epoch_steps=5),
+        "given": replace(config, batch_seconds=2, least_epoch_steps=5),
+    }
+    steps = {}
+    for name, settings in runs.items():
+        start_downstream(settings, librispeech_data, "logmel", tmp_path / name)
+        printed = capsys.readouterr().err
+        assert "left out 6 of 24 utterances that have no alignment" in printed
+        steps[name] = RunFolder(tmp_path / name).read_metrics()[-1]["step"]
+        assert f"librispeech-phone: {steps[name]} steps in 2 epochs, batches of up to" in printed
+    # Of one batch an epoch; of at least five; of utterances one by one, whatever five would need.
+    assert steps["whole"] == 2 and 10 <= steps["small"] < steps["given"]
+    parts = measure(RunFolder(tmp_path / "whole")).rows
+    assert sum(map(len, parts.values())) == 18
+
+
+def test_a_standardised_head_knows_mean_and_deviation_of_the_training_frames(
+    voxceleb1_data: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    head = HeadConfig(standardise=True)
+    config = replace(QUICK, layers="weighted", head=head, learning_rate=1e-12)
+    for name, settings in (
+        ("plain", config),
+        ("cached", replace(config, cache_embeddings=True, crop_seconds=0)),
+        ("tuned", replace(config, mode="fine-tuned")),
+    ):
+        start_downstream(settings, voxceleb1_data, str(pretrained), tmp_path / name)
+        saved = DownstreamModel.from_pretrained(tmp_path / name)
+        # The statistics are those of the start, which a fine-tuned encoder has left.
+        upstream = PretrainedModel.from_pretrained(pretrained).upstream.eval()
+        dataset = Dataset(voxceleb1_data)
+        frames: list[list[torch.Tensor]] = [[] for _ in saved.head.chosen]
+        for row in dataset.rows(["train"]):
+            features = torch.from_numpy(dataset.features(row, "logmel").astype(np.float32))
+            with torch.no_grad():
+                states, _ = upstream(features.unsqueeze(0), torch.tensor([len(features)]))
+            for collected, state in zip(frames, states, strict=True):
+                collected.append(state[0])
+        for number, collected in enumerate(frames):
+            everything = torch.cat(collected).double()
+            mean, deviation = everything.mean(0), everything.std(0, correction=0)
+            assert torch.allclose(saved.head.mean[number].double(), mean, atol=1e-4)
+            assert torch.allclose(saved.head.deviation[number].double(), deviation, rtol=1e-3)
+            scaled = saved.head.standardise([everything] * len(frames))[number]
+            assert scaled.mean(0).abs().max() < 1e-3
+            assert scaled.std(0, correction=0).mean().item() == pytest.approx(1, abs=1e-3)
+
+
 def test_the_speaker_of_every_frame(voxceleb1_data: Path, tmp_path: Path) -> None:
     config = replace(QUICK, task="librispeech-speaker", head=HeadConfig(pooling="none"))
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")

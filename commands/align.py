@@ -1,0 +1,86 @@
+"""The command `aalbert align`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aalbert.commands.console import AsJson, Out, show
+from aalbert.commands.options import MaxSkippedOption
+from aalbert.pipeline.signals import stop_on_signals
+
+
+def align(
+    corpus: Annotated[
+        Path,
+        typer.Argument(
+            help="LibriSpeech, unpacked or in archives, or a table as 'prepare manifest' reads "
+            "with a column of texts."
+        ),
+    ],
+    out: Out,
+    subset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this subset of LibriSpeech; again for more."),
+    ] = None,
+    text_column: Annotated[
+        str, typer.Option(metavar="NAME", help="The column of a table that has the texts.")
+    ] = "text",
+    pronunciations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A dictionary for more words, in the form of cmudict: WORD PHONES."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")
+    ] = None,
+    max_skipped: MaxSkippedOption = 0.5,
+    as_json: AsJson = False,
+) -> None:
+    """Make phone labels of recordings from their transcripts, with pocketsphinx (English).
+
+    The labels are made by a machine; what failed is listed in failed.jsonl. Needs
+    pip install aalbert[align].
+
+    Example: aalbert align /corpora/LibriSpeech --subset train-clean-100 --out alignments
+    """
+    from aalbert.errors import ConfigError
+    from aalbert.pipeline.alignment.align import align_corpus
+    from aalbert.pipeline.alignment.output import FAILED_NAME
+    from aalbert.pipeline.corpora.corpus import check_skipped
+    from aalbert.pipeline.corpora.librispeech import read_librispeech
+    from aalbert.pipeline.corpora.manifest_file import read_manifest_file
+    from aalbert.pipeline.corpora.table_file import SUFFIXES
+    from aalbert.pipeline.prepare.engine import available_cores
+
+    with stop_on_signals():
+        if corpus.suffix.lower() in SUFFIXES:
+            if subset:
+                raise ConfigError(f"--subset is for LibriSpeech, {corpus} is a table: leave it out")
+            found = read_manifest_file(corpus)
+        else:
+            found = read_librispeech(corpus, subset or ())
+        record = align_corpus(
+            found,
+            out,
+            text_field=text_column,
+            pronunciations=pronunciations,
+            workers=workers or available_cores(),
+        )
+    if record["without_text"]:
+        print(f"note: left out {record['without_text']} utterances without text", file=sys.stderr)
+    text = (
+        f"{out}: labels of {record['utterances']:,} utterances, {record['hours']:.2f} hours, made "
+        f"by a machine ({record['software']}); {record['failed']} failed, {record['suspicious']} "
+        "are suspicious"
+    )
+    show({"out": str(out), **record}, as_json, text)
+    check_skipped(
+        taken=record["utterances"],
+        skipped=record["failed"],
+        max_skipped=max_skipped,
+        find_list=lambda: out / FAILED_NAME,
+        advice=f"The labels of the others are complete; see {out / FAILED_NAME}",
+    )

@@ -1,0 +1,1 @@
+"""Phone labels of transcribed recordings, made by a machine."""

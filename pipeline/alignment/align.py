@@ -1,0 +1,224 @@
+"""`align`: from a corpus with transcripts to a folder of phone labels.
+
+Utterances are aligned in pieces that are finished or absent, by several processes. An interrupted
+alignment continues where it stopped, and the files are the same whatever the number of processes.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aalbert.common.files import require_empty, write_json
+from aalbert.common.locking import hold
+from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.errors import InputError, OutputInUseError, WorkersDiedError
+from aalbert.pipeline.alignment.output import RECORD_NAME, Failure, Labelled, write_output
+from aalbert.pipeline.alignment.phone_aligner import (
+    SAMPLE_RATE,
+    NotAlignedError,
+    align_phones,
+    dictionary_path,
+    software,
+)
+from aalbert.pipeline.alignment.pronunciations import (
+    PHONES,
+    Pronunciations,
+    read_pronunciations,
+    words_of,
+)
+from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
+from aalbert.pipeline.corpora.corpus import Corpus, Utterance
+from aalbert.pipeline.prepare.engine import CONTEXT, end_with_parent
+from aalbert.pipeline.prepare.shard_task import open_recording
+from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_parent
+from aalbert.shards.format.feature_settings import fingerprint
+
+WORK_FOLDER = ".align"
+# A worker finishes its piece when the run is stopped, which takes seconds.
+PIECE_UTTERANCES = 8
+NUMBER_OF = {phone: number for number, phone in enumerate(PHONES)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """An utterance, its words, and the pronunciations of each of them that is known."""
+
+    utterance: Utterance
+    words: tuple[str, ...]
+    pronunciations: Mapping[str, Pronunciations]
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that decides the labels; an audio file counts by its size."""
+        one = self.utterance
+        return [one.key, one.source, one.size, one.start, one.end, self.words, self.pronunciations]
+
+
+def align_corpus(
+    corpus: Corpus,
+    out: Path,
+    *,
+    text_field: str = "text",
+    pronunciations: Path | None = None,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Write the phone labels of a corpus into `out` and return their record, `alignment.json`.
+
+    The text of an utterance is its field `text_field`; those without one are left out. The entries
+    of the dictionary `pronunciations` go over those of pocketsphinx. Work that was finished before
+    an interruption is kept, and a finished alignment too. Raises `OutputInUseError` when `out`
+    holds something else, and `InputError` when no utterance has a text, or none can be aligned.
+    """
+    own = {} if pronunciations is None else read_pronunciations(pronunciations)
+    transcripts = read_transcripts(corpus, text_field, own)
+    skipped = [[skip.source, skip.reason] for skip in corpus.skipped]
+    plan = fingerprint([software(), skipped, [each.identity for each in transcripts]])
+    path = out / RECORD_NAME
+    if path.is_file() and (record := json.loads(path.read_text("utf-8")))["plan"] == plan:
+        return dict(record)
+    claim(out, plan)
+    with hold(out / WORK_FOLDER / "lock"):
+        starts = range(0, len(transcripts), PIECE_UTTERANCES)
+        pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
+        with progress_bar("align", total=len(transcripts), unit="utterance") as bar:
+            run_pieces(pieces, out, workers, bar)
+        labelled, failed = collect(out, len(pieces))
+        unread = [Failure("", skip.source, skip.reason) for skip in corpus.skipped]
+        failures = [*unread, *failed]
+        if not labelled:
+            shutil.rmtree(out / WORK_FOLDER)
+            raise InputError(
+                f"none of the {len(failures)} utterances can be aligned; for example "
+                f"{failures[0].source}: {failures[0].reason}"
+            )
+        described = {
+            "corpus": corpus.name,
+            "licence": corpus.licence,
+            "software": software(),
+            "own_pronunciations": len(own),
+            "without_text": len(corpus.utterances) - len(transcripts),
+            "plan": plan,
+        }
+        record = write_output(out, labelled, failures, described)
+    shutil.rmtree(out / WORK_FOLDER)
+    return record
+
+
+def read_transcripts(
+    corpus: Corpus, text_field: str, own: Mapping[str, Pronunciations]
+) -> list[Transcript]:
+    """Return the utterances that have a text, with the pronunciations of their words."""
+    known = {**read_pronunciations(Path(dictionary_path())), **own}
+    transcripts = []
+    for utterance in corpus.utterances:
+        if text := utterance.fields.get(text_field):
+            words = tuple(words_of(text, known))
+            spoken = {word: known[word] for word in sorted(set(words)) if word in known}
+            transcripts.append(Transcript(utterance=utterance, words=words, pronunciations=spoken))
+    if not transcripts:
+        raise InputError(
+            f"none of the {len(corpus.utterances)} utterances of {corpus.root} has a text: "
+            f"expected the field '{text_field}', the fields are {', '.join(corpus.fields)}"
+        )
+    return transcripts
+
+
+def claim(out: Path, plan: str) -> None:
+    """Start in an empty folder, or continue an alignment of the same plan."""
+    path = out / WORK_FOLDER / "plan.json"
+    if not path.is_file():
+        require_empty(out)
+        write_json(path, plan)
+    elif json.loads(path.read_text("utf-8")) != plan:
+        raise OutputInUseError(
+            f"{out} holds an unfinished alignment of other utterances, texts or pronunciations: "
+            "choose another --out, or delete it first"
+        )
+
+
+def run_pieces(
+    pieces: Sequence[tuple[Transcript, ...]], out: Path, workers: int, bar: ProgressBar
+) -> None:
+    """Align all pieces in up to `workers` processes; a single one is this process."""
+    count = min(workers, len(pieces))
+    if count <= 1:
+        for number, piece in enumerate(pieces):
+            bar.update(align_piece(piece, number, out))
+        return
+    executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker)
+    try:
+        with blocked_signals():
+            futures = [
+                executor.submit(align_piece, piece, number, out)
+                for number, piece in enumerate(pieces)
+            ]
+        for future in as_completed(futures):
+            bar.update(future.result())
+    except BrokenProcessPool as error:
+        raise WorkersDiedError(
+            "a process that aligned was killed: is there enough memory? Fewer --workers need less; "
+            "run the same command again, finished work is kept"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def start_worker() -> None:
+    """Initialise a worker: ignore stop signals, end with the parent."""
+    leave_signals_to_the_parent()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def piece_path(out: Path, number: int) -> Path:
+    """Return the path of the labels of a finished piece."""
+    return out / WORK_FOLDER / f"{number:06d}.json"
+
+
+def align_piece(piece: Sequence[Transcript], number: int, out: Path) -> int:
+    """Write the labels of a piece, unless they are there; return the number of its utterances."""
+    path = piece_path(out, number)
+    if not path.is_file():
+        labels: dict[str, list[int]] = {}
+        failed: list[list[str]] = []
+        for transcript in piece:
+            utterance = transcript.utterance
+            try:
+                labels[utterance.key] = label(transcript)
+            except (UnusableAudioError, NotAlignedError) as error:
+                failed.append([utterance.key, utterance.source, str(error)])
+        write_json(path, {"labels": labels, "failed": failed})
+    return len(piece)
+
+
+def label(transcript: Transcript) -> list[int]:
+    """Return the number of the phone of every 10 ms of an utterance.
+
+    Raises `NotAlignedError` when it has words without a pronunciation, or they do not fit into the
+    recording, and `UnusableAudioError` when that cannot be used.
+    """
+    unknown = sorted(set(transcript.words) - transcript.pronunciations.keys())
+    if unknown:
+        raise NotAlignedError(f"words that no dictionary has: {' '.join(unknown)}")
+    if not transcript.words:
+        raise NotAlignedError("the text has no words")
+    one = transcript.utterance
+    audio = read_audio(open_recording(one), SAMPLE_RATE, span=(one.start, one.end))
+    phones = align_phones(audio.wave, transcript.words, transcript.pronunciations)
+    return [NUMBER_OF[phone] for phone in phones]
+
+
+def collect(out: Path, pieces: int) -> tuple[list[Labelled], list[Failure]]:
+    """Return the labels and failures of all pieces, in the order of the corpus."""
+    labelled: list[Labelled] = []
+    failures: list[Failure] = []
+    for number in range(pieces):
+        document = json.loads(piece_path(out, number).read_text("utf-8"))
+        labelled += [Labelled(key, labels) for key, labels in document["labels"].items()]
+        failures += [Failure(*each) for each in document["failed"]]
+    return labelled, failures
