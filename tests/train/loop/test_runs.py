@@ -62,12 +62,12 @@ def test_a_validation_that_a_signal_interrupts_is_made_when_the_run_is_resumed(
 ) -> None:
     run, original, calls = tmp_path / "run", reconstruction.reconstruct, [0]
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         calls[0] += 1
         validating = not torch.is_grad_enabled()
         if validating and (run / "checkpoints" / f"step-{step - 4:08d}.ckpt").exists():
             os.kill(os.getpid(), signal.SIGUSR1)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(pretraining_module, "reconstruct", interrupted)
     started = time.monotonic()
