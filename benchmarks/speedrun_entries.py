@@ -25,8 +25,8 @@ SEPARATE = ("encoder.share_layers=false",)
 TERA = ("masking.band_share=0.2", "masking.noise_share=0.15")
 
 ENTRIES = {
-    "s3prl's recipe": Entry(1000, S3PRL, "aalbert-3l"),
-    "s3prl's, rate 1e-3": Entry(1000, (*S3PRL, "optimiser.learning_rate=1e-3"), "aalbert-3l"),
+    "s3prl's recipe": Entry(120, S3PRL, "aalbert-3l"),
+    "s3prl's, rate 1e-3": Entry(120, (*S3PRL, "optimiser.learning_rate=1e-3"), "aalbert-3l"),
     "3 frames stacked, crops of 2 s": Entry(3000, BEFORE),
     "30 % hidden": Entry(3000, (*POST, *SINUSOIDS)),
     "rotary": Entry(3000, (*POST, *FEWER_HIDDEN)),

@@ -16,7 +16,7 @@ from aalbert.errors import OutputInUseError
 MARKER = ".aalbert-demo"
 SEED = 1
 # Less than the preset, so that the demo ends within minutes.
-DEMO_SETTINGS = ("steps=2000", "data.batch_seconds=16")
+DEMO_SETTINGS = ("steps=1500", "data.batch_seconds=16")
 
 
 def demo(
