@@ -30,9 +30,7 @@ import torch
 from aalbert.errors import InputError
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.config import LabelConfig
-from aalbert.train.downstream.phones import find_phones
-from aalbert.train.downstream.splits import SplitRows, read_list
+from aalbert.train.downstream.build import find_frame_labels, find_task_data
 from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.loop.checkpoints import best_weights, list_states, step_of
 from aalbert.train.loop.ranks import Ranks
@@ -41,7 +39,8 @@ from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.estimate import time_steps
 from aalbert.train.pretraining.module import Pretraining
 from aalbert.train.pretraining.run import start_pretraining
-from aalbert.train.recipes import read_pretrain_recipe
+from aalbert.train.pretraining.trivial_predictors import TRIVIAL_PREDICTORS
+from aalbert.train.recipes import read_pretrain_recipe, read_task_recipe
 from aalbert.train.run_folder import RunFolder
 from benchmarks.speedrun_entries import ENTRIES, Entry
 
@@ -97,13 +96,8 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
     folder = RunFolder(out / "runs" / f"{name}-{seed}")
     if not folder.export.exists():
         start_pretraining(config_of(entry, phones, seed), [data], folder.path)
-    record = folder.read_record()
-    losses = {
-        line["step"]: line["validation_loss"]
-        for line in read_lines(folder.metrics)
-        if "validation_loss" in line
-    }
-    interpolation = record["trivial_predictors"]["interpolation"]
+    losses = folder.held_out_losses()
+    interpolation = folder.read_record()[TRIVIAL_PREDICTORS]["interpolation"]
     model = PretrainedModel.from_pretrained(folder.path)
     lines = []
     for state in list_states(folder.checkpoints):
@@ -131,23 +125,21 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
 
 def measure_phones(model: PretrainedModel, data: Path, phones: Path) -> list[float]:
     """Return the share of test frames whose phone is recognised from each hidden state."""
-    dataset = Dataset(data)
-    everything = dataset.rows(["*"])
-    parts = [
-        read_list(str(phones / f"{part}_list.txt"), dataset, everything)
-        for part in ("train", "dev", "test")
-    ]
-    alignments = next(
-        (phones / each for each in ALIGNMENT_NAMES if (phones / each).is_file()), None
-    )
-    if alignments is None:
+    places = [phones / name for name in ALIGNMENT_NAMES if (phones / name).is_file()]
+    if not places:
         raise InputError(f"{phones} has none of {', '.join(ALIGNMENT_NAMES)}")
-    rows = torch.cat([torch.from_numpy(part) for part in parts]).sort().values.numpy()
-    labels = find_phones(
-        dataset, LabelConfig(alignments=str(alignments)), rows, model.upstream.config
+    lists = [
+        f"splits.{part}_list={phones / f'{part}_list.txt'}" for part in ("train", "dev", "test")
+    ]
+    config = read_task_recipe(
+        "librispeech-phone",
+        environment={},
+        assignments=[f"labels.alignments={places[0]}", "splits.train='*'", *lists],
     )
-    probes = probe_frames(model.upstream, dataset, labels, SplitRows(*parts))
-    return [probe.value for probe in probes]
+    dataset = Dataset(data)
+    splits = find_task_data(config, dataset).splits
+    labels = find_frame_labels(config, dataset, splits, model.upstream)
+    return [probe.value for probe in probe_frames(model.upstream, dataset, labels, splits)]
 
 
 def time_entries(entries: dict[str, Entry], data: Path, rounds: int, out: Path) -> None:
@@ -174,7 +166,7 @@ def time_entries(entries: dict[str, Entry], data: Path, rounds: int, out: Path) 
 
 
 def table(states: list[dict[str, Any]], times: list[dict[str, Any]]) -> str:
-    """Return the race as a Markdown table, the fastest to 58 % first."""
+    """Return the race as a Markdown table, in the order in which entries were run."""
     step_s = {line["entry"]: line["step_s"] for line in times}
     head = ["entry", "step", *(f"to {100 * target:.0f} %" for target in PHONE_TARGETS)]
     head += ["to interpolation", "at the end: phones, last state (best)", "loss / interpolation"]

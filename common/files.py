@@ -61,6 +61,22 @@ def require_empty(folder: Path) -> None:
         raise OutputInUseError(f"{folder} is not empty: choose another --out")
 
 
+def claim(out: Path, work_folder: str, plan: str, unfinished: str) -> None:
+    """Start work in an empty folder, or continue that of the same plan.
+
+    The plan is kept in `work_folder` inside it. Raises `OutputInUseError` when the folder holds
+    other things, or `unfinished` work of another plan, as the error calls it.
+    """
+    path = out / work_folder / "plan.json"
+    if not path.is_file():
+        require_empty(out)
+        write_json(path, plan)
+    elif json.loads(path.read_text("utf-8")) != plan:
+        raise OutputInUseError(
+            f"{out} holds an unfinished {unfinished}: choose another --out, or delete it first"
+        )
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` durable (POSIX keeps them in the folder's own data)."""
     descriptor = os.open(folder, os.O_RDONLY)

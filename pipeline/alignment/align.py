@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.files import require_empty, write_json
+from aalbert.common.files import claim, write_json
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
-from aalbert.errors import InputError, OutputInUseError, WorkersDiedError
+from aalbert.errors import InputError, WorkersDiedError
 from aalbert.pipeline.alignment.output import RECORD_NAME, Failure, Labelled, write_output
 from aalbert.pipeline.alignment.phone_aligner import (
     SAMPLE_RATE,
@@ -40,6 +40,8 @@ from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_paren
 from aalbert.shards.format.feature_settings import fingerprint
 
 WORK_FOLDER = ".align"
+# What the folder holds when the plan is another, in the words of an error.
+UNFINISHED = "alignment of other utterances, texts or pronunciations"
 # A worker finishes its piece when the run is stopped, which takes seconds.
 PIECE_UTTERANCES = 8
 NUMBER_OF = {phone: number for number, phone in enumerate(PHONES)}
@@ -82,7 +84,7 @@ def align_corpus(
     path = out / RECORD_NAME
     if path.is_file() and (record := json.loads(path.read_text("utf-8")))["plan"] == plan:
         return dict(record)
-    claim(out, plan)
+    claim(out, WORK_FOLDER, plan, UNFINISHED)
     with hold(out / WORK_FOLDER / "lock"):
         starts = range(0, len(transcripts), PIECE_UTTERANCES)
         pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
@@ -127,19 +129,6 @@ def read_transcripts(
             f"expected the field '{text_field}', the fields are {', '.join(corpus.fields)}"
         )
     return transcripts
-
-
-def claim(out: Path, plan: str) -> None:
-    """Start in an empty folder, or continue an alignment of the same plan."""
-    path = out / WORK_FOLDER / "plan.json"
-    if not path.is_file():
-        require_empty(out)
-        write_json(path, plan)
-    elif json.loads(path.read_text("utf-8")) != plan:
-        raise OutputInUseError(
-            f"{out} holds an unfinished alignment of other utterances, texts or pronunciations: "
-            "choose another --out, or delete it first"
-        )
 
 
 def run_pieces(

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.files import require_empty, write_json, write_text
+from aalbert.common.files import claim, write_json, write_text
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import InputError, OutputInUseError
@@ -31,6 +31,8 @@ from aalbert.shards.format.feature_settings import fingerprint
 
 RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"
 WORK_FOLDER = ".extract"
+# What the folder holds when the plan is another, in the words of an error.
+UNFINISHED = "extraction of other inputs, settings or another model"
 SOFTWARE = ("aalbert", "torch", "numpy")
 PIECE_BYTES = 64 * 2**20
 BYTES_PER_NUMBER = 4
@@ -78,7 +80,7 @@ def extract_embeddings(
     plan = fingerprint([model.fingerprint, asdict(config), recordings])
     if (finished := read_finished(out, plan)) is not None:
         return finished
-    claim(out, plan)
+    claim(out, WORK_FOLDER, plan, UNFINISHED)
     with hold(out / WORK_FOLDER / "lock"):
         pieces = list(split_into_pieces(inputs.recordings, model, config))
         with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
@@ -101,19 +103,6 @@ def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
             "--out, or delete it first"
         )
     return record
-
-
-def claim(out: Path, plan: str) -> None:
-    """Start in an empty folder, or continue an extraction of the same plan."""
-    path = out / WORK_FOLDER / "plan.json"
-    if not path.is_file():
-        require_empty(out)
-        write_json(path, plan)
-    elif json.loads(path.read_text("utf-8")) != plan:
-        raise OutputInUseError(
-            f"{out} holds an unfinished extraction of other inputs, settings or another model: "
-            "choose another --out, or delete it first"
-        )
 
 
 def split_into_pieces(
