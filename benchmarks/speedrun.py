@@ -9,18 +9,19 @@
 `dev_list.txt` and `test_list.txt`; the utterances of the test list are not pretrained on. An entry
 is a recipe: settings laid over the preset `tiny` or over s3prl's recipe at the same width, see
 `benchmarks/speedrun_entries.py`. `run` trains every entry with every seed, and measures at each of
-its saved states the held-out loss and the phones of every hidden state (frozen, linear, on the test
-list). `time` measures a step of all entries in turns, alone on the machine: minutes are steps times
-the median of these, so that other work beside a run does not count. `table` prints Markdown: for
-every entry the median over seeds of the steps and minutes to 56, 58 and 60 % of the frames and to
-the loss of interpolating between the nearest visible frames. `run` goes on where it was stopped;
-each state is a line of JSON in `DIR/states.jsonl`, each timing one in `DIR/times.jsonl`.
+its saved states the held-out loss and the phones of the last hidden state (frozen, linear, on the
+test list), at the end those of every hidden state. `time` measures a step of all entries in turns,
+alone on the machine: minutes are steps times the median of these, so that other work beside a run
+does not count. `table` prints Markdown: for every entry the median over seeds of the steps and
+minutes to 56, 58 and 60 % of the frames and to the loss of interpolating between the nearest
+visible frames. `run` goes on where it was stopped; each state is a line of JSON in
+`DIR/states.jsonl`, each timing one in `DIR/times.jsonl`.
 """
 
 import argparse
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,10 @@ from aalbert.train.downstream.build import find_frame_labels, find_task_data
 from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.loop.checkpoints import best_weights, list_states, step_of
 from aalbert.train.loop.ranks import Ranks
-from aalbert.train.pretraining.build import build_model, select_utterances
+from aalbert.train.pretraining.build import select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.estimate import time_steps
-from aalbert.train.pretraining.module import Pretraining
+from aalbert.train.pretraining.module import build_pretraining
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.pretraining.trivial_predictors import TRIVIAL_PREDICTORS
 from aalbert.train.recipes import read_pretrain_recipe, read_task_recipe
@@ -95,7 +96,9 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
         return
     folder = RunFolder(out / "runs" / f"{name}-{seed}")
     if not folder.export.exists():
-        start_pretraining(config_of(entry, phones, seed), [data], folder.path)
+        start_pretraining(
+            config_of(entry, phones, seed), [data], folder.path, make_module=entry.make_module
+        )
     losses = folder.held_out_losses()
     interpolation = folder.read_record()[TRIVIAL_PREDICTORS]["interpolation"]
     model = PretrainedModel.from_pretrained(folder.path)
@@ -103,7 +106,9 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
     for state in list_states(folder.checkpoints):
         step = step_of(state)
         model.load_state_dict(best_weights(folder.checkpoints, step))
-        found = measure_phones(model.eval(), data, phones)
+        last = model.upstream.states - 1
+        states = range(last + 1) if step == entry.steps else (last,)
+        found = measure_phones(model.eval(), data, phones, states)
         lines.append(
             {
                 "entry": name,
@@ -123,8 +128,10 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
         stream.writelines(json.dumps(line) + "\n" for line in lines)
 
 
-def measure_phones(model: PretrainedModel, data: Path, phones: Path) -> list[float]:
-    """Return the share of test frames whose phone is recognised from each hidden state."""
+def measure_phones(
+    model: PretrainedModel, data: Path, phones: Path, states: Sequence[int]
+) -> list[float]:
+    """Return the share of test frames whose phone is recognised from these hidden states."""
     places = [phones / name for name in ALIGNMENT_NAMES if (phones / name).is_file()]
     if not places:
         raise InputError(f"{phones} has none of {', '.join(ALIGNMENT_NAMES)}")
@@ -139,7 +146,8 @@ def measure_phones(model: PretrainedModel, data: Path, phones: Path) -> list[flo
     dataset = Dataset(data)
     splits = find_task_data(config, dataset).splits
     labels = find_frame_labels(config, dataset, splits, model.upstream)
-    return [probe.value for probe in probe_frames(model.upstream, dataset, labels, splits)]
+    probes = probe_frames(model.upstream, dataset, labels, splits, states=states)
+    return [probe.value for probe in probes]
 
 
 def time_entries(entries: dict[str, Entry], data: Path, rounds: int, out: Path) -> None:
@@ -149,7 +157,7 @@ def time_entries(entries: dict[str, Entry], data: Path, rounds: int, out: Path) 
         for name, entry in entries.items():
             config = config_of(entry, None, seed=0)
             selections = select_utterances(config, [Dataset(data)])
-            module = Pretraining(build_model(config, selections), config)
+            module = build_pretraining(config, selections, entry.make_module)
             seconds[name].append(time_steps(config, module, selections, Ranks()).seconds)
     with out.open("a", encoding="utf-8") as stream:
         for name, taken in seconds.items():

@@ -15,8 +15,21 @@ from aalbert.errors import OutputInUseError
 # Marks a folder that the demo made and may replace.
 MARKER = ".aalbert-demo"
 SEED = 1
-# Less than the preset, so that the demo ends within minutes.
+# Name, first reader and number of readers: no voice is in two of them.
+LIBRISPEECH_SUBSETS = (
+    ("train-clean-100", 1000, 40),
+    ("dev-clean", 2000, 6),
+    ("test-clean", 3000, 12),
+)
+# Less than the presets, so that the demo ends within minutes.
 DEMO_SETTINGS = ("steps=1500", "data.batch_seconds=16")
+PHONE_SETTINGS = (
+    "splits.dev=dev-clean",
+    "splits.test=test-clean",
+    "epochs=5",
+    "learning_rate=3e-3",
+)
+SPEAKER_SETTINGS = ("epochs=30",)
 
 
 def demo(
@@ -26,9 +39,6 @@ def demo(
 
     Example: aalbert demo
     """
-    from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
-    from aalbert.train.evaluation.report import write_reports
-    from aalbert.train.evaluation.tables import text_tables
     from aalbert.train.pretraining.run import start_pretraining
     from aalbert.train.recipes import read_pretrain_recipe
 
@@ -40,14 +50,15 @@ def demo(
     with step("pretrain: reconstruct masked frames"):
         settings = read_pretrain_recipe("tiny", assignments=DEMO_SETTINGS, environment={})
         start_pretraining(settings, [out / "data/librispeech"], out / "runs/pretrain")
-    with step("downstream: speakers, with three upstreams"):
-        runs = train_heads(out)
+    labels = f"labels.alignments={out / 'corpora/LibriSpeech/alignments.txt'}"
+    with step("downstream: phones, with three upstreams"):
+        phones = train_heads(out, "librispeech-phone", "librispeech", (labels, *PHONE_SETTINGS))
     with step("evaluate"):
-        evaluations = evaluate_runs(runs)
-        comparisons = compare_evaluations(evaluations)
-        write_reports(evaluations, comparisons)
-    print(text_tables([evaluation.result for evaluation in evaluations], comparisons))
-    print(f"report: {evaluations[0].run.report.resolve()}")
+        evaluate(phones)
+    with step("downstream: speakers, with three upstreams"):
+        speakers = train_heads(out, "voxceleb1", "voxceleb1", SPEAKER_SETTINGS)
+    with step("evaluate"):
+        evaluate(speakers)
 
 
 def claim(out: Path) -> None:
@@ -73,7 +84,15 @@ def synthesise(corpora: Path) -> None:
     """Write a corpus in the layout of LibriSpeech and one in that of VoxCeleb1."""
     from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
 
-    write_librispeech(corpora / "LibriSpeech", speakers=40, utterances_per_speaker=6, seed=SEED)
+    for subset, first_speaker, speakers in LIBRISPEECH_SUBSETS:
+        write_librispeech(
+            corpora / "LibriSpeech",
+            speakers=speakers,
+            utterances_per_speaker=6,
+            seed=SEED,
+            subset=subset,
+            first_speaker=first_speaker,
+        )
     write_voxceleb1(
         corpora / "VoxCeleb1", speakers=20, videos_per_speaker=4, utterances_per_video=4, seed=SEED
     )
@@ -95,18 +114,34 @@ def prepare_both(out: Path) -> None:
         prepare(corpus, out / "data" / corpus.name, config, limits)
 
 
-def train_heads(out: Path) -> list[Path]:
+def train_heads(out: Path, task: str, data: str, settings: tuple[str, ...]) -> list[Path]:
     """Train a head on the pretrained encoder, on the same encoder untrained, and on features."""
-    from aalbert.train.downstream.config import DownstreamConfig
     from aalbert.train.downstream.run import start_downstream
+    from aalbert.train.recipes import read_task_recipe
 
     pretrained = str(out / "runs/pretrain")
     upstreams = {
-        "speaker-pretrained": (pretrained, False),
-        "speaker-untrained": (pretrained, True),
-        "speaker-logmel": ("logmel", False),
+        "pretrained": (pretrained, "untrained=false"),
+        "untrained": (pretrained, "untrained=true"),
+        # The three frames that the encoder reads as one.
+        "logmel": ("logmel", "baseline.frames_stacked=3"),
     }
-    for name, (upstream, untrained) in upstreams.items():
-        config = DownstreamConfig(untrained=untrained, epochs=30)
-        start_downstream(config, out / "data/voxceleb1", upstream, out / "runs" / name)
-    return [out / "runs" / name for name in upstreams]
+    runs = []
+    for name, (upstream, setting) in upstreams.items():
+        config = read_task_recipe(task, assignments=(*settings, setting), environment={})
+        runs.append(out / "runs" / f"{task}-{name}")
+        start_downstream(config, out / "data" / data, upstream, runs[-1])
+    return runs
+
+
+def evaluate(runs: list[Path]) -> None:
+    """Write the reports of the runs of a task, and print their table."""
+    from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
+    from aalbert.train.evaluation.report import write_reports
+    from aalbert.train.evaluation.tables import text_tables
+
+    evaluations = evaluate_runs(runs)
+    comparisons = compare_evaluations(evaluations)
+    write_reports(evaluations, comparisons)
+    print(text_tables([evaluation.result for evaluation in evaluations], comparisons))
+    print(f"report: {evaluations[0].run.report.resolve()}")

@@ -122,8 +122,18 @@ class PretrainedModel(nn.Module):
         A prediction has the shape of the inputs, padded or packed, with the target's dims. For
         `first_positions` see `Encoder.forward`.
         """
+        return self.predict(self.encode(inputs, lengths, first_positions))
+
+    def encode(
+        self, inputs: Tensor, lengths: Tensor | Packed, first_positions: Tensor | None = None
+    ) -> Tensor:
+        """Return the last state of (masked) encoder inputs, which the heads read."""
         assert self.upstream.encoder is not None
-        last = self.upstream.encoder(inputs, lengths, first_positions)[-1]
+        last: Tensor = self.upstream.encoder(inputs, lengths, first_positions)[-1]
+        return last
+
+    def predict(self, last: Tensor) -> dict[str, Tensor]:
+        """Return predictions of all targets from the last state, by feature kind."""
         return {feature: head(last) for feature, head in self.heads.items()}
 
     def prepare_targets(

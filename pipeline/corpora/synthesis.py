@@ -5,8 +5,9 @@ speaker has one voice, a session (a LibriSpeech chapter, a VoxCeleb1 video) one 
 in a position start at 1, because generators seeded with (1, 2) and (1, 2, 0) are the same.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import soundfile
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
-from aalbert.pipeline.corpora.synthetic_voice import draw_voice, speak
+from aalbert.pipeline.corpora.synthetic_voice import PHONES, Speech, draw_voice, speak
 
 SAMPLE_RATE = 16_000
 FIRST_VOXCELEB1_SPEAKER = 10_001
@@ -64,19 +65,28 @@ def write_librispeech(
     """Write one subset, FLAC at 16 kHz, and add its readers to `root`/SPEAKERS.TXT.
 
     An utterance lasts between the two `seconds`; its transcript is random, not what is said.
-    Further subsets may go to the same root with readers numbered from another `first_speaker`.
+    The phones that are said are added to `root`/alignments.txt, one for every 10 ms, with their
+    names in `root`/phones.json. Further subsets may go to the same root with readers numbered
+    from another `first_speaker`.
     """
-    rows = []
+    readers, alignments = [], []
     chapter_sizes = [(utterances_per_speaker + 1) // 2, utterances_per_speaker // 2]
     for speaker in range(first_speaker, first_speaker + speakers):
-        spoken_seconds = sum(
-            _write_chapter(root / subset, seed, speaker, 10 * speaker + part, size, seconds)
-            for part, size in enumerate(filter(None, chapter_sizes))
-        )
+        spoken: dict[str, Speech] = {}
+        for part, size in enumerate(filter(None, chapter_sizes)):
+            chapter = 10 * speaker + part
+            spoken |= _write_chapter(root / subset, seed, speaker, chapter, size, seconds)
         gender = draw_voice(default_rng([seed, speaker])).gender
-        minutes = f"{spoken_seconds / 60:<5.2f}"
-        rows.append(f"{speaker:<5}| {gender} | {subset:<16} | {minutes} | Voice {speaker}")
-    _add_speakers(root / "SPEAKERS.TXT", rows)
+        samples = sum(len(speech.samples) for speech in spoken.values())
+        minutes = f"{samples / SAMPLE_RATE / 60:<5.2f}"
+        readers.append(f"{speaker:<5}| {gender} | {subset:<16} | {minutes} | Voice {speaker}")
+        alignments += [
+            f"{name} {' '.join(map(str, speech.phones.tolist()))}"
+            for name, speech in spoken.items()
+        ]
+    _add_speakers(root / "SPEAKERS.TXT", readers)
+    _add_alignments(root / "alignments.txt", alignments)
+    (root / "phones.json").write_text(json.dumps(PHONES) + "\n")
 
 
 def write_voxceleb1(
@@ -99,7 +109,7 @@ def write_voxceleb1(
         file = root / "wav" / each.path
         file.parent.mkdir(parents=True, exist_ok=True)
         place = (seed, each.speaker, each.video, each.utterance)
-        soundfile.write(file, _record(place, seconds), SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(file, _record(place, seconds).samples, SAMPLE_RATE, subtype="PCM_16")
 
     first_test_speaker = FIRST_VOXCELEB1_SPEAKER + speakers - max(2, speakers // 4)
     tested = [each for each in utterances if each.speaker >= first_test_speaker]
@@ -142,35 +152,34 @@ def _amplitude(decibels: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.power(10.0, np.asarray(decibels) / 20)
 
 
-def _record(place: Sequence[int], seconds: tuple[float, float]) -> NDArray[np.float32]:
-    """Return the samples of the utterance at (seed, speaker, session, utterance)."""
+def _record(place: Sequence[int], seconds: tuple[float, float]) -> Speech:
+    """Return what is heard of the utterance at (seed, speaker, session, utterance)."""
     voice = draw_voice(default_rng(place[:2]))
     channel = _draw_channel(default_rng(place[:3]))
     rng = default_rng(place)
-    return _transmit(speak(voice, rng.uniform(*seconds), rng, SAMPLE_RATE), channel, rng)
+    speech = speak(voice, rng.uniform(*seconds), rng, SAMPLE_RATE)
+    return replace(speech, samples=_transmit(speech.samples, channel, rng))
 
 
 def _write_chapter(
     folder: Path, seed: int, speaker: int, chapter: int, size: int, seconds: tuple[float, float]
-) -> float:
-    """Write the recordings and transcripts of a chapter; return its duration in seconds."""
+) -> dict[str, Speech]:
+    """Write the recordings and transcripts of a chapter; return what is spoken, by its name."""
     folder = folder / str(speaker) / str(chapter)
     folder.mkdir(parents=True, exist_ok=True)
-    lines, total = [], 0.0
+    lines, spoken = [], {}
     for utterance in range(size):
         name = f"{speaker}-{chapter}-{utterance:04}"
         place = (seed, speaker, chapter, utterance + 1)
-        samples = _record(place, seconds)
-        soundfile.write(folder / f"{name}.flac", samples, SAMPLE_RATE, subtype="PCM_16")
-        duration = len(samples) / SAMPLE_RATE
+        spoken[name] = speech = _record(place, seconds)
+        soundfile.write(folder / f"{name}.flac", speech.samples, SAMPLE_RATE, subtype="PCM_16")
         # Two made-up words a second, of one to three syllables each.
         rng = default_rng([*place, 1])
-        lengths = rng.integers(1, 4, round(2 * duration))
+        lengths = rng.integers(1, 4, round(2 * len(speech.samples) / SAMPLE_RATE))
         words = " ".join("".join(rng.choice(SYLLABLES, length)) for length in lengths)
         lines.append(f"{name} {words}\n")
-        total += duration
     (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
-    return total
+    return spoken
 
 
 def _add_speakers(path: Path, rows: list[str]) -> None:
@@ -178,6 +187,13 @@ def _add_speakers(path: Path, rows: list[str]) -> None:
     earlier = path.read_text().splitlines() if path.exists() else []
     readers = {int(row.split("|")[0]): row for row in [*earlier, *rows] if row[0] != ";"}
     path.write_text(SPEAKERS_HEADER + "".join(f"{readers[key]}\n" for key in sorted(readers)))
+
+
+def _add_alignments(path: Path, lines: list[str]) -> None:
+    """Add lines to a file of alignments in the order of keys, replacing those of known keys."""
+    earlier = path.read_text().splitlines() if path.exists() else []
+    aligned = {line.split(" ", 1)[0]: line for line in [*earlier, *lines]}
+    path.write_text("".join(f"{aligned[key]}\n" for key in sorted(aligned)))
 
 
 def _plan_voxceleb1(

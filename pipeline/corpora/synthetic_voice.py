@@ -34,6 +34,12 @@ CONSONANTS = np.array([
     (310, 1060, 1380, 0.6, 0.0, 0.0, 1000), (290, 610, 2150, 0.6, 0.0, 0.0, 1000),
 ], dtype=np.float64)  # fmt: skip
 
+# The phones of an utterance, in the names of cmudict: silence, the consonants, the vowels.
+SILENCE = 0
+CONSONANT_NAMES = ("P", "T", "K", "B", "D", "F", "S", "SH", "Z", "M", "N", "L", "R", "W")
+VOWEL_NAMES = ("IY", "IH", "EH", "AE", "AA", "AO", "UH", "UW", "AH", "ER")
+PHONES = ("SIL", *CONSONANT_NAMES, *VOWEL_NAMES)
+
 # Resonances of a uniform 17.5 cm tube; they hardly move with the vowel.
 UPPER_FORMANTS_HZ = (3500.0, 4500.0)
 BANDWIDTHS_HZ = np.array([60.0, 90.0, 150.0, 250.0, 350.0])
@@ -62,13 +68,22 @@ class Voice:
 
 @dataclass(frozen=True)
 class Articulation:
-    """Controls of one utterance, each with one row per frame."""
+    """Controls of one utterance and its phones, each with one row per frame."""
 
     pitch_hz: Floats
     formants_hz: Floats
     voicing: Floats
     frication: Floats
     frication_hz: Floats
+    phones: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Samples, (n,), and the number in `PHONES` of each whole 10 ms of them."""
+
+    samples: NDArray[np.float32]
+    phones: NDArray[np.int64]
 
 
 def draw_voice(rng: Generator) -> Voice:
@@ -90,8 +105,8 @@ def draw_voice(rng: Generator) -> Voice:
 
 def speak(
     voice: Voice, duration_seconds: float, rng: Generator, sample_rate: int = 16_000
-) -> NDArray[np.float32]:
-    """Synthesise random syllables: samples with a peak of 0.7, shape (seconds * sample_rate,).
+) -> Speech:
+    """Synthesise random syllables: samples with a peak of 0.7, and the phones spoken.
 
     `rng` draws the syllables: from one state of it, voices of one speaking rate say the same.
     `sample_rate` is in Hz, a multiple of 100, 12 kHz or more to hold all formants.
@@ -108,7 +123,8 @@ def speak(
     spectra = _spectra(source, hop) * tract * _tilt(voice, hop)
     spectra += _spectra(np.diff(hiss, prepend=0.0), hop) * mouth
     samples = _overlap_add(spectra, hop)[:count]
-    return np.float32(0.7 / np.abs(samples).max()) * samples.astype(np.float32)
+    gain = np.float32(0.7 / np.abs(samples).max())
+    return Speech(gain * samples.astype(np.float32), controls.phones[: count // hop])
 
 
 def _articulate(voice: Voice, frames: int, rng: Generator) -> Articulation:
@@ -117,8 +133,9 @@ def _articulate(voice: Voice, frames: int, rng: Generator) -> Articulation:
     # The position of each syllable in its phrase, from 0.5 (first) down to -0.5 (last).
     phrases = [np.linspace(0.5, -0.5, length) for length in rng.integers(4, 10, count // 4 + 1)]
     progress = np.concatenate(phrases)[:count]
-    consonants = CONSONANTS[rng.integers(len(CONSONANTS), size=count)]
-    vowels = VOWELS_HZ[rng.integers(len(VOWELS_HZ), size=count)]
+    onsets = rng.integers(len(CONSONANTS), size=count)
+    nuclei = rng.integers(len(VOWELS_HZ), size=count)
+    consonants, vowels = CONSONANTS[onsets], VOWELS_HZ[nuclei]
     accents = rng.normal(0, 0.25, count)
     lengths = _segment_frames(voice, progress, rng).ravel()
 
@@ -129,6 +146,8 @@ def _articulate(voice: Voice, frames: int, rng: Generator) -> Articulation:
     lower = [track(a, a, a, b, width=9) for a, b in zip(loci, vowels.T, strict=True)]
     upper = [np.full(frames, formant) for formant in UPPER_FORMANTS_HZ]
     semitones = voice.pitch_range_semitones * track(*[progress + accents] * 4, width=15)
+    onset, nucleus = 1 + onsets, 1 + len(CONSONANTS) + nuclei
+    segments = np.stack([np.full(count, SILENCE), onset, onset, nucleus], axis=1)
     silence, loudness = np.zeros(count), 10 ** ((accents + progress) / 4)
     fade = np.minimum(1.0, np.arange(frames)[::-1] / 12)
     return Articulation(
@@ -137,6 +156,7 @@ def _articulate(voice: Voice, frames: int, rng: Generator) -> Articulation:
         voicing=fade * track(silence, voicing, voicing, loudness, width=5),
         frication=fade * track(silence, hold, release, silence, width=3),
         frication_hz=track(*[frication_hz] * 4, width=1),
+        phones=np.repeat(segments.ravel(), lengths)[:frames],
     )
 
 

@@ -5,7 +5,7 @@ selected on dev, and only then is it tested. It measures a layer, not the system
 downstream run.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -43,8 +43,9 @@ def probe_frames(
     *,
     hidden: int = 0,
     seed: int = 0,
+    states: Sequence[int] = (),
 ) -> tuple[LayerProbe, ...]:
-    """Probe every hidden state of an upstream in evaluation mode, on its own device.
+    """Probe hidden states of an upstream in evaluation mode, on its own device; all by default.
 
     `labels`, on the CPU, are those of the upstream's frames. Probes are linear, or have one hidden
     layer of the width `hidden`; then `seed` draws their weights and the order of frames. They are
@@ -56,16 +57,18 @@ def probe_frames(
         read_frames(upstream, dataset, labels, draw_utterances(upstream, dataset, rows, name))
         for name, rows in (("train", splits.train), ("dev", splits.dev))
     ]
-    classifiers: list[FrameClassifier] = []
+    chosen = states or range(upstream.states)
+    classifiers: dict[int, FrameClassifier] = {}
     penalties: list[float | None] = []
-    with progress_bar("probes", total=upstream.states, unit="state") as bar:
-        for train, dev in zip(*parts, strict=True):
-            train, dev, penalty = train.to(device), dev.to(device), None
+    with progress_bar("probes", total=len(chosen), unit="state") as bar:
+        for state in chosen:
+            train, dev = (part[state].to(device) for part in parts)
+            penalty = None
             if hidden:
                 classifier = fit_hidden(train, dev, len(labels.names), hidden=hidden, seed=seed)
             else:
                 classifier, penalty = fit_linear(train, dev, len(labels.names))
-            classifiers.append(classifier)
+            classifiers[state] = classifier
             penalties.append(penalty)
             bar.update(1)
     correct, scored = count_correct(upstream, dataset, labels, splits.test, classifiers)
@@ -78,7 +81,7 @@ def probe_frames(
             penalty=penalty,
             fitted_on=len(parts[0][0].classes),
         )
-        for state, (own, penalty) in enumerate(zip(correct, penalties, strict=True))
+        for state, own, penalty in zip(chosen, correct, penalties, strict=True)
     )
 
 
@@ -128,15 +131,18 @@ def count_correct(
     dataset: Dataset,
     labels: Labels,
     rows: Rows,
-    classifiers: Sequence[FrameClassifier],
+    classifiers: Mapping[int, FrameClassifier],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the correct frames of every state and row, `(states, rows)`, and all `(rows,)`."""
+    """Return the correct frames of every classifier and row, `(states, rows)`, and all `(rows,)`.
+
+    `classifiers` are given by the number of the state that they read.
+    """
     correct = np.zeros((len(classifiers), len(rows)), np.int64)
     scored = np.zeros(len(rows), np.int64)
     for own, states, classes in frame_batches(upstream, dataset, labels, rows):
         places = np.searchsorted(rows, own)
         scored[places] = (classes != NO_CLASS).sum(dim=1).numpy()
-        for number, (classifier, state) in enumerate(zip(classifiers, states, strict=True)):
-            right = classifier.classify(state).cpu() == classes
+        for number, (state, classifier) in enumerate(classifiers.items()):
+            right = classifier.classify(states[state]).cpu() == classes
             correct[number, places] = right.sum(dim=1).numpy()
     return correct, scored

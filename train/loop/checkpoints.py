@@ -101,7 +101,13 @@ def best_weights(folder: Path, step: int) -> dict[str, Tensor]:
             "run's config.yaml, and resume"
         )
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    # A module may hold more than its model, such as a classifier that training needs.
+    prefix = "model."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
 
 
 def remove_old_states(folder: Path, step: int, *, keep: int, best_step: int | None) -> None:

@@ -23,13 +23,12 @@ from aalbert.train.loop.throughput import FORWARD_AND_BACKWARD, Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.pretraining.build import (
     PretrainSelections,
-    build_model,
     frame_shift_ms,
     make_loaders,
     select_utterances,
 )
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.module import Pretraining
+from aalbert.train.pretraining.module import Pretraining, build_pretraining
 
 # The first steps allocate and compile; they are not timed.
 WARM_UP_STEPS, TIMED_STEPS = 3, 10
@@ -74,10 +73,10 @@ def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> 
     """
     require_installed(config.loggers)
     selections = select_utterances(config, [Dataset(place) for place in data])
-    model = build_model(config, selections)
+    module = build_pretraining(config, selections)
     ranks = Ranks()
     training, _ = make_loaders(config, selections, ranks)
-    timed = time_steps(config, Pretraining(model, config), selections, ranks)
+    timed = time_steps(config, module, selections, ranks)
     seconds, device = timed.seconds, timed.device
     shift_ms = frame_shift_ms(config, selections)
     crop_frames = config.data.crop_seconds * 1000 / shift_ms
@@ -91,10 +90,10 @@ def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> 
     audio = hours / batches * config.batches_per_step
     validation = held_out_hours / audio * seconds / FORWARD_AND_BACKWARD
     rounds = -(-config.steps // config.validate_every_steps)
-    parameters = count_parameters(model)
+    parameters = count_parameters(module.model)
     return PretrainEstimate(
         parameters=parameters,
-        encoder_parameters=count_parameters(model.upstream),
+        encoder_parameters=count_parameters(module.model.upstream),
         steps=config.steps,
         epochs=round(epochs, 6),
         hours_in_an_epoch=round(hours, 6),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aalbert.errors import require
 from aalbert.models.layout import Packed
+from aalbert.shards.loading.batch import Batch
 from aalbert.train.randomness import Draws, normal, random_bits, uniform, uniform_integer
 
 
@@ -35,6 +36,12 @@ class Frames:
         """Return `(frames,)` values of `(batch, longest)` ones; those of padding are arbitrary."""
         place = self.position.clamp(max=self.longest - 1)
         return grid.reshape(-1)[self.utterance * self.longest + place]
+
+
+def layout_of(batch: Batch) -> Tensor | Packed:
+    """Return the lengths of a padded batch, or the layout of a packed one."""
+    packed = batch.features.ndim == 2
+    return Packed(batch.offsets, batch.longest) if packed else batch.lengths
 
 
 def frames_of(batch: Tensor, layout: Tensor | Packed) -> Frames:

@@ -1,5 +1,6 @@
 """The training step of pretraining (mask, reconstruct, compare), and the held-out loss."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,8 @@ from aalbert.train.loop.optimiser import learning_rate_factor, parameter_groups
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.stop_signals import SignalListener
 from aalbert.train.loop.validation import Measurement
+from aalbert.train.pretraining.build import PretrainSelections, build_model, make_loaders
+from aalbert.train.pretraining.codes import Codes, build_codes
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.loss import ErrorSums
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, measure_errors, reconstruct
@@ -24,11 +27,17 @@ from aalbert.train.randomness import seed_of
 
 
 class Pretraining(LightningModule):
-    """Connects a model with its optimiser: mask, reconstruct, compare."""
+    """Connects a model with its optimiser: mask, reconstruct, compare.
 
-    def __init__(self, model: PretrainedModel, config: PretrainConfig) -> None:
+    With `codes` those of hidden frames are predicted too; they are no part of the model.
+    """
+
+    def __init__(
+        self, model: PretrainedModel, config: PretrainConfig, codes: Codes | None = None
+    ) -> None:
         super().__init__()
         self.model = model
+        self.codes = codes
         self.config = config
         if config.compile and model.upstream.encoder is not None:
             model.upstream.encoder.compile()
@@ -43,17 +52,22 @@ class Pretraining(LightningModule):
         seed = seed_of(self.config.seed, "mask", self.global_step)
         random = self.config.data.positions_start == "random"
         result = reconstruct(self.model, batch, self.config.masking, seed, random_positions=random)
-        return measure_errors(result, self.config.objective).loss(self.config.objective)
+        objective = self.config.objective
+        loss = measure_errors(result, objective).loss(objective)
+        if self.codes is None or result.last is None:
+            return loss
+        codes = self.codes.loss(result.last, result.unmasked, result.mask.frames)
+        return loss + objective.codes.weight * codes
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the norm of the gradient, which Lightning does not do with a fused optimiser."""
-        clip_grad_norm_(self.model.parameters(), self.config.optimiser.gradient_clip)
+        clip_grad_norm_(self.parameters(), self.config.optimiser.gradient_clip)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and the schedule that sets its learning rate at every step."""
         settings = self.config.optimiser
         optimiser = AdamW(
-            parameter_groups(self.model, settings.weight_decay),
+            parameter_groups(self, settings.weight_decay),
             lr=settings.learning_rate,
             # Only these kernels can skip a step without waiting for the device.
             fused=self.config.precision != "16-mixed",
@@ -65,6 +79,20 @@ class Pretraining(LightningModule):
         )
         scheduler = {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}
         return {"optimizer": optimiser, "lr_scheduler": scheduler}
+
+
+MakeModule = Callable[[PretrainedModel, PretrainConfig, Codes | None], Pretraining]
+
+
+def build_pretraining(
+    config: PretrainConfig, selections: PretrainSelections, make_module: MakeModule = Pretraining
+) -> Pretraining:
+    """Return a fresh model with what it is trained by, the same for the same seed."""
+    model = build_model(config, selections)
+    # A loader of its own: the same frames on all ranks.
+    loader, _ = make_loaders(config, selections)
+    codes = build_codes(config.objective.codes, model, loader, config.seed)
+    return make_module(model, config, codes)
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from aalbert.train.pretraining.masking import (
     corrupt,
     draw_mask,
     frames_of,
+    layout_of,
 )
 from aalbert.train.randomness import Draws, uniform_integer
 
@@ -33,18 +34,21 @@ VALIDATION_SEED = 0
 class Reconstruction:
     """A masked batch and its reconstruction, with the frames of all utterances on one axis.
 
-    The encoder reads `feature`, as `inputs (frames, input dims)`, whose `layout` is their lengths,
-    padded, or packed. `targets` and `predicted` map each target feature to `(frames, dims)`;
-    nothing is predicted before the encoder has read the inputs.
+    The encoder reads `feature`, as `inputs (frames, input dims)`, which are `unmasked` with nothing
+    hidden; their `layout` is their lengths, padded, or packed. `targets` and `predicted` map each
+    target feature to `(frames, dims)`. Nothing is predicted, and there are no `last` states
+    `(frames, width)`, before the encoder has read the inputs.
     """
 
     feature: str
     frames: Frames
     mask: Mask
+    unmasked: Tensor
     inputs: Tensor
     layout: Tensor | Packed
     targets: dict[str, Tensor]
     predicted: dict[str, Tensor] = field(default_factory=dict)
+    last: Tensor | None = None
 
 
 def reconstruct(
@@ -66,25 +70,26 @@ def reconstruct(
     if random_positions:
         draws = Draws(seed, batch.rows)
         first = first_positions(model.config.encoder, masked.frames, draws)
-    return replace(masked, predicted=flatten(model(inputs, layout, first)))
+    last = model.encode(inputs, layout, first)
+    predicted = flatten(model.predict(last))
+    return replace(masked, predicted=predicted, last=last.reshape(-1, last.shape[-1]))
 
 
 def mask_batch(
     model: PretrainedModel, batch: Batch, masking: MaskingConfig, seed: int
 ) -> Reconstruction:
     """Mask a batch on its device, by the seed and the rows of its utterances."""
-    packed = batch.features.ndim == 2
-    layout = Packed(batch.offsets, batch.longest) if packed else batch.lengths
+    layout = layout_of(batch)
     feature, dims = model.config.features["kind"], model.config.front_end.feature_dims
     prepared = model.upstream.front_end(batch.features, layout)
     frames = frames_of(prepared.inputs, prepared.lengths)
     draws = Draws(seed, batch.rows)
     mask = draw_mask(frames, dims, masking, draws)
-    inputs = prepared.inputs.reshape(-1, prepared.inputs.shape[-1])
-    inputs = corrupt(inputs, mask, frames, masking, draws, model.mask_token)
+    unmasked = prepared.inputs.reshape(-1, prepared.inputs.shape[-1])
+    inputs = corrupt(unmasked, mask, frames, masking, draws, model.mask_token)
     stored = {feature: batch.features, **batch.targets}
     targets = flatten(model.prepare_targets(stored, layout))
-    return Reconstruction(feature, frames, mask, inputs, prepared.lengths, targets)
+    return Reconstruction(feature, frames, mask, unmasked, inputs, prepared.lengths, targets)
 
 
 def first_positions(config: EncoderConfig | None, frames: Frames, draws: Draws) -> Tensor:

@@ -31,13 +31,17 @@ from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Validation
 from aalbert.train.pretraining.build import (
     PretrainSelections,
-    build_model,
     frame_shift_ms,
     make_loaders,
     select_utterances,
 )
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.module import Pretraining, held_out_loss
+from aalbert.train.pretraining.module import (
+    MakeModule,
+    Pretraining,
+    build_pretraining,
+    held_out_loss,
+)
 from aalbert.train.pretraining.pictures import Pictures
 from aalbert.train.pretraining.report import write_pretraining_report
 from aalbert.train.pretraining.trivial_predictors import (
@@ -59,10 +63,16 @@ COLUMNS = (*STEP_COLUMNS, "validation_loss")
 
 
 def start_pretraining(
-    config: PretrainConfig, data: Sequence[Path | str], out: Path
+    config: PretrainConfig,
+    data: Sequence[Path | str],
+    out: Path,
+    *,
+    make_module: MakeModule = Pretraining,
 ) -> PretrainedModel:
     """Pretrain a new model on one or several datasets and export it to `out/export`.
 
+    `make_module` may give another training step or optimiser than `Pretraining`; such a run cannot
+    be resumed by the command. Its `model` is measured, saved and exported.
     Raises `ConfigError` when datasets and settings do not fit, `OutputInUseError` when
     `out` holds something, and `InterruptedRunError` when a signal stopped the run.
     """
@@ -78,7 +88,7 @@ def start_pretraining(
     if ranks.first:
         run.create(to_yaml(config), record)
     with run.hold() if ranks.first else nullcontext():
-        return run_pretraining(config, selections, run, ranks, state=None)
+        return run_pretraining(config, selections, run, ranks, state=None, make_module=make_module)
 
 
 def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
@@ -112,12 +122,13 @@ def run_pretraining(
     ranks: Ranks,
     state: Path | None,
     on_joined: Callable[[], None] | None = None,
+    make_module: MakeModule = Pretraining,
 ) -> PretrainedModel:
     """Train to the last step, from `state` on if there is one, and export the model.
 
     The first rank calls `on_joined` once all ranks are connected and agree.
     """
-    module = Pretraining(build_model(config, selections), config)
+    module = build_pretraining(config, selections, make_module)
     training, held_out = make_loaders(config, selections, ranks)
     batches = ranks.share(config.batches_per_step)
     facts = facts_of_rank(config, selections, state)

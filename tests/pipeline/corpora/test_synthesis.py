@@ -1,3 +1,4 @@
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -65,6 +66,27 @@ def test_librispeech_transcripts_name_every_utterance_of_their_chapter(librispee
         names = [line.split(maxsplit=1)[0] for line in lines]
         assert names == sorted(file.stem for file in chapter.glob("*.flac"))
         assert all(re.fullmatch(r"\S+( [A-Z]+)+", line) for line in lines)
+
+
+def test_alignments_have_a_phone_for_every_10_ms_of_both_subsets(librispeech: Path) -> None:
+    frames_of = {key: len(phones) for key, *phones in columns(librispeech / "alignments.txt")}
+    files = sorted(librispeech.rglob("*.flac"))
+    assert frames_of == {file.stem: soundfile.info(file).frames // 160 for file in files}
+    names = json.loads((librispeech / "phones.json").read_text())
+    numbers = {
+        int(number) for _, *phones in columns(librispeech / "alignments.txt") for number in phones
+    }
+    assert numbers < set(range(len(names)))
+
+
+def test_a_subset_that_is_written_again_replaces_its_alignments(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_librispeech(tmp_path, speakers=1, utterances_per_speaker=1, seed=seed, seconds=SHORT)
+        ((key, *phones),) = columns(tmp_path / "alignments.txt")
+        assert (key, len(phones)) == (
+            "1000-10000-0000",
+            soundfile.info(next(tmp_path.rglob("*.flac"))).frames // 160,
+        )
 
 
 def test_speakers_txt_holds_the_readers_of_both_subsets(librispeech: Path) -> None:

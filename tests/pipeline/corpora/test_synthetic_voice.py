@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aalbert.pipeline.corpora.synthetic_voice import Voice, draw_voice, speak
+from aalbert.pipeline.corpora.synthetic_voice import (
+    PHONES,
+    VOWEL_NAMES,
+    Voice,
+    draw_voice,
+    speak,
+)
 
 SAMPLE_RATE = 16_000
 
@@ -20,6 +26,12 @@ MAN = Voice(
     shimmer=0.03,
     syllables_per_second=4.0,
 )
+
+
+def samples_of(
+    voice: Voice, seconds: float, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE
+) -> NDArray[np.float32]:
+    return speak(voice, seconds, rng, sample_rate).samples
 
 
 def frames(samples: NDArray[np.float32], length: int = 800) -> NDArray[np.float32]:
@@ -47,13 +59,13 @@ def spectral_centroid_hz(samples: NDArray[np.float32]) -> float:
 
 @pytest.mark.parametrize("pitch_hz", [100.0, 140.0, 200.0, 250.0])
 def test_pitch_is_the_voices(pitch_hz: float) -> None:
-    samples = speak(replace(MAN, pitch_hz=pitch_hz), 6.0, np.random.default_rng(3))
+    samples = samples_of(replace(MAN, pitch_hz=pitch_hz), 6.0, np.random.default_rng(3))
     assert autocorrelation_pitch_hz(samples) == pytest.approx(pitch_hz, rel=0.05)
 
 
 def test_a_longer_vocal_tract_lowers_the_spectrum() -> None:
     centroids = [
-        spectral_centroid_hz(speak(replace(MAN, vocal_tract_scale=scale), 6.0, rng))
+        spectral_centroid_hz(samples_of(replace(MAN, vocal_tract_scale=scale), 6.0, rng))
         for scale, rng in ((scale, np.random.default_rng(4)) for scale in (0.8, 0.9, 1.0, 1.1))
     ]
     assert centroids == sorted(centroids, reverse=True)
@@ -61,7 +73,7 @@ def test_a_longer_vocal_tract_lowers_the_spectrum() -> None:
 
 def test_tilt_darkens_and_breath_fills_the_upper_spectrum() -> None:
     def upper_part(voice: Voice) -> float:
-        power = np.abs(np.fft.rfft(speak(voice, 4.0, np.random.default_rng(5)))) ** 2
+        power = np.abs(np.fft.rfft(samples_of(voice, 4.0, np.random.default_rng(5)))) ** 2
         frequency_hz = np.fft.rfftfreq(4 * SAMPLE_RATE, 1 / SAMPLE_RATE)
         return float(power[(frequency_hz > 2000) & (frequency_hz < 3500)].sum() / power.sum())
 
@@ -71,7 +83,7 @@ def test_tilt_darkens_and_breath_fills_the_upper_spectrum() -> None:
 
 def test_syllables_come_at_the_rate_of_the_voice() -> None:
     def onsets_per_second(voice: Voice) -> float:
-        samples = speak(voice, 20.0, np.random.default_rng(6))
+        samples = samples_of(voice, 20.0, np.random.default_rng(6))
         level = np.log(np.square(frames(samples, 320)).mean(axis=1))
         loud = level > np.median(level)
         return float(np.sum(loud[1:] & ~loud[:-1]) / 20)
@@ -82,7 +94,7 @@ def test_syllables_come_at_the_rate_of_the_voice() -> None:
 
 
 def test_speech_has_pauses_voiced_and_hissing_stretches() -> None:
-    samples = speak(MAN, 10.0, np.random.default_rng(7))
+    samples = samples_of(MAN, 10.0, np.random.default_rng(7))
     level_db = 10 * np.log10(np.square(frames(samples, 320)).mean(axis=1))
     signs = np.signbit(frames(samples, 320))
     crossings = np.mean(signs[:, 1:] != signs[:, :-1], axis=1)
@@ -95,7 +107,7 @@ def test_speech_has_pauses_voiced_and_hissing_stretches() -> None:
 def test_samples_are_bounded_mono_and_of_the_requested_length() -> None:
     for seed, seconds in enumerate((0.05, 0.333, 1.0, 7.77)):
         rng = np.random.default_rng(seed)
-        samples = speak(draw_voice(rng), seconds, rng)
+        samples = samples_of(draw_voice(rng), seconds, rng)
         assert samples.shape == (round(seconds * SAMPLE_RATE),)
         assert samples.dtype == np.float32
         assert np.isfinite(samples).all()
@@ -103,13 +115,13 @@ def test_samples_are_bounded_mono_and_of_the_requested_length() -> None:
 
 
 def test_the_same_seed_says_the_same_and_another_seed_something_else() -> None:
-    first, again, other = (speak(MAN, 2.0, np.random.default_rng(seed)) for seed in (8, 8, 9))
+    first, again, other = (samples_of(MAN, 2.0, np.random.default_rng(seed)) for seed in (8, 8, 9))
     np.testing.assert_array_equal(first, again)
     assert np.abs(np.corrcoef(first, other)[0, 1]) < 0.2
 
 
 def test_other_sample_rates_keep_the_pitch_and_the_words() -> None:
-    low, high = (speak(MAN, 4.0, np.random.default_rng(10), rate) for rate in (16_000, 32_000))
+    low, high = (samples_of(MAN, 4.0, np.random.default_rng(10), rate) for rate in (16_000, 32_000))
     assert len(high) == 2 * len(low)
     assert autocorrelation_pitch_hz(high[::2]) == pytest.approx(
         autocorrelation_pitch_hz(low), rel=0.03
@@ -125,3 +137,23 @@ def test_women_have_the_higher_voices_and_the_shorter_tracts() -> None:
     assert np.mean([v.vocal_tract_scale for v in women]) < np.mean(
         [v.vocal_tract_scale for v in men]
     )
+
+
+def test_every_10_ms_has_the_phone_that_is_heard() -> None:
+    speech = speak(MAN, 60.05, np.random.default_rng(11))
+    assert len(speech.phones) == 6005
+    windows = frames(speech.samples, 160)
+    level_db = 10 * np.log10(np.square(windows).mean(axis=1))
+    power = np.abs(np.fft.rfft(windows * np.hanning(160), axis=1)) ** 2
+    centroid_hz = power @ np.fft.rfftfreq(160, 1 / SAMPLE_RATE) / power.sum(axis=1)
+
+    def median(values: NDArray[np.floating], phone: str) -> float:
+        return float(np.median(values[speech.phones == PHONES.index(phone)]))
+
+    assert {PHONES[number] for number in speech.phones} == set(PHONES)
+    assert all(median(level_db, vowel) > median(level_db, "SIL") + 30 for vowel in VOWEL_NAMES)
+    assert median(centroid_hz, "S") > median(centroid_hz, "SH") > 2000
+    assert all(median(centroid_hz, vowel) < 2000 for vowel in VOWEL_NAMES)
+    # The second formant is the highest in IY and the lowest in AO and UW.
+    assert median(centroid_hz, "IY") > median(centroid_hz, "AO")
+    assert median(centroid_hz, "IY") > median(centroid_hz, "UW")

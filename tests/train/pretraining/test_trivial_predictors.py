@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from aalbert.models.layout import Packed
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.ranks import Ranks
@@ -99,14 +98,14 @@ def test_a_model_that_predicts_like_a_trivial_predictor_has_its_loss(
         batches.append(original(*arguments))
         return batches[-1]
 
-    def forward(inputs: Tensor, layout: Tensor | Packed, *_: Any) -> dict[str, Tensor]:
-        """Predict in the layout of the inputs, as the encoder does."""
+    def predict(last: Tensor) -> dict[str, Tensor]:
+        """Predict in the layout of the last states, as the heads do."""
         model = module.model
         predicted = dict(predict_trivially(batches[-1], model, no_linear(model)))[predictor]
-        return {name: part.view(*inputs.shape[:-1], -1) for name, part in predicted.items()}
+        return {name: part.view(*last.shape[:-1], -1) for name, part in predicted.items()}
 
     monkeypatch.setattr(reconstruction, "mask_batch", remember)
-    monkeypatch.setattr(module.model, "forward", forward)
+    monkeypatch.setattr(module.model, "predict", predict)
     loader = make_loaders(config, selections)[1]
     measured = held_out_loss(module, loader, Ranks(), SignalListener())
     assert measured is not None
