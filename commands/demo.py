@@ -22,7 +22,7 @@ LIBRISPEECH_SUBSETS = (
     ("test-clean", 3000, 12),
 )
 # Less than the presets, so that the demo ends within minutes.
-DEMO_SETTINGS = ("steps=1500", "data.batch_seconds=16")
+DEMO_SETTINGS = ("steps=1800", "data.batch_seconds=16")
 PHONE_SETTINGS = (
     "splits.dev=dev-clean",
     "splits.test=test-clean",

@@ -67,6 +67,10 @@ def test_every_state_of_an_encoder_is_probed_and_the_result_is_always_the_same(
     assert probes[0].fitted_on == int((stored // stacked).sum())
     torch.manual_seed(7)
     assert probe_frames(upstream, dataset, labels, SPLITS) == probes
+    last_and_first = probe_frames(
+        upstream, dataset, labels, SPLITS, states=(upstream.states - 1, 0)
+    )
+    assert last_and_first == (probes[-1], probes[0])
     hidden = probe_frames(upstream, dataset, labels, SPLITS, hidden=16, seed=1)
     assert all(probe.penalty is None and probe.value > 0.4 for probe in hidden)
 
