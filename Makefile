@@ -11,7 +11,7 @@ help: ## list the targets
 
 setup: .venv/.runtime ## create the environment in .venv from the lock
 
-demo: .venv/.runtime ## synthesise two corpora and run the whole path on them (about 3 minutes)
+demo: .venv/.runtime ## synthesise a corpus and run the whole path on it (about 3 minutes)
 	$(BIN)/aalbert demo --out demo
 
 test: .venv/.dev ## run the tests

@@ -1,4 +1,4 @@
-"""The command `aalbert demo`: two synthetic corpora through the code of the other commands."""
+"""The command `aalbert demo`: a synthetic corpus through the code of the other commands."""
 
 import shutil
 import sys
@@ -16,10 +16,10 @@ from aalbert.errors import OutputInUseError
 MARKER = ".aalbert-demo"
 SEED = 1
 # Name, first reader and number of readers: no voice is in two of them.
-LIBRISPEECH_SUBSETS = (
+SUBSETS = (
     ("train-clean-100", 1000, 40),
-    ("dev-clean", 2000, 6),
-    ("test-clean", 3000, 12),
+    ("dev-clean", 2000, 3),
+    ("test-clean", 3000, 10),
 )
 # Less than the presets, so that the demo ends within minutes.
 DEMO_SETTINGS = ("steps=1800", "data.batch_seconds=16")
@@ -29,13 +29,12 @@ PHONE_SETTINGS = (
     "epochs=5",
     "learning_rate=3e-3",
 )
-SPEAKER_SETTINGS = ("epochs=30",)
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
 ) -> None:
-    """Synthesise two small corpora and run the whole path on them, in about three minutes.
+    """Synthesise a small corpus and run the whole path on it, in about three minutes.
 
     Example: aalbert demo
     """
@@ -43,22 +42,17 @@ def demo(
     from aalbert.train.recipes import read_pretrain_recipe
 
     claim(out)
-    with step("synthesise two corpora of voices"):
-        synthesise(out / "corpora")
+    with step("synthesise a corpus of voices"):
+        synthesise(out / "LibriSpeech")
     with step("prepare: features into shards"):
-        prepare_both(out)
+        prepare_features(out)
     with step("pretrain: reconstruct masked frames"):
         settings = read_pretrain_recipe("tiny", assignments=DEMO_SETTINGS, environment={})
-        start_pretraining(settings, [out / "data/librispeech"], out / "runs/pretrain")
-    labels = f"labels.alignments={out / 'corpora/LibriSpeech/alignments.txt'}"
+        start_pretraining(settings, [out / "data"], out / "runs/pretrain")
     with step("downstream: phones, with three upstreams"):
-        phones = train_heads(out, "librispeech-phone", "librispeech", (labels, *PHONE_SETTINGS))
+        runs = train_heads(out)
     with step("evaluate"):
-        evaluate(phones)
-    with step("downstream: speakers, with three upstreams"):
-        speakers = train_heads(out, "voxceleb1", "voxceleb1", SPEAKER_SETTINGS)
-    with step("evaluate"):
-        evaluate(speakers)
+        evaluate(runs)
 
 
 def claim(out: Path) -> None:
@@ -80,58 +74,50 @@ def step(title: str) -> Iterator[None]:
     print(f"   {time.monotonic() - started:.1f} s", file=sys.stderr)
 
 
-def synthesise(corpora: Path) -> None:
-    """Write a corpus in the layout of LibriSpeech and one in that of VoxCeleb1."""
-    from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
+def synthesise(corpus: Path) -> None:
+    """Write a corpus in the layout of LibriSpeech, with its phones."""
+    from aalbert.pipeline.corpora.synthesis import write_librispeech
 
-    for subset, first_speaker, speakers in LIBRISPEECH_SUBSETS:
+    for subset, first_speaker, speakers in SUBSETS:
         write_librispeech(
-            corpora / "LibriSpeech",
+            corpus,
             speakers=speakers,
             utterances_per_speaker=6,
             seed=SEED,
             subset=subset,
             first_speaker=first_speaker,
         )
-    write_voxceleb1(
-        corpora / "VoxCeleb1", speakers=20, videos_per_speaker=4, utterances_per_video=4, seed=SEED
-    )
 
 
-def prepare_both(out: Path) -> None:
-    """Prepare both corpora with the default features."""
+def prepare_features(out: Path) -> None:
+    """Prepare the corpus with the default features."""
     from aalbert.pipeline.corpora.librispeech import read_librispeech
-    from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
     from aalbert.pipeline.prepare.config import PrepareConfig
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
     from aalbert.shards.format.feature_settings import LogMelSettings
 
-    config, limits = PrepareConfig(features=(LogMelSettings(),)), PrepareLimits()
-    for corpus in (
-        read_librispeech(out / "corpora/LibriSpeech"),
-        read_voxceleb1(out / "corpora/VoxCeleb1"),
-    ):
-        prepare(corpus, out / "data" / corpus.name, config, limits)
+    config = PrepareConfig(features=(LogMelSettings(),))
+    prepare(read_librispeech(out / "LibriSpeech"), out / "data", config, PrepareLimits())
 
 
-def train_heads(out: Path, task: str, data: str, settings: tuple[str, ...]) -> list[Path]:
-    """Train a head on the pretrained encoder, on the same encoder untrained, and on features."""
+def train_heads(out: Path) -> list[Path]:
+    """Train a phone head on the pretrained encoder, on the same untrained, and on features."""
     from aalbert.train.downstream.run import start_downstream
     from aalbert.train.recipes import read_task_recipe
 
     pretrained = str(out / "runs/pretrain")
     upstreams = {
-        "pretrained": (pretrained, "untrained=false"),
-        "untrained": (pretrained, "untrained=true"),
+        "phone-pretrained": (pretrained, "untrained=false"),
+        "phone-untrained": (pretrained, "untrained=true"),
         # The three frames that the encoder reads as one.
-        "logmel": ("logmel", "baseline.frames_stacked=3"),
+        "phone-logmel": ("logmel", "baseline.frames_stacked=3"),
     }
-    runs = []
+    labels = f"labels.alignments={out / 'LibriSpeech/alignments.txt'}"
     for name, (upstream, setting) in upstreams.items():
-        config = read_task_recipe(task, assignments=(*settings, setting), environment={})
-        runs.append(out / "runs" / f"{task}-{name}")
-        start_downstream(config, out / "data" / data, upstream, runs[-1])
-    return runs
+        settings = (labels, *PHONE_SETTINGS, setting)
+        config = read_task_recipe("librispeech-phone", assignments=settings, environment={})
+        start_downstream(config, out / "data", upstream, out / "runs" / name)
+    return [out / "runs" / name for name in upstreams]
 
 
 def evaluate(runs: list[Path]) -> None:

@@ -258,7 +258,7 @@ def test_librispeech_given_as_voxceleb1_is_answered_with_the_other_command(
         read_voxceleb1(librispeech_folder)
     assert str(caught.value) == (
         f"{librispeech_folder} is not what was expected. Expected: {EXPECTED}. "
-        "Found: SPEAKERS.TXT, dev-clean/, train-clean-100/. "
+        "Found: SPEAKERS.TXT, alignments.txt, dev-clean/, phones.json, train-clean-100/. "
         f"Did you mean aalbert prepare librispeech {librispeech_folder}?"
     )
 
