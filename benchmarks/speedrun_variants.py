@@ -2,17 +2,15 @@
 
 import copy
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Muon, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
-from aalbert.train.loop.optimiser import learning_rate_factor, parameter_groups
+from aalbert.train.loop.optimiser import parameter_groups
 from aalbert.train.pretraining.codes import Codes
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining
@@ -47,8 +45,8 @@ class Together(Optimizer):
 class MuonPretraining(Pretraining):
     """Muon (Jordan et al. 2024) for the matrices of the encoder's layers, AdamW for the rest."""
 
-    def configure_optimizers(self) -> Any:
-        """Return both optimisers, with one schedule."""
+    def make_optimiser(self) -> Optimizer:
+        """Return both optimisers as one."""
         settings = self.config.optimiser
         encoder = self.model.upstream.encoder
         assert encoder is not None
@@ -57,11 +55,10 @@ class MuonPretraining(Pretraining):
         groups = parameter_groups(self.model, settings.weight_decay)
         for group in groups:
             group["params"] = [weight for weight in group["params"] if id(weight) not in hidden]
-        optimiser = Together(
+        return Together(
             Muon(matrices, lr=MUON_LEARNING_RATE, weight_decay=settings.weight_decay),
             AdamW(groups, lr=settings.learning_rate, fused=True),
         )
-        return {"optimizer": optimiser, "lr_scheduler": linear_schedule(optimiser, self.config)}
 
 
 class AveragedPretraining(Pretraining):
@@ -99,13 +96,3 @@ class CodesAlone(Pretraining):
         result = reconstruct(self.model, batch, self.config.masking, seed)
         assert self.codes is not None and result.last is not None
         return self.codes.loss(result.last, result.unmasked, result.mask.frames)
-
-
-def linear_schedule(optimiser: Optimizer, config: PretrainConfig) -> dict[str, Any]:
-    """Return the schedule of `Pretraining` for another optimiser."""
-    factor = partial(
-        learning_rate_factor,
-        warmup_steps=config.optimiser.count_warmup_steps(config.steps),
-        steps=config.steps,
-    )
-    return {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from aalbert.models.pretrained import PretrainedModel
@@ -63,18 +63,22 @@ class Pretraining(LightningModule):
         """Clip the norm of the gradient, which Lightning does not do with a fused optimiser."""
         clip_grad_norm_(self.parameters(), self.config.optimiser.gradient_clip)
 
-    def configure_optimizers(self) -> Any:
-        """Return AdamW and the schedule that sets its learning rate at every step."""
+    def make_optimiser(self) -> Optimizer:
+        """Return AdamW with the settings' learning rate."""
         settings = self.config.optimiser
-        optimiser = AdamW(
+        return AdamW(
             parameter_groups(self, settings.weight_decay),
             lr=settings.learning_rate,
             # Only these kernels can skip a step without waiting for the device.
             fused=self.config.precision != "16-mixed",
         )
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser and the schedule that sets its learning rate at every step."""
+        optimiser = self.make_optimiser()
         factor = partial(
             learning_rate_factor,
-            warmup_steps=settings.count_warmup_steps(self.config.steps),
+            warmup_steps=self.config.optimiser.count_warmup_steps(self.config.steps),
             steps=self.config.steps,
         )
         scheduler = {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}

@@ -43,7 +43,7 @@ def test_clusters_are_the_groups_that_the_frames_form() -> None:
     middles = 10 * torch.eye(4)
     frames = middles.repeat_interleave(50, dim=0) + torch.randn(200, 4, generator=generator)
     means = frames.view(4, 50, 4).mean(dim=1)
-    # k-means may end with two centres in one group: not with one centre more than groups a group.
+    # From some starts k-means ends with two centres in one group, but not from all of eight.
     best = min(
         (cluster(frames, 4, torch.Generator().manual_seed(seed)) for seed in range(8)),
         key=lambda centres: float(torch.cdist(frames, centres).min(dim=1).values.sum()),
