@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain bench-gpu lock
+.PHONY: help setup demo test test-slow test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ bench-encoder: .venv/.dev ## measure a training step of the encoder beside an ea
 
 bench-gpu: .venv/.dev ## show on a GPU, in ten minutes, everything that is claimed for one
 	$(BIN)/python -m benchmarks.gpu --minutes 10 --out bench-gpu
+
+results: .venv/.dev ## pretrain for 3 minutes and print the ladder of docs/results.md (needs DATA, PHONES and STUDIO)
+	$(BIN)/python -m benchmarks.ladder run --data $(DATA) --phones $(PHONES) --studio $(STUDIO) \
+	  --out results --minutes 3 --seeds 0
+	$(BIN)/python -m benchmarks.ladder table --out results
 
 lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt

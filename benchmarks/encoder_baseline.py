@@ -56,6 +56,7 @@ class BaselineEncoder(nn.Module):
     def __init__(self, ours: Encoder) -> None:
         super().__init__()
         self.config = config = ours.config
+        assert isinstance(ours.projection, nn.Linear)
         self.projection = nn.Linear(ours.projection.in_features, config.width)
         self.input_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.layers = nn.ModuleList(BaselineLayer(config) for _ in ours.layers)

@@ -5,34 +5,30 @@
     python -m benchmarks.speedrun time --data data/librispeech --out DIR
     python -m benchmarks.speedrun table --out DIR
 
-`LABELS` is a folder with `alignments.txt` (or `converted_aligned_phones.txt`), `train_list.txt`,
-`dev_list.txt` and `test_list.txt`; the utterances of the test list are not pretrained on. An entry
-is a recipe: settings laid over the preset `tiny` or over s3prl's recipe at the same width, see
-`benchmarks/speedrun_entries.py`. `run` trains every entry with every seed, and measures at each of
-its saved states the held-out loss and the phones of the last hidden state (frozen, linear, on the
-test list), at the end those of every hidden state. `time` measures a step of all entries in turns,
-alone on the machine: minutes are steps times the median of these, so that other work beside a run
-does not count. `table` prints Markdown: for every entry the median over seeds of the steps and
-minutes to 56, 58 and 60 % of the frames and to the loss of interpolating between the nearest
-visible frames. `run` goes on where it was stopped; each state is a line of JSON in
-`DIR/states.jsonl`, each timing one in `DIR/times.jsonl`.
+`LABELS` is a folder as `benchmarks/phones.py` says; the utterances of its test list are not
+pretrained on. An entry is a recipe: settings laid over the preset `tiny` or over s3prl's recipe at
+the same width, see `benchmarks/speedrun_entries.py`. `run` trains every entry with every seed, and
+measures at each of its saved states the held-out loss and the phones of the last hidden state
+(frozen, linear, on the test list), at the end those of every hidden state. `time` measures a step
+of all entries in turns, alone on the machine: minutes are steps times the median of these, so that
+other work beside a run does not count. `table` prints Markdown: for every entry the median over
+seeds of the steps and minutes to 56, 58 and 60 % of the frames and to the loss of interpolating
+between the nearest visible frames. `run` goes on where it was stopped; each state is a line of JSON
+in `DIR/states.jsonl`, each timing one in `DIR/times.jsonl`.
 """
 
 import argparse
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aalbert.errors import InputError
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.build import find_frame_labels, find_task_data
-from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.loop.checkpoints import best_weights, list_states, step_of
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.pretraining.build import select_utterances
@@ -41,12 +37,12 @@ from aalbert.train.pretraining.estimate import time_steps
 from aalbert.train.pretraining.module import build_pretraining
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.pretraining.trivial_predictors import TRIVIAL_PREDICTORS
-from aalbert.train.recipes import read_pretrain_recipe, read_task_recipe
+from aalbert.train.recipes import read_pretrain_recipe
 from aalbert.train.run_folder import RunFolder
+from benchmarks.phones import excluded, probe_phones
 from benchmarks.speedrun_entries import ENTRIES, Entry
 
 PHONE_TARGETS = (0.56, 0.58, 0.60)
-ALIGNMENT_NAMES = ("alignments.txt", "converted_aligned_phones.txt")
 STATES_MEASURED = 6
 
 
@@ -83,7 +79,7 @@ def config_of(entry: Entry, phones: Path | None, seed: int) -> PretrainConfig:
     settings = [f"steps={entry.steps}", f"validate_every_steps={every}", f"seed={seed}"]
     settings += [f"keep_checkpoints={STATES_MEASURED}", "picture_every_steps=1000000"]
     if phones is not None:
-        settings.append(f"data.exclude={phones / 'test_list.txt'}")
+        settings.append(excluded(phones))
     return read_pretrain_recipe(
         entry.preset, environment={}, assignments=[*entry.settings, *settings]
     )
@@ -108,7 +104,8 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
         model.load_state_dict(best_weights(folder.checkpoints, step))
         last = model.upstream.states - 1
         states = range(last + 1) if step == entry.steps else (last,)
-        found = measure_phones(model.eval(), data, phones, states)
+        probes = probe_phones(model.upstream, data, phones, states).layers()
+        found = [probe.value for probe in probes]
         lines.append(
             {
                 "entry": name,
@@ -126,28 +123,6 @@ def run_entry(name: str, entry: Entry, seed: int, data: Path, phones: Path, out:
         )
     with (out / "states.jsonl").open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(line) + "\n" for line in lines)
-
-
-def measure_phones(
-    model: PretrainedModel, data: Path, phones: Path, states: Sequence[int]
-) -> list[float]:
-    """Return the share of test frames whose phone is recognised from these hidden states."""
-    places = [phones / name for name in ALIGNMENT_NAMES if (phones / name).is_file()]
-    if not places:
-        raise InputError(f"{phones} has none of {', '.join(ALIGNMENT_NAMES)}")
-    lists = [
-        f"splits.{part}_list={phones / f'{part}_list.txt'}" for part in ("train", "dev", "test")
-    ]
-    config = read_task_recipe(
-        "librispeech-phone",
-        environment={},
-        assignments=[f"labels.alignments={places[0]}", "splits.train='*'", *lists],
-    )
-    dataset = Dataset(data)
-    splits = find_task_data(config, dataset).splits
-    labels = find_frame_labels(config, dataset, splits, model.upstream)
-    probes = probe_frames(model.upstream, dataset, labels, splits, states=states)
-    return [probe.value for probe in probes]
 
 
 def time_entries(entries: dict[str, Entry], data: Path, rounds: int, out: Path) -> None:

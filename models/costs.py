@@ -79,8 +79,13 @@ def count_work(config: EncoderConfig, input_dims: int, frames: int) -> Work:
     projections = 3 if config.share_query_key else 4
     matrices = projections * width * width + 2 * width * config.feed_forward_width
     chunks = chunk_count(frames, config.chunk_frames) if config.chunk_frames else 1
+    projection = (
+        input_dims * width
+        if config.input_width is None
+        else (input_dims + width) * config.input_width
+    )
     return Work(
-        input_projection=frames * input_dims * width,
+        input_projection=frames * projection,
         layers=config.layers * frames * matrices,
         attention=config.layers * 2 * frames * frames * width // chunks,
     )

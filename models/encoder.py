@@ -25,6 +25,9 @@ LAYER_NORM_EPSILON = 1e-12
 class EncoderConfig:
     """The settings of an encoder. `layers` counts applications, shared or not.
 
+    Inputs are projected to the `width`, with `input_width` by way of a hidden layer of that many
+    units, shared over frames: a narrow encoder has too few numbers for stacked frames otherwise.
+
     `share_query_key` gives queries and keys one projection. `norm` sets the position of layer
     norms: after each residual connection ("post"), or before attention and feed-forward network
     and on every returned state ("pre").
@@ -43,6 +46,7 @@ class EncoderConfig:
     layers: int = 3
     share_layers: bool = True
     share_query_key: bool = False
+    input_width: int | None = None
     width: int = 768
     heads: int = 12
     feed_forward_width: int = 3072
@@ -56,8 +60,8 @@ class EncoderConfig:
     initial_std: float | None = None
 
     def __post_init__(self) -> None:
-        sizes = ("layers", "width", "heads", "feed_forward_width", "position_frames", "initial_std")
-        for name in sizes:
+        sizes = ("layers", "input_width", "width", "heads", "feed_forward_width")
+        for name in (*sizes, "position_frames", "initial_std"):
             value = getattr(self, name)
             require(value is None or value > 0, f"encoder.{name} {value} must be above 0")
         for name in ("dropout", "attention_dropout"):
@@ -195,7 +199,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig, input_dims: int) -> None:
         super().__init__()
         self.config = config
-        self.projection = nn.Linear(input_dims, config.width)
+        self.projection = make_projection(config, input_dims)
         self.positions = make_positions(config)
         self.input_norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPSILON)
         self.dropout = nn.Dropout(config.dropout)
@@ -244,7 +248,7 @@ class Encoder(nn.Module):
     def embed(self, inputs: Tensor, layout: Padded | Packed) -> tuple[Tensor, Rotation | None]:
         """Project inputs to the width; return them with their positions, or with a rotation."""
         # Weights may have been converted to 16 bits; the front end always returns float32.
-        projected = self.projection(inputs.to(self.projection.weight.dtype))
+        projected: Tensor = self.projection(inputs.to(self.input_norm.weight.dtype))
         frames, reach = inputs.shape[-2], inputs.shape[-2]
         if layout.first_positions is not None:
             reach = self.require_position_frames()
@@ -298,6 +302,15 @@ class Encoder(nn.Module):
             f"dropout of attention probabilities {dropout} needs padded batches: variable-length "
             "attention has none; set encoder.attention_dropout to 0, or do not pack",
         )
+
+
+def make_projection(config: EncoderConfig, input_dims: int) -> nn.Module:
+    """Return the module that projects inputs to the width."""
+    if config.input_width is None:
+        return nn.Linear(input_dims, config.width)
+    hidden = nn.Linear(input_dims, config.input_width)
+    output = nn.Linear(config.input_width, config.width)
+    return nn.Sequential(hidden, make_activation(config), output)
 
 
 def make_positions(config: EncoderConfig) -> SinusoidalPositions | LearnedPositions:

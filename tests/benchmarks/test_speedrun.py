@@ -5,12 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from aalbert.pipeline.corpora.librispeech import read_librispeech
-from aalbert.pipeline.corpora.synthesis import write_librispeech
-from aalbert.pipeline.prepare.config import PrepareConfig
-from aalbert.pipeline.prepare.prepare import prepare
-from aalbert.shards.format.feature_settings import LogMelSettings
-from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.checkpoints import best_weights
 from aalbert.train.run_folder import RunFolder
 from benchmarks.speedrun import config_of, read_lines, run_entry, table
@@ -27,18 +21,6 @@ VARIANTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `data`, and the labels and lists of phones."""
-    root = tmp_path_factory.mktemp("race")
-    write_librispeech(root, speakers=4, utterances_per_speaker=4, seed=1, seconds=(1.0, 1.5))
-    prepare(read_librispeech(root), root / "data", PrepareConfig(features=(LogMelSettings(),)))
-    keys = Dataset(root / "data").table.column("key").to_pylist()
-    for part, own in (("train", keys[:8]), ("dev", keys[8:10]), ("test", keys[10:])):
-        (root / f"{part}_list.txt").write_text("\n".join(own) + "\n")
-    return root
-
-
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_settings_of_every_entry_are_valid(name: str) -> None:
     entry = ENTRIES[name]
@@ -48,10 +30,12 @@ def test_the_settings_of_every_entry_are_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_an_entry_is_trained_and_measured_once(name: str, corpus: Path, tmp_path: Path) -> None:
+def test_an_entry_is_trained_and_measured_once(
+    name: str, phone_corpus: Path, tmp_path: Path
+) -> None:
     entry = ENTRIES[name]
     entry = replace(entry, steps=12, settings=(*entry.settings, *SMALL))
-    run_entry(name, entry, 0, corpus / "data", corpus, tmp_path)
+    run_entry(name, entry, 0, phone_corpus / "data", phone_corpus, tmp_path)
     lines = read_lines(tmp_path / "states.jsonl")
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
     assert [len(line["phones"]) for line in lines] == [1, 1, 1, 1, 1, 4]
@@ -60,7 +44,7 @@ def test_an_entry_is_trained_and_measured_once(name: str, corpus: Path, tmp_path
     first, last = (best_weights(folder, step) for step in (2, 12))
     layer = [each for each in first if "layers" in each and first[each].ndim == 2]
     assert layer and all(not torch.equal(first[each], last[each]) for each in layer)
-    run_entry(name, entry, 0, corpus / "data", corpus, tmp_path)
+    run_entry(name, entry, 0, phone_corpus / "data", phone_corpus, tmp_path)
     assert read_lines(tmp_path / "states.jsonl") == lines
 
 

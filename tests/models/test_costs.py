@@ -20,10 +20,15 @@ def upstream_config(**settings: object) -> UpstreamConfig:
     )
 
 
+@pytest.mark.parametrize("input_width", [None, 48])
 @pytest.mark.parametrize("share_query_key", [False, True])
 @pytest.mark.parametrize("layers", [1, 4])
-def test_the_work_is_what_pytorch_counts(layers: int, share_query_key: bool) -> None:
-    config = upstream_config(layers=layers, share_query_key=share_query_key)
+def test_the_work_is_what_pytorch_counts(
+    layers: int, share_query_key: bool, input_width: int | None
+) -> None:
+    config = upstream_config(
+        layers=layers, share_query_key=share_query_key, input_width=input_width
+    )
     assert config.encoder is not None
     upstream = Upstream(config).eval()
     with (
@@ -73,3 +78,9 @@ def test_memory_is_of_float32() -> None:
     weights = sum(each.numel() * each.element_size() for each in model.parameters())
     assert (memory.weights, memory.training) == (weights, 4 * weights)
     assert memory.states_per_second == 3 * 24 * 50 * 4
+
+
+def test_a_hidden_layer_belongs_to_the_input_projection() -> None:
+    upstream = Upstream(upstream_config(layers=3, input_width=48))
+    parts = count_parts(upstream, upstream).parts
+    assert parts["input projection"] == 40 * 48 + 48 + 48 * 24 + 24

@@ -311,6 +311,23 @@ def test_positions_may_begin_later(positions: Literal["sinusoidal", "learned"]) 
         Encoder(SMALL, 8)(inputs, lengths, starts)
 
 
+@torch.no_grad()
+def test_inputs_may_pass_a_hidden_layer() -> None:
+    config = replace(SMALL, input_width=24, positions="rotary", initial_std=0.3)
+    encoder = Encoder(config, 8).eval()
+    inputs, weights = torch.randn(2, 9, 8), encoder.state_dict()
+    hidden = inputs @ weights["projection.0.weight"].T + weights["projection.0.bias"]
+    hidden = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))
+    projected = hidden @ weights["projection.2.weight"].T + weights["projection.2.bias"]
+    deviation = projected.std(dim=-1, correction=0, keepdim=True)
+    normed = (projected - projected.mean(dim=-1, keepdim=True)) / deviation
+    states = encoder(inputs, torch.tensor([9, 9]))
+    torch.testing.assert_close(states[0], normed)
+    assert encoder.bfloat16()(inputs, torch.tensor([9, 9]))[0].dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match=r"encoder\.input_width 0 must be above 0"):
+        replace(SMALL, input_width=0)
+
+
 def test_a_head_of_an_odd_width_cannot_be_turned() -> None:
     with pytest.raises(ConfigError, match=r"rotary turn pairs.*width 12 .*heads 4 .*even"):
         EncoderConfig(width=12, heads=4, positions="rotary")
@@ -320,7 +337,7 @@ def test_initial_weights_follow_the_width() -> None:
     for width, std in ((768, 0.02), (192, 0.04), (128, 0.04899)):
         config = EncoderConfig(width=width, heads=4)
         assert config.weight_std == pytest.approx(std, abs=1e-5)
-        weights = Encoder(config, 240).projection.weight
+        weights = Encoder(config, 240).projection.get_parameter("weight")
         assert weights.std().item() == pytest.approx(std, rel=0.05)
     assert EncoderConfig(width=128, heads=4, initial_std=0.3).weight_std == 0.3
 

@@ -37,6 +37,7 @@ ENCODERS = {
     "learned": replace(SMALL, positions="learned", position_frames=7),
     "rotary": replace(SMALL, positions="rotary"),
     "rotary, restart": replace(SMALL, positions="rotary", position_frames=7),
+    "hidden input layer": replace(SMALL, input_width=24),
     "only query": replace(SMALL, share_query_key=True),
 }
 FRONT_ENDS = {

@@ -43,6 +43,21 @@ CURVES: dict[str, list[tuple[int, float]]] = {
         (1605, 1e-3),
         (2999, 2e-3 / 2790),
     ],
+    # The rate of `tiny` times 128 / 256.
+    "small": [
+        (0, 1e-3 / 280),
+        (279, 1e-3),
+        (280, 1e-3),
+        (2140, 1e-3 / 2),
+        (3999, 1e-3 / 3720),
+    ],
+    "small-long": [
+        (0, 1e-3 / 1120),
+        (1119, 1e-3),
+        (1120, 1e-3),
+        (8560, 1e-3 / 2),
+        (15_999, 1e-3 / 14_880),
+    ],
     # The rate of `tiny` times 128 / 768.
     "aalbert-fast": [
         (0, 3.3333e-4 / 7_000),
@@ -60,6 +75,15 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     ("aalbert-6l", "mockingjay-6l"): {"encoder.share_layers": False},
     ("aalbert-12l", "mockingjay-12l"): {"encoder.share_layers": False},
     ("mockingjay-3l", "tera-3l"): {"masking.band_share": 0.2, "masking.noise_share": 0.15},
+    ("tiny", "small"): {
+        "encoder.width": 256,
+        "encoder.feed_forward_width": 1024,
+        "encoder.input_width": 512,
+        "objective.codes.weight": 0.1,
+        "optimiser.learning_rate": 1e-3,
+        "steps": 4000,
+    },
+    ("small", "small-long"): {"steps": 16_000, "validate_every_steps": 1000},
     ("aalbert-3l", "aalbert-s3prl-960h"): {
         "data.splits": ("train-clean-100", "train-clean-360", "train-other-500"),
         "data.features.logmel.wave.loudness_db": -25.0,

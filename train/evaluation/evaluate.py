@@ -296,7 +296,7 @@ def probe(
     if measured.frame_labels is not None:
         parts = SplitRows(**measured.rows)
         upstream, dataset = measured.model.upstream, measured.dataset
-        return probe_frames(upstream, dataset, measured.frame_labels, parts)
+        return probe_frames(upstream, dataset, measured.frame_labels, parts).layers()
     if isinstance(outcome, Trials):
         left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)
         return probe_trials(embeddings, left, right, outcome.same)

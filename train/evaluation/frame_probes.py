@@ -6,6 +6,7 @@ downstream run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,6 +36,35 @@ PROBE_FRAMES = 100_000
 BATCH_SECONDS = 60.0
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProbedFrames:
+    """What the probes of `states` have right on the test part, by utterance.
+
+    `correct` is `(states, utterances)`, of the frames `scored (utterances,)`; `session
+    (utterances,)` numbers the recording session of each. `penalties` are those of linear probes.
+    """
+
+    states: tuple[int, ...]
+    penalties: tuple[float | None, ...]
+    fitted_on: int
+    correct: NDArray[np.int64]
+    scored: NDArray[np.int64]
+    session: NDArray[np.int64]
+
+    def layers(self) -> tuple[LayerProbe, ...]:
+        """Return the accuracy of every state with its interval, which resamples sessions."""
+        return tuple(
+            LayerProbe(
+                state=state,
+                value=round(float(own.sum() / self.scored.sum()), 6),
+                interval_95=share_interval(own, self.scored, self.session),
+                penalty=penalty,
+                fitted_on=self.fitted_on,
+            )
+            for state, own, penalty in zip(self.states, self.correct, self.penalties, strict=True)
+        )
+
+
 def probe_frames(
     upstream: Upstream,
     dataset: Dataset,
@@ -44,13 +74,13 @@ def probe_frames(
     hidden: int = 0,
     seed: int = 0,
     states: Sequence[int] = (),
-) -> tuple[LayerProbe, ...]:
+) -> ProbedFrames:
     """Probe hidden states of an upstream in evaluation mode, on its own device; all by default.
 
     `labels`, on the CPU, are those of the upstream's frames. Probes are linear, or have one hidden
     layer of the width `hidden`; then `seed` draws their weights and the order of frames. They are
     fitted and selected on at most `PROBE_FRAMES` frames each, of whole utterances drawn once for a
-    dataset, and tested on the whole test part, whose sessions the intervals resample.
+    dataset, and tested on the whole test part.
     """
     device = next(upstream.buffers()).device
     parts = [
@@ -72,16 +102,13 @@ def probe_frames(
             penalties.append(penalty)
             bar.update(1)
     correct, scored = count_correct(upstream, dataset, labels, splits.test, classifiers)
-    cluster = sessions(dataset).among(splits.test)
-    return tuple(
-        LayerProbe(
-            state=state,
-            value=round(float(own.sum() / scored.sum()), 6),
-            interval_95=share_interval(own, scored, cluster),
-            penalty=penalty,
-            fitted_on=len(parts[0][0].classes),
-        )
-        for state, own, penalty in zip(chosen, correct, penalties, strict=True)
+    return ProbedFrames(
+        states=tuple(chosen),
+        penalties=tuple(penalties),
+        fitted_on=len(parts[0][0].classes),
+        correct=correct,
+        scored=scored,
+        session=sessions(dataset).among(splits.test),
     )
 
 

@@ -186,6 +186,10 @@ def test_a_linear_target_is_kept_where_the_fft_is_the_same(tmp_path: Path) -> No
     [
         (lambda: make_model(replace(ENCODER, share_query_key=True)), "no encoder.share_query_key"),
         (
+            lambda: make_model(replace(ENCODER, input_width=48)),
+            "no encoder.input_width 48, only one matrix from the input to encoder.width",
+        ),
+        (
             lambda: make_model(replace(ENCODER, positions="learned", position_frames=100)),
             "no encoder.positions learned, only sinusoidal",
         ),

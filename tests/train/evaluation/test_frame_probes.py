@@ -39,7 +39,7 @@ def test_a_probe_of_plain_features_is_a_classifier_of_stored_frames(
     labels = find_phones(
         dataset, LabelConfig(alignments=str(alignments)), np.arange(24), upstream.config
     )
-    (probe,) = probe_frames(upstream, dataset, labels, SPLITS)
+    (probe,) = probe_frames(upstream, dataset, labels, SPLITS).layers()
     train, dev, test = (
         frames_of(dataset, alignments, rows) for rows in (SPLITS.train, SPLITS.dev, SPLITS.test)
     )
@@ -59,19 +59,22 @@ def test_every_state_of_an_encoder_is_probed_and_the_result_is_always_the_same(
     labels = find_phones(
         dataset, LabelConfig(alignments=str(alignments)), np.arange(24), upstream.config
     )
-    probes = probe_frames(upstream, dataset, labels, SPLITS)
+    probes = probe_frames(upstream, dataset, labels, SPLITS).layers()
     assert [probe.state for probe in probes] == list(range(upstream.states))
     assert len({probe.value for probe in probes}) > 1
     stacked = upstream.config.front_end.frames_stacked
     stored = dataset.frames("logmel")[SPLITS.train]
     assert probes[0].fitted_on == int((stored // stacked).sum())
     torch.manual_seed(7)
-    assert probe_frames(upstream, dataset, labels, SPLITS) == probes
+    assert probe_frames(upstream, dataset, labels, SPLITS).layers() == probes
     last_and_first = probe_frames(
         upstream, dataset, labels, SPLITS, states=(upstream.states - 1, 0)
     )
-    assert last_and_first == (probes[-1], probes[0])
-    hidden = probe_frames(upstream, dataset, labels, SPLITS, hidden=16, seed=1)
+    assert last_and_first.layers() == (probes[-1], probes[0])
+    assert last_and_first.correct.shape == (2, len(SPLITS.test))
+    tested = dataset.frames("logmel")[SPLITS.test] // stacked
+    assert (last_and_first.scored == tested).all()
+    hidden = probe_frames(upstream, dataset, labels, SPLITS, hidden=16, seed=1).layers()
     assert all(probe.penalty is None and probe.value > 0.4 for probe in hidden)
 
 
