@@ -35,6 +35,16 @@ hypothesis.settings.register_profile("without deadlines", deadline=None)
 hypothesis.settings.load_profile("without deadlines")
 
 
+def pytest_configure() -> None:
+    """Compute with one thread here and in all processes that tests start.
+
+    Tests run beside each other, and the threads of several processes on the same cores wait for
+    one another.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real speech and golden numbers beside the project."""
