@@ -8,8 +8,8 @@
 pretrained on. `run` pretrains each model with the preset of each rung and each seed, as
 `aalbert pretrain` does, and measures it and its untrained twin:
 
-- phones of every hidden state, linear and with one hidden layer of 768 (`probe_frames`), beside
-  those of log-mel with 1, 3, 5 and 11 frames;
+- phones by a linear probe of every hidden state, and by one with a hidden layer of 768 of the last
+  (`probe_frames`), beside those of log-mel with 1, 3, 5 and 11 frames;
 - speakers of the dataset `--studio`, with the learned mix of all layers, as
   `aalbert downstream voxceleb1 --cache-embeddings` does, and by a linear probe of every state.
 
@@ -136,8 +136,9 @@ def measure_phones(places: Places, who: Line, upstream: str) -> Line:
         baseline=BASELINES.get(who["name"]),
     )
     found: Line = {}
-    for head, hidden in (("linear", 0), ("hidden", HIDDEN)):
-        probed = probe_phones(opened, places.data, places.phones, hidden=hidden)
+    last = (opened.states - 1,)
+    for head, states, hidden in (("linear", (), 0), ("hidden", last, HIDDEN)):
+        probed = probe_phones(opened, places.data, places.phones, states, hidden)
         found[head] = probed.correct.tolist()
     found |= {"scored": probed.scored.tolist(), "session": probed.session.tolist()}
     found["parameters"] = count_parameters(opened)
@@ -175,11 +176,13 @@ def tables(out: Path) -> Iterator[str]:
         [loss_row(out, own) for own in rows_of(phones) if is_trained(own[0])],
     )
     states = ["state 0", "1", "2", "3"]
-    for head in ("linear", "hidden"):
-        yield markdown(
-            [f"minutes, {head}", "upstream", *states],
-            [[*labels(own), *cells(shares(own, head))] for own in rows_of(phones)],
-        )
+    yield markdown(
+        ["minutes", "upstream", "last state, one hidden layer", *states],
+        [
+            [*labels(own), *cells([*shares(own, "hidden"), *shares(own, "linear")])]
+            for own in rows_of(phones)
+        ],
+    )
     yield markdown(
         ["minutes", "difference in points, last state, linear", "by seed", "95 % interval"],
         differences(phones),

@@ -57,6 +57,7 @@ ENTRIES = {
     "tiny, loss over all frames": Entry(3000, ("objective.over=all",)),
     "tiny, 6 applications": Entry(1650, SIX_LAYERS),
     "tiny, width 256": Entry(1150, WIDE),
+    "tiny, hidden layer of 512 before": Entry(2850, ("encoder.input_width=512",)),
     "tiny, Muon": Entry(2200, make_module=MuonPretraining),
     "tiny, averaged weights": Entry(3000, make_module=AveragedPretraining),
     "tiny, BEST-RQ instead": Entry(2600, BEST_RQ, make_module=CodesAlone),
@@ -64,4 +65,6 @@ ENTRIES = {
     "tiny, clusters instead": Entry(2600, CLUSTERS, make_module=CodesAlone),
     "tiny, clusters beside": Entry(2600, CLUSTERS),
     "tiny, width 256, clusters beside": Entry(1100, (*WIDE, *CLUSTERS)),
+    "small": Entry(1000, preset="small"),
+    "small, Muon": Entry(900, preset="small", make_module=MuonPretraining),
 }
