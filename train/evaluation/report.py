@@ -43,7 +43,7 @@ from aalbert.train.evaluation.tables import (
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_figure
 from aalbert.train.randomness import seed_of
-from aalbert.train.report.figures import curve_figure, layer_figure, to_data_uri
+from aalbert.train.report.figures import curve_figure, layer_figure, loss_figure, to_data_uri
 from aalbert.train.report.page import render_page
 from aalbert.train.run_folder import RunFolder
 
@@ -207,11 +207,10 @@ def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:
         return None
     if not run.metrics.is_file():
         return {"folder": run.path, "losses": None, "reconstruction": None}
-    losses = {"train_loss": "training", "validation_loss": "held out"}
-    curves = curve_figure(run.read_metrics(), losses, "error over masked frames")
+    losses = loss_figure(run.read_metrics(), result.upstream_training["trivial_predictors"])
     return {
         "folder": run.path,
-        "losses": to_data_uri(curves),
+        "losses": to_data_uri(losses),
         "reconstruction": reconstruction(evaluation, run),
     }
 

@@ -1,6 +1,6 @@
 """The report of a finished pretraining run: losses, rates, speed, pictures, settings, data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ from aalbert.train.pretraining.trivial_predictors import (
     TRIVIAL_PREDICTORS,
     compare_in_words,
 )
-from aalbert.train.report.figures import curve_figure, png_uri, to_data_uri
+from aalbert.train.report.figures import curve_figure, loss_figure, png_uri, to_data_uri
 from aalbert.train.report.page import render_page
 from aalbert.train.run_folder import RunFolder
 
 PICTURES_SHOWN = 4
-# Lines of all of them would be too close to one another.
-DRAWN_PREDICTORS = ("corpus_mean", "interpolation", "linear")
 
 
 def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> None:
@@ -25,8 +23,6 @@ def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> Non
     measurements, record = run.read_metrics(), run.read_record()
     held_out_loss = run.held_out_losses()[record["exported_step"]]
     predictors = record[TRIVIAL_PREDICTORS]
-    levels = {name.replace("_", " "): predictors[name] for name in DRAWN_PREDICTORS}
-    losses = {"train_loss": "training", "validation_loss": "held out"}
     page = render_page(
         "pretraining.html",
         title="Pretraining",
@@ -34,7 +30,7 @@ def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> Non
         held_out_loss=held_out_loss,
         comparison=compare_in_words(held_out_loss, predictors),
         predictors={DESCRIPTIONS[name]: loss for name, loss in predictors.items()},
-        loss=curves(measurements, losses, "loss", levels),
+        loss=to_data_uri(loss_figure(measurements, predictors)),
         learning_rate=curves(measurements, {"learning_rate": "of the step"}, "learning rate"),
         speed=curves(measurements, {"x_real_time": "all ranks"}, "x real time"),
         reconstructions=reconstructions(run.pictures),
@@ -44,16 +40,11 @@ def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> Non
     write_text(run.report, page)
 
 
-def curves(
-    measurements: Sequence[dict[str, Any]],
-    series: dict[str, str],
-    unit: str,
-    levels: Mapping[str, float] | None = None,
-) -> str | None:
+def curves(measurements: Sequence[dict[str, Any]], series: dict[str, str], unit: str) -> str | None:
     """Return a picture of measured values over the steps; None if one was never measured."""
     if not all(any(name in row for row in measurements) for name in series):
         return None
-    return to_data_uri(curve_figure(measurements, series, unit, levels))
+    return to_data_uri(curve_figure(measurements, series, unit))
 
 
 def reconstructions(folder: Path) -> dict[int, str]:

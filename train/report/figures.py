@@ -13,6 +13,8 @@ from aalbert.common.png import png_bytes
 
 # The width in inches, 750 dots: letters stay legible when a phone shows half of the dots.
 WIDTH, DOTS_PER_INCH = 5.0, 150
+# Lines of all trivial predictors would be too close to one another.
+DRAWN_PREDICTORS = ("corpus_mean", "interpolation", "linear")
 
 
 def to_data_uri(figure: Figure) -> str:
@@ -58,6 +60,13 @@ def curve_figure(
     axes.legend(frameon=False)
     tidy(axes)
     return figure
+
+
+def loss_figure(measurements: Sequence[dict[str, Any]], predictors: Mapping[str, float]) -> Figure:
+    """Draw the losses of pretraining over steps, with those of trivial predictors as lines."""
+    losses = {"train_loss": "training", "validation_loss": "held out"}
+    levels = {name.replace("_", " "): predictors[name] for name in DRAWN_PREDICTORS}
+    return curve_figure(measurements, losses, "loss of hidden frames", levels)
 
 
 def layer_figure(weights: Sequence[float]) -> Figure:

@@ -17,7 +17,7 @@ from aalbert.train.evaluation.figures import (
     probe_figure,
 )
 from aalbert.train.evaluation.probes import LayerProbe
-from aalbert.train.report.figures import WIDTH, curve_figure, to_data_uri
+from aalbert.train.report.figures import WIDTH, curve_figure, loss_figure, to_data_uri
 
 NAME = r"$\bad$"
 RATES = error_rates(np.arange(6.0), np.arange(6) % 2 == 1)
@@ -37,3 +37,14 @@ def test_a_name_that_looks_like_mathematics_is_drawn(figure: str) -> None:
     assert kind == "data:image/png;base64"
     picture = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)))
     assert picture.shape[1] == 150 * WIDTH
+
+
+def test_losses_of_pretraining_stand_beside_trivial_predictors() -> None:
+    predictors = {"linear": 0.2, "interpolation": 0.3, "utterance_mean": 0.7, "corpus_mean": 0.8}
+    steps = [{"step": 1, "train_loss": 0.9}, {"step": 2, "train_loss": 0.5}]
+    (axes,) = loss_figure([*steps, {"step": 2, "validation_loss": 0.4}], predictors).axes
+    drawn = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes.lines[:2]}
+    assert drawn == {"training": [0.9, 0.5], "held out": [0.4]}
+    levels = [np.asarray(line.get_ydata()).tolist() for line in axes.lines[2:]]
+    assert levels == [[0.8, 0.8], [0.3, 0.3], [0.2, 0.2]]
+    assert [text.get_text() for text in axes.texts] == ["corpus mean", "interpolation", "linear"]
