@@ -15,7 +15,7 @@ from aalbert.errors import ConfigError, require
 from aalbert.train.downstream.tasks import find_task
 
 if TYPE_CHECKING:
-    from aalbert.common.configuration import Document
+    from aalbert.common.settings_text import Document
 
 config_app = typer.Typer(
     help="Look at the settings of presets, files and runs.", no_args_is_help=True
@@ -47,7 +47,7 @@ def config_show(
 
     Example: aalbert config show --preset aalbert-3l --set encoder.layers=6
     """
-    import yaml
+    from aalbert.common.settings_text import dump_document
 
     if place is None:
         settings = resolved_settings(task, preset, file=config, assignments=assignments or ())
@@ -55,7 +55,7 @@ def config_show(
         given = preset or config or assignments
         require(not given, f"'{place}' has its own settings: give it alone, or only options")
         settings = settings_of(place, task)
-    show(settings, as_json, yaml.safe_dump(settings, sort_keys=False).rstrip())
+    show(settings, as_json, dump_document(settings).rstrip())
 
 
 @config_app.command("diff")

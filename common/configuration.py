@@ -1,27 +1,22 @@
 """One validated configuration from flags, environment, files and presets."""
 
 import difflib
+import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
-from yaml.constructor import ConstructorError
 
+from aalbert.common.settings_text import Document, dump_document, parse_document, parse_value
 from aalbert.errors import ConfigError, InputError
 
 ENVIRONMENT_PREFIX = "AALBERT_"
-# Types of a value on the command line besides text.
-VALUE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null")}
-NO_ALIASES = "YAML aliases (*name) are not allowed; a pattern that begins with * needs quotes"
-
-Document = dict[str, Any]
+# Where a value comes from, the path of its setting, and the value.
+Assignment = tuple[str, Sequence[str], Any]
 Config = TypeVar("Config")
 
 
@@ -42,19 +37,17 @@ def load_config(
     is unknown or has no valid value.
     """
     document: Document = {}
-    for source, layer in (
-        preset or ("preset", {}),
-        (str(file), read_yaml_file(file) if file else {}),
-        (
-            "the environment",
-            read_environment(kind, os.environ if environment is None else environment),
-        ),
-        ("--set", read_assignments(assignments)),
-    ):
-        check_known(kind, layer, source)
-        merge(document, layer)
+    layers = (preset or ("preset", {}), (str(file), read_yaml_file(file) if file else {}))
+    for source, layer in layers:
+        check(kind, layer, source)
+        lay_over(kind, document, layer)
+    assigned = read_environment(kind, os.environ if environment is None else environment)
+    for source, path, value in (*assigned, *read_assignments(assignments)):
+        check(kind, nest(path, value), source)
+        assign(kind, document, path, value)
     try:
-        return TypeAdapter(kind).validate_python(document)
+        # Strictly: no text, number or boolean is taken for another. From JSON, lists are tuples.
+        return TypeAdapter(kind).validate_json(json.dumps(whole_numbers(document)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         # For a union, pydantic adds the type that it tried, which is no part of the name.
@@ -62,44 +55,50 @@ def load_config(
         raise ConfigError(f"{place} = {first['input']!r}: {first['msg']}") from error
 
 
+def whole_numbers(value: Any) -> Any:
+    """Return a document in which a whole number is one however it is written, such as 1e5."""
+    if isinstance(value, Mapping):
+        return {name: whole_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [whole_numbers(inner) for inner in value]
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
+
+
 def read_yaml_file(path: Path) -> Document:
     """Read a configuration file."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}")
     try:
-        return parse_yaml(path.read_text("utf-8"), str(path))
+        return parse_document(path.read_text("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error}") from error
 
 
-def read_environment(kind: type, environment: Mapping[str, str]) -> Document:
+def read_environment(kind: type, environment: Mapping[str, str]) -> Iterator[Assignment]:
     """Read `AALBERT_A__B=value` variables as settings `a.b`.
 
     Variables may be set for several commands at once, so one that names no setting of
     this command is ignored with a note.
     """
     known = {item.name for item in fields(kind)}
-    document: Document = {}
     for variable, value in sorted(environment.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         if path[0] in known:
-            merge(document, nest(path, parse_value(value, variable)))
+            yield variable, path, parse_value(value, variable)
         else:
             print(f"note: {variable} is not a setting of this command", file=sys.stderr)
-    return document
 
 
-def read_assignments(assignments: Sequence[str]) -> Document:
-    """Parse `a.b=value` texts; later ones win."""
-    document: Document = {}
+def read_assignments(assignments: Sequence[str]) -> Iterator[Assignment]:
+    """Parse `a.b=value` texts."""
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set {assignment}: expected NAME=VALUE, such as steps=1000")
-        merge(document, nest(path.strip().split("."), parse_value(value, f"--set {path}")))
-    return document
+        yield "--set", path.strip().split("."), parse_value(value, f"--set {path}")
 
 
 def nest(path: Sequence[str], value: Any) -> Document:
@@ -111,7 +110,7 @@ def nest(path: Sequence[str], value: Any) -> Document:
 
 
 def merge(document: Document, layer: Mapping[str, Any]) -> None:
-    """Update `document` with the values of `layer`, group by group, in place."""
+    """Update `document` with the values of `layer`, mapping by mapping, in place."""
     for name, value in layer.items():
         if isinstance(value, Mapping) and isinstance(document.get(name), dict):
             merge(document[name], value)
@@ -119,11 +118,41 @@ def merge(document: Document, layer: Mapping[str, Any]) -> None:
             document[name] = value
 
 
-def check_known(kind: type, document: Mapping[str, Any], source: str, prefix: str = "") -> None:
+def lay_over(kind: type, document: Document, layer: Mapping[str, Any]) -> None:
+    """Update `document` with the settings of `layer`, group by group, in place.
+
+    A mapping that is no group, whose keys are free, is replaced as a whole.
+    """
+    for name, value in layer.items():
+        assign(kind, document, [name], value)
+
+
+def assign(kind: type | None, document: Document, path: Sequence[str], value: Any) -> None:
+    """Give the setting at a path a value, in place; a path may lead into a mapping of free keys."""
+    name, *rest = path
+    group = None if kind is None else group_type(annotations(kind)[name])
+    if rest or (group is not None and isinstance(value, Mapping)):
+        inner = document.get(name)
+        document[name] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+        if rest:
+            assign(group, inner, rest, value)
+        else:
+            assert group is not None
+            lay_over(group, inner, value)
+    else:
+        document[name] = value
+
+
+def annotations(kind: type) -> dict[str, Any]:
+    """Return the type of every setting of a group."""
+    return {item.name: item.type for item in fields(kind)}
+
+
+def check(kind: type, document: Mapping[str, Any], source: str, prefix: str = "") -> None:
     """Raise `ConfigError` for an unknown setting, with the nearest known name."""
     if not isinstance(document, Mapping):
         raise ConfigError(f"{source}: {prefix.rstrip('.')} must be a group of settings")
-    known = {item.name: item.type for item in fields(kind)}
+    known = annotations(kind)
     for name, value in document.items():
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
@@ -131,7 +160,7 @@ def check_known(kind: type, document: Mapping[str, Any], source: str, prefix: st
             raise ConfigError(f"{source}: there is no setting '{prefix}{name}': {hint}")
         inner = group_type(known[name])
         if inner is not None and value is not None:
-            check_known(inner, value, source, f"{prefix}{name}.")
+            check(inner, value, source, f"{prefix}{name}.")
 
 
 def group_type(annotation: Any) -> type | None:
@@ -140,83 +169,9 @@ def group_type(annotation: Any) -> type | None:
     return next((kind for kind in choices if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
-class StrictLoader(yaml.SafeLoader):
-    """YAML in which `5e-4` is a number and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping, refusing duplicate keys."""
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
-    list("-+.0123456789"),
-)
-
-
-class WordLoader(StrictLoader):
-    """YAML in which a word may begin with any character, also *, & or !: `[*-clean, dev-*]`."""
-
-    fetch_alias = fetch_anchor = fetch_tag = StrictLoader.fetch_plain
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag in VALUE_TAGS]
-        for first, resolvers in StrictLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def parse_yaml(text: str, source: str) -> Document:
-    """Parse a YAML document that is a mapping."""
-    document = parse_yaml_value(text, source)
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(f"{source}: expected 'name: value' lines")
-    return document
-
-
-def parse_yaml_value(text: str, source: str) -> Any:
-    """Parse any YAML value; aliases, which can grow without bound, are refused."""
-    with naming_source(source):
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ConfigError(f"{source}: {NO_ALIASES}")
-        return yaml.load(text, StrictLoader)  # noqa: S506 - StrictLoader is a SafeLoader
-
-
-def parse_value(text: str, source: str) -> Any:
-    """Parse the value of a flag or a variable: a word, a number, or a YAML list or group.
-
-    A word may begin with any character, so it can be a pattern such as `*`.
-    """
-    text = text.strip()
-    with naming_source(source):
-        if text.startswith(("[", "{", "'", '"')):
-            return yaml.load(text, WordLoader)  # noqa: S506 - WordLoader is a SafeLoader
-        loader = WordLoader("")
-        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-        return loader.construct_object(yaml.ScalarNode(tag, text))
-
-
-@contextmanager
-def naming_source(source: str) -> Iterator[None]:
-    """Turn errors of YAML into `ConfigError` that names the source."""
-    try:
-        yield
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        alias = getattr(error, "context", None) == "while scanning an alias"
-        reason = NO_ALIASES if alias else " ".join(str(error).split())
-        raise ConfigError(f"{source}: {reason}") from error
-
-
 def to_yaml(config: Any) -> str:
     """Return a configuration as YAML that `load_config` reads back."""
-    return yaml.safe_dump(as_plain(asdict(config)), sort_keys=False)
+    return dump_document(as_plain(asdict(config)))
 
 
 def as_plain(value: Any) -> Any:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from aalbert.common.configuration import Document, load_config, merge, parse_yaml
+from aalbert.common.configuration import load_config, merge
+from aalbert.common.settings_text import Document, parse_document
 from aalbert.errors import ConfigError
 from aalbert.shards.format.feature_groups import prepare_assignments
 from aalbert.train.downstream.config import DownstreamConfig
@@ -103,7 +104,7 @@ def find_preset(name: str, folder: str = PRETRAIN) -> Preset:
         names = ", ".join(preset_names(folder))
         way_out = f"use one of {names}" if names else f"{folder} has none"
         raise ConfigError(f"unknown preset '{name}': {way_out}")
-    own = parse_yaml(path.read_text("utf-8"), f"preset '{name}'")
+    own = parse_document(path.read_text("utf-8"), f"preset '{name}'")
     about, base = own.pop("about", ""), own.pop("extends", None)
     settings: Document = {}
     if base is not None:

@@ -134,7 +134,7 @@ def test_every_preset_says_how_its_data_are_prepared() -> None:
     assert commands["aalbert-3l"] == commands["tera-3l"] == f"{start} --feature logmel"
     assert commands["aalbert-s3prl-960h"] == (
         f"{start} --subset train-clean-100 --subset train-clean-360 --subset train-other-500 "
-        "--feature logmel --set wave.loudness_db=-25.0"
+        "--feature logmel --set wave.loudness_db=-25"
     )
     assert commands["aalbert-seed"] == (
         f"{start} --subset train-clean-360 --feature logmel --set logmel.fft_size=2046 "
