@@ -113,6 +113,9 @@ def test_every_preset_is_valid(preset: str) -> None:
         ("encoder=3", r"--set: encoder must be a group of settings"),
         ("data.crop_seconds=1e9", r"data\.crop_seconds .* at most data\.batch_seconds"),
         ("optimiser.warmup_steps=-1", r"optimiser\.warmup_steps -1 must not be negative"),
+        ("optimiser.warmup_steps=1000000", r"warmup_steps 1000000 leave none of 1000000 steps at "
+         r"the full learning rate: use fewer, or --set optimiser\.warmup_steps=null for "
+         r"optimiser\.warmup_proportion 0\.07"),
         ("front_end.normalisation=speaker", "pretraining knows no speakers, use utterance"),
         ("data.batching=packed", r"packed has no dropout .* --set encoder\.attention_dropout=0"),
         ("data.static_seconds=[5.0]", r"static_seconds \(5\.0,\) are for data\.batching static"),

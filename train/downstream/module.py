@@ -18,7 +18,7 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
 from aalbert.train.downstream.labels import ColumnLabels, classification_loss
 from aalbert.train.downstream.phones import FrameLabels
-from aalbert.train.loop.optimiser import learning_rate_factor
+from aalbert.train.loop.optimiser import learning_rate_factor, share_of_steps
 from aalbert.train.randomness import seed_of
 
 # Fine-tuned at 0.1, s3prl's HuBERT fell to 0.25 % and 0.07 % on VoxCeleb1 (its issue 583);
@@ -78,7 +78,7 @@ class HeadTraining(LightningModule):
         factors: list[Callable[[int], float]] = [
             partial(
                 learning_rate_factor,
-                warmup_steps=round(warmup * steps),
+                warmup_steps=share_of_steps(warmup, steps),
                 steps=steps,
                 decay=config.decay,
             )

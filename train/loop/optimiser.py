@@ -38,9 +38,24 @@ class OptimiserConfig:
         )
 
     def count_warmup_steps(self, steps: int) -> int:
-        """Return the number of warm-up steps of a run with so many steps in all."""
-        warmup = self.warmup_steps
-        return round(self.warmup_proportion * steps) if warmup is None else warmup
+        """Return the number of warm-up steps of a run with so many steps in all.
+
+        Raises `ConfigError` for a warm-up that is longer than the run.
+        """
+        if self.warmup_steps is None:
+            return share_of_steps(self.warmup_proportion, steps)
+        require(
+            self.warmup_steps < steps,
+            f"optimiser.warmup_steps {self.warmup_steps} leave none of {steps} steps at the full "
+            "learning rate: use fewer, or --set optimiser.warmup_steps=null for "
+            f"optimiser.warmup_proportion {self.warmup_proportion}",
+        )
+        return self.warmup_steps
+
+
+def share_of_steps(proportion: float, steps: int) -> int:
+    """Return a proportion of the steps below 1 in steps, never all of them."""
+    return min(round(proportion * steps), steps - 1)
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

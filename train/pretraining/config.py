@@ -120,6 +120,7 @@ class PretrainConfig:
         every = ("validate_every_steps", "log_every_steps", "picture_every_steps")
         require_positive("", self, "steps", "batches_per_step", *every, "keep_checkpoints")
         require_positive("", self, "timeout_s")
+        self.optimiser.count_warmup_steps(self.steps)
         require(
             self.front_end.normalisation != "speaker",
             "front_end.normalisation 'speaker' is for downstream tasks: pretraining knows no "
