@@ -11,7 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.files import TEMPORARY_SUFFIX, naming, require_empty, write_json, write_text
+import xxhash
+
+from aalbert.common.files import (
+    TEMPORARY_SUFFIX,
+    file_digest,
+    naming,
+    require_empty,
+    write_json,
+    write_text,
+)
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
@@ -131,6 +140,34 @@ def open_datasets(record: dict[str, Any]) -> list[Dataset]:
     """Open the datasets of a `data_record`; `IntegrityError` as `open_data` raises it."""
     pairs = zip(record["data"], record["data_fingerprint"], strict=True)
     return [open_data({"data": place, "data_fingerprint": found}) for place, found in pairs]
+
+
+def digest_places(places: Mapping[str, str]) -> dict[str, str]:
+    """Return the hash of what lies at each place, by the setting that names it; "" is no place.
+
+    A folder has the hash of the names and the contents of its files.
+    """
+    return {setting: digest_place(Path(place)) for setting, place in places.items() if place}
+
+
+def digest_place(path: Path) -> str:
+    """Return the hash of a file, or of all files below a folder; nothing has one too."""
+    if path.is_file():
+        return file_digest(path)
+    digest = xxhash.xxh3_128()
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(f"{file.relative_to(path)}\0{file_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def require_same_files(record: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """Raise `IntegrityError` when a file that settings name is not what the run was made with."""
+    for setting, digest in digest_places(places).items():
+        if record["files"].get(setting) != digest:
+            raise IntegrityError(
+                f"{places[setting]} ({setting}) has changed since the run was made with it: put "
+                "back what it was, or train again into another --out"
+            )
 
 
 def describe_environment() -> dict[str, Any]:

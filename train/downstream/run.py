@@ -3,19 +3,15 @@
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from aalbert.common.configuration import load_config, to_yaml
-from aalbert.common.store import is_url
 from aalbert.errors import ConfigError
-from aalbert.models.checkpoint import find_checkpoint
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
-from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.loading.order import Rows
@@ -26,6 +22,12 @@ from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
 from aalbert.train.downstream.scoring import classify, embed_all, score_trials, whole_utterances
 from aalbert.train.downstream.selection import BestModel
+from aalbert.train.downstream.sources import (
+    find_sources,
+    named_files,
+    require_same_weights,
+    with_lasting_paths,
+)
 from aalbert.train.downstream.standardise import measure_states
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
 from aalbert.train.downstream.trials import draw_trials
@@ -41,9 +43,9 @@ from aalbert.train.loop.validation import Measurement, Validation
 from aalbert.train.run_folder import (
     MetricsWriter,
     RunFolder,
-    lasting_path,
     lasting_place,
     open_data,
+    require_same_files,
 )
 
 COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
@@ -64,20 +66,11 @@ def start_downstream(
     folder `states`, or in that of the run. Raises `ConfigError` or
     `InputError` when they do not fit, `OutputInUseError` when `out` is not empty.
     """
-    dataset = Dataset(data)
-    location = upstream
-    if upstream not in SETTINGS_BY_KIND and not is_url(upstream):
-        location = str(find_checkpoint(upstream).resolve())
-    config = with_lasting_paths(config)
-    setup = build_setup(config, dataset, location)
+    dataset, config = Dataset(data), with_lasting_paths(config)
+    sources = find_sources(config, dataset, upstream)
+    setup = build_setup(config, dataset, sources["upstream"])
     run = RunFolder(out)
-    record = {
-        "task": config.task,
-        "data": lasting_place(data),
-        "data_fingerprint": dataset.manifest.fingerprint,
-        "upstream": location,
-        "seed": config.seed,
-    }
+    record = {"task": config.task, "data": lasting_place(data), **sources, "seed": config.seed}
     run.create(to_yaml(config), record)
     with run.hold():
         return run_downstream(config, setup, run, states, state=None)
@@ -91,25 +84,11 @@ def resume_downstream(out: Path, task: str, *, states: Path | None = None) -> Do
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{task}'")
     dataset = open_data(record)
     config = load_config(DownstreamConfig, file=run.config, environment={})
+    require_same_files(record, named_files(config))
+    require_same_weights(record)
     setup = build_setup(config, dataset, record["upstream"])
     with run.hold():
         return run_downstream(config, setup, run, states, state=latest_state(run.checkpoints))
-
-
-def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
-    """Return the settings with absolute paths of files."""
-    splits, labels, trials = config.splits, config.labels, config.trials
-    return replace(
-        config,
-        splits=replace(
-            splits,
-            train_list=lasting_path(splits.train_list),
-            dev_list=lasting_path(splits.dev_list),
-            test_list=lasting_path(splits.test_list),
-        ),
-        labels=replace(labels, alignments=lasting_path(labels.alignments)),
-        trials=replace(trials, test=lasting_path(trials.test)),
-    )
 
 
 def run_downstream(

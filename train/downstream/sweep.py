@@ -10,10 +10,12 @@ from aalbert.common.configuration import load_config
 from aalbert.common.files import write_json
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.text import text_table
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, require
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.run import resume_downstream, start_downstream, with_lasting_paths
+from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
+from aalbert.train.downstream.sources import find_sources, with_lasting_paths
 from aalbert.train.run_folder import RunFolder
 
 RESULT_NAME = "sweep.json"
@@ -46,17 +48,19 @@ def run_sweep(
     so that the same command continues a sweep. All runs share the cached hidden states. The test
     part is never read.
     """
-    configs = {point: configure(point) for point in grid}
+    configs = {point: with_lasting_paths(configure(point)) for point in grid}
     runs = {point: RunFolder(out / folder_name(point)) for point in grid}
     states = out / STATES_FOLDER
+    dataset = Dataset(data)
     with hold_where_possible(states / "lock"):
+        for point, config in configs.items():
+            if runs[point].record.is_file():
+                require_same_run(runs[point], config, dataset, upstream)
         for point, config in configs.items():
             run = runs[point]
             if not run.record.is_file():
                 start_downstream(config, data, upstream, run.path, states=states)
-                continue
-            require_same_settings(run, config, point)
-            if not (run.export / "config.json").is_file():
+            elif not (run.export / "config.json").is_file():
                 resume_downstream(run.path, config.task, states=states)
     points = [
         Point(settings=point, run=str(run.path), best=best_measurement(run.read_metrics()))
@@ -67,13 +71,25 @@ def run_sweep(
     return points
 
 
-def require_same_settings(run: RunFolder, config: DownstreamConfig, point: Assignments) -> None:
-    """Raise `ConfigError` when a run has other settings than this sweep."""
-    if load_config(DownstreamConfig, file=run.config, environment={}) != with_lasting_paths(config):
-        raise ConfigError(
-            f"{run.path} holds a run of {', '.join(point)} with other settings besides: choose "
-            "another --out"
-        )
+def require_same_run(
+    run: RunFolder, config: DownstreamConfig, dataset: Dataset, upstream: str
+) -> None:
+    """Raise `ConfigError` when a run has other settings, data, files or weights than this sweep."""
+    record, sources = run.read_record(), find_sources(config, dataset, upstream)
+    # The same weights may lie elsewhere.
+    here = sources["upstream_weights"] or sources["upstream"]
+    there = record["upstream_weights"] or record["upstream"]
+    same = {
+        "set of settings": load_config(DownstreamConfig, file=run.config, environment={}) == config,
+        "upstream": here == there,
+        "dataset": record["data_fingerprint"] == sources["data_fingerprint"],
+        **{
+            f"file ({setting})": record["files"].get(setting) == digest
+            for setting, digest in sources["files"].items()
+        },
+    }
+    for what, is_same in same.items():
+        require(is_same, f"{run.path} holds a run with another {what}: choose another --out")
 
 
 def folder_name(point: Assignments) -> str:

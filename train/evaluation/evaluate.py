@@ -28,6 +28,7 @@ from aalbert.train.downstream.scoring import (
     score_trials,
     whole_utterances,
 )
+from aalbert.train.downstream.sources import named_files
 from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
 from aalbert.train.evaluation.breakdown import (
@@ -54,7 +55,7 @@ from aalbert.train.evaluation.probes import (
 from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import PREDICTIONS_NAME, predictions_csv
 from aalbert.train.randomness import seed_of
-from aalbert.train.run_folder import RunFolder, lasting_place, open_data
+from aalbert.train.run_folder import RunFolder, lasting_place, open_data, require_same_files
 
 # More utterances hardly improve a probe, and these pass through an encoder in minutes.
 PROBE_UTTERANCES = 10_000
@@ -99,6 +100,7 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
     model = DownstreamModel.from_pretrained(run.path).to(device)
     dataset = open_data(record, data)
     config = load_config(DownstreamConfig, file=run.config, environment={})
+    require_same_files(record, named_files(config))
     setup = setup_of_model(config, dataset, model)
     rows: Rows = getattr(setup.splits, split)
     loader = whole_utterances(dataset, rows, setup.feature, config.batch_seconds, config.prefetch)

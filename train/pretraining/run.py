@@ -54,8 +54,10 @@ from aalbert.train.run_folder import (
     MetricsWriter,
     RunFolder,
     data_record,
+    digest_places,
     lasting_path,
     open_datasets,
+    require_same_files,
 )
 
 TASK = "pretrain"
@@ -84,7 +86,8 @@ def start_pretraining(
     datasets = [Dataset(place) for place in data]
     selections = select_utterances(config, datasets)
     run = RunFolder(out)
-    record = {"task": TASK, **data_record(data, datasets), "seed": config.seed}
+    files = digest_places(named_files(config))
+    record = {"task": TASK, **data_record(data, datasets), "files": files, "seed": config.seed}
     if ranks.first:
         run.create(to_yaml(config), record)
     with run.hold() if ranks.first else nullcontext():
@@ -102,6 +105,7 @@ def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
     if record["task"] != TASK:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{TASK}'")
     config = load_config(PretrainConfig, file=run.config, environment={})
+    require_same_files(record, named_files(config))
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
     selections = select_utterances(config, open_datasets(record))
@@ -113,6 +117,11 @@ def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
         change = {"step": step_of(state) if state else 0}
         record_change = partial(run.change_config, to_yaml(longer), change)
         return run_pretraining(longer, selections, run, ranks, state, record_change)
+
+
+def named_files(config: PretrainConfig) -> dict[str, str]:
+    """Return the files that settings name, by setting."""
+    return {"data.exclude": config.data.exclude}
 
 
 def run_pretraining(

@@ -323,7 +323,9 @@ def test_a_sweep_reports_every_point_the_best_first_and_continues(
     again = capsys.readouterr()
     assert json.loads(again.out) == points and "step" not in again.err
     assert main([*command, *grid, "--seed=1", "--out", str(out)]) == 2
-    assert "with other settings besides: choose another --out" in capsys.readouterr().err
+    assert (
+        "holds a run with another set of settings: choose another --out" in capsys.readouterr().err
+    )
     assert main([*command, "--set=epochs=2", "--out", str(tmp_path / "x")]) == 2
     assert "a sweep needs a setting with several values" in capsys.readouterr().err
 

@@ -215,6 +215,20 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
         assert row == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_run_is_not_continued_with_another_list_of_what_it_leaves_out(
+    librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    listed, keys = tmp_path / "list.txt", Dataset(librispeech_data).table.column("key").to_pylist()
+    listed.write_text(keys[3])
+    data = replace(pretrain_config.data, exclude=str(listed))
+    config = replace(pretrain_config, data=data, steps=2, validate_every_steps=2)
+    start_pretraining(config, [librispeech_data], tmp_path / "run")
+    resume_pretraining(tmp_path / "run", extend=1)
+    listed.write_text(keys[4])
+    with pytest.raises(IntegrityError, match=r"list\.txt \(data\.exclude\) has changed since"):
+        resume_pretraining(tmp_path / "run", extend=1)
+
+
 def last_rows(run: Path) -> list[dict[str, float]]:
     return [row for row in rows_of(run) if row["step"] == 12]
 

@@ -1,0 +1,77 @@
+"""What a run of a task depends on besides its settings: data, upstream, and files."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aalbert.common.store import is_url
+from aalbert.errors import IntegrityError
+from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.phones import NAMES_FILE
+from aalbert.train.run_folder import digest_places, lasting_path
+
+
+def find_sources(config: DownstreamConfig, dataset: Dataset, upstream: str) -> dict[str, Any]:
+    """Return what a run depends on besides its settings: the hashes of data, files and upstream.
+
+    They go into its record.
+    """
+    location = upstream
+    if upstream not in SETTINGS_BY_KIND and not is_url(upstream):
+        location = str(find_checkpoint(upstream).resolve())
+    return {
+        "data_fingerprint": dataset.manifest.fingerprint,
+        "upstream": location,
+        "upstream_weights": weights_of(location),
+        "files": digest_places(named_files(config)),
+    }
+
+
+def weights_of(upstream: str) -> str | None:
+    """Return the hash of an upstream's weights; plain features have none."""
+    if upstream in SETTINGS_BY_KIND:
+        return None
+    return str(read_config(find_checkpoint(upstream))["weights_xxh3"])
+
+
+def require_same_weights(record: Mapping[str, Any]) -> None:
+    """Raise `IntegrityError` when the upstream of a run has other weights than it began with."""
+    if weights_of(record["upstream"]) != record["upstream_weights"]:
+        raise IntegrityError(
+            f"{record['upstream']} holds other weights than when the run began with it: put back "
+            "what it was, or train again into another --out"
+        )
+
+
+def named_files(config: DownstreamConfig) -> dict[str, str]:
+    """Return the files and folders that settings name, by setting, and the one beside them."""
+    splits, alignments = config.splits, config.labels.alignments
+    names = str(Path(alignments).with_name(NAMES_FILE)) if alignments else ""
+    return {
+        "splits.train_list": splits.train_list,
+        "splits.dev_list": splits.dev_list,
+        "splits.test_list": splits.test_list,
+        "labels.alignments": alignments,
+        f"labels.alignments, {NAMES_FILE}": names,
+        "trials.test": config.trials.test,
+    }
+
+
+def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
+    """Return the settings with absolute paths of files."""
+    splits, labels, trials = config.splits, config.labels, config.trials
+    return replace(
+        config,
+        splits=replace(
+            splits,
+            train_list=lasting_path(splits.train_list),
+            dev_list=lasting_path(splits.dev_list),
+            test_list=lasting_path(splits.test_list),
+        ),
+        labels=replace(labels, alignments=lasting_path(labels.alignments)),
+        trials=replace(trials, test=lasting_path(trials.test)),
+    )
