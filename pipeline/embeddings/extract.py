@@ -17,6 +17,7 @@ from aalbert.common.files import claim, write_json, write_text
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import InputError, OutputInUseError
+from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import Recording, prefetch
 from aalbert.pipeline.embeddings.model import (
@@ -141,8 +142,10 @@ def embed_piece(
     done: dict[str, Embedded] = {}
     loaded = ((item, item[1].features) for item in prefetch(piece, skipped))
     for (recording, audio), states in model.embed(loaded):
-        embedding = pool(model.choose(states, config.layers), config.pooling).cpu().numpy()
-        done[recording.key] = Embedded(recording=recording, loaded=audio, embedding=embedding)
+        chosen = pool(model.choose(states, config.layers), config.pooling).cpu()
+        require_finite(chosen, recording.key)
+        embedded = Embedded(recording=recording, loaded=audio, embedding=chosen.numpy())
+        done[recording.key] = embedded
         bar.update()
     bar.update(len(skipped))
     found = [done[recording.key] for recording in piece if recording.key in done]

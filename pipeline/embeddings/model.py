@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, InputError, require
+from aalbert.models.finite import require_finite
 from aalbert.models.upstream import Upstream
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.decode import UnusableAudioError, resample
@@ -134,7 +135,8 @@ class EmbeddingModel(nn.Module):
         for a wave is bit-identical, whatever other waves are in the list.
 
         Raises `InputError` for a wave that has another shape, is shorter than one analysis
-        window, or holds a number that is not finite; `ConfigError` for a layer that does not exist.
+        window, or holds a number that is not finite; `ConfigError` for a layer that does not exist;
+        `DivergedError` when the model's weights give numbers that are not finite.
         """
         check_choice(self, layers, pooling)
         single = not isinstance(wave, (list, tuple))
@@ -145,6 +147,8 @@ class EmbeddingModel(nn.Module):
             for number, states in self.embed(features)
         }
         results = [found[number] for number in range(len(waves))]
+        for number, result in enumerate(results):
+            require_finite(result, "the wave" if single else f"wave {number}")
         return results[0] if single else results
 
     def features(self, wave: WaveLike, sample_rate: int) -> Features:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aalbert.models.downstream import DownstreamModel
+from aalbert.models.finite import require_finite
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
@@ -98,6 +99,14 @@ def whole_utterances(
     return Loader(Selection(dataset, rows), settings)
 
 
+def require_finite_batch(values: Tensor, rows: Tensor, loader: Loader) -> None:
+    """Raise `DivergedError` for the first utterance whose values `(batch, ...)` are not finite."""
+    finite = values.flatten(1).isfinite().all(dim=1).cpu()
+    if not bool(finite.all()):
+        place = int(finite.int().argmin())
+        require_finite(values[place], loader.selections[0].dataset.key(int(rows[place])))
+
+
 @torch.no_grad()
 def classify(
     model: DownstreamModel, loader: Loader, labels: Labels, grid: LabelGrid | None = None
@@ -119,6 +128,8 @@ def classify(
         targets = labels.targets(moved.rows, lengths, scores).cpu()
         scores = scores.float().cpu()
         predicted, scored = scores.argmax(dim=-1), targets != NO_CLASS
+        counted = scores.masked_fill(~scored.unsqueeze(-1), 0) if scores.dim() == 3 else scores
+        require_finite_batch(counted, batch.rows, loader)
         pairs = targets[scored] * classes + predicted[scored]
         confusion += torch.bincount(pairs, minlength=classes**2)
         loss += float(F.cross_entropy(scores[scored], targets[scored], reduction="sum"))
@@ -152,6 +163,7 @@ def embed_all(model: DownstreamModel, loader: Loader) -> tuple[Rows, Tensor]:
     for batch in loader:
         moved = batch.to(device)
         embeddings.append(model.embed(moved.features, moved.lengths).float().cpu())
+        require_finite_batch(embeddings[-1], batch.rows, loader)
         rows.append(batch.rows.clone())
     return torch.cat(rows).numpy(), torch.cat(embeddings)
 

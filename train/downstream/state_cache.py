@@ -18,6 +18,7 @@ from torch import Tensor
 from aalbert.common.progress import progress_bar
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
+from aalbert.models.finite import require_finite
 from aalbert.models.pooling import mean_pool
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.config import LoaderConfig
@@ -146,7 +147,9 @@ def write_states(
             states, lengths = model.states(moved.features, moved.lengths)
             stored = states_by_utterance(states, lengths, pooled=pooled)
             for row, values in zip(batch.rows.tolist(), stored, strict=True):
-                written[begin[row] : begin[row] + count[row]] = values.cpu().numpy()
+                kept = values.to(torch.float32 if pooled else torch.float16)
+                require_finite(kept, setup.dataset.key(row))
+                written[begin[row] : begin[row] + count[row]] = kept.cpu().numpy()
             bar.update(len(batch.rows))
     written.flush()
     loader.close()

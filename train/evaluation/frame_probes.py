@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aalbert.common.progress import progress_bar
+from aalbert.models.finite import require_finite
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -144,11 +145,12 @@ def read_frames(
     """Return the frames of some rows that have a class: those of every state, in float16."""
     classes: list[Tensor] = []
     states: list[list[Tensor]] = [[] for _ in range(upstream.states)]
-    for _, found, targets in frame_batches(upstream, dataset, labels, rows):
+    for own, found, targets in frame_batches(upstream, dataset, labels, rows):
         real = targets != NO_CLASS
         classes.append(targets[real])
         for state, frames in zip(states, found, strict=True):
             state.append(frames.cpu()[real].half())
+            require_finite(state[-1], f"{dataset.key(int(own[0]))} and others of its length")
     joined = torch.cat(classes)
     return [LabelledFrames(torch.cat(frames), joined) for frames in states]
 

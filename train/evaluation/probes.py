@@ -17,7 +17,7 @@ from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
-from aalbert.train.downstream.scoring import whole_utterances
+from aalbert.train.downstream.scoring import require_finite_batch, whole_utterances
 from aalbert.train.evaluation.significance import Interval, share_interval
 
 # Per utterance, relative to the mean variance of the standardised inputs, which is one.
@@ -145,6 +145,7 @@ def pooled_states(
         moved = batch.to(device)
         states, lengths = upstream(moved.features, moved.lengths)
         means = torch.stack([mean_pool(state, lengths) for state in states], dim=1)
+        require_finite_batch(means, batch.rows, loader)
         pooled[[place[int(row)] for row in batch.rows]] = means.float().cpu().numpy()
     return pooled
 

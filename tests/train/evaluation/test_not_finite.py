@@ -1,0 +1,105 @@
+"""Where no loss would show it, a model that computes NaN is refused, and the utterance is named."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aalbert.errors import DivergedError
+from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
+from aalbert.pipeline.embeddings.extract import ExtractConfig, Inputs, extract_embeddings
+from aalbert.pipeline.embeddings.inputs import find_recordings
+from aalbert.pipeline.embeddings.load import from_pretrained
+from aalbert.shards import Dataset
+from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig, TrialConfig
+from aalbert.train.downstream.phones import find_phones
+from aalbert.train.downstream.run import start_downstream
+from aalbert.train.downstream.splits import SplitRows
+from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.evaluation.frame_probes import probe_frames
+from aalbert.train.evaluation.probes import pooled_states
+from aalbert.train.run_folder import RunFolder
+
+QUICK = DownstreamConfig(epochs=1, prefetch=0)
+MESSAGE = (
+    r"what the model computes of '.+' is not finite \(NaN or infinity\): its weights are damaged"
+)
+
+
+@pytest.fixture(scope="module")
+def broken(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose last norm has a weight that is not a number."""
+    model = PretrainedModel.from_pretrained(pretrained)
+    encoder = model.upstream.encoder
+    assert encoder is not None
+    with torch.no_grad():
+        encoder.layers[0].get_parameter("contract.weight")[0, 0] = torch.nan
+    place = tmp_path_factory.mktemp("broken") / "model"
+    model.save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def verification(voxceleb1_data: Path) -> DownstreamConfig:
+    """Verification by cosine, in which nothing is trained."""
+    trials = voxceleb1_data.parent / "corpus" / "veri_test.txt"
+    return replace(
+        QUICK,
+        task="voxceleb1-verification",
+        head=HeadConfig(classifier="none"),
+        layers="mean",
+        splits=SplitConfig(dev="drawn", drawn_proportion=0.6),
+        trials=TrialConfig(test=str(trials), dev_count=8, known_speakers=True),
+    )
+
+
+def test_scores_of_trials(
+    voxceleb1_data: Path, broken: Path, verification: DownstreamConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(DivergedError, match=MESSAGE):
+        start_downstream(verification, voxceleb1_data, str(broken), tmp_path / "run")
+
+
+def test_cached_states(voxceleb1_data: Path, broken: Path, tmp_path: Path) -> None:
+    config = replace(QUICK, cache_embeddings=True)
+    with pytest.raises(DivergedError, match=MESSAGE):
+        start_downstream(config, voxceleb1_data, str(broken), tmp_path / "run")
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_decisions_of_an_evaluation(speaker_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(speaker_run, tmp_path / "run"))
+    model = DownstreamModel.from_pretrained(run)
+    with torch.no_grad():
+        next(iter(model.head.parameters())).fill_(torch.nan)
+    model.save_pretrained(run / "export")
+    with pytest.raises(DivergedError, match=MESSAGE):
+        measure(RunFolder(run))
+
+
+def test_probes_of_utterances(voxceleb1_data: Path, broken: Path) -> None:
+    dataset, upstream = Dataset(voxceleb1_data), PretrainedModel.from_pretrained(broken).upstream
+    with pytest.raises(DivergedError, match=MESSAGE):
+        pooled_states(upstream, dataset, np.arange(4), 60.0)
+
+
+def test_probes_of_frames(librispeech_data: Path, alignments: Path, broken: Path) -> None:
+    dataset, upstream = Dataset(librispeech_data), PretrainedModel.from_pretrained(broken).upstream
+    config = LabelConfig(alignments=str(alignments))
+    labels = find_phones(dataset, config, np.arange(24), upstream.config)
+    splits = SplitRows(np.arange(0, 12), np.arange(12, 16), np.arange(16, 24))
+    with pytest.raises(DivergedError, match=MESSAGE):
+        probe_frames(upstream, dataset, labels, splits)
+
+
+def test_embeddings(librispeech_data: Path, broken: Path, tmp_path: Path) -> None:
+    model = from_pretrained(broken)
+    recordings, _ = find_recordings(model, [str(librispeech_data)])
+    inputs = Inputs(recordings=recordings)
+    with pytest.raises(DivergedError, match=MESSAGE):
+        extract_embeddings(model, inputs, tmp_path / "out", ExtractConfig())
+    with pytest.raises(DivergedError, match="what the model computes of 'wave 0' is not finite"):
+        model.extract([np.zeros(16_000, np.float32)] * 2)
