@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from aalbert.common.settings_text import Document, dump_document, parse_document, parse_value
+from aalbert.common.text_files import read_text
 from aalbert.errors import ConfigError, InputError
 
 ENVIRONMENT_PREFIX = "AALBERT_"
@@ -69,10 +70,7 @@ def read_yaml_file(path: Path) -> Document:
     """Read a configuration file."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}")
-    try:
-        return parse_document(path.read_text("utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not text in UTF-8: {error}") from error
+    return parse_document(read_text(path), str(path))
 
 
 def read_environment(kind: type, environment: Mapping[str, str]) -> Iterator[Assignment]:

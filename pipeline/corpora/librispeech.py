@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from aalbert.common.files import cache_folder
+from aalbert.common.text_files import read_text
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.archive import Listing, index_path, list_members
 from aalbert.pipeline.corpora.corpus import (
@@ -152,7 +153,7 @@ def read_genders(root: Path, listings: Iterable[Listing]) -> dict[str, str]:
         texts = {str(below_top(name)): text for name, text in listing.texts.items()}
         genders |= parse_genders(texts.get(SPEAKERS_NAME, ""))
     if (path := root / SPEAKERS_NAME).is_file():
-        genders |= parse_genders(path.read_text("utf-8"))
+        genders |= parse_genders(read_text(path))
     return genders
 
 
@@ -161,7 +162,7 @@ def read_transcripts(chapter: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for path in sorted(chapter.glob(f"*{TRANSCRIPT_SUFFIX}")):
         if not path.name.startswith(APPLE_DOUBLE_PREFIX):
-            texts |= parse_transcripts(path.read_text("utf-8"))
+            texts |= parse_transcripts(read_text(path))
     return texts
 
 

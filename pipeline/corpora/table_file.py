@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aalbert.common.text_files import read_text
 from aalbert.errors import InputError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -72,18 +73,6 @@ def check_columns(path: Path, columns: tuple[str, ...]) -> None:
             )
         if columns.index(column) != number - 1:
             raise InputError(f"{path} has two columns '{column}': rename one of them")
-
-
-def read_text(path: Path) -> str:
-    """Read UTF-8 with or without a byte order mark."""
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line} is not UTF-8 (byte 0x{data[error.start]:02x}): save it as UTF-8"
-        ) from error
 
 
 def read_separated(path: Path, separator: str) -> Table:

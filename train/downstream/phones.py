@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aalbert.common.text_files import read_text
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.layout import frame_mask
 from aalbert.models.upstream import UpstreamConfig
@@ -34,6 +35,8 @@ TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<=[\s=])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)
 NAMES_FILE = "phones.json"
 NAMES_EXPECTED = 'expected the names of the phones 0, 1, 2, ..., such as ["AA", "AE"]'
 STRESS = re.compile(r"(?<=[A-Z])[012]$")
+# Times have few digits, so that an interval may begin a little before the last one ends.
+OVERLAP_SECONDS = 1e-4
 # The allowed difference of labels and audio in length: aligners drop a frame or two at the end.
 TOLERANCE_MS = 50.0
 
@@ -87,32 +90,30 @@ def aligned_keys(place: str) -> set[str]:
             f"there are no alignments at {path}: expected a folder of TextGrid files, or a file "
             "of 'KEY number number ...' lines"
         )
-    with path.open(encoding="utf-8") as stream:
-        return {line.split(maxsplit=1)[0] for line in stream if line.strip()}
+    return {line.split(maxsplit=1)[0] for line in read_text(path).splitlines() if line.strip()}
 
 
 def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, Alignment]:
     """Return the alignments of a file of `KEY number number ...` lines."""
     names = read_phone_names(path.with_name(NAMES_FILE))
     found: dict[str, Alignment] = {}
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            key, *phones = line.split()
-            if not phones or not all(phone.isdigit() for phone in phones):
-                raise InputError(
-                    f"{path}:{number} is '{line.strip()[:60]}': expected 'KEY number number ...'"
-                )
-            if key not in wanted:
-                continue
-            if names and (beyond := [phone for phone in phones if int(phone) >= len(names)]):
-                raise InputError(
-                    f"{path}:{number} has the phone {beyond[0]}, {NAMES_FILE} beside it names 0 to "
-                    f"{len(names) - 1}: it belongs to another file of alignments, move it away"
-                )
-            named = [names[int(phone)] for phone in phones] if names else phones
-            found[key] = Alignment(named, shift_ms)
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        key, *phones = line.split()
+        if not phones or not all(phone.isdigit() for phone in phones):
+            raise InputError(
+                f"{path}:{number} is '{line.strip()[:60]}': expected 'KEY number number ...'"
+            )
+        if key not in wanted:
+            continue
+        if names and (beyond := [phone for phone in phones if int(phone) >= len(names)]):
+            raise InputError(
+                f"{path}:{number} has the phone {beyond[0]}, {NAMES_FILE} beside it names 0 to "
+                f"{len(names) - 1}: it belongs to another file of alignments, move it away"
+            )
+        named = [names[int(phone)] for phone in phones] if names else phones
+        found[key] = Alignment(named, shift_ms)
     return found
 
 
@@ -121,7 +122,7 @@ def read_phone_names(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        names = json.loads(path.read_text("utf-8"))
+        names = json.loads(read_text(path))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): {NAMES_EXPECTED}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -142,17 +143,36 @@ def read_folder(folder: Path, wanted: list[str], shift_ms: float) -> dict[str, A
 
 
 def read_textgrid(path: Path) -> list[PhoneInterval]:
-    """Return the intervals of the tier `phones` of a TextGrid, in the long or the short form."""
-    tokens = TOKEN.findall(path.read_text("utf-8-sig"))
+    """Return the intervals of the tier `phones` of a TextGrid, in the long or the short form.
+
+    They follow one another from 0 to the end of the tier: what the tier leaves out is silence.
+    Raises `InputError` when there is no such tier, or its intervals are not in order.
+    """
+    tokens = TOKEN.findall(read_text(path))
     values = [text if not number else float(number) for text, number in tokens]
     try:
-        return parse_textgrid(values)
+        intervals, end = parse_textgrid(values, path)
     except (IndexError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a TextGrid with intervals in a tier 'phones'") from error
+    filled, reached = [], 0.0
+    for interval in intervals:
+        if interval.end < interval.start or interval.start < reached - OVERLAP_SECONDS:
+            raise InputError(
+                f"{path}: the phone '{interval.phone}' lasts from {interval.start:g} to "
+                f"{interval.end:g} s, and the one before to {reached:g} s: the intervals of a tier "
+                "follow one another"
+            )
+        if interval.start > reached:
+            filled.append(PhoneInterval(reached, interval.start, SILENCE))
+        filled.append(interval)
+        reached = max(reached, interval.end)
+    if end > reached:
+        filled.append(PhoneInterval(reached, end, SILENCE))
+    return filled
 
 
-def parse_textgrid(values: list[str | float]) -> list[PhoneInterval]:
-    """Return the intervals of the tier `phones` from the values of a TextGrid.
+def parse_textgrid(values: list[str | float], path: Path) -> tuple[list[PhoneInterval], float]:
+    """Return the intervals of the tier `phones`, and its end, from the values of a TextGrid.
 
     The values are: file type and class, start and end, the number of tiers; then for every tier
     its class, name, start, end, and the number of its intervals, each with start, end, text.
@@ -161,21 +181,28 @@ def parse_textgrid(values: list[str | float]) -> list[PhoneInterval]:
         raise ValueError(values[:2])
     tiers, place = int(values[4]), 5
     for _ in range(tiers):
-        kind, name, count = values[place], values[place + 1], int(values[place + 4])
+        kind, name, _, end, count = values[place : place + 5]
         width = 3 if kind == "IntervalTier" else 2
-        body = values[place + 5 : place + 5 + width * count]
+        body = values[place + 5 : place + 5 + width * int(count)]
         if name == "phones" and width == 3:
-            triples = zip(body[::3], body[1::3], body[2::3], strict=True)
+            if len(body) < width * int(count):
+                raise InputError(
+                    f"{path} says {int(count)} phones and has {len(body) // width}: it is cut off"
+                )
+            triples = list(zip(body[::3], body[1::3], body[2::3], strict=True))
             return [
-                PhoneInterval(float(start), float(end), str(text).replace('""', '"') or SILENCE)
-                for start, end, text in triples
-            ]
-        place += 5 + width * count
+                PhoneInterval(float(start), float(stop), str(text).replace('""', '"') or SILENCE)
+                for start, stop, text in triples
+            ], float(end)
+        place += 5 + width * int(count)
     raise ValueError("no such tier")
 
 
 def sample_intervals(intervals: list[PhoneInterval], shift_ms: float) -> Alignment:
-    """Return the phone at the middle of every label frame, up to the end of the last interval."""
+    """Return the phone at the middle of every label frame, up to the end of the last interval.
+
+    The intervals follow one another from 0 on.
+    """
     ends = np.array([interval.end for interval in intervals])
     frames = int(ends[-1] * 1000 / shift_ms + 1e-6)
     middles = (np.arange(frames) + 0.5) * shift_ms / 1000

@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from aalbert.common.text_files import read_text
 from aalbert.errors import InputError
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -137,7 +138,7 @@ def read_list(place: str, dataset: Dataset, rows: Rows) -> Rows:
     path = Path(place)
     if not path.is_file():
         raise InputError(f"there is no split file {path}: expected one key a line")
-    names = path.read_text("utf-8").split()
+    names = read_text(path).split()
     keys = dataset.table.column("key").take(rows).to_pylist()
     row_of = dict(zip(keys, rows.tolist(), strict=True))
     if not names:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.common.text_files import read_text
 from aalbert.errors import InputError
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -46,7 +47,7 @@ def read_trials(place: str, dataset: Dataset) -> Pairs:
         )
     row_of = rows_by_name(dataset)
     labels, sides = [], []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         match = LINE.fullmatch(line.strip())

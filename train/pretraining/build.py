@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from aalbert.common.configuration import merge
+from aalbert.common.text_files import read_text
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
@@ -75,7 +76,7 @@ def read_excluded(place: str, datasets: Sequence[Dataset]) -> frozenset[str]:
     path = Path(place)
     if not path.is_file():
         raise InputError(f"there is no file {path} (data.exclude): expected one key a line")
-    keys = path.read_text("utf-8-sig").split()
+    keys = read_text(path).split()
     known = {key for dataset in datasets for key in dataset.table.column("key").to_pylist()}
     unknown = [key for key in keys if key not in known]
     if unknown:

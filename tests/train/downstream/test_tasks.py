@@ -22,7 +22,9 @@ from aalbert.train.downstream.config import (
 )
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.downstream.splits import read_list
 from aalbert.train.downstream.tasks import TASKS
+from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.recipes import preset_names, read_task_recipe
 from aalbert.train.run_folder import RunFolder
@@ -394,3 +396,17 @@ def test_figures_are_of_the_same_test_data_only_where_that_has_the_official_size
     # Of LibriSpeech's speakers no official test data is known.
     readers = TASKS["librispeech-speaker"].benchmark
     assert readers is not None and not readers.is_official({}) and not readers.is_official(whole)
+
+
+def test_lists_from_any_editor_are_read_alike(
+    voxceleb1_data: Path, trial_list: Path, tmp_path: Path
+) -> None:
+    dataset, other = Dataset(voxceleb1_data), tmp_path / "list.txt"
+    expected = read_trials(str(trial_list), dataset)
+    other.write_text(trial_list.read_text() + "\n", "utf-8-sig", newline="\r\n")
+    found = read_trials(str(other), dataset)
+    assert found.left.tolist() == expected.left.tolist()
+    assert found.same.tolist() == expected.same.tolist()
+    rows = np.arange(len(dataset))
+    other.write_text(f"{dataset.key(3)}\n{dataset.key(5)}\n", "utf-16", newline="\r\n")
+    assert read_list(str(other), dataset, rows).tolist() == [3, 5]
