@@ -1,5 +1,6 @@
 """The metric of each kind of outcome, with its 95 % interval: accuracy, equal error rate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,15 +64,23 @@ def sessions(dataset: Dataset) -> Clusters:
     for name in SESSION_COLUMNS:
         if name in dataset.table.column_names:
             speakers, values = dataset.column("speaker"), dataset.column(name)
-            pairs = [f"{who}\n{what}" for who, what in zip(speakers, values, strict=True)]
-            return Clusters(name, np.unique(pairs, return_inverse=True)[1])
-    return Clusters("utterance", np.arange(len(dataset)))
+            pairs = zip(speakers, values, strict=True)
+            return number_clusters(
+                name, [f"{who}\n{what}" if what else None for who, what in pairs]
+            )
+    return number_clusters("utterance", [None] * len(dataset))
 
 
 def speakers(dataset: Dataset) -> Clusters:
-    """Return the speaker of every row; rows without one are one speaker."""
-    names = [name or "" for name in dataset.column("speaker")]
-    return Clusters("speaker", np.unique(names, return_inverse=True)[1])
+    """Return the speaker of every row."""
+    return number_clusters("speaker", dataset.column("speaker"))
+
+
+def number_clusters(kind: str, names: Sequence[str | None]) -> Clusters:
+    """Return the cluster of every row by its name; a row without one is alone."""
+    unique = [(-1, name) if name else (row, "") for row, name in enumerate(names)]
+    place = {cluster: number for number, cluster in enumerate(sorted(set(unique)))}
+    return Clusters(kind, np.array([place[cluster] for cluster in unique], np.int64))
 
 
 def clusters_for(outcome: Outcome, dataset: Dataset) -> Clusters:

@@ -5,7 +5,14 @@ import pytest
 
 from aalbert.shards import Dataset
 from aalbert.train.downstream.scoring import Decisions, Trials
-from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of, sessions, speakers
+from aalbert.train.evaluation.metrics import (
+    Clusters,
+    clusters_for,
+    metric_of,
+    number_clusters,
+    sessions,
+    speakers,
+)
 from aalbert.train.evaluation.significance import wilson_interval
 
 CORRECT = np.array([1, 0, 1, 1])
@@ -69,3 +76,13 @@ def test_a_session_is_one_speakers_video(voxceleb1_data: Path) -> None:
         assert [keys[place] for place in own] == alike
     assert len(set(speakers(dataset).of_row.tolist())) == 4
     assert clusters_for(DECISIONS, dataset).kind == "video"
+
+
+def test_rows_without_a_session_or_a_speaker_are_alone() -> None:
+    found = number_clusters("video", ["b", None, "a", "", "b", None])
+    assert found.kind == "video" and len(set(found.of_row.tolist())) == 5
+    assert found.of_row[0] == found.of_row[4]
+    # Named clusters in the order of their names, rows without one in their own.
+    assert found.of_row.tolist() == [1, 2, 0, 3, 1, 4]
+    alone = number_clusters("utterance", [None] * 12)
+    assert alone.of_row.tolist() == list(range(12))
