@@ -92,7 +92,6 @@ def add_task(task: Task) -> None:
 
         if resume:
             refuse_with_resume(
-                data=data,
                 upstream=upstream,
                 preset=preset,
                 layers=layers,
@@ -103,7 +102,7 @@ def add_task(task: Task) -> None:
                 set=assignments,
                 seed=seed,
             )
-            resume_downstream(out, task.name)
+            resume_downstream(out, task.name, data=data)
         else:
             given = task_flags(layers, mode, untrained, cache_embeddings, seed)
             settings = read_task_recipe(
@@ -166,8 +165,9 @@ def sweep(
         upstream,
         out,
     )
-    text = f"{sweep_table(points)}\nnext: aalbert evaluate {points[0].run}"
-    show([asdict(point) for point in points], as_json, text)
+    first = points[0]
+    after = f"next: aalbert evaluate {first.run}" if first.best else first.diverged
+    show([asdict(point) for point in points], as_json, f"{sweep_table(points)}\n{after}")
 
 
 for each in TASKS.values():

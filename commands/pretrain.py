@@ -64,9 +64,9 @@ def pretrain(
     from aalbert.train.run_folder import RunFolder
 
     if resume or extend:
-        new = {"data": data, "weight": weight, "preset": preset, "config": config}
+        new = {"weight": weight, "preset": preset, "config": config}
         refuse_with_resume(**new, set=assignments, seed=seed, logger=logger, **{"dry-run": dry_run})
-        resume_pretraining(out, extend=extend or 0)
+        resume_pretraining(out, extend=extend or 0, data=data)
     else:
         given = flags(seed=seed, loggers=logger, **{"data.weights": weight})
         settings = read_pretrain_recipe(

@@ -23,7 +23,7 @@ from aalbert.common.files import (
 )
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.store import is_url
-from aalbert.errors import InputError, IntegrityError, OutputInUseError
+from aalbert.errors import InputError, IntegrityError, OutputInUseError, require
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.shards.reading.dataset import Dataset
 
@@ -136,10 +136,23 @@ def open_data(record: dict[str, Any], data: Path | str | None = None) -> Dataset
     return dataset
 
 
-def open_datasets(record: dict[str, Any]) -> list[Dataset]:
-    """Open the datasets of a `data_record`; `IntegrityError` as `open_data` raises it."""
-    pairs = zip(record["data"], record["data_fingerprint"], strict=True)
-    return [open_data({"data": place, "data_fingerprint": found}) for place, found in pairs]
+def open_datasets(
+    record: dict[str, Any], data: Sequence[Path | str] | None = None
+) -> list[Dataset]:
+    """Open the datasets of a `data_record`, or the same in `data`, in their order.
+
+    Raises `IntegrityError` as `open_data` does, and `ConfigError` for another number of them.
+    """
+    places, fingerprints = data or record["data"], record["data_fingerprint"]
+    require(
+        len(places) == len(fingerprints),
+        f"{len(places)} datasets are given, the run was trained on {len(fingerprints)}: give "
+        "--data for each, in their order",
+    )
+    return [
+        open_data({"data": place, "data_fingerprint": fingerprint})
+        for place, fingerprint in zip(places, fingerprints, strict=True)
+    ]
 
 
 def digest_places(places: Mapping[str, str]) -> dict[str, str]:

@@ -50,6 +50,8 @@ from aalbert.train.run_folder import (
 
 COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
 KEEP_STATES = 2
+# Of a loss that is not finite.
+WAY_OUT = "start again with a lower learning_rate"
 
 
 def start_downstream(
@@ -76,18 +78,25 @@ def start_downstream(
         return run_downstream(config, setup, run, states, state=None)
 
 
-def resume_downstream(out: Path, task: str, *, states: Path | None = None) -> DownstreamModel:
-    """Continue the run in `out` from its latest intact checkpoint, with its own settings."""
+def resume_downstream(
+    out: Path, task: str, *, states: Path | None = None, data: Path | str | None = None
+) -> DownstreamModel:
+    """Continue the run in `out` from its latest intact checkpoint, with its own settings.
+
+    `data` is the current place of its dataset, if it was moved.
+    """
     run = RunFolder(out)
     record = run.read_record()
     if record["task"] != task:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{task}'")
-    dataset = open_data(record)
+    dataset = open_data(record, data)
     config = load_config(DownstreamConfig, file=run.config, environment={})
     require_same_files(record, named_files(config))
     require_same_weights(record)
     setup = build_setup(config, dataset, record["upstream"])
     with run.hold():
+        if data:
+            run.add_to_record({"data": lasting_place(data)})
         return run_downstream(config, setup, run, states, state=latest_state(run.checkpoints))
 
 
@@ -148,8 +157,8 @@ def train_model(
     )
     log = LogSettings(config.task, ends[-1], ends[0], frame_shift_ms(setup), padding=cache is None)
     best = BestModel(model, dev_measure(config, setup, cache))
-    guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False)
-    validation = Validation(metrics, best.measure, due, clock=clock)
+    guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False, way_out=WAY_OUT)
+    validation = Validation(metrics, best.measure, due, clock=clock, way_out=WAY_OUT)
     saver = SaveStates(run.checkpoints, due, KEEP_STATES, guard, validation, ranks, clock)
     # After a step they are called in this order: the state is saved before signals are handled.
     callbacks = [

@@ -128,8 +128,6 @@ def classify(
         targets = labels.targets(moved.rows, lengths, scores).cpu()
         scores = scores.float().cpu()
         predicted, scored = scores.argmax(dim=-1), targets != NO_CLASS
-        counted = scores.masked_fill(~scored.unsqueeze(-1), 0) if scores.dim() == 3 else scores
-        require_finite_batch(counted, batch.rows, loader)
         pairs = targets[scored] * classes + predicted[scored]
         confusion += torch.bincount(pairs, minlength=classes**2)
         loss += float(F.cross_entropy(scores[scored], targets[scored], reduction="sum"))

@@ -1,6 +1,7 @@
 """`sweep`: a task trained with every combination of settings, compared on the dev part."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from aalbert.common.configuration import load_config
 from aalbert.common.files import write_json
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.text import text_table
-from aalbert.errors import ConfigError, require
+from aalbert.errors import ConfigError, DivergedError, require
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream
@@ -28,11 +29,20 @@ Assignments = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A combination of settings, its run, and its best measurement on the dev part."""
+    """A combination of settings, its run, and its best measurement on the dev part.
+
+    A run that diverged has none, and the reason instead.
+    """
 
     settings: Assignments
     run: str
-    best: dict[str, Any]
+    best: dict[str, Any] | None
+    diverged: str | None = None
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """What points are sorted by, the best one first; those that diverged are last."""
+        return (math.inf,) if self.best is None else tuple(-each for each in quality_of(self.best))
 
 
 def run_sweep(
@@ -45,10 +55,15 @@ def run_sweep(
     """Train every point of a grid in a folder of its own below `out`; return the best one first.
 
     `configure` turns a point into settings. Finished runs are kept and interrupted ones resumed,
-    so that the same command continues a sweep. All runs share the cached hidden states. The test
-    part is never read.
+    so that the same command continues a sweep. A run that diverges is the last of the points, and
+    ends nothing. All runs share the cached hidden states. The test part is never read.
     """
     configs = {point: with_lasting_paths(configure(point)) for point in grid}
+    for one, other in itertools.combinations(grid, 2):
+        require(
+            configs[one] != configs[other],
+            f"{' '.join(one)} and {' '.join(other)} are the same settings: leave one out",
+        )
     runs = {point: RunFolder(out / folder_name(point)) for point in grid}
     states = out / STATES_FOLDER
     dataset = Dataset(data)
@@ -56,19 +71,31 @@ def run_sweep(
         for point, config in configs.items():
             if runs[point].record.is_file():
                 require_same_run(runs[point], config, dataset, upstream)
+        points = []
         for point, config in configs.items():
-            run = runs[point]
-            if not run.record.is_file():
-                start_downstream(config, data, upstream, run.path, states=states)
-            elif not (run.export / "config.json").is_file():
-                resume_downstream(run.path, config.task, states=states)
-    points = [
-        Point(settings=point, run=str(run.path), best=best_measurement(run.read_metrics()))
-        for point, run in runs.items()
-    ]
-    points.sort(key=lambda point: quality_of(point.best), reverse=True)
+            run, best, diverged = runs[point], None, None
+            try:
+                train_point(run, config, data, upstream, states)
+                best = best_measurement(run.read_metrics())
+            except DivergedError as error:
+                diverged = str(error)
+                run.add_to_record({"diverged": diverged})
+            points.append(Point(settings=point, run=str(run.path), best=best, diverged=diverged))
+    points.sort(key=lambda point: point.order)
     write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
     return points
+
+
+def train_point(
+    run: RunFolder, config: DownstreamConfig, data: Path | str, upstream: str, states: Path
+) -> None:
+    """Train a point unless it was; `DivergedError` when it diverges, or did before."""
+    if not run.record.is_file():
+        start_downstream(config, data, upstream, run.path, states=states)
+    elif not (run.export / "config.json").is_file():
+        if diverged := run.read_record().get("diverged"):
+            raise DivergedError(diverged)
+        resume_downstream(run.path, config.task, states=states)
 
 
 def require_same_run(
@@ -135,5 +162,11 @@ def split_values(text: str) -> list[str]:
 def sweep_table(points: Sequence[Point]) -> str:
     """Return all points as lines of text, in their order."""
     return text_table(
-        [(" ".join(point.settings), describe_measurement(point.best)) for point in points]
+        [
+            (
+                " ".join(point.settings),
+                describe_measurement(point.best) if point.best else "diverged",
+            )
+            for point in points
+        ]
     )

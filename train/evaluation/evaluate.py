@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from aalbert.common.configuration import load_config
@@ -12,6 +13,7 @@ from aalbert.common.files import write_json, write_text
 from aalbert.errors import ConfigError
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
+from aalbert.models.finite import require_finite
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -114,7 +116,8 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
         if config.head.frames:
             upstream, shift_ms = model.upstream.config, config.labels.label_shift_ms
             grid = make_label_grid(setup.labels, dataset, upstream, shift_ms).to(device)
-        outcome, _ = classify(model, loader, setup.labels.to(device), grid)
+        outcome, loss = classify(model, loader, setup.labels.to(device), grid)
+        require_finite(torch.tensor(loss), f"the {split} part of {dataset.place}")
         items = outcome.confusion.sum(axis=1)
         most_frequent = setup.labels.cpu().majority(setup.splits.train)
         majority = float(items[most_frequent] / np.maximum(1, items.sum()))

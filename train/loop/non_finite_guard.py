@@ -41,8 +41,8 @@ class NonFiniteGuard(Callback):
     `found_inf`, so nothing waits for it. `check`, which waits, runs after the steps that are
     `due`, before anything is measured or saved then: it writes the utterances of every such step to
     `nan-STEP.json`, and ends the run, or with `skip` continues it. `keys_of` returns the keys of
-    the utterances in some rows. Under 16-mixed Lightning's gradient scaler skips such steps as part
-    of its work, and reports nothing.
+    the utterances in some rows, `way_out` ends the message. Under 16-mixed Lightning's gradient
+    scaler skips such steps as part of its work, and reports nothing.
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class NonFiniteGuard(Callback):
         ranks: Ranks,
         *,
         skip: bool,
+        way_out: str,
     ) -> None:
         self.folder = folder
         self.keys_of = keys_of
         self.due = due
         self.ranks = ranks
         self.skip = skip
+        self.way_out = way_out
         self.skipped_in_a_row = 0
         self.recent: list[RecentStep] = []
         self.current: RecentStep | None = None
@@ -133,7 +135,6 @@ class NonFiniteGuard(Callback):
         if not self.skip or self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise DivergedError(
                 f"{what}; its utterances are in {path}. The weights are as they were before, and "
-                "the checkpoints are kept: start again with a lower optimiser.learning_rate, or "
-                "with on_nan=skip"
+                f"the checkpoints are kept: {self.way_out}"
             )
         print(f"{what}: skipped; its utterances are in {path}", file=sys.stderr)

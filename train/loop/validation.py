@@ -20,7 +20,7 @@ class Validation(Callback):
     Lightning's own validation loop depends on its epochs, which a run that counts steps and
     resumes anywhere does not have. `measure` returns None when a signal interrupted it: the
     measurement is owed then, and made when the run is resumed. The best step is the one with the
-    lowest value of `best_by`.
+    lowest value of `best_by`. `way_out` ends the message of a value that is not finite.
     """
 
     def __init__(
@@ -30,12 +30,14 @@ class Validation(Callback):
         due: Due,
         *,
         clock: Clock,
+        way_out: str,
         best_by: str | None = None,
     ) -> None:
         self.metrics = metrics
         self.measure = measure
         self.due = due
         self.clock = clock
+        self.way_out = way_out
         self.best_by = best_by
         self.owed: int | None = None
         self.best_step: int | None = None
@@ -70,7 +72,7 @@ class Validation(Callback):
             if not math.isfinite(value):
                 raise DivergedError(
                     f"the {name} is {value} at step {step}: the last good checkpoint is kept; "
-                    "start again with a lower optimiser.learning_rate"
+                    f"{self.way_out}"
                 )
         self.metrics.write(step=step, **measured)
         if self.best_by is not None and measured[self.best_by] < self.best:

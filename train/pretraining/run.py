@@ -62,6 +62,8 @@ from aalbert.train.run_folder import (
 
 TASK = "pretrain"
 COLUMNS = (*STEP_COLUMNS, "validation_loss")
+# Of a loss that is not finite.
+WAY_OUT = "start again with a lower optimiser.learning_rate, or with on_nan=skip"
 
 
 def start_pretraining(
@@ -94,11 +96,14 @@ def start_pretraining(
         return run_pretraining(config, selections, run, ranks, state=None, make_module=make_module)
 
 
-def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
+def resume_pretraining(
+    out: Path, *, extend: int = 0, data: Sequence[Path | str] | None = None
+) -> PretrainedModel:
     """Continue the run in `out` from its latest intact checkpoint, with its own settings.
 
-    With `extend` it continues for so many steps more than it was planned for, with the learning
-    rates of a run that was planned with all of them from the beginning.
+    `data` are the current places of its datasets, if they were moved. With `extend` it continues
+    for so many steps more than it was planned for, with the learning rates of a run that was
+    planned with all of them from the beginning.
     """
     run = RunFolder(out)
     record = run.read_record()
@@ -108,8 +113,11 @@ def resume_pretraining(out: Path, *, extend: int = 0) -> PretrainedModel:
     require_same_files(record, named_files(config))
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
-    selections = select_utterances(config, open_datasets(record))
+    datasets = open_datasets(record, data)
+    selections = select_utterances(config, datasets)
     with run.hold() if ranks.first else nullcontext():
+        if data and ranks.first:
+            run.add_to_record(data_record(data, datasets))
         state = latest_state(run.checkpoints)
         if not extend:
             return run_pretraining(config, selections, run, ranks, state)
@@ -148,9 +156,11 @@ def run_pretraining(
     check_every = math.gcd(config.log_every_steps, config.validate_every_steps)
     check_due = every(check_every, last=config.steps)
     skip = config.on_nan == "skip"
-    guard = NonFiniteGuard(run.path, selections.keys, check_due, ranks, skip=skip)
+    guard = NonFiniteGuard(run.path, selections.keys, check_due, ranks, skip=skip, way_out=WAY_OUT)
     measure = measure_held_out(module, (training, held_out), run, ranks, listener)
-    validation = Validation(recorder, measure, due, clock=clock, best_by="validation_loss")
+    validation = Validation(
+        recorder, measure, due, clock=clock, way_out=WAY_OUT, best_by="validation_loss"
+    )
     saver = SaveStates(
         run.checkpoints, due, config.keep_checkpoints, guard, validation, ranks, clock
     )

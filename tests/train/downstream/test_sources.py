@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aalbert.errors import ConfigError, IntegrityError
+from aalbert.cli import main
+from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import HeadConfig, PretrainedModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream import run as downstream_run
@@ -176,3 +177,20 @@ def test_a_folder_has_the_hash_of_its_files_and_their_names(tmp_path: Path) -> N
     second = digest_places(places)
     (tmp_path / "x.TextGrid").write_text("2")
     assert len({each["a"] for each in (first, second, digest_places(places))}) == 3
+
+
+def test_a_run_is_continued_where_its_data_has_moved(
+    voxceleb1_data: Path, librispeech_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Path(shutil.copytree(voxceleb1_data, tmp_path / "old")), tmp_path / "new"
+    monkeypatch.setattr(downstream_run, "run_downstream", stop)
+    with pytest.raises(StoppedError):
+        start_downstream(QUICK, old, "logmel", tmp_path / "run")
+    monkeypatch.undo()
+    old.rename(new)
+    with pytest.raises(IntegrityError, match="the run was trained on"):
+        resume_downstream(tmp_path / "run", QUICK.task, data=librispeech_data)
+    command = ["downstream", QUICK.task, "--resume", "--out", str(tmp_path / "run")]
+    assert main([*command]) == InputError.exit_code
+    assert main([*command, "--data", str(new)]) == 0
+    assert measure(RunFolder(tmp_path / "run")).dataset.place == str(new)

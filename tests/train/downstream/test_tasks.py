@@ -328,6 +328,11 @@ def test_a_sweep_reports_every_point_the_best_first_and_continues(
     assert (
         "holds a run with another set of settings: choose another --out" in capsys.readouterr().err
     )
+    same = ["--set=lr=1e-1,0.1", "--set=epochs=2", "--out", str(tmp_path / "x")]
+    assert main([*command, *same]) == 2
+    assert "learning_rate=1e-1 epochs=2 and learning_rate=0.1 epochs=2 are the same settings: " in (
+        capsys.readouterr().err
+    )
     assert main([*command, "--set=epochs=2", "--out", str(tmp_path / "x")]) == 2
     assert "a sweep needs a setting with several values" in capsys.readouterr().err
 
@@ -410,3 +415,19 @@ def test_lists_from_any_editor_are_read_alike(
     rows = np.arange(len(dataset))
     other.write_text(f"{dataset.key(3)}\n{dataset.key(5)}\n", "utf-16", newline="\r\n")
     assert read_list(str(other), dataset, rows).tolist() == [3, 5]
+
+
+def test_a_point_that_diverges_does_not_end_a_sweep(
+    voxceleb1_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "voxceleb1", "--data", str(voxceleb1_data), "--upstream", "logmel"]
+    grid = ["--set=lr=1e37,1e-2", "--set=epochs=3", "--set=prefetch=0", "--set=gradient_clip=0"]
+    for _ in range(2):
+        assert main([*command, *grid, "--out", str(tmp_path / "sweep"), "--json"]) == 0
+        good, bad = json.loads(capsys.readouterr().out)
+        assert good["settings"][0] == "learning_rate=1e-2" and good["best"]["dev_accuracy"] >= 0
+        assert bad["settings"][0] == "learning_rate=1e37" and bad["best"] is None
+        # The name of a setting that this task has.
+        assert bad["diverged"].endswith("start again with a lower learning_rate")
+    assert main([*command, *grid, "--out", str(tmp_path / "sweep")]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == [*bad["settings"], "diverged"]

@@ -229,6 +229,25 @@ def test_a_run_is_not_continued_with_another_list_of_what_it_leaves_out(
         resume_pretraining(tmp_path / "run", extend=1)
 
 
+def test_a_run_is_continued_where_its_data_has_moved(
+    librispeech_data: Path, voxceleb1_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    old, new = Path(shutil.copytree(librispeech_data, tmp_path / "old")), tmp_path / "new"
+    config = replace(pretrain_config, steps=2, validate_every_steps=2)
+    start_pretraining(config, [old], tmp_path / "run")
+    old.rename(new)
+    with pytest.raises(InputError, match="old"):
+        resume_pretraining(tmp_path / "run", extend=1)
+    with pytest.raises(IntegrityError, match="has fingerprint .* the run was trained on"):
+        resume_pretraining(tmp_path / "run", extend=1, data=[voxceleb1_data])
+    with pytest.raises(ConfigError, match="2 datasets are given, the run was trained on 1: give"):
+        resume_pretraining(tmp_path / "run", extend=1, data=[new, new])
+    resume_pretraining(tmp_path / "run", extend=1, data=[new])
+    # From now on it is known to be there.
+    resume_pretraining(tmp_path / "run", extend=1)
+    assert RunFolder(tmp_path / "run").read_record()["data"] == [str(new)]
+
+
 def last_rows(run: Path) -> list[dict[str, float]]:
     return [row for row in rows_of(run) if row["step"] == 12]
 
