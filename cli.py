@@ -3,6 +3,7 @@
 Heavy packages are imported inside the commands, so that `--help` answers at once.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -78,4 +79,7 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     show_warnings_on_one_line()
+    # Threads that wait for one another sleep, where they would keep a core busy that others need.
+    # OpenMP reads it when PyTorch is imported, by a command.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return exit_code_of(lambda: app(arguments, standalone_mode=False))

@@ -46,6 +46,7 @@ def align(
 
     Example: aalbert align /corpora/LibriSpeech --subset train-clean-100 --out alignments
     """
+    from aalbert.common.cores import available_cores
     from aalbert.errors import ConfigError
     from aalbert.pipeline.alignment.align import align_corpus
     from aalbert.pipeline.alignment.output import FAILED_NAME
@@ -53,7 +54,6 @@ def align(
     from aalbert.pipeline.corpora.librispeech import read_librispeech
     from aalbert.pipeline.corpora.manifest_file import read_manifest_file
     from aalbert.pipeline.corpora.table_file import SUFFIXES
-    from aalbert.pipeline.prepare.engine import available_cores
 
     with stop_on_signals():
         if corpus.suffix.lower() in SUFFIXES:

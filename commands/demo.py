@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from aalbert.commands.threads import use_threads
 from aalbert.errors import OutputInUseError
 
 # Marks a folder that the demo made and may replace.
@@ -42,6 +43,7 @@ def demo(
     from aalbert.train.recipes import read_pretrain_recipe
 
     claim(out)
+    use_threads(None)
     with step("synthesise a corpus of voices"):
         synthesise(out / "LibriSpeech")
     with step("prepare: features into shards"):

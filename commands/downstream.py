@@ -15,6 +15,7 @@ from aalbert.commands.options import (
     refuse_with_resume,
     require_option,
 )
+from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.downstream.tasks import TASKS, Task
 
@@ -85,10 +86,12 @@ def add_task(task: Task) -> None:
         assignments: SetOption = None,
         seed: SeedOption = None,
         resume: ResumeOption = False,
+        threads: ThreadsOption = None,
         as_json: AsJson = False,
     ) -> None:
         from aalbert.train.downstream.run import resume_downstream, start_downstream
         from aalbert.train.recipes import read_task_recipe
+        from aalbert.train.run_folder import RunFolder
 
         if resume:
             refuse_with_resume(
@@ -102,8 +105,10 @@ def add_task(task: Task) -> None:
                 set=assignments,
                 seed=seed,
             )
+            use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
             resume_downstream(out, task.name, data=data)
         else:
+            use_threads(threads)
             given = task_flags(layers, mode, untrained, cache_embeddings, seed)
             settings = read_task_recipe(
                 task.name, preset, file=config, assignments=[*(assignments or ()), *given]
@@ -143,6 +148,7 @@ def sweep(
     cache_embeddings: CacheEmbeddings = False,
     config: ConfigFile = None,
     seed: SeedOption = None,
+    threads: ThreadsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a task with every combination of settings and compare them on the dev part.
@@ -157,6 +163,7 @@ def sweep(
     from aalbert.train.downstream.sweep import make_grid, run_sweep, sweep_table
     from aalbert.train.recipes import read_task_recipe
 
+    use_threads(threads)
     given = task_flags(layers, mode, untrained, cache_embeddings, seed)
     points = run_sweep(
         make_grid(assignments),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from aalbert.commands.console import AsJson, show
+from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import ConfigError
 
 
@@ -20,6 +21,7 @@ def evaluate(
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables in Markdown.")
     ] = False,
+    threads: ThreadsOption = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row per run.")] = False,
 ) -> None:
     """Evaluate runs on the test split and compare them with the first one.
@@ -36,6 +38,7 @@ def evaluate(
 
     if as_json + as_markdown + as_csv > 1:
         raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")
+    use_threads(threads)
     evaluations = evaluate_runs(runs, data=data)
     comparisons = compare_evaluations(evaluations)
     write_reports(evaluations, comparisons)

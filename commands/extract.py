@@ -6,6 +6,7 @@ import typer
 
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import MaxSkippedOption
+from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
 
@@ -56,6 +57,7 @@ def extract(
     ] = None,
     device: Device = None,
     max_skipped: MaxSkippedOption = 0.001,
+    threads: ThreadsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute the hidden states of recordings: embeddings, per frame or per utterance.
@@ -73,6 +75,7 @@ def extract(
     from aalbert.pipeline.embeddings.load import from_pretrained
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
+    use_threads(threads)
     with stop_on_signals():
         opened = from_pretrained(model, device)
         recordings, skipped = find_recordings(opened, inputs, split or ())

@@ -270,7 +270,8 @@ def make_engine(
         return DaskEngine(address=dask_address)
     if dask_address is not None:
         raise ConfigError(f"--dask-address {dask_address} needs --engine dask")
-    from aalbert.pipeline.prepare.engine import LocalEngine, available_cores
+    from aalbert.common.cores import available_cores
+    from aalbert.pipeline.prepare.engine import LocalEngine
 
     return LocalEngine(workers=workers or available_cores())
 

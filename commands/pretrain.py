@@ -15,6 +15,7 @@ from aalbert.commands.options import (
     refuse_with_resume,
     require_option,
 )
+from aalbert.commands.threads import ThreadsOption, use_threads
 
 WeightOption = Annotated[
     list[float] | None,
@@ -48,6 +49,7 @@ def pretrain(
     assignments: SetOption = None,
     seed: SeedOption = None,
     resume: ResumeOption = False,
+    threads: ThreadsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Pretrain an encoder by reconstructing masked frames.
@@ -66,8 +68,10 @@ def pretrain(
     if resume or extend:
         new = {"weight": weight, "preset": preset, "config": config}
         refuse_with_resume(**new, set=assignments, seed=seed, logger=logger, **{"dry-run": dry_run})
+        use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
         resume_pretraining(out, extend=extend or 0, data=data)
     else:
+        use_threads(threads)
         given = flags(seed=seed, loggers=logger, **{"data.weights": weight})
         settings = read_pretrain_recipe(
             preset, file=config, assignments=[*(assignments or ()), *given]

@@ -83,13 +83,6 @@ class Engine(Protocol):
         """Run every task, or raise the error that stopped one."""
 
 
-def available_cores() -> int:
-    """Return the number of cores this process may use; under a scheduler these are not all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @dataclass(frozen=True, kw_only=True)
 class LocalEngine:
     """Runs tasks in `workers` processes of this machine; a single one is this process."""

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aalbert.common.cores import available_cores
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError
 from aalbert.pipeline.corpora.corpus import Corpus, check_skipped
 from aalbert.pipeline.prepare.config import PrepareConfig
-from aalbert.pipeline.prepare.engine import Engine, LocalEngine, available_cores
+from aalbert.pipeline.prepare.engine import Engine, LocalEngine
 from aalbert.pipeline.prepare.finish import finish_dataset
 from aalbert.pipeline.prepare.output import Output, open_output, require_space
 from aalbert.pipeline.prepare.plan import ShardTask, make_plan, plan_fingerprint

@@ -72,7 +72,13 @@ def start_downstream(
     sources = find_sources(config, dataset, upstream)
     setup = build_setup(config, dataset, sources["upstream"])
     run = RunFolder(out)
-    record = {"task": config.task, "data": lasting_place(data), **sources, "seed": config.seed}
+    record = {
+        "task": config.task,
+        "data": lasting_place(data),
+        **sources,
+        "seed": config.seed,
+        "threads": torch.get_num_threads(),
+    }
     run.create(to_yaml(config), record)
     with run.hold():
         return run_downstream(config, setup, run, states, state=None)

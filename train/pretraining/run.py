@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 import xxhash
 
 from aalbert.common.configuration import load_config, to_yaml
@@ -89,7 +90,13 @@ def start_pretraining(
     selections = select_utterances(config, datasets)
     run = RunFolder(out)
     files = digest_places(named_files(config))
-    record = {"task": TASK, **data_record(data, datasets), "files": files, "seed": config.seed}
+    record = {
+        "task": TASK,
+        **data_record(data, datasets),
+        "files": files,
+        "seed": config.seed,
+        "threads": torch.get_num_threads(),
+    }
     if ranks.first:
         run.create(to_yaml(config), record)
     with run.hold() if ranks.first else nullcontext():
