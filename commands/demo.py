@@ -133,3 +133,4 @@ def evaluate(runs: list[Path]) -> None:
     write_reports(evaluations, comparisons)
     print(text_tables([evaluation.result for evaluation in evaluations], comparisons))
     print(f"report: {evaluations[0].run.report.resolve()}")
+    print(f"comparison: {evaluations[0].run.comparison.resolve()}")

@@ -26,7 +26,8 @@ def evaluate(
 ) -> None:
     """Evaluate runs on the test split and compare them with the first one.
 
-    Each run gets metrics.json, predictions.csv and report.html.
+    Each run gets metrics.json, predictions.csv and report.html; of several, the first one gets
+    comparison.html.
 
     Example: aalbert evaluate runs/speaker runs/speaker-untrained runs/speaker-logmel
     """
@@ -48,6 +49,8 @@ def evaluate(
         "comparisons": [asdict(comparison) for comparison in comparisons],
     }
     reports = "\n".join(f"report: {evaluation.run.report}" for evaluation in evaluations)
+    if comparisons:
+        reports = f"{reports}\ncomparison: {evaluations[0].run.comparison}"
     text = f"{text_tables(results, comparisons)}\n{reports}"
     if as_markdown:
         text = markdown_tables(results, comparisons)

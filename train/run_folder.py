@@ -50,8 +50,9 @@ class RunFolder:
         self.export = path / EXPORT_FOLDER
         # The result of `aalbert evaluate`.
         self.evaluation = path / "metrics.json"
-        # The page that shows the result.
+        # The page that shows the result, and the one that compares other runs with this one.
         self.report = path / "report.html"
+        self.comparison = path / "comparison.html"
 
     def create(self, config: str, record: Mapping[str, Any]) -> None:
         """Create the folder of a new run; `OutputInUseError` when it is not empty."""

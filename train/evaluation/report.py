@@ -52,31 +52,46 @@ Names = dict[str, str]
 
 
 def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> None:
-    """Write the report of every run; each compares all runs that were evaluated together."""
+    """Write the report of every run, and the comparison of several with the first one.
+
+    The comparison is a page in the first run's folder, which stays when a run is evaluated alone.
+    """
     for evaluation in evaluations:
-        write_text(evaluation.run.report, report_page(evaluation, evaluations, comparisons))
+        write_text(evaluation.run.report, report_page(evaluation))
+    if comparisons:
+        page = comparison_page(evaluations, comparisons)
+        write_text(evaluations[0].run.comparison, page)
 
 
-def report_page(
-    evaluation: Evaluation, evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]
-) -> str:
+def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
+    """Return the page that compares runs with the first one."""
+    first, results = evaluations[0], [each.result for each in evaluations]
+    return render_page(
+        "comparison.html",
+        title=f"{TASKS[first.result.task].title}: {len(results)} runs",
+        result=first.result,
+        results=result_rows(results),
+        position=[each.run for each in best_first(results)].index(first.result.run),
+        comparisons=comparison_rows(comparisons),
+        comparison_title=comparison_title(comparisons),
+        det_curves=det_curves(evaluations),
+        data=describe(first.measured.dataset.folder),
+    )
+
+
+def report_page(evaluation: Evaluation) -> str:
     """Return the whole page for one run."""
     result, measured = evaluation.result, evaluation.measured
-    results = [each.result for each in evaluations]
     names = shown_names(measured.dataset)
     task = TASKS[result.task]
     return render_page(
         "evaluation.html",
         title=f"{task.title}: {result.upstream_name}",
         result=result,
-        results=result_rows(results),
-        position=[each.run for each in best_first(results)].index(result.run),
-        comparisons=comparison_rows(comparisons) if comparisons else None,
-        comparison_title=comparison_title(comparisons) if comparisons else None,
-        run_name=evaluation.run.path.name,
+        results=result_rows([result]),
         published=task.benchmark.figures if task.benchmark else None,
         comparability=task.benchmark.comparability(result.counts) if task.benchmark else None,
-        det_curves=det_curves(evaluations),
+        det_curves=det_curves([evaluation]),
         of_trials=isinstance(measured.outcome, Trials),
         confusion=confusion(evaluation, names),
         names=names,

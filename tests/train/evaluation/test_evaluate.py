@@ -47,9 +47,22 @@ def test_the_report_is_one_file_with_its_pictures_inside(evaluations: list[Evalu
 
 
 def test_the_report_escapes_what_comes_from_outside(evaluations: list[Evaluation]) -> None:
-    for evaluation in evaluations:
-        assert "<script" not in evaluation.run.report.read_text()
-    assert "&lt;script&gt;" in evaluations[0].run.report.read_text()
+    comparison = evaluations[0].run.comparison.read_text()
+    for text in (comparison, *(evaluation.run.report.read_text() for evaluation in evaluations)):
+        assert "<script" not in text
+    assert "&lt;script&gt;" in comparison
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json", "--markdown"])
+def test_a_run_evaluated_alone_keeps_its_comparison_with_others(
+    form: str, evaluations: list[Evaluation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = evaluations[0].run
+    names = ("comparison.html", "metrics.json", "predictions.csv")
+    before = {name: (run.path / name).read_bytes() for name in names}
+    assert main(["evaluate", str(run.path), form]) == 0
+    assert {name: (run.path / name).read_bytes() for name in names} == before
+    assert "logmel" not in capsys.readouterr().out
 
 
 def test_the_table_lists_the_best_first_and_the_baselines_last(
@@ -162,7 +175,7 @@ def test_runs_of_other_frame_rates_are_compared_by_time(
     assert "logmel, context of 3 " in text and "logmel, 3 stacked " in text
     assert "compared by time, over label frames, each with the prediction of the nearest" in text
     shown = f"{100 * by_time[0]:.1f} % against {100 * by_time[1]:.1f} %"
-    assert shown in text and shown in (out["stacked"] / "report.html").read_text()
+    assert shown in text and shown in (out["plain"] / "comparison.html").read_text()
 
 
 def test_states_are_probed_for_classes_of_frames_too(
