@@ -39,6 +39,7 @@ from aalbert.train.evaluation.tables import (
     comparison_rows,
     comparison_title,
     result_rows,
+    run_names,
 )
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_figure
@@ -119,8 +120,9 @@ def shown_names(dataset: Dataset) -> Names:
 
 def det_curves(evaluations: Sequence[Evaluation]) -> str | None:
     """Return the DET curves of all runs that were evaluated together on trials."""
+    names = run_names(each.result.run for each in evaluations)
     curves = [
-        (each.result.upstream_name, error_rates(outcome.scores, outcome.same))
+        (names[each.result.run], error_rates(outcome.scores, outcome.same))
         for each in evaluations
         if isinstance(outcome := each.measured.outcome, Trials)
     ]

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -24,12 +24,27 @@ def best_first(results: Sequence[Result]) -> list[Result]:
     return sorted(results, key=lambda result: sign * result.metric.value)
 
 
+def run_names(runs: Iterable[str]) -> dict[str, str]:
+    """Return the shortest ends of the paths of runs that tell these apart, by path.
+
+    They are the names of the runs in all tables of an evaluation.
+    """
+    parts = {run: Path(run).parts for run in runs}
+    for length in range(1, max(map(len, parts.values())) + 1):
+        names = {run: str(Path(*own[-length:])) for run, own in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {run: run for run in parts}
+
+
 def result_rows(results: Sequence[Result]) -> list[list[str]]:
     """Return a header and one row a run, the best first, then the baselines."""
     metric = results[0].metric
-    header = ["upstream", metric.name, "95 % interval", *metric.further]
+    names = run_names(result.run for result in results)
+    header = ["run", "upstream", metric.name, "95 % interval", *metric.further]
     rows = [
         [
+            names[result.run],
             result.upstream_name,
             percent(result.metric.value),
             interval(result.metric.interval_95),
@@ -41,7 +56,7 @@ def result_rows(results: Sequence[Result]) -> list[list[str]]:
         for result in best_first(results)
     ]
     empty = ["" for _ in metric.further]
-    rows += [[name, percent(value), "", *empty] for name, value in metric.baselines.items()]
+    rows += [[name, "", percent(value), "", *empty] for name, value in metric.baselines.items()]
     return [header, *rows]
 
 
@@ -51,8 +66,9 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     McNemar's test is there for whole utterances, the accuracies of both runs by time where some
     are compared so.
     """
+    names = compared_names(comparisons)
     columns = {
-        "run": [Path(each.run).name for each in comparisons],
+        "run": [names[each.run] for each in comparisons],
         "difference": [f"{100 * each.difference:+.1f}" for each in comparisons],
         "95 % interval": [
             " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95) for each in comparisons
@@ -67,6 +83,11 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     return [list(filled), *map(list, zip(*filled.values(), strict=True))]
 
 
+def compared_names(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """Return the names of the runs that are compared and of their reference, by path."""
+    return run_names([comparisons[0].reference, *(each.run for each in comparisons)])
+
+
 def accuracies_by_time(comparison: Comparison) -> str:
     """Return the accuracies of a run and of the reference by time, if they are compared so."""
     run, reference = comparison.accuracy_by_time, comparison.reference_by_time
@@ -77,7 +98,7 @@ def accuracies_by_time(comparison: Comparison) -> str:
 
 def comparison_title(comparisons: Sequence[Comparison]) -> str:
     """Return the title of a table of comparisons."""
-    reference = Path(comparisons[0].reference).name
+    reference = compared_names(comparisons)[comparisons[0].reference]
     title = (
         f"Points of difference to {reference}, paired over the same test items; p-values adjusted "
         "for the number of runs (Holm)"

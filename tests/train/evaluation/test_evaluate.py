@@ -70,9 +70,10 @@ def test_the_table_lists_the_best_first_and_the_baselines_last(
 ) -> None:
     results = [evaluation.result for evaluation in evaluations]
     lines = text_tables(results, []).splitlines()
-    assert lines[0].split() == ["upstream", "accuracy", "95", "%", "interval", "top-5", "accuracy"]
+    header = ["run", "upstream", "accuracy", "95", "%", "interval", "top-5", "accuracy"]
+    assert lines[0].split() == header
     best = max(results, key=lambda result: result.metric.value)
-    assert lines[1].startswith(best.upstream_name)
+    assert lines[1].startswith(Path(best.run).name) and best.upstream_name in lines[1]
     assert lines[-2].split() == ["guessing", "25.0", "%"]
     assert lines[-1].split() == ["most", "frequent", "class", "25.0", "%"]
 

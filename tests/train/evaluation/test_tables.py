@@ -19,6 +19,7 @@ from aalbert.train.evaluation.tables import (
     p_value,
     predictions_csv,
     result_csv,
+    run_names,
 )
 
 
@@ -54,6 +55,26 @@ def test_tables_name_every_run_and_the_difference_to_the_first(
     assert "Points of difference to speaker" in markdown_tables(results, comparisons)
     hostile = [replace(result, run="=HYPERLINK(1)") for result in results]
     assert '\n"\'=HYPERLINK(1)",' in result_csv(hostile, [])
+
+
+def test_runs_of_equal_names_are_told_apart_in_the_same_way_in_all_tables() -> None:
+    runs = ["/a/one/speaker", "/a/two/speaker", "/b/two/other"]
+    assert list(run_names(runs).values()) == ["one/speaker", "two/speaker", "two/other"]
+    assert list(run_names(runs[1:]).values()) == ["speaker", "other"]
+    assert run_names(["x", "a/x"]) == {"x": "x", "a/x": "a/x"}
+    comparisons = [
+        Comparison(
+            run=run,
+            reference=runs[0],
+            difference=0.1,
+            interval_95=(0.0, 0.2),
+            bootstrap_p=0.5,
+            mcnemar_p=None,
+        )
+        for run in runs[1:]
+    ]
+    assert [row[0] for row in comparison_rows(comparisons)] == ["run", "two/speaker", "two/other"]
+    assert "Points of difference to one/speaker, paired" in comparison_title(comparisons)
 
 
 def test_predictions_name_the_classes_of_every_utterance(evaluations: list[Evaluation]) -> None:
