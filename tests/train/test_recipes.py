@@ -58,7 +58,7 @@ CURVES: dict[str, list[tuple[int, float]]] = {
         (8560, 1e-3 / 2),
         (15_999, 1e-3 / 14_880),
     ],
-    # The rate of `tiny` times 128 / 768.
+    # The rate of `small` times 256 / 768.
     "aalbert-fast": [
         (0, 3.3333e-4 / 7_000),
         (6_999, 3.3333e-4),
