@@ -29,7 +29,8 @@ Data = Annotated[str | None, typer.Option(help="Folder or URL of a dataset.")]
 UpstreamName = Annotated[
     str | None,
     typer.Option(
-        "--upstream", help=f"A pretraining run, a saved model, or {', '.join(SETTINGS_BY_KIND)}."
+        "--upstream",
+        help=f"A run (RUN@STEP: after a step), a saved model, or {', '.join(SETTINGS_BY_KIND)}.",
     ),
 ]
 TaskPresetOption = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]

@@ -6,12 +6,14 @@ behind a URL; files that are read from there are cached.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -28,8 +30,12 @@ CARD_NAME = "README.md"
 FILE_NAMES = (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
-# The folder of the finished model in a run folder.
-EXPORT_FOLDER = "export"
+# The folder of the finished model in a run folder, and that of the states of training.
+EXPORT_FOLDER, STATES_FOLDER = "export", "checkpoints"
+STATE_FILE = re.compile(r"step-\d{8,}\.ckpt")
+STATE_HASH_SUFFIX = ".xxh3"
+# What a state of pretraining holds of its model besides the tensors: configuration and card.
+MODEL_ENTRY = "model"
 
 
 def save_checkpoint(
@@ -53,8 +59,15 @@ def write_checkpoint(
 ) -> None:
     """Write the files of a checkpoint into a local folder."""
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    write_files(folder, tensors, document, card)
+
+
+def write_files(
+    folder: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any], card: str
+) -> None:
+    """Write tensors, card and, last, the configuration with the hash of the tensors' file."""
     with atomic_write(folder / WEIGHTS_NAME) as stream:
-        stream.write(save(tensors))
+        stream.write(save(dict(tensors)))
     write_text(folder / CARD_NAME, card)
     header = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
     digest = {"weights_xxh3": file_digest(folder / WEIGHTS_NAME)}
@@ -85,12 +98,15 @@ def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], di
 
 
 def find_checkpoint(place: Path | str) -> Path:
-    """Return the local folder of a checkpoint: itself, the export of a run, or a copy from a URL.
+    """Return the local folder of a checkpoint: itself, the export of a run, or a copy in the cache.
 
-    Raises `InputError` when there is no checkpoint.
+    Copies are made of a checkpoint at a URL, and of the state that a run saved after a step,
+    `RUN@STEP` or its file. Raises `InputError` when there is no checkpoint.
     """
     if is_url(place):
         return fetch_checkpoint(Store(str(place).rstrip("/")))
+    if (state := find_state(place)) is not None:
+        return unpack_state(state)
     folder = Path(place)
     for candidate in (folder, folder / EXPORT_FOLDER):
         if (candidate / CONFIG_NAME).is_file():
@@ -102,11 +118,62 @@ def find_checkpoint(place: Path | str) -> Path:
             f"{folder} is a file: 'aalbert convert' makes a model of a checkpoint of another system"
         )
     if (folder / "checkpoints").is_dir():
-        raise InputError(f"the run in {folder} is not finished: continue it with --resume")
+        raise InputError(
+            f"the run in {folder} is not finished: continue it with --resume, or take one of its "
+            f"states, such as {folder}@1000 after 1,000 steps"
+        )
     raise InputError(
         f"{folder} has no {CONFIG_NAME}, nor has {folder / EXPORT_FOLDER}: "
         "expected a run or a saved model"
     )
+
+
+def find_state(place: Path | str) -> Path | None:
+    """Return the file of a state of a pretraining run that a place names; None for other places.
+
+    Raises `InputError` when the run has no state of this step.
+    """
+    path = Path(place)
+    if path.is_file():
+        return path if STATE_FILE.fullmatch(path.name) else None
+    run, _, step = str(place).rpartition("@")
+    if path.exists() or not step.isdecimal() or not (Path(run) / STATES_FOLDER).is_dir():
+        return None
+    state = Path(run) / STATES_FOLDER / state_name(int(step))
+    if not state.is_file():
+        found = sorted(each.name for each in state.parent.glob("step-*.ckpt"))
+        steps = ", ".join(str(int(name[5:-5])) for name in found) or "none"
+        raise InputError(f"{run} has no state of step {int(step)}: it has {steps}")
+    return state
+
+
+def state_name(step: int) -> str:
+    """Return the name of the file with the state of training after a step."""
+    return f"step-{step:08d}.ckpt"
+
+
+def unpack_state(path: Path) -> Path:
+    """Return the folder in the cache with the model of a state of training, named by its hash.
+
+    Only tensors and plain values are read. Raises `IntegrityError` when the file is damaged.
+    """
+    digest, recorded = file_digest(path), path.with_name(path.name + STATE_HASH_SUFFIX)
+    if not recorded.is_file() or recorded.read_text("utf-8").strip() != digest:
+        raise IntegrityError(f"{path} is damaged (checksum): take another state of the run")
+    folder = cache_folder() / "models" / digest
+    if (folder / CONFIG_NAME).is_file():
+        return folder
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if MODEL_ENTRY not in state:
+        raise InputError(f"{path} is not a state of pretraining: name the run instead")
+    entry, start = state[MODEL_ENTRY], "model."
+    tensors = {
+        name.removeprefix(start): tensor.contiguous()
+        for name, tensor in state["state_dict"].items()
+        if name.startswith(start)
+    }
+    write_files(folder, tensors, entry["document"], entry["card"])
+    return folder
 
 
 def fetch_checkpoint(store: Store) -> Path:

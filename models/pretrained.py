@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -153,13 +154,16 @@ class PretrainedModel(nn.Module):
 
     def save_pretrained(self, place: Path | str) -> None:
         """Write `model.safetensors`, `config.json` and a model card to a folder or a URL."""
-        document = {
+        save_checkpoint(place, self, self.document(), model_card(self))
+
+    def document(self) -> dict[str, Any]:
+        """Return the configuration that the model is rebuilt from, as a JSON document."""
+        return {
             "kind": KIND,
             "upstream": self.config.to_dict(),
             "targets": [asdict(target) for target in self.targets],
             "mask_token": self.mask_token is not None,
         }
-        save_checkpoint(place, self, document, model_card(self))
 
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "PretrainedModel":

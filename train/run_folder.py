@@ -24,7 +24,7 @@ from aalbert.common.files import (
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, OutputInUseError, require
-from aalbert.models.checkpoint import EXPORT_FOLDER
+from aalbert.models.checkpoint import EXPORT_FOLDER, STATES_FOLDER
 from aalbert.shards.reading.dataset import Dataset
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
@@ -43,7 +43,7 @@ class RunFolder:
         # One JSON document per measurement; a CSV file of the same lies beside it.
         self.metrics = path / "metrics.jsonl"
         # States from which training continues.
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / STATES_FOLDER
         # Spectrograms, masked and reconstructed, at some steps.
         self.pictures = path / "pictures"
         # The finished model.

@@ -10,7 +10,7 @@ import torch
 from aalbert.common.files import file_digest
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, require
-from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.checkpoint import find_checkpoint, find_state, read_config
 from aalbert.models.device import best_device
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
@@ -56,7 +56,7 @@ def is_foreign(place: Path | str) -> bool:
     """Return whether a place is a checkpoint file of another system, not a folder."""
     if is_url(place):
         return str(place).endswith(FOREIGN_SUFFIXES)
-    return Path(place).is_file()
+    return Path(place).is_file() and find_state(place) is None
 
 
 def open_foreign(place: Path | str) -> EmbeddingModel:

@@ -7,7 +7,7 @@ from typing import Any
 
 from aalbert.common.store import is_url
 from aalbert.errors import IntegrityError
-from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.checkpoint import find_checkpoint, find_state, read_config
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
@@ -22,7 +22,8 @@ def find_sources(config: DownstreamConfig, dataset: Dataset, upstream: str) -> d
     """
     location = upstream
     if upstream not in SETTINGS_BY_KIND and not is_url(upstream):
-        location = str(find_checkpoint(upstream).resolve())
+        is_state = find_state(upstream) is not None
+        location = str((Path(upstream) if is_state else find_checkpoint(upstream)).resolve())
     return {
         "data_fingerprint": dataset.manifest.fingerprint,
         "upstream": location,

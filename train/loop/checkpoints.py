@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aalbert.common.files import atomic_write, file_digest, write_text
 from aalbert.errors import IntegrityError
+from aalbert.models.checkpoint import STATE_HASH_SUFFIX, state_name
 
 NAME_PATTERN = re.compile(r"step-(\d+)\.ckpt")
 
@@ -51,12 +52,12 @@ class AtomicCheckpoints(CheckpointIO):
 
 def state_path(folder: Path, step: int) -> Path:
     """Return the path of the state that is saved after a step."""
-    return folder / f"step-{step:08d}.ckpt"
+    return folder / state_name(step)
 
 
 def hash_path(path: Path) -> Path:
     """Return the path of the checksum of a state."""
-    return path.with_name(path.name + ".xxh3")
+    return path.with_name(path.name + STATE_HASH_SUFFIX)
 
 
 def step_of(path: Path) -> int:

@@ -11,7 +11,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.checkpoint import MODEL_ENTRY
+from aalbert.models.pretrained import PretrainedModel, model_card
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.optimiser import learning_rate_factor, parameter_groups
@@ -58,6 +59,13 @@ class Pretraining(LightningModule):
             return loss
         codes = self.codes.loss(result.last, result.unmasked, result.mask.frames)
         return loss + objective.codes.weight * codes
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the model is rebuilt from, so that a state can be used as a model."""
+        document = self.model.document()
+        facts = {"exported": "state", "exported_step": self.global_step}
+        document["upstream"]["training"] = {**document["upstream"]["training"], **facts}
+        checkpoint[MODEL_ENTRY] = {"document": document, "card": model_card(self.model)}
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the norm of the gradient, which Lightning does not do with a fused optimiser."""

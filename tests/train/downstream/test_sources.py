@@ -16,7 +16,8 @@ from aalbert.train.downstream import run as downstream_run
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig, TrialConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.sweep import run_sweep
-from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.evaluation.evaluate import evaluate_runs, measure
+from aalbert.train.evaluation.report import write_reports
 from aalbert.train.run_folder import RunFolder, digest_places
 
 QUICK = DownstreamConfig(epochs=1, prefetch=0)
@@ -194,3 +195,17 @@ def test_a_run_is_continued_where_its_data_has_moved(
     assert main([*command]) == InputError.exit_code
     assert main([*command, "--data", str(new)]) == 0
     assert measure(RunFolder(tmp_path / "run")).dataset.place == str(new)
+
+
+def test_a_state_of_a_run_is_an_upstream(
+    voxceleb1_data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    step = int(sorted(pretrained.glob("checkpoints/step-*.ckpt"))[0].name[5:-5])
+    start_downstream(QUICK, voxceleb1_data, f"{pretrained}@{step}", tmp_path / "run")
+    record = RunFolder(tmp_path / "run").read_record()
+    assert record["upstream"] == f"{pretrained.resolve()}@{step}"
+    (evaluation,) = evaluate_runs([tmp_path / "run"])
+    assert evaluation.result.upstream_name == f"{pretrained.name}@{step}"
+    assert evaluation.result.upstream_training["exported_step"] == step
+    write_reports([evaluation], [])

@@ -13,6 +13,7 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
+from aalbert.cli import main
 from aalbert.common.files import file_digest
 from aalbert.errors import (
     ConfigError,
@@ -246,6 +247,42 @@ def test_a_run_is_continued_where_its_data_has_moved(
     # From now on it is known to be there.
     resume_pretraining(tmp_path / "run", extend=1)
     assert RunFolder(tmp_path / "run").read_record()["data"] == [str(new)]
+
+
+def test_a_state_of_a_run_is_a_model(
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    config = replace(pretrain_config, steps=4, validate_every_steps=2)
+    start_pretraining(config, [librispeech_data], run)
+    finished = PretrainedModel.from_pretrained(run)
+    shutil.rmtree(run / "export")
+    last = PretrainedModel.from_pretrained(f"{run}@4")
+    assert all(
+        torch.equal(finished.state_dict()[name], tensor)
+        for name, tensor in last.state_dict().items()
+    )
+    half = PretrainedModel.from_pretrained(run / "checkpoints" / "step-00000002.ckpt")
+    assert any(
+        not torch.equal(finished.state_dict()[name], tensor)
+        for name, tensor in half.state_dict().items()
+    )
+    assert half.config.training["exported"] == "state"
+    assert half.config.training["exported_step"] == 2 and half.config.training["steps"] == 4
+    command = ["inspect", f"{run}@2"]
+    assert main(command) == 0
+    with pytest.raises(InputError, match=r"run has no state of step 3: it has 2, 4"):
+        PretrainedModel.from_pretrained(f"{run}@3")
+    with pytest.raises(InputError, match=r"continue it with --resume, or take one of its states"):
+        PretrainedModel.from_pretrained(run)
+    state = run / "checkpoints" / "step-00000002.ckpt"
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=r"step-00000002\.ckpt is damaged \(checksum\): take"):
+        PretrainedModel.from_pretrained(f"{run}@2")
 
 
 def last_rows(run: Path) -> list[dict[str, float]]:
