@@ -4,9 +4,10 @@ import csv
 import json
 import platform
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from aalbert.common.files import (
 )
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.store import is_url
-from aalbert.errors import InputError, IntegrityError, OutputInUseError, require
+from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
 from aalbert.models.checkpoint import EXPORT_FOLDER, STATES_FOLDER
 from aalbert.shards.reading.dataset import Dataset
 
@@ -63,6 +64,19 @@ class RunFolder:
         require_empty(self.path)
         write_text(self.config, config)
         write_json(self.record, {**record, **describe_environment()})
+
+    @contextmanager
+    def discarded_if_refused(self) -> Iterator[None]:
+        """Remove the folder of a new run that is refused before it has saved a state.
+
+        The corrected command can then be given as it is.
+        """
+        try:
+            yield
+        except (ConfigError, InputError):
+            if not any(self.checkpoints.glob("*.ckpt")):
+                shutil.rmtree(self.path)
+            raise
 
     def hold(self) -> AbstractContextManager[None]:
         """Lock the folder for training; `OutputInUseError` with the process that holds the lock."""

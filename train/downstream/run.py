@@ -80,7 +80,7 @@ def start_downstream(
         "threads": torch.get_num_threads(),
     }
     run.create(to_yaml(config), record)
-    with run.hold():
+    with run.discarded_if_refused(), run.hold():
         return run_downstream(config, setup, run, states, state=None)
 
 

@@ -4,7 +4,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -99,7 +99,10 @@ def start_pretraining(
     }
     if ranks.first:
         run.create(to_yaml(config), record)
-    with run.hold() if ranks.first else nullcontext():
+    with ExitStack() as held:
+        if ranks.first:
+            held.enter_context(run.discarded_if_refused())
+            held.enter_context(run.hold())
         return run_pretraining(config, selections, run, ranks, state=None, make_module=make_module)
 
 
