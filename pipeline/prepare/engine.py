@@ -131,11 +131,17 @@ def run_in_processes(
     progress = SharedProgress(CONTEXT, workers)
     waiting = deque(tasks)
     running: dict[Future[Amount], Attempt] = {}
+    # A signal may come as a process starts, before its task is among those that run.
+    executors: set[ProcessPoolExecutor] = set()
     finished = Amount()
+
+    def begin(attempt: Attempt) -> None:
+        executors.add(attempt.executor)
+        running[submit(attempt, output)] = attempt
+
     try:
         for slot in range(workers):
-            attempt = Attempt(task=waiting.popleft(), slot=slot, executor=start(progress, slot))
-            running[submit(attempt, output)] = attempt
+            begin(Attempt(task=waiting.popleft(), slot=slot, executor=start(progress, slot)))
         while running:
             done, _ = wait(running, timeout=REFRESH_S, return_when=FIRST_COMPLETED)
             for future in done:
@@ -149,13 +155,13 @@ def run_in_processes(
                     else:
                         attempt.executor.shutdown()
                 if following is not None:
-                    running[submit(following, output)] = following
+                    begin(following)
                 del running[future]
             show(finished + progress.total())
     finally:
         progress.interrupt()
-        for attempt in running.values():
-            attempt.executor.shutdown(cancel_futures=True)
+        for executor in executors:
+            executor.shutdown(cancel_futures=True)
 
 
 def start(progress: SharedProgress, slot: int) -> ProcessPoolExecutor:
