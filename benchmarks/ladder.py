@@ -100,9 +100,14 @@ def main() -> None:
         print("\n\n".join(tables(options.out)))
 
 
+def run_of(out: Path, minutes: int, name: str, seed: int) -> RunFolder:
+    """Return the folder of a pretraining run."""
+    return RunFolder(out / "runs" / f"{name.lower()}-{minutes}-{seed}")
+
+
 def climb(places: Places, minutes: int, name: str, seed: int) -> None:
     """Pretrain a model unless it was, and measure it and its untrained twin."""
-    run = RunFolder(places.out / "runs" / f"{name.lower()}-{minutes}-{seed}")
+    run = run_of(places.out, minutes, name, seed)
     if not run.export.exists():
         settings = [*MODELS[name], f"seed={seed}", excluded(places.phones)]
         config = read_pretrain_recipe(PRESETS[minutes], environment={}, assignments=settings)
@@ -217,7 +222,7 @@ def labels(own: list[Line]) -> list[str]:
 def loss_row(out: Path, own: list[Line]) -> list[str]:
     """Return the row of a model's held-out loss."""
     minutes, name = own[0]["minutes"], own[0]["name"]
-    runs = [RunFolder(out / "runs" / f"{name.lower()}-{minutes}-{line['seed']}") for line in own]
+    runs = [run_of(out, minutes, name, line["seed"]) for line in own]
     losses = [list(run.held_out_losses().items())[-1] for run in runs]
     trivial = [run.read_record()[TRIVIAL_PREDICTORS]["interpolation"] for run in runs]
     ratios = [loss / line for (_, loss), line in zip(losses, trivial, strict=True)]

@@ -75,7 +75,11 @@ class RunFolder:
             yield
         except (ConfigError, InputError):
             if not any(self.checkpoints.glob("*.ckpt")):
-                shutil.rmtree(self.path)
+                # The folder may be a link, to a faster disk, which stays.
+                target = self.path.resolve()
+                shutil.rmtree(target)
+                if self.path.is_symlink():
+                    target.mkdir()
             raise
 
     def hold(self) -> AbstractContextManager[None]:

@@ -223,5 +223,10 @@ def test_a_run_that_is_refused_leaves_nothing_behind(voxceleb1_data: Path, tmp_p
     with pytest.raises(InputError, match="the dev part has 0 trials of one speaker and 1 of two"):
         start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    with pytest.raises(InputError, match="the dev part has 0 trials of one speaker"):
+        start_downstream(config, voxceleb1_data, "logmel", tmp_path / "link")
+    assert (tmp_path / "link").is_dir() and not any((tmp_path / "disk").iterdir())
     corrected = replace(config, splits=SplitConfig(dev="drawn", drawn_proportion=0.6))
     start_downstream(corrected, voxceleb1_data, "logmel", tmp_path / "run")
