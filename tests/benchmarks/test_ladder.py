@@ -51,6 +51,17 @@ def test_a_row_has_the_median_and_the_range_of_its_seeds() -> None:
     assert ladder.cells(ladder.shares(own, "linear")) == ["10.0 [10.0..10.0]", "61.0 [60.0..64.0]"]
 
 
+def test_one_model_alone_is_pretrained_on_the_utterances_to_test_on() -> None:
+    reading = [
+        name
+        for name in ladder.MODELS
+        if "data.exclude=labels/test_list.txt"
+        not in ladder.pretrain_settings(name, 1, Path("labels"))
+    ]
+    assert reading == ["AALBERT, test read too"]
+    assert ladder.pretrain_settings(reading[0], 1, Path("labels")) == ["seed=1"]
+
+
 @pytest.mark.slow
 def test_a_rung_is_climbed_and_measured_once(
     phone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

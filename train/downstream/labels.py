@@ -116,6 +116,7 @@ def classification_loss(scores: Tensor, targets: Tensor, head: HeadConfig) -> Te
     2018): `-log softmax(scale (cos - margin))`.
     """
     if head.classifier == "cosine":
-        true = F.one_hot(targets.clamp(min=0), scores.shape[-1])
-        scores = scores - head.scale * head.margin * true
+        true = targets.clamp(min=0).unsqueeze(-1)
+        margin = torch.full_like(true, head.scale * head.margin, dtype=scores.dtype)
+        scores = scores.scatter_add(-1, true, -margin)
     return F.cross_entropy(scores.float().flatten(0, -2), targets.flatten(), ignore_index=NO_CLASS)

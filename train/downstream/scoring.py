@@ -16,6 +16,7 @@ from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.train.downstream.confusion import Confusion, add_up, count_pairs
 from aalbert.train.downstream.label_grid import LabelGrid
 from aalbert.train.downstream.labels import NO_CLASS, Labels
 from aalbert.train.downstream.trials import Pairs
@@ -26,8 +27,8 @@ class Decisions:
     """Predicted classes for the utterances of a split, or their frames; one entry an utterance.
 
     Of the `scored` items of an utterance (itself, or its frames), `correct` were classified
-    correctly; `confusion` counts items `(true class, predicted class)`. Where whole utterances
-    are classified, `true` and `predicted` are their classes and `top_5` tells whether the true
+    correctly; `confusion` counts items by true and predicted class. Where whole utterances are
+    classified, `true` and `predicted` are their classes and `top_5` tells whether the true
     class is among the five with the highest scores; they are None for frames. Where frames are
     classified on a grid of label frames too, `scored_by_time` and `correct_by_time` count those.
     """
@@ -36,7 +37,7 @@ class Decisions:
     rows: Rows
     scored: NDArray[np.int64]
     correct: NDArray[np.int64]
-    confusion: NDArray[np.int64]
+    confusion: Confusion
     true: NDArray[np.int64] | None = None
     predicted: NDArray[np.int64] | None = None
     top_5: NDArray[np.bool_] | None = None
@@ -118,7 +119,7 @@ def classify(
     """
     device = model.head.centre.device
     classes = len(labels.names)
-    confusion = torch.zeros(classes**2, dtype=torch.int64)
+    confusions: list[Confusion] = []
     loss = 0.0
     entries: dict[str, list[Tensor]] = defaultdict(list)
     for batch in loader:
@@ -128,8 +129,8 @@ def classify(
         targets = labels.targets(moved.rows, lengths, scores).cpu()
         scores = scores.float().cpu()
         predicted, scored = scores.argmax(dim=-1), targets != NO_CLASS
-        pairs = targets[scored] * classes + predicted[scored]
-        confusion += torch.bincount(pairs, minlength=classes**2)
+        pairs = targets[scored].numpy(), predicted[scored].numpy()
+        confusions.append(count_pairs(*pairs, classes))
         loss += float(F.cross_entropy(scores[scored], targets[scored], reduction="sum"))
         # An utterance is one item or has one a frame; both are summed over each utterance.
         correct = (predicted == targets) & scored
@@ -147,7 +148,7 @@ def classify(
             entries["top_5"].append((best == targets.unsqueeze(1)).any(dim=1))
     decisions = Decisions(
         names=labels.names,
-        confusion=confusion.reshape(classes, classes).numpy(),
+        confusion=add_up(confusions, classes),
         **{name: torch.cat(tensors).numpy() for name, tensors in entries.items()},
     )
     return decisions, loss / max(1, int(decisions.scored.sum()))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.train.downstream.confusion import Confusion
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.significance import Interval, share_interval
@@ -95,62 +96,57 @@ def eer_by(labels: Sequence[str | None], trials: Trials) -> list[Group]:
     return groups
 
 
-def class_results(names: Sequence[str], confusion: NDArray[np.int64]) -> tuple[ClassResult, ...]:
+def class_results(names: Sequence[str], confusion: Confusion) -> tuple[ClassResult, ...]:
     """Return the results of all tested classes, the lowest accuracy first."""
-    results = []
-    for number in map(int, np.flatnonzero(confusion.sum(axis=1))):
-        counts = confusion[number].copy()
-        correct, total = int(counts[number]), int(counts.sum())
-        counts[number] = 0
-        results.append(
-            ClassResult(
-                name=names[number],
-                items=total,
-                accuracy=round(correct / total, 6),
-                confused_with=names[int(counts.argmax())] if counts.any() else None,
-            )
+    totals, correct, mistaken_for = (
+        confusion.totals(),
+        confusion.correct(),
+        confusion.commonest_errors(),
+    )
+    results = [
+        ClassResult(
+            name=names[number],
+            items=int(totals[number]),
+            accuracy=round(float(correct[number] / totals[number]), 6),
+            confused_with=names[mistaken_for[number]] if mistaken_for[number] >= 0 else None,
         )
+        for number in np.flatnonzero(totals).tolist()
+    ]
     return tuple(sorted(results, key=lambda result: (result.accuracy, result.name)))
 
 
 def most_confused(
-    names: Sequence[str], confusion: NDArray[np.int64], limit: int = 20
+    names: Sequence[str], confusion: Confusion, limit: int = 20
 ) -> tuple[ConfusedPair, ...]:
     """Return the pairs (true, predicted) with the most errors, in falling order."""
-    errors = confusion.copy()
-    np.fill_diagonal(errors, 0)
-    totals = confusion.sum(axis=1)
-    order = np.argsort(-errors, axis=None, kind="stable")[:limit]
-    places = zip(*np.unravel_index(order, errors.shape), strict=True)
+    errors, totals = confusion.errors(), confusion.totals()
+    pairs = zip(errors.true[:limit], errors.predicted[:limit], errors.items[:limit], strict=True)
     return tuple(
         ConfusedPair(
             true=names[true],
             predicted=names[predicted],
-            items=int(errors[true, predicted]),
-            share=round(float(errors[true, predicted] / totals[true]), 6),
+            items=int(items),
+            share=round(float(items / totals[true]), 6),
         )
-        for true, predicted in places
-        if errors[true, predicted]
+        for true, predicted, items in pairs
     )
 
 
-def worst_classes(confusion: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+def worst_classes(confusion: Confusion, limit: int) -> NDArray[np.int64]:
     """Return up to `limit` classes, rising: the least accurate and those they are confused with.
 
     Classes are added in rising order of accuracy, each with the most frequent class of its
     errors, until no further pair fits.
     """
-    totals = confusion.sum(axis=1)
-    accuracy = np.divide(np.diag(confusion), totals, out=np.ones(len(totals)), where=totals > 0)
-    errors = confusion.copy()
-    np.fill_diagonal(errors, 0)
+    totals, mistaken_for = confusion.totals(), confusion.commonest_errors()
+    accuracy = confusion.correct() / np.maximum(1, totals)
     chosen: set[int] = set()
     for number in np.argsort(accuracy, kind="stable"):
         if totals[number] == 0:
             continue
         added = {int(number)}
-        if errors[number].any():
-            added.add(int(errors[number].argmax()))
+        if mistaken_for[number] >= 0:
+            added.add(int(mistaken_for[number]))
         if len(chosen | added) > limit:
             break
         chosen |= added

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aalbert.common.palette import ACCENT, INK, QUIET, RULE, SHARE_MAP, WRONG
+from aalbert.train.downstream.confusion import Confusion
 from aalbert.train.downstream.error_rates import ErrorRates, probit
 from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, draw_spectrogram, tidy
@@ -21,18 +22,18 @@ EXAMPLE_SECONDS = 3.0
 
 
 def confusion_figure(
-    confusion: NDArray[np.int64], names: Sequence[str], chosen: NDArray[np.int64]
+    confusion: Confusion, names: Sequence[str], chosen: NDArray[np.int64]
 ) -> Figure:
     """Draw the confusion matrix of the chosen classes, as shares of the true class (row).
 
     A last column is the share that was predicted as classes that are not shown.
     """
-    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
-    block = shares[np.ix_(chosen, chosen)]
+    totals = confusion.totals()[chosen]
+    block = confusion.among(chosen) / np.maximum(1, totals)[:, None]
     labels = [names[number] for number in chosen]
     columns = labels
     if len(chosen) < len(names):
-        block = np.column_stack([block, shares[chosen].sum(axis=1) - block.sum(axis=1)])
+        block = np.column_stack([block, (totals > 0) - block.sum(axis=1)])
         columns = [*labels, "all others"]
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.add_subplot()

@@ -6,6 +6,7 @@ selected on dev, and only then is it tested. For trials a probe is the cosine of
 states, with nothing to fit. Both measure a layer, not the system.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ from aalbert.train.evaluation.significance import Interval, share_interval
 
 # Per utterance, relative to the mean variance of the standardised inputs, which is one.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+# Each with a score of every class.
+SCORED_AT_ONCE = 1_000
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
 
@@ -59,10 +62,14 @@ class Ridge:
         self.mean = vectors.mean(axis=0)
         self.scale = np.maximum(vectors.std(axis=0), 1e-8)
         standard = (vectors - self.mean) / self.scale
-        targets = np.eye(number)[classes]
-        self.bias = targets.mean(axis=0)
+        self.bias = np.bincount(classes, minlength=number) / len(classes)
         self.variances, self.axes = np.linalg.eigh(standard.T @ standard / len(standard))
-        self.covariance = self.axes.T @ (standard.T @ (targets - self.bias)) / len(standard)
+        # Sums over the utterances of each class: one-hot targets would be as many numbers as
+        # utterances times classes.
+        sums = np.zeros((number, standard.shape[1]))
+        np.add.at(sums, classes, standard)
+        products = sums.T - np.outer(standard.sum(axis=0), self.bias)
+        self.covariance = self.axes.T @ products / len(standard)
 
     def scores(self, vectors: Floats, penalty: float) -> Floats:
         """Return the score of every class, `(utterances, classes)`."""
@@ -70,6 +77,11 @@ class Ridge:
         standard = (vectors - self.mean) / self.scale
         scores: Floats = standard @ (self.axes @ shrunk) + self.bias
         return scores
+
+    def predict(self, vectors: Floats, penalty: float) -> NDArray[np.int64]:
+        """Return the class with the highest score, `(utterances,)`."""
+        parts = np.array_split(vectors, math.ceil(len(vectors) / SCORED_AT_ONCE))
+        return np.concatenate([self.scores(part, penalty).argmax(axis=1) for part in parts])
 
 
 def probe_layers(
@@ -94,8 +106,8 @@ def probe_state(
     ridge = Ridge(train.states[:, state].astype(np.float64), train.classes, classes)
 
     def correct_items(part: Labelled, penalty: float) -> NDArray[np.int64]:
-        scores = ridge.scores(part.states[:, state].astype(np.float64), penalty)
-        correct: NDArray[np.int64] = (scores.argmax(axis=1) == part.classes).astype(np.int64)
+        predicted = ridge.predict(part.states[:, state].astype(np.float64), penalty)
+        correct: NDArray[np.int64] = (predicted == part.classes).astype(np.int64)
         return correct
 
     penalty = max(PENALTIES, key=lambda each: (correct_items(dev, each).sum(), each))

@@ -12,10 +12,11 @@ from aalbert.train.evaluation.breakdown import (
     most_confused,
     worst_classes,
 )
+from tests.confusions import confusion_of
 
 NAMES = ["ann", "bob", "eve", "dan"]
 # ann 3 of 4; bob 1 of 4, twice predicted as eve; eve 2 of 3; dan was never tested.
-CONFUSION = np.array([[3, 1, 0, 0], [1, 1, 2, 0], [0, 1, 2, 0], [0, 0, 0, 0]])
+CONFUSION = confusion_of([[3, 1, 0, 0], [1, 1, 2, 0], [0, 1, 2, 0], [0, 0, 0, 0]])
 DECISIONS = Decisions(
     names=NAMES,
     rows=np.arange(5),
@@ -87,4 +88,4 @@ def test_the_most_confused_pair_comes_first() -> None:
 def test_the_worst_classes_come_with_those_they_are_confused_with() -> None:
     assert worst_classes(CONFUSION, limit=2).tolist() == [1, 2]
     assert worst_classes(CONFUSION, limit=10).tolist() == [0, 1, 2]
-    assert worst_classes(np.eye(3, dtype=int), limit=2).tolist() == [0, 1]
+    assert worst_classes(confusion_of(np.eye(3)), limit=2).tolist() == [0, 1]

@@ -6,6 +6,7 @@ from aalbert.errors import ConfigError
 from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.evaluation.comparison import compare
 from aalbert.train.evaluation.significance import mcnemar_p_value
+from tests.confusions import confusion_of
 
 
 def decisions(correct: NDArray[np.int64], rows: NDArray[np.int64] | None = None) -> Decisions:
@@ -15,7 +16,7 @@ def decisions(correct: NDArray[np.int64], rows: NDArray[np.int64] | None = None)
         rows=np.arange(len(correct)) if rows is None else rows,
         scored=ones,
         correct=correct,
-        confusion=np.zeros((2, 2), np.int64),
+        confusion=confusion_of(np.zeros((2, 2))),
         true=ones,
         predicted=correct,
     )
@@ -98,7 +99,7 @@ def by_time(scored: list[int], correct: list[int], stacked: int) -> Decisions:
         rows=np.arange(len(scored)),
         scored=labels // stacked,
         correct=right // stacked,
-        confusion=np.zeros((2, 2), np.int64),
+        confusion=confusion_of(np.zeros((2, 2))),
         scored_by_time=labels,
         correct_by_time=right,
     )

@@ -18,11 +18,12 @@ from aalbert.train.evaluation.figures import (
 )
 from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, curve_figure, loss_figure, to_data_uri
+from tests.confusions import confusion_of
 
 NAME = r"$\bad$"
 RATES = error_rates(np.arange(6.0), np.arange(6) % 2 == 1)
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "confusion": lambda: confusion_figure(np.eye(2, dtype=int), [NAME, "b"], np.arange(2)),
+    "confusion": lambda: confusion_figure(confusion_of(np.eye(2)), [NAME, "b"], np.arange(2)),
     "det": lambda: det_figure([(NAME, RATES)]),
     "probe": lambda: probe_figure([LayerProbe(state=0, value=0.5)], NAME, {NAME: 0.1}),
     "plane": lambda: plane_figure(np.eye(2), (0.6, 0.3), [NAME, "b"]),

@@ -14,6 +14,7 @@ from aalbert.train.evaluation.metrics import (
     speakers,
 )
 from aalbert.train.evaluation.significance import wilson_interval
+from tests.confusions import confusion_of
 
 CORRECT = np.array([1, 0, 1, 1])
 DECISIONS = Decisions(
@@ -21,7 +22,7 @@ DECISIONS = Decisions(
     rows=np.array([3, 4, 5, 9]),
     scored=np.ones(4, int),
     correct=CORRECT,
-    confusion=np.array([[2, 1], [0, 1]]),
+    confusion=confusion_of([[2, 1], [0, 1]]),
     true=np.zeros(4, int),
     predicted=np.zeros(4, int),
     top_5=np.array([True, True, True, False]),
@@ -44,7 +45,7 @@ def test_frames_count_by_their_number_and_are_called_so() -> None:
         rows=np.arange(3),
         scored=np.array([100, 10, 90]),
         correct=np.array([90, 0, 10]),
-        confusion=np.array([[90, 10], [90, 10]]),
+        confusion=confusion_of([[90, 10], [90, 10]]),
     )
     metric = metric_of(frames, Clusters("utterance", np.arange(3)), {}, seed=0)
     assert (metric.name, metric.value) == ("frame accuracy", 0.5)
