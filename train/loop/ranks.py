@@ -193,9 +193,29 @@ def find_ranks(timeout_s: float = 60.0) -> Ranks:
         environment = TorchElasticEnvironment()
         local = int(os.environ["LOCAL_WORLD_SIZE"])
     elif SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+        # Lightning wants what only the option --ntasks-per-node sets, for the whole job; `srun` may
+        # start fewer.
+        local = slurm_tasks_per_node()
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(local)
         environment = SLURMEnvironment(auto_requeue=False)
-        local = environment.world_size() // int(os.environ["SLURM_NNODES"])
+        os.environ["SLURM_NNODES"] = str(environment.world_size() // local)
     else:
         return Ranks()
     size = environment.world_size()
     return Ranks(environment.global_rank(), size, size // local, timeout_s, environment)
+
+
+def slurm_tasks_per_node() -> int:
+    """Return how many processes `srun` started on every node, written as `2`, `2(x3)` or `2,1`.
+
+    Raises `ConfigError` when nodes have different numbers, which Lightning cannot train with.
+    """
+    names = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
+    text = next((os.environ[name] for name in names if name in os.environ), "")
+    found = {part.partition("(")[0] for part in text.split(",")}
+    if len(found) != 1 or not text[:1].isdigit():
+        raise ConfigError(
+            f"SLURM starts '{text}' tasks on the nodes of this job: every node needs as many, ask "
+            "for them with --ntasks-per-node"
+        )
+    return int(found.pop())
