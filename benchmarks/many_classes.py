@@ -57,8 +57,8 @@ def main() -> None:
         options.speakers,
         started,
         utterances=evaluation.result.counts["utterances"],
-        report_mb=round(evaluation.run.report.stat().st_size / 1e6, 2),
-        metrics_mb=round(evaluation.run.evaluation.stat().st_size / 1e6, 2),
+        report_mb=round(evaluation.measured.folder.report.stat().st_size / 1e6, 2),
+        metrics_mb=round(evaluation.measured.folder.metrics.stat().st_size / 1e6, 2),
     )
 
 

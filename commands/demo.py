@@ -132,5 +132,5 @@ def evaluate(runs: list[Path]) -> None:
     comparisons = compare_evaluations(evaluations)
     write_reports(evaluations, comparisons)
     print(text_tables([evaluation.result for evaluation in evaluations], comparisons))
-    print(f"report: {evaluations[0].run.report.resolve()}")
-    print(f"comparison: {evaluations[0].run.comparison.resolve()}")
+    print(f"report: {evaluations[0].measured.folder.report.resolve()}")
+    print(f"comparison: {evaluations[0].measured.folder.comparison.resolve()}")

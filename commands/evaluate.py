@@ -17,6 +17,14 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Folder or URL of their dataset, if it has moved.")
     ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="trials.test=LIST: a further list of trials, a file or one stored with the data.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables in Markdown.")
@@ -27,7 +35,7 @@ def evaluate(
     """Evaluate runs on the test split and compare them with the first one.
 
     Each run gets metrics.json, predictions.csv and report.html; of several, the first one gets
-    comparison.html.
+    comparison.html. For a further list of trials they lie in RUN/trials/LIST.
 
     Example: aalbert evaluate runs/speaker runs/speaker-untrained runs/speaker-logmel
     """
@@ -40,7 +48,7 @@ def evaluate(
     if as_json + as_markdown + as_csv > 1:
         raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")
     use_threads(threads)
-    evaluations = evaluate_runs(runs, data=data)
+    evaluations = evaluate_runs(runs, data=data, assignments=assignments or ())
     comparisons = compare_evaluations(evaluations)
     write_reports(evaluations, comparisons)
     results = [evaluation.result for evaluation in evaluations]
@@ -48,9 +56,10 @@ def evaluate(
         "results": [result.to_dict() for result in results],
         "comparisons": [asdict(comparison) for comparison in comparisons],
     }
-    reports = "\n".join(f"report: {evaluation.run.report}" for evaluation in evaluations)
+    folders = [evaluation.measured.folder for evaluation in evaluations]
+    reports = "\n".join(f"report: {folder.report}" for folder in folders)
     if comparisons:
-        reports = f"{reports}\ncomparison: {evaluations[0].run.comparison}"
+        reports = f"{reports}\ncomparison: {folders[0].comparison}"
     text = f"{text_tables(results, comparisons)}\n{reports}"
     if as_markdown:
         text = markdown_tables(results, comparisons)

@@ -29,7 +29,20 @@ from aalbert.models.checkpoint import EXPORT_FOLDER, STATES_FOLDER
 from aalbert.shards.reading.dataset import Dataset
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
+REPORT_NAME = "report.html"
 Measurements = list[dict[str, Any]]
+
+
+class EvaluationFolder:
+    """The folder of an evaluation: that of the run, or one inside it for further trials."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.json"
+        self.predictions = path / "predictions.csv"
+        # The page that shows the result, and the one that compares other runs with this one.
+        self.report = path / REPORT_NAME
+        self.comparison = path / "comparison.html"
 
 
 class RunFolder:
@@ -49,11 +62,8 @@ class RunFolder:
         self.pictures = path / "pictures"
         # The finished model.
         self.export = path / EXPORT_FOLDER
-        # The result of `aalbert evaluate`.
-        self.evaluation = path / "metrics.json"
-        # The page that shows the result, and the one that compares other runs with this one.
-        self.report = path / "report.html"
-        self.comparison = path / "comparison.html"
+        # The page that shows how pretraining went.
+        self.report = path / REPORT_NAME
 
     def create(self, config: str, record: Mapping[str, Any]) -> None:
         """Create the folder of a new run; `OutputInUseError` when it is not empty."""

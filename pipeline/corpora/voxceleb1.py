@@ -9,6 +9,8 @@ from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, require_folder, wrong_folder
 
 # Folders that hold the speakers: unpacked together, or dev and test apart as downloaded.
+# VoxCeleb1-O, -E and -H, as published and cleaned (with a 2).
+TRIAL_LISTS = ("veri_test*.txt", "list_test_*.txt")
 AUDIO_FOLDERS = ("wav", "dev/wav", "test/wav", "vox1_dev_wav/wav", "vox1_test_wav/wav")
 SUFFIXES = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3")
 SPLITS = {"1": "train", "2": "dev", "3": "test"}
@@ -42,7 +44,7 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
             f"none of the {len(listed)} files that the split file lists is below "
             f"{', '.join(map(str, folders))}: for example {min(listed)}"
         )
-    trials = sorted(root.glob("veri_test*.txt"))
+    trials = sorted(path for pattern in TRIAL_LISTS for path in root.glob(pattern))
     return Corpus(
         name="voxceleb1",
         root=root,

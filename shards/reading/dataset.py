@@ -122,6 +122,17 @@ class Dataset:
         """Return the keys of these rows."""
         return [self.key(row) for row in rows]
 
+    def attached(self, path: str) -> Path:
+        """Return the local file of one of the corpus's own files; `InputError` for another."""
+        records = {record.path: record for record in self.manifest.attachments}
+        if path not in records:
+            raise InputError(
+                f"{self.place} stores no file {path}: it has {', '.join(records) or 'none'}"
+            )
+        if self.mirror is not None:
+            self.mirror.fetch_file(records[path])
+        return self.folder / path
+
     def select(self, splits: Iterable[str], weight: float = 1.0) -> "Selection":
         """Return the rows of these splits for a `Loader`; see `rows` and `Selection`."""
         return Selection(self, self.rows(splits), weight)

@@ -43,13 +43,14 @@ class Mirror:
                 )
         for split in manifest.splits.values():
             for record in (split.index, split.statistics):
-                self._fetch_file(record)
+                self.fetch_file(record)
 
     def fetch_and_lock(self, record: FileRecord) -> IO[bytes]:
         """Fetch a shard unless it is in the cache, and return its lock; see `ShardCache`."""
         return self.cache.fetch_and_lock(self.store, record, self.folder / record.path)
 
-    def _fetch_file(self, record: FileRecord) -> None:
+    def fetch_file(self, record: FileRecord) -> None:
+        """Fetch a small file unless it is in the cache."""
         path = self.folder / record.path
         if path.is_file() and file_digest(path) == record.xxh3:
             return

@@ -164,8 +164,6 @@ def warn_of_one_class(data: TaskData) -> None:
 
 def find_trials(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     """Return the trials, the splits without their speakers, and the speakers to train on."""
-    if not config.trials.test:
-        raise ConfigError("trials.test is not set: name the list of trials to test on")
     pairs = read_trials(config.trials.test, dataset)
     splits = verification_splits(config, dataset, pairs)
     if config.head.classifier == "none":
@@ -202,7 +200,7 @@ def verification_splits(config: DownstreamConfig, dataset: Dataset, pairs: Pairs
         dev = draw(dataset, train, speakers, config.splits, "dev")
         train = np.setdiff1d(train, dev)
     splits = SplitRows(train, dev, pairs.rows)
-    check_splits(dataset, splits)
+    check_splits(dataset, splits, without_dev=config.head.classifier == "none")
     return replace(splits, train=take_proportion(dataset, train, config.splits))
 
 

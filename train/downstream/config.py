@@ -68,9 +68,10 @@ class LabelConfig:
 class TrialConfig:
     """The trials of verification: those to test on, and those to select on.
 
-    `test` is a file of `1 FILE FILE` (the same speaker) and `0 FILE FILE` lines. Models are
-    selected on `dev_count` trials made of the dev part. The speakers of the test trials
-    are left out of training, unless `known_speakers` allows them.
+    `test` is a file of `1 FILE FILE` (the same speaker) and `0 FILE FILE` lines, or the name of
+    such a list that is stored with the dataset; without it, the only one stored. Models are
+    selected on `dev_count` trials made of the dev part. The speakers of the test trials are left
+    out of training, unless `known_speakers` allows them.
     """
 
     test: str = ""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from aalbert.common.configuration import load_config, to_yaml
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, InputError
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
@@ -68,7 +68,8 @@ def start_downstream(
     folder `states`, or in that of the run. Raises `ConfigError` or
     `InputError` when they do not fit, `OutputInUseError` when `out` is not empty.
     """
-    dataset, config = Dataset(data), with_lasting_paths(config)
+    dataset = Dataset(data)
+    config = with_lasting_paths(config, dataset)
     sources = find_sources(config, dataset, upstream)
     setup = build_setup(config, dataset, sources["upstream"])
     run = RunFolder(out)
@@ -135,7 +136,13 @@ def centre_embeddings(
     _, embeddings = embed_all(model, make_loader(config, setup, setup.splits.train, cache))
     with torch.no_grad():
         model.head.centre.copy_(embeddings.double().mean(dim=0))
-    MetricsWriter(run.metrics, COLUMNS).write(step=0, **dev_measure(config, setup, cache)())
+    measurement: Measurement = {}
+    try:
+        measurement = dev_measure(config, setup, cache)()
+    except InputError as error:
+        # Nothing is selected by them.
+        print(f"not measured on dev: {error}", file=sys.stderr)
+    MetricsWriter(run.metrics, COLUMNS).write(step=0, **measurement)
 
 
 def train_model(
@@ -193,21 +200,19 @@ def dev_measure(
     config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
 ) -> Callable[[], Measurement]:
     """Return the function that measures the model on the dev part."""
-    loader = make_loader(config, setup, setup.splits.dev, cache)
+    rows, pairs = setup.splits.dev, None
+    if setup.pairs is not None:
+        pairs = draw_trials(setup.dataset, rows, config.trials.dev_count, config.seed)
+    loader = make_loader(config, setup, rows, cache)
 
-    def measure_accuracy() -> Measurement:
-        decisions, loss = classify(setup.model, loader, setup.labels)
-        return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
-
-    if setup.pairs is None:
-        return measure_accuracy
-    pairs = draw_trials(setup.dataset, setup.splits.dev, config.trials.dev_count, config.seed)
-
-    def measure_trials() -> Measurement:
+    def measure() -> Measurement:
+        if pairs is None:
+            decisions, loss = classify(setup.model, loader, setup.labels)
+            return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
         trials = score_trials(*embed_all(setup.model, loader), pairs)
         return {"dev_eer": round(equal_error_rate(error_rates(trials.scores, trials.same)), 6)}
 
-    return measure_trials
+    return measure
 
 
 def frame_shift_ms(setup: DownstreamSetup) -> float:

@@ -21,13 +21,18 @@ def quality_of(measurement: dict[str, Any]) -> Quality:
 
 
 def best_measurement(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the best of a run's measurements on the dev part, the first of equals."""
+    """Return the best of a run's measurements on the dev part, the first of equals.
+
+    It is empty for a run that was not measured there.
+    """
     measured = [row for row in rows if "dev_accuracy" in row or "dev_eer" in row]
-    return max(measured, key=quality_of)
+    return max(measured, key=quality_of, default={})
 
 
 def describe_measurement(measurement: dict[str, Any]) -> str:
     """Return a measurement on the dev part in words."""
+    if not measurement:
+        return "not measured on dev"
     if "dev_eer" in measurement:
         return f"equal error rate on dev {100 * measurement['dev_eer']:.1f} %"
     return f"best accuracy on dev {100 * measurement['dev_accuracy']:.1f} %"

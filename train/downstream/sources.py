@@ -12,6 +12,8 @@ from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.phones import NAMES_FILE
+from aalbert.train.downstream.tasks import find_task
+from aalbert.train.downstream.trials import choose_trials
 from aalbert.train.run_folder import digest_places, lasting_path
 
 
@@ -58,13 +60,16 @@ def named_files(config: DownstreamConfig) -> dict[str, str]:
         "splits.test_list": splits.test_list,
         "labels.alignments": alignments,
         f"labels.alignments, {NAMES_FILE}": names,
-        "trials.test": config.trials.test,
+        # A stored list is part of the dataset, and so of its fingerprint.
+        "trials.test": config.trials.test if Path(config.trials.test).is_absolute() else "",
     }
 
 
-def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
-    """Return the settings with absolute paths of files."""
+def with_lasting_paths(config: DownstreamConfig, dataset: Dataset) -> DownstreamConfig:
+    """Return the settings with absolute paths of files, and with the list of trials to test on."""
     splits, labels, trials = config.splits, config.labels, config.trials
+    of_trials = find_task(config.task).labels == "trials"
+    test = choose_trials(trials.test, dataset) if of_trials else ""
     return replace(
         config,
         splits=replace(
@@ -74,5 +79,5 @@ def with_lasting_paths(config: DownstreamConfig) -> DownstreamConfig:
             test_list=lasting_path(splits.test_list),
         ),
         labels=replace(labels, alignments=lasting_path(labels.alignments)),
-        trials=replace(trials, test=lasting_path(trials.test)),
+        trials=replace(trials, test=test),
     )

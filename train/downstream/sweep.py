@@ -58,7 +58,8 @@ def run_sweep(
     so that the same command continues a sweep. A run that diverges is the last of the points, and
     ends nothing. All runs share the cached hidden states. The test part is never read.
     """
-    configs = {point: with_lasting_paths(configure(point)) for point in grid}
+    dataset = Dataset(data)
+    configs = {point: with_lasting_paths(configure(point), dataset) for point in grid}
     for one, other in itertools.combinations(grid, 2):
         require(
             configs[one] != configs[other],
@@ -66,7 +67,6 @@ def run_sweep(
         )
     runs = {point: RunFolder(out / folder_name(point)) for point in grid}
     states = out / STATES_FOLDER
-    dataset = Dataset(data)
     with hold_where_possible(states / "lock"):
         for point, config in configs.items():
             if runs[point].record.is_file():
@@ -77,6 +77,7 @@ def run_sweep(
             try:
                 train_point(run, config, data, upstream, states)
                 best = best_measurement(run.read_metrics())
+                require(bool(best), f"{run.path} has no trials on dev to compare settings by")
             except DivergedError as error:
                 diverged = str(error)
                 run.add_to_record({"diverged": diverged})

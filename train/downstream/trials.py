@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.common.text_files import read_text
-from aalbert.errors import InputError
+from aalbert.errors import ConfigError, InputError
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.randomness import seed_of
 
 # Up to this number of utterances all pairs are listed: eight million.
 ALL_PAIRS_UP_TO = 4096
+# The folder in a dataset.
+STORED_IN = PurePosixPath("trials")
 LINE = re.compile(r"([01])\s+(\S+)\s+(\S+)")
 
 
@@ -32,19 +34,46 @@ class Pairs:
         return np.unique(np.concatenate([self.left, self.right]))
 
 
+def stored_lists(dataset: Dataset) -> list[str]:
+    """Return the names of the lists of trials that were prepared with a dataset."""
+    paths = (PurePosixPath(record.path) for record in dataset.manifest.attachments)
+    return [path.name for path in paths if path.parent == STORED_IN]
+
+
+def choose_trials(name: str, dataset: Dataset) -> str:
+    """Return the absolute path of the list of trials to test on, or the name of a stored one.
+
+    Without a name it is the list that the dataset stores, if it stores one alone; a file has
+    precedence over a stored list of the same name. Raises `InputError` when there is no such list,
+    and `ConfigError` when there is nothing to choose from, or more than one.
+    """
+    if name and Path(name).is_file():
+        return str(Path(name).resolve())
+    stored = stored_lists(dataset)
+    if name and name not in stored:
+        also = f", or one that {dataset.place} stores ({', '.join(stored)})" if stored else ""
+        raise InputError(
+            f"there is no list of trials {name}: get veri_test2.txt (the cleaned VoxCeleb1-O) "
+            f"from the VoxCeleb site and name it with --set trials.test=FILE{also}"
+        )
+    if not name and len(stored) != 1:
+        has = f"stores {', '.join(stored)}" if stored else "stores none"
+        raise ConfigError(
+            f"trials.test is not set and {dataset.place} {has}: name the list of trials to test "
+            f"on with --set trials.test={stored[0] if stored else 'FILE'}"
+        )
+    return name or stored[0]
+
+
 def read_trials(place: str, dataset: Dataset) -> Pairs:
-    """Return the trials of a file in VoxCeleb's format.
+    """Return the trials of a list that `choose_trials` found, in VoxCeleb's format.
 
     Its lines are `1 id10001/VIDEO/00001.wav id10001/VIDEO/00002.wav`. Files are named by speaker,
     video and number with any suffix, or by key. Raises `InputError` for a malformed line and for an
     utterance that the dataset lacks.
     """
-    path = Path(place)
-    if not path.is_file():
-        raise InputError(
-            f"there is no list of trials {path}: get veri_test2.txt (the cleaned VoxCeleb1-O) "
-            "from the VoxCeleb site and name it with --set trials.test=FILE"
-        )
+    stored = not Path(place).is_absolute()
+    path = dataset.attached(str(STORED_IN / place)) if stored else Path(place)
     row_of = rows_by_name(dataset)
     labels, sides = [], []
     for number, line in enumerate(read_text(path).splitlines(), start=1):

@@ -45,6 +45,11 @@ from aalbert.train.evaluation.breakdown import (
 )
 from aalbert.train.evaluation.comparison import Comparison, compare
 from aalbert.train.evaluation.frame_probes import probe_frames
+from aalbert.train.evaluation.further_trials import (
+    evaluation_folder,
+    read_trial_settings,
+    with_trials,
+)
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of
 from aalbert.train.evaluation.probes import (
     Embeddings,
@@ -55,9 +60,15 @@ from aalbert.train.evaluation.probes import (
     probe_trials,
 )
 from aalbert.train.evaluation.result import Result
-from aalbert.train.evaluation.tables import PREDICTIONS_NAME, predictions_csv
+from aalbert.train.evaluation.tables import predictions_csv
 from aalbert.train.randomness import seed_of
-from aalbert.train.run_folder import RunFolder, lasting_place, open_data, require_same_files
+from aalbert.train.run_folder import (
+    EvaluationFolder,
+    RunFolder,
+    lasting_place,
+    open_data,
+    require_same_files,
+)
 
 # More utterances hardly improve a probe, and these pass through an encoder in minutes.
 PROBE_UTTERANCES = 10_000
@@ -70,13 +81,15 @@ class Measured:
     `chance` is the metric of guessing, `majority` that of always predicting the most frequent
     class of the training part. `class_of_row` is the class of every row of the dataset, below 0
     where it has none, or None for frames and trials; `frame_labels` are the labels of frames, or
-    None. `rows` has the rows of `train`, `dev` and `test`. `head` describes the head in words.
+    None. `rows` has the rows of `train`, `dev` and `test`. `folder` is for what
+    comes of it. `head` describes the head in words.
     """
 
     outcome: Outcome
     model: DownstreamModel
     dataset: Dataset
     config: DownstreamConfig
+    folder: EvaluationFolder
     task: str
     head: str
     chance: float
@@ -86,11 +99,17 @@ class Measured:
     rows: Mapping[str, Rows]
 
 
-def measure(run: RunFolder, data: Path | str | None = None, split: str = "test") -> Measured:
+def measure(
+    run: RunFolder,
+    data: Path | str | None = None,
+    split: str = "test",
+    assignments: Sequence[str] = (),
+) -> Measured:
     """Measure a finished run on the `test` or the `dev` part of its data.
 
-    `data` is the current location of its dataset, if it was moved. Raises `InputError` when the run
-    is unfinished and `IntegrityError` when the data is not what it was trained on.
+    `data` is the current location of its dataset, if it was moved; `assignments` may name further
+    trials to test on. Raises `InputError` when the run is unfinished and `IntegrityError` when the
+    data is not what it was trained on.
     """
     record = run.read_record()
     if record["task"] not in TASKS:
@@ -101,9 +120,12 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
     device = best_device()
     model = DownstreamModel.from_pretrained(run.path).to(device)
     dataset = open_data(record, data)
-    config = load_config(DownstreamConfig, file=run.config, environment={})
-    require_same_files(record, named_files(config))
-    setup = setup_of_model(config, dataset, model)
+    own = load_config(DownstreamConfig, file=run.config, environment={})
+    require_same_files(record, named_files(own))
+    setup = setup_of_model(own, dataset, model)
+    config = replace(own, trials=read_trial_settings(run, own, assignments, dataset))
+    if config.trials.test != own.trials.test:
+        setup = with_trials(setup, config.trials, run)
     rows: Rows = getattr(setup.splits, split)
     loader = whole_utterances(dataset, rows, setup.feature, config.batch_seconds, config.prefetch)
     outcome: Outcome
@@ -129,6 +151,7 @@ def measure(run: RunFolder, data: Path | str | None = None, split: str = "test")
         model=model,
         dataset=dataset,
         config=config,
+        folder=evaluation_folder(run, own, config),
         task=config.task,
         head=config.head.describe(),
         chance=chance,
@@ -150,14 +173,17 @@ class Evaluation:
     embedded_rows: Rows
 
 
-def evaluate_runs(runs: Sequence[Path], *, data: Path | str | None = None) -> list[Evaluation]:
+def evaluate_runs(
+    runs: Sequence[Path], *, data: Path | str | None = None, assignments: Sequence[str] = ()
+) -> list[Evaluation]:
     """Evaluate runs on their test part; each gets `metrics.json` and `predictions.csv`.
 
-    `data` is the current location of their dataset, if it was moved. Raises `InputError` when a
-    run is unfinished, `IntegrityError` when the data is not what it was trained on, and
-    `ConfigError` when the runs cannot be compared with each other.
+    `data` is the current location of their dataset, if it was moved; `assignments` may name
+    further trials to test on, whose results have a folder of their own in each run. Raises
+    `InputError` when a run is unfinished, `IntegrityError` when the data is not what it was trained
+    on, and `ConfigError` when the runs cannot be compared with each other.
     """
-    evaluations = [evaluate_run(RunFolder(path), data) for path in runs]
+    evaluations = [evaluate_run(RunFolder(path), data, assignments) for path in runs]
     first = evaluations[0].result
     for result in (evaluation.result for evaluation in evaluations[1:]):
         if result.task != first.task:
@@ -165,12 +191,17 @@ def evaluate_runs(runs: Sequence[Path], *, data: Path | str | None = None) -> li
                 f"{result.run} is of the task '{result.task}' and {first.run} of '{first.task}': "
                 "evaluate them one by one, their figures cannot be compared"
             )
-        if (result.data_fingerprint, result.split) != (first.data_fingerprint, first.split):
+        if tested_on(result) != tested_on(first):
             raise ConfigError(
                 f"{result.run} was tested on other data than {first.run}: "
                 "evaluate them one by one, their figures cannot be compared"
             )
     return evaluations
+
+
+def tested_on(result: Result) -> tuple[str, str, str]:
+    """Return what two results must share to be compared: the data, its split, and the trials."""
+    return result.data_fingerprint, result.split, result.trials
 
 
 def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
@@ -184,9 +215,11 @@ def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
     )
 
 
-def evaluate_run(run: RunFolder, data: Path | str | None) -> Evaluation:
+def evaluate_run(
+    run: RunFolder, data: Path | str | None, assignments: Sequence[str] = ()
+) -> Evaluation:
     """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
-    measured = measure(run, data)
+    measured = measure(run, data, assignments=assignments)
     if isinstance(measured.outcome, Decisions):
         measured = replace(measured, outcome=measured.outcome.in_row_order())
     rows = tested_rows(measured)
@@ -195,8 +228,9 @@ def evaluate_run(run: RunFolder, data: Path | str | None) -> Evaluation:
     result = summarise(run, measured, clusters)
     probes = probe(measured, embeddings, rows, clusters)
     result = replace(result, layer_probes=probes)
-    write_json(run.evaluation, result.to_dict())
-    write_text(run.path / PREDICTIONS_NAME, predictions_csv(measured.outcome, measured.dataset))
+    write_json(measured.folder.metrics, result.to_dict())
+    predictions = predictions_csv(measured.outcome, measured.dataset)
+    write_text(measured.folder.predictions, predictions)
     return Evaluation(run, result, measured, embeddings, rows)
 
 
@@ -229,6 +263,7 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         run=str(run.path),
         task=record["task"],
         split="test",
+        trials=Path(config.trials.test).name,
         metric=metric_of(outcome, clusters, baselines, config.seed),
         counts=counts_of(measured),
         data=lasting_place(dataset.place),

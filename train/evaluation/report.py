@@ -58,10 +58,10 @@ def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Compa
     The comparison is a page in the first run's folder, which stays when a run is evaluated alone.
     """
     for evaluation in evaluations:
-        write_text(evaluation.run.report, report_page(evaluation))
+        write_text(evaluation.measured.folder.report, report_page(evaluation))
     if comparisons:
         page = comparison_page(evaluations, comparisons)
-        write_text(evaluations[0].run.comparison, page)
+        write_text(evaluations[0].measured.folder.comparison, page)
 
 
 def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:

@@ -15,12 +15,14 @@ from aalbert.train.evaluation.probes import LayerProbe
 class Result:
     """The result of one run on one split: metric, counts, data, model, training, breakdowns.
 
-    A frame of the upstream holds `context` stored frames around it, or `frames_stacked` in turn.
+    `trials` is the name of the list of trials, empty for other tasks. A frame of the upstream holds
+    `context` stored frames around it, or `frames_stacked` in turn.
     """
 
     run: str
     task: str
     split: str
+    trials: str
     metric: Metric
     counts: dict[str, int]
     data: str

@@ -15,7 +15,6 @@ from aalbert.train.evaluation.result import Result
 Cells = Sequence[str]
 # Spreadsheet programs run a cell that starts with one of these as a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-PREDICTIONS_NAME = "predictions.csv"
 
 
 def best_first(results: Sequence[Result]) -> list[Result]:

@@ -1,13 +1,20 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from aalbert.errors import InputError
+from aalbert.errors import ConfigError, InputError
 from aalbert.shards import Dataset
 from aalbert.train.downstream.scoring import score_trials
-from aalbert.train.downstream.trials import Pairs, draw_pairs, draw_trials, read_trials
+from aalbert.train.downstream.trials import (
+    Pairs,
+    choose_trials,
+    draw_pairs,
+    draw_trials,
+    read_trials,
+)
 
 
 def test_trials_are_drawn_half_and_half_without_repetition(voxceleb1_data: Path) -> None:
@@ -51,8 +58,47 @@ def test_a_list_names_utterances_as_voxceleb_does_or_by_key(
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             read_trials(str(path), dataset)
-    with pytest.raises(InputError, match="there is no list of trials nowhere: get veri_test2"):
-        read_trials("nowhere", dataset)
+
+
+def test_a_list_is_a_file_or_stored_and_the_only_stored_one_needs_no_name(
+    voxceleb1_data: Path,
+    librispeech_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset, without = Dataset(voxceleb1_data), Dataset(librispeech_data)
+    assert choose_trials("", dataset) == choose_trials("veri_test.txt", dataset) == "veri_test.txt"
+    stored = read_trials("veri_test.txt", dataset)
+    corpus = voxceleb1_data.parent / "corpus"
+    own = read_trials(choose_trials(str(corpus / "veri_test.txt"), dataset), dataset)
+    assert (stored.left.tolist(), stored.same.tolist()) == (own.left.tolist(), own.same.tolist())
+    # A file has precedence, and is then known by its whole path.
+    monkeypatch.chdir(corpus)
+    assert choose_trials("veri_test.txt", dataset) == str(corpus / "veri_test.txt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError,
+        match=r"there is no list of trials nowhere: get veri_test2.* or one that .* stores "
+        r"\(veri_test\.txt\)",
+    ):
+        choose_trials("nowhere", dataset)
+    with pytest.raises(ConfigError, match=r"trials\.test is not set and .* stores none: name the"):
+        choose_trials("", without)
+    with pytest.raises(InputError, match="stores no file trials/other: it has none"):
+        read_trials("other", without)
+
+
+def test_of_several_stored_lists_one_is_named(voxceleb1_data: Path) -> None:
+    dataset = Dataset(voxceleb1_data)
+    (first,) = dataset.manifest.attachments
+    second = replace(first, path="trials/list_test_hard2.txt")
+    dataset.manifest = replace(dataset.manifest, attachments=(first, second))
+    with pytest.raises(
+        ConfigError,
+        match=r"stores veri_test\.txt, list_test_hard2\.txt: name the list of trials to test on "
+        r"with --set trials\.test=veri_test\.txt",
+    ):
+        choose_trials("", dataset)
 
 
 def test_a_trial_scores_the_cosine_of_its_embeddings_in_whatever_order_they_come() -> None:

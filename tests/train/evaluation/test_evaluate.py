@@ -20,7 +20,7 @@ from tests.html_page import HtmlPage
 def test_a_result_file_names_everything_the_result_depends_on(
     evaluations: list[Evaluation],
 ) -> None:
-    result = json.loads(evaluations[0].run.evaluation.read_text())
+    result = json.loads(evaluations[0].measured.folder.metrics.read_text())
     assert result["split"] == "test"
     assert result["counts"] == {"utterances": 8, "classes": 4}
     assert result["metric"]["baselines"] == {"guessing": 0.25, "most frequent class": 0.25}
@@ -35,7 +35,7 @@ def test_a_result_file_names_everything_the_result_depends_on(
 
 
 def test_the_report_is_one_file_with_its_pictures_inside(evaluations: list[Evaluation]) -> None:
-    text = evaluations[0].run.report.read_text()
+    text = evaluations[0].measured.folder.report.read_text()
     page = HtmlPage(text)
     assert page.open == []
     pictures = [url for url in page.references if url.startswith("data:image/png")]
@@ -47,8 +47,9 @@ def test_the_report_is_one_file_with_its_pictures_inside(evaluations: list[Evalu
 
 
 def test_the_report_escapes_what_comes_from_outside(evaluations: list[Evaluation]) -> None:
-    comparison = evaluations[0].run.comparison.read_text()
-    for text in (comparison, *(evaluation.run.report.read_text() for evaluation in evaluations)):
+    folders = [evaluation.measured.folder for evaluation in evaluations]
+    comparison = folders[0].comparison.read_text()
+    for text in (comparison, *(folder.report.read_text() for folder in folders)):
         assert "<script" not in text
     assert "&lt;script&gt;" in comparison
 

@@ -90,7 +90,7 @@ def test_no_name_becomes_markup_anywhere_in_a_report(
         bootstrap_p=0.5,
         mcnemar_p=0.5,
     )
-    ours = HtmlPage(evaluations[0].run.report.read_text())
+    ours = HtmlPage(evaluations[0].measured.folder.report.read_text())
     pages = [
         HtmlPage(report.report_page(changed)),
         HtmlPage(report.comparison_page([changed], [comparison])),

@@ -26,8 +26,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def test_a_report_opens_without_complaints_requests_or_overflow(
     width: int, browser: Browser, evaluations: list[Evaluation], pretrained: Path
 ) -> None:
-    pages = [evaluations[0].run.comparison, pretrained / "report.html"]
-    for report in (*(each.run.report for each in evaluations), *pages):
+    pages = [evaluations[0].measured.folder.comparison, pretrained / "report.html"]
+    for report in (*(each.measured.folder.report for each in evaluations), *pages):
         visit = browser.visit(report.resolve().as_uri(), width)
         assert visit.complaints == []
         assert visit.requests == []

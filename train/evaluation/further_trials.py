@@ -1,0 +1,62 @@
+"""Further lists of trials for a verification run that is already trained."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from aalbert.common.configuration import load_config
+from aalbert.errors import ConfigError, InputError
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.build import DownstreamSetup
+from aalbert.train.downstream.config import DownstreamConfig, TrialConfig
+from aalbert.train.downstream.sources import with_lasting_paths
+from aalbert.train.downstream.splits import speakers_of
+from aalbert.train.downstream.trials import read_trials
+from aalbert.train.run_folder import EvaluationFolder, RunFolder
+
+
+def read_trial_settings(
+    run: RunFolder, own: DownstreamConfig, assignments: Sequence[str], dataset: Dataset
+) -> TrialConfig:
+    """Return the trials to test on: those of the run, or the list that assignments name.
+
+    Raises `ConfigError` for assignments to other settings, with which the run was made.
+    """
+    if not assignments:
+        return own.trials
+    given = load_config(DownstreamConfig, file=run.config, environment={}, assignments=assignments)
+    others = replace(given.trials, test=own.trials.test, known_speakers=own.trials.known_speakers)
+    if replace(given, trials=others) != own:
+        raise ConfigError(
+            f"--set {' '.join(assignments)}: a run is evaluated with the settings that it was made "
+            "with; only trials.test, a further list of trials, and trials.known_speakers can be set"
+        )
+    return with_lasting_paths(given, dataset).trials
+
+
+def with_trials(setup: DownstreamSetup, trials: TrialConfig, run: RunFolder) -> DownstreamSetup:
+    """Return a setup that tests on a further list.
+
+    Raises `InputError` when the run was trained on a speaker of the list that is not allowed.
+    """
+    dataset = setup.dataset
+    pairs, speakers = read_trials(trials.test, dataset), speakers_of(dataset)
+    known = np.intersect1d(speakers[pairs.rows], speakers[setup.splits.train])
+    if len(known) and not trials.known_speakers:
+        raise InputError(
+            f"{trials.test} has {len(known)} of the speakers that {run.path} was trained on: an "
+            "error rate over speakers that a model knows is too low; allow it with --set "
+            "trials.known_speakers=true"
+        )
+    return replace(setup, pairs=pairs, splits=replace(setup.splits, test=pairs.rows))
+
+
+def evaluation_folder(
+    run: RunFolder, own: DownstreamConfig, tested: DownstreamConfig
+) -> EvaluationFolder:
+    """Return the folder of an evaluation: the run's, or one inside it for a further list."""
+    if tested.trials.test == own.trials.test:
+        return EvaluationFolder(run.path)
+    return EvaluationFolder(run.path / "trials" / Path(tested.trials.test).stem)
