@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -42,10 +43,16 @@ def load_config(
     for source, layer in layers:
         check(kind, layer, source)
         lay_over(kind, document, layer)
-    assigned = read_environment(kind, os.environ if environment is None else environment)
-    for source, path, value in (*assigned, *read_assignments(assignments)):
+    variables = list(read_environment(kind, os.environ if environment is None else environment))
+    for source, path, value in (*variables, *read_assignments(assignments)):
         check(kind, nest(path, value), source)
         assign(kind, document, path, value)
+    with naming_variables(variables):
+        return validate(kind, document)
+
+
+def validate(kind: type[Config], document: Document) -> Config:
+    """Return the settings of a document; `ConfigError` names one that has no valid value."""
     try:
         # Strictly: no text, number or boolean is taken for another. From JSON, lists are tuples.
         return TypeAdapter(kind).validate_json(json.dumps(whole_numbers(document)), strict=True)
@@ -53,7 +60,23 @@ def load_config(
         first = error.errors()[0]
         # For a union, pydantic adds the type that it tried, which is no part of the name.
         place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
-        raise ConfigError(f"{place} = {first['input']!r}: {first['msg']}") from error
+        given = first["input"]
+        message = f"{place} = {given!r}: {first['msg']}"
+        if first["type"] == "string_type" and isinstance(given, (int, float)):
+            message += f"; in quotes it is text: '\"{given}\"'"
+        raise ConfigError(message) from error
+
+
+@contextmanager
+def naming_variables(variables: Sequence[Assignment]) -> Iterator[None]:
+    """Add to an error about settings the environment variables that set them, which nobody sees."""
+    try:
+        yield
+    except ConfigError as error:
+        named = [name for name, path, _ in variables if ".".join(path) in str(error)]
+        raise ConfigError(
+            f"{error} (set by {', '.join(named)})" if named else str(error)
+        ) from error
 
 
 def whole_numbers(value: Any) -> Any:
@@ -149,7 +172,10 @@ def annotations(kind: type) -> dict[str, Any]:
 def check(kind: type, document: Mapping[str, Any], source: str, prefix: str = "") -> None:
     """Raise `ConfigError` for an unknown setting, with the nearest known name."""
     if not isinstance(document, Mapping):
-        raise ConfigError(f"{source}: {prefix.rstrip('.')} must be a group of settings")
+        inside = next(iter(annotations(kind)))
+        raise ConfigError(
+            f"{source}: {prefix.rstrip('.')} is a group of settings, such as {prefix}{inside}"
+        )
     known = annotations(kind)
     for name, value in document.items():
         if name not in known:

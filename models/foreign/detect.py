@@ -15,6 +15,8 @@ from aalbert.models.foreign.torch_file import TorchFile, open_torch_file
 
 S3PRL_KEYS = ("Transformer", "Mockingjay")
 LIGHTNING_KEYS = ("state_dict", "hyper_parameters")
+# What `DataParallel` puts before every name.
+PARALLEL_PREFIX = "module."
 MOST_KEYS_SHOWN = 12
 
 
@@ -63,6 +65,8 @@ def stored_tensors(document: Mapping[str, Any], key: str) -> dict[str, StoredTen
         isinstance(name, str) and isinstance(tensor, StoredTensor) for name, tensor in group.items()
     ):
         raise InputError(f"its '{key}' is not a group of named tensors")
+    if all(name.startswith(PARALLEL_PREFIX) for name in group):
+        return {name.removeprefix(PARALLEL_PREFIX): tensor for name, tensor in group.items()}
     return group
 
 

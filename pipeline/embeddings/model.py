@@ -139,6 +139,11 @@ class EmbeddingModel(nn.Module):
         `DivergedError` when the model's weights give numbers that are not finite.
         """
         check_choice(self, layers, pooling)
+        if isinstance(wave, tuple) and len(wave) == 2 and np.ndim(wave[1]) == 0:
+            raise InputError(
+                f"a wave and its rate, {wave[1]}, are no list of waves: give them apart, "
+                f"extract(wave, {wave[1]})"
+            )
         single = not isinstance(wave, (list, tuple))
         waves: Sequence[Any] = [wave] if single else wave  # type: ignore[assignment]
         features = ((number, self.features(each, sample_rate)) for number, each in enumerate(waves))
@@ -217,7 +222,11 @@ class EmbeddingModel(nn.Module):
 
 def as_samples(wave: WaveLike) -> Features:
     """Return a wave as float32 samples `(samples,)`; `InputError` when it is not valid."""
-    array = wave.detach().cpu().numpy() if isinstance(wave, Tensor) else np.asarray(wave)
+    if isinstance(wave, Tensor):
+        # NumPy has no bfloat16.
+        wave = wave.detach().float() if wave.dtype == torch.bfloat16 else wave.detach()
+        wave = wave.cpu().numpy()
+    array = np.asarray(wave)
     if array.ndim != 1:
         raise InputError(
             f"a wave has the shape {array.shape}: give one channel, (samples,), "
@@ -225,15 +234,19 @@ def as_samples(wave: WaveLike) -> Features:
         )
     if len(array) == 0:
         raise InputError("the wave is empty: it has no samples")
-    if array.dtype == np.int16:
+    if array.dtype.kind == "i" and array.dtype.itemsize == 2:
         return array.astype(np.float32) / np.float32(INT16_SCALE)
     if array.dtype.kind != "f":
         raise InputError(
             f"a wave has numbers of type {array.dtype}: give floats in [-1, 1) or int16"
         )
-    if not np.isfinite(array).all():
-        raise InputError("the wave holds samples that are not finite (NaN or infinity)")
-    return np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):
+        samples = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(samples).all():
+        raise InputError(
+            "the wave holds samples that are not finite in float32 (NaN, infinity or beyond 3e38)"
+        )
+    return samples
 
 
 def check_choice(model: EmbeddingModel, layers: Layers, pooling: EmbeddingPooling) -> None:

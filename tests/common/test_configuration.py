@@ -98,7 +98,10 @@ def test_every_preset_is_valid(preset: str) -> None:
         ("steps=2.5", r"steps = 2\.5: Input should be a valid integer"),
         ("encoder.share_layers=yes", r"share_layers = 'yes': Input should be a valid boolean"),
         ("encoder.share_layers=1", r"share_layers = 1: Input should be a valid boolean"),
-        ("data.exclude=7", r"data\.exclude = 7: Input should be a valid string"),
+        (
+            "data.exclude=7",
+            r"data\.exclude = 7: Input should be a valid string; in quotes it is text: '\"7\"'",
+        ),
         ("data.static_seconds=[true]", r"static_seconds\.0 = True: Input should be a valid number"),
         ("steps=many", r"steps = 'many': Input should be a valid integer"),
         ("encoder.activation=tanh", r"encoder\.activation = 'tanh': Input should be 'gelu' or"),
@@ -110,7 +113,7 @@ def test_every_preset_is_valid(preset: str) -> None:
         ("front_end.delta_window=2", r"front_end\.delta_window 2 must be odd"),
         ("optimiser.learning_rate=.nan", r"optimiser\.learning_rate nan must be above 0"),
         ("optimiser.gradient_clip=-1", r"optimiser\.gradient_clip -1\.0 must be above 0"),
-        ("encoder=3", r"--set: encoder must be a group of settings"),
+        ("encoder=3", r"--set: encoder is a group of settings, such as encoder"),
         ("data.crop_seconds=1e9", r"data\.crop_seconds .* at most data\.batch_seconds"),
         ("optimiser.warmup_steps=-1", r"optimiser\.warmup_steps -1 must not be negative"),
         ("optimiser.warmup_steps=1000000", r"warmup_steps 1000000 leave none of 1000000 steps at "
@@ -181,6 +184,22 @@ def test_an_environment_variable_of_another_command_does_not_stop_this_one(
     config = load_config(DownstreamConfig, environment={"AALBERT_STEPS": "3"})
     assert config == DownstreamConfig()
     assert "AALBERT_STEPS is not a setting of this command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"AALBERT_STEPS": "abc"}, r"steps = 'abc': .* integer.* \(set by AALBERT_STEPS\)$"),
+        (
+            {"AALBERT_DATA__BATCH_SECONDS": "-1", "AALBERT_SEED": "3"},
+            r"data\.batch_seconds -1\.0 must .* \(set by AALBERT_DATA__BATCH_SECONDS\)$",
+        ),
+        ({"AALBERT_DATA": "/x"}, r"^AALBERT_DATA: data is a group of settings, such as data\."),
+    ],
+)
+def test_a_variable_with_a_wrong_value_is_named(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(PretrainConfig, environment=variables)
 
 
 @pytest.mark.parametrize("kind", [PretrainConfig, DownstreamConfig])

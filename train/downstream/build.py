@@ -122,7 +122,7 @@ def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     if source == "trials":
         return find_trials(config, dataset)
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
-    splits = split_rows(dataset, config.splits, labels.row_classes())
+    splits = split_rows(dataset, config.splits, labels.row_classes(), config.labels.column)
     require_training_data(dataset, labels, config.labels.column, splits.train)
     return TaskData(splits, labels)
 

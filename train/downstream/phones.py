@@ -33,6 +33,7 @@ SILENCE = "sil"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<=[\s=])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=\s|$)')
 # The names of the numbers in a file of alignments beside it.
 NAMES_FILE = "phones.json"
+MAKE_THEM = "'aalbert align' makes them of transcripts"
 NAMES_EXPECTED = 'expected the names of the phones 0, 1, 2, ..., such as ["AA", "AE"]'
 STRESS = re.compile(r"(?<=[A-Z])[012]$")
 # Times have few digits, so that an interval may begin a little before the last one ends.
@@ -88,7 +89,7 @@ def aligned_keys(place: str) -> set[str]:
     if not path.is_file():
         raise InputError(
             f"there are no alignments at {path}: expected a folder of TextGrid files, or a file "
-            "of 'KEY number number ...' lines"
+            f"of 'KEY number number ...' lines; {MAKE_THEM}"
         )
     return {line.split(maxsplit=1)[0] for line in read_text(path).splitlines() if line.strip()}
 
@@ -270,7 +271,9 @@ def find_aligned(dataset: Dataset, config: LabelConfig) -> NDArray[np.int64]:
     Raises `InputError` when none has one.
     """
     if not config.alignments:
-        raise ConfigError("labels.alignments is not set: name the folder or file of alignments")
+        raise ConfigError(
+            f"labels.alignments is not set: name the folder or file of alignments; {MAKE_THEM}"
+        )
     aligned = aligned_keys(config.alignments)
     keys = dataset.column("key")
     classes = np.array([0 if key in aligned else NO_CLASS for key in keys], np.int64)

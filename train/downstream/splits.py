@@ -26,15 +26,18 @@ class SplitRows:
     test: Rows
 
 
-def split_rows(dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64]) -> SplitRows:
+def split_rows(
+    dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64], column: str = ""
+) -> SplitRows:
     """Return the parts of a dataset; rows whose class is -1 are in none.
 
-    `classes` gives the class of every row, -2 for one without training data. Raises
+    `classes` gives the class of every row, -2 for one without training data, by the `column` of
+    the index. Raises
     `InputError` when a list is missing or has an unknown key, when parts overlap, and
     when one is empty.
     """
     strata = speakers_of(dataset) if config.draw == "speakers" else classes
-    everything = labelled(dataset, config.train, classes)
+    everything = labelled(dataset, config.train, classes, column)
     listed = {
         name: read_list(path, dataset, everything)
         for name, path in (
@@ -54,20 +57,21 @@ def split_rows(dataset: Dataset, config: SplitConfig, classes: NDArray[np.int64]
             parts[name] = draw(dataset, train, strata, config, name)
             train = np.setdiff1d(train, parts[name])
         else:
-            parts[name] = labelled(dataset, split, classes)
+            parts[name] = labelled(dataset, split, classes, column)
     splits = SplitRows(train, parts["dev"], parts["test"])
     check_splits(dataset, splits)
     return replace(splits, train=take_proportion(dataset, train, config))
 
 
-def labelled(dataset: Dataset, split: str, classes: NDArray[np.int64]) -> Rows:
+def labelled(dataset: Dataset, split: str, classes: NDArray[np.int64], column: str) -> Rows:
     """Return the rows of a split that have a class; `InputError` for one without training data."""
     rows = dataset.rows([split])
     unknown = rows[classes[rows] == UNKNOWN_CLASS]
     if len(unknown):
         raise InputError(
             f"{dataset.place}: {len(unknown)} utterances of the split '{split}' have a label "
-            f"(speaker) without training data, for example '{dataset.key(int(unknown[0]))}'"
+            f"({column}) without training data, for example '{dataset.key(int(unknown[0]))}'; draw "
+            "the parts of one split, such as --set splits.test=drawn, or name other splits"
         )
     return rows[classes[rows] >= 0]
 
@@ -148,7 +152,7 @@ def read_list(place: str, dataset: Dataset, rows: Rows) -> Rows:
         raise InputError(
             f"{path} names {len(missing)} utterances (of {len(names)}) that {dataset.place} does "
             "not have in the split to train on, or that have no label, for example "
-            f"'{missing[0]}'"
+            f"'{missing[0]}': take them out of the list"
         )
     return np.unique(np.array([row_of[name] for name in names], np.int64))
 

@@ -69,6 +69,8 @@ class WeightsAndBiases:
             resume="allow",
             settings=wandb.Settings(silent=True, console="off"),
         )
+        # Not by the number of records: a resumed run makes some of them again.
+        self.run.define_metric("*", step_metric="step")
 
     def write(self, **row: Any) -> None:
         """Log one measurement."""

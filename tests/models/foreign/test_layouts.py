@@ -100,6 +100,16 @@ def test_variants_of_s3prl(tmp_path: Path, sizes: Sizes) -> None:
     check_same(model, Reference(sizes, tensors, head))
 
 
+@every_generation
+def test_names_of_parallel_training_are_known(tmp_path: Path, write: Write) -> None:
+    tensors, head = make_transformer(SHARED), make_head(SHARED)
+    document = write(SHARED, tensors, head)
+    for key, group in document.items():
+        if isinstance(group, dict) and all(isinstance(each, Tensor) for each in group.values()):
+            document[key] = {f"module.{name}": each for name, each in group.items()}
+    check_same(build(read(tmp_path, document)), Reference(SHARED, tensors, head))
+
+
 def test_queries_that_are_keys_too(tmp_path: Path) -> None:
     sizes = replace(SHARED, shared_query_key=True)
     tensors, head = make_transformer(sizes), make_head(sizes)

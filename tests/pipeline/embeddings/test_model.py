@@ -85,6 +85,10 @@ def test_waves_come_as_numpy_arrays_tensors_and_integers(model_folder: Path) -> 
     expected = model.extract(numbers)
     assert torch.equal(model.extract(floats), expected)
     assert torch.equal(model.extract(torch.from_numpy(floats)), expected)
+    for same in (numbers.astype(">i2"), floats.astype(">f4"), floats.astype(np.float64)):
+        assert torch.equal(model.extract(same), expected)
+    half = torch.from_numpy(floats).bfloat16()
+    assert torch.equal(model.extract(half), model.extract(half.float()))
 
 
 def test_another_sample_rate_is_resampled(model_folder: Path) -> None:
@@ -105,6 +109,11 @@ def test_another_sample_rate_is_resampled(model_folder: Path) -> None:
         (np.zeros(399, np.float32), "the wave is too short: 24.9 ms, one analysis window is 25.0"),
         (np.zeros(0, np.float32), "the wave is empty: it has no samples"),
         (np.array([0.0, np.nan] * 800), "the wave holds samples that are not finite"),
+        (np.array([0.0, 1e39] * 800), r"not finite in float32 \(NaN, infinity or beyond 3e38\)"),
+        (
+            (np.zeros(800), 16_000),
+            r"a wave and its rate, 16000, are no list .* extract\(wave, 16000",
+        ),
         (np.zeros(800, np.int64), "numbers of type int64: give floats in .* or int16"),
         ([0.1, 0.2], r"shape \(\): give one channel"),
     ],

@@ -184,8 +184,8 @@ def test_an_empty_part_unknown_speakers_and_one_speaker_are_one_clear_line_each(
         find_classes(dataset, LabelConfig(), one)
     two = train[labels.row_classes()[train] < 2]
     known = find_classes(dataset, LabelConfig(), two)
-    with pytest.raises(InputError, match=r"have a label \(speaker\) without training data, for ex"):
-        split_rows(dataset, SplitConfig(dev="test"), known.row_classes())
+    with pytest.raises(InputError, match=r"have a label \(gender\) without training data, for ex"):
+        split_rows(dataset, SplitConfig(dev="test"), known.row_classes(), "gender")
     with pytest.raises(InputError, match="1 of 2 values of 'speaker' have no utterance to train"):
         require_training_data(dataset, known, "speaker", one)
     with pytest.raises(InputError, match="has no column 'accent': it has key, split"):

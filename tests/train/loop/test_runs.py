@@ -6,9 +6,11 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -298,6 +300,31 @@ def test_measurements_go_to_tensorboard_and_to_weights_and_biases_too(
         assert [step for step, _ in logged] == [step for step, _ in expected]
         assert [value for _, value in logged] == pytest.approx([value for _, value in expected])
     assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
+
+
+def test_weights_and_biases_counts_training_steps_in_resumed_runs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, Any]] = []
+    run = SimpleNamespace(
+        define_metric=lambda name, step_metric: calls.append((name, step_metric)),
+        log=lambda row: calls.append(("log", row["step"])),
+    )
+    opened: list[str] = []
+
+    def init(id: str, **_: object) -> SimpleNamespace:
+        opened.append(id)
+        return run
+
+    fake = SimpleNamespace(init=init, Settings=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for steps in ((10, 20), (20, 30)):
+        recorder = loggers.WeightsAndBiases(tmp_path, first_step=0)
+        for step in steps:
+            recorder.write(step=step, train_loss=1.0)
+    assert opened[0] == opened[1]
+    axis = ("*", "step")
+    assert calls == [axis, ("log", 10), ("log", 20), axis, ("log", 20), ("log", 30)]
 
 
 def test_a_logger_that_is_not_installed_says_what_to_install(
