@@ -28,8 +28,9 @@ from typing import Any
 import torch
 
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.training_states import list_states, step_of
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.loop.checkpoints import best_weights, list_states, step_of
+from aalbert.train.loop.checkpoints import best_weights
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.pretraining.build import select_utterances
 from aalbert.train.pretraining.config import PretrainConfig

@@ -26,6 +26,8 @@ CORE_SCHEMA = (
         tuple("-+.0123456789"),
     ),
 )
+# Of an integer; a float64 has 309 at most.
+MOST_DIGITS = 400
 TAG = "tag:yaml.org,2002:"
 BASES = {"0o": 8, "0x": 16}
 Document = dict[str, Any]
@@ -53,6 +55,8 @@ class CoreLoader(yaml.SafeLoader):
 
     def construct_int(self, node: yaml.ScalarNode) -> int:
         """Build an integer, decimal unless it begins with `0o` or `0x`."""
+        if len(node.value) > MOST_DIGITS:
+            raise ValueError(f"a number of {len(node.value):,} digits is no setting")
         return int(node.value, BASES.get(node.value[:2], 10))
 
 

@@ -6,14 +6,12 @@ behind a URL; files that are read from there are cached.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -22,6 +20,14 @@ from torch import Tensor, nn
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.models.training_states import (
+    MODEL_ENTRY,
+    STATES_FOLDER,
+    find_state,
+    is_intact,
+    model_tensors,
+    read_state,
+)
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -30,12 +36,8 @@ CARD_NAME = "README.md"
 FILE_NAMES = (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
-# The folder of the finished model in a run folder, and that of the states of training.
-EXPORT_FOLDER, STATES_FOLDER = "export", "checkpoints"
-STATE_FILE = re.compile(r"step-\d{8,}\.ckpt")
-STATE_HASH_SUFFIX = ".xxh3"
-# What a state of pretraining holds of its model besides the tensors: configuration and card.
-MODEL_ENTRY = "model"
+# The folder of the finished model in a run folder.
+EXPORT_FOLDER = "export"
 
 
 def save_checkpoint(
@@ -117,7 +119,7 @@ def find_checkpoint(place: Path | str) -> Path:
         raise InputError(
             f"{folder} is a file: 'aalbert convert' makes a model of a checkpoint of another system"
         )
-    if (folder / "checkpoints").is_dir():
+    if (folder / STATES_FOLDER).is_dir():
         raise InputError(
             f"the run in {folder} is not finished: continue it with --resume, or take one of its "
             f"states, such as {folder}@1000 after 1,000 steps"
@@ -128,51 +130,21 @@ def find_checkpoint(place: Path | str) -> Path:
     )
 
 
-def find_state(place: Path | str) -> Path | None:
-    """Return the file of a state of a pretraining run that a place names; None for other places.
-
-    Raises `InputError` when the run has no state of this step.
-    """
-    path = Path(place)
-    if path.is_file():
-        return path if STATE_FILE.fullmatch(path.name) else None
-    run, _, step = str(place).rpartition("@")
-    if path.exists() or not step.isdecimal() or not (Path(run) / STATES_FOLDER).is_dir():
-        return None
-    state = Path(run) / STATES_FOLDER / state_name(int(step))
-    if not state.is_file():
-        found = sorted(each.name for each in state.parent.glob("step-*.ckpt"))
-        steps = ", ".join(str(int(name[5:-5])) for name in found) or "none"
-        raise InputError(f"{run} has no state of step {int(step)}: it has {steps}")
-    return state
-
-
-def state_name(step: int) -> str:
-    """Return the name of the file with the state of training after a step."""
-    return f"step-{step:08d}.ckpt"
-
-
 def unpack_state(path: Path) -> Path:
     """Return the folder in the cache with the model of a state of training, named by its hash.
 
     Only tensors and plain values are read. Raises `IntegrityError` when the file is damaged.
     """
-    digest, recorded = file_digest(path), path.with_name(path.name + STATE_HASH_SUFFIX)
-    if not recorded.is_file() or recorded.read_text("utf-8").strip() != digest:
+    if not is_intact(path):
         raise IntegrityError(f"{path} is damaged (checksum): take another state of the run")
-    folder = cache_folder() / "models" / digest
+    folder = cache_folder() / "models" / file_digest(path)
     if (folder / CONFIG_NAME).is_file():
         return folder
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(path)
     if MODEL_ENTRY not in state:
         raise InputError(f"{path} is not a state of pretraining: name the run instead")
-    entry, start = state[MODEL_ENTRY], "model."
-    tensors = {
-        name.removeprefix(start): tensor.contiguous()
-        for name, tensor in state["state_dict"].items()
-        if name.startswith(start)
-    }
-    write_files(folder, tensors, entry["document"], entry["card"])
+    entry = state[MODEL_ENTRY]
+    write_files(folder, model_tensors(state), entry["document"], entry["card"])
     return folder
 
 

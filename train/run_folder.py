@@ -25,7 +25,8 @@ from aalbert.common.files import (
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.store import is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
-from aalbert.models.checkpoint import EXPORT_FOLDER, STATES_FOLDER
+from aalbert.models.checkpoint import EXPORT_FOLDER
+from aalbert.models.training_states import STATES_FOLDER
 from aalbert.shards.reading.dataset import Dataset
 
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")

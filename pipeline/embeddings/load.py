@@ -10,12 +10,13 @@ import torch
 from aalbert.common.files import file_digest
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, require
-from aalbert.models.checkpoint import find_checkpoint, find_state, read_config
+from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.device import best_device
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.training_states import find_state
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.convert import load_foreign
 from aalbert.pipeline.embeddings.model import EmbeddingModel

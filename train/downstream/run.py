@@ -12,6 +12,7 @@ from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
+from aalbert.models.training_states import step_of
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.loading.order import Rows
@@ -31,7 +32,7 @@ from aalbert.train.downstream.sources import (
 from aalbert.train.downstream.standardise import measure_states
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
 from aalbert.train.downstream.trials import draw_trials
-from aalbert.train.loop.checkpoints import latest_state, step_of
+from aalbert.train.loop.checkpoints import latest_state
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates

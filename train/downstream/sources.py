@@ -7,7 +7,8 @@ from typing import Any
 
 from aalbert.common.store import is_url
 from aalbert.errors import IntegrityError
-from aalbert.models.checkpoint import find_checkpoint, find_state, read_config
+from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.training_states import find_state
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig

@@ -1,7 +1,6 @@
 """Saved states of training: complete or absent, each with a checksum, the latest few kept."""
 
 import io
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,17 @@ import xxhash
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
-from aalbert.common.files import atomic_write, file_digest, write_text
+from aalbert.common.files import atomic_write, write_text
 from aalbert.errors import IntegrityError
-from aalbert.models.checkpoint import STATE_HASH_SUFFIX, state_name
-
-NAME_PATTERN = re.compile(r"step-(\d+)\.ckpt")
+from aalbert.models.training_states import (
+    hash_path,
+    is_intact,
+    list_states,
+    model_tensors,
+    read_state,
+    state_path,
+    step_of,
+)
 
 
 class AtomicCheckpoints(CheckpointIO):
@@ -50,34 +55,6 @@ class AtomicCheckpoints(CheckpointIO):
         Path(path).unlink()
 
 
-def state_path(folder: Path, step: int) -> Path:
-    """Return the path of the state that is saved after a step."""
-    return folder / state_name(step)
-
-
-def hash_path(path: Path) -> Path:
-    """Return the path of the checksum of a state."""
-    return path.with_name(path.name + STATE_HASH_SUFFIX)
-
-
-def step_of(path: Path) -> int:
-    """Return the number of optimiser steps before a state was saved."""
-    match = NAME_PATTERN.fullmatch(path.name)
-    assert match is not None, path
-    return int(match[1])
-
-
-def list_states(folder: Path) -> list[Path]:
-    """Return the saved states, oldest first."""
-    return sorted(path for path in folder.glob("*.ckpt") if NAME_PATTERN.fullmatch(path.name))
-
-
-def is_intact(path: Path) -> bool:
-    """Return whether a state has the checksum that was written with it."""
-    recorded = hash_path(path)
-    return recorded.is_file() and recorded.read_text("utf-8").strip() == file_digest(path)
-
-
 def latest_state(folder: Path) -> Path | None:
     """Return the latest intact state, and print the path of every damaged one after it.
 
@@ -101,14 +78,7 @@ def best_weights(folder: Path, step: int) -> dict[str, Tensor]:
             f"{path}, the best state, is missing or damaged (checksum): set export: last in the "
             "run's config.yaml, and resume"
         )
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    # A module may hold more than its model, such as a classifier that training needs.
-    prefix = "model."
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in state.items()
-        if name.startswith(prefix)
-    }
+    return model_tensors(read_state(path))
 
 
 def remove_old_states(folder: Path, step: int, *, keep: int, best_step: int | None) -> None:

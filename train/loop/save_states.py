@@ -6,7 +6,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.common.files import TEMPORARY_SUFFIX
-from aalbert.train.loop.checkpoints import remove_old_states, state_path
+from aalbert.models.training_states import state_path
+from aalbert.train.loop.checkpoints import remove_old_states
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.steps import Due, ended_step

@@ -198,7 +198,10 @@ def device_name(device: torch.device) -> str:
     """Return the name of a GPU, or the number of threads of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type
+    if device.type != "cpu":
+        return device.type
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads != 1)}"
 
 
 def peak_memory(device: torch.device) -> int:

@@ -11,8 +11,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from aalbert.models.checkpoint import MODEL_ENTRY
 from aalbert.models.pretrained import PretrainedModel, model_card
+from aalbert.models.training_states import MODEL_ENTRY
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.optimiser import learning_rate_factor, parameter_groups

@@ -17,9 +17,10 @@ import xxhash
 from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.training_states import step_of
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.loop.checkpoints import best_weights, latest_state, step_of
+from aalbert.train.loop.checkpoints import best_weights, latest_state
 from aalbert.train.loop.loggers import LOGGERS, Recorder, Recorders, require_installed
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
 from aalbert.train.loop.ranks import JoinRanks, Ranks, find_ranks

@@ -22,9 +22,10 @@ from aalbert.cli import main
 from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
+from aalbert.models.training_states import is_intact
 from aalbert.shards import Batch
 from aalbert.train.loop import loggers
-from aalbert.train.loop.checkpoints import is_intact, remove_old_states
+from aalbert.train.loop.checkpoints import remove_old_states
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.validation import Measurement

@@ -16,10 +16,10 @@ import pytest
 
 from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError
+from aalbert.models.training_states import step_of
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Selection
-from aalbert.train.loop.checkpoints import step_of
 from aalbert.train.loop.ranks import Ranks, describe_failure
 from aalbert.train.pretraining.build import PretrainSelections, make_loaders
 from aalbert.train.pretraining.config import PretrainConfig

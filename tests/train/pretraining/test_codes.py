@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from aalbert.errors import ConfigError
 from aalbert.models import PretrainedModel
 from aalbert.models.encoder import EncoderConfig
+from aalbert.models.training_states import list_states
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.loop.checkpoints import list_states
 from aalbert.train.pretraining.build import make_loaders, select_utterances
 from aalbert.train.pretraining.codes import Codes, CodesConfig, cluster, nearest, read_inputs
 from aalbert.train.pretraining.config import PretrainConfig

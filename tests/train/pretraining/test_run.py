@@ -23,8 +23,8 @@ from aalbert.errors import (
     OutputInUseError,
 )
 from aalbert.models import PretrainedModel
+from aalbert.models.training_states import is_intact
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.loop.checkpoints import is_intact
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.pretraining.build import make_loaders, select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
