@@ -12,7 +12,13 @@ import pytest
 import torch
 
 from aalbert.common.configuration import load_config
-from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
+from aalbert.models import (
+    EncoderConfig,
+    FrontEndConfig,
+    HeadConfig,
+    PretrainedModel,
+    UpstreamConfig,
+)
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
 from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
@@ -22,7 +28,7 @@ from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.format.feature_settings import FbankSettings, LinearSettings, LogMelSettings
 from aalbert.shards.format.wave_settings import WaveSettings
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig, SplitConfig, TrialConfig
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations, evaluate_runs
 from aalbert.train.evaluation.report import write_reports
@@ -265,6 +271,22 @@ def pretrained(
     out = tmp_path_factory.mktemp("runs") / "pretrain"
     start_pretraining(pretrain_config, [librispeech_data], out)
     return out
+
+
+@pytest.fixture(scope="session")
+def verification() -> DownstreamConfig:
+    """Verification by cosine, in which nothing is trained, on the list that the dataset stores.
+
+    Of three utterances of a speaker two are on dev, so that there are trials of one speaker.
+    """
+    return DownstreamConfig(
+        task="voxceleb1-verification",
+        layers="mean",
+        head=HeadConfig(classifier="none"),
+        prefetch=0,
+        splits=SplitConfig(dev="drawn", drawn_proportion=0.6),
+        trials=TrialConfig(dev_count=8, known_speakers=True),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -138,17 +138,12 @@ def test_a_file_that_changed_is_named_and_nothing_is_computed_with_it(
     assert measure(RunFolder(stopped / "done")).outcome.accuracy > 0  # type: ignore[union-attr]
 
 
-def test_trials_that_changed_are_named(voxceleb1_data: Path, tmp_path: Path) -> None:
+def test_trials_that_changed_are_named(
+    voxceleb1_data: Path, verification: DownstreamConfig, tmp_path: Path
+) -> None:
     trials = tmp_path / "trials.txt"
     shutil.copy(voxceleb1_data.parent / "corpus" / "veri_test.txt", trials)
-    config = replace(
-        QUICK,
-        task="voxceleb1-verification",
-        head=HeadConfig(classifier="none"),
-        layers="mean",
-        splits=SplitConfig(dev="drawn", drawn_proportion=0.6),
-        trials=TrialConfig(test=str(trials), dev_count=8, known_speakers=True),
-    )
+    config = replace(verification, trials=replace(verification.trials, test=str(trials)))
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
     assert measure(RunFolder(tmp_path / "run")).outcome is not None
     trials.write_text(trials.read_text().replace("1 ", "0 ", 1))

@@ -139,16 +139,10 @@ def test_cached_hidden_states_train_the_same_head(
 
 
 def test_verification_without_training_scores_the_trials_by_cosine(
-    voxceleb1_data: Path, trial_list: Path, tmp_path: Path
+    voxceleb1_data: Path, trial_list: Path, verification: DownstreamConfig, tmp_path: Path
 ) -> None:
-    config = replace(
-        QUICK,
-        task="voxceleb1-verification",
-        layers="mean",
-        head=HeadConfig(classifier="none"),
-        trials=TrialConfig(test=str(trial_list), dev_count=8, known_speakers=True),
-        splits=SPEAKERS,
-    )
+    trials = replace(verification.trials, test=str(trial_list))
+    config = replace(verification, trials=trials)
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
     measured = measure(RunFolder(tmp_path / "run"))
     outcome = measured.outcome

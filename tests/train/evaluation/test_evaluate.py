@@ -9,7 +9,7 @@ from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import HeadConfig
 from aalbert.shards import Dataset
-from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig, TrialConfig
+from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import Evaluation, evaluate_runs
 from aalbert.train.evaluation.report import write_reports
@@ -90,23 +90,19 @@ def test_what_cannot_be_evaluated_says_why(
         evaluate_runs([speaker_run], data=librispeech_data)
 
 
-def test_trials_and_frames_get_reports_too(voxceleb1_data: Path, tmp_path: Path) -> None:
+def test_trials_and_frames_get_reports_too(
+    voxceleb1_data: Path, verification: DownstreamConfig, tmp_path: Path
+) -> None:
     quick = DownstreamConfig(epochs=1, prefetch=0)
     dataset = Dataset(voxceleb1_data)
     keys = [dataset.key(int(row)) for row in dataset.rows(["test"])]
     pairs = [(one, other) for one in keys for other in keys if one < other]
     lines = [f"{int(one[:7] == other[:7])} {one} {other}" for one, other in pairs]
     (tmp_path / "trials.txt").write_text("\n".join(lines))
-    verification = replace(
-        quick,
-        task="voxceleb1-verification",
-        layers="mean",
-        head=HeadConfig(classifier="none"),
-        trials=TrialConfig(test=str(tmp_path / "trials.txt"), dev_count=8, known_speakers=True),
-        splits=SplitConfig(dev="drawn", drawn_proportion=0.6),
-    )
+    trials = replace(verification.trials, test=str(tmp_path / "trials.txt"))
     frames = replace(quick, task="librispeech-speaker", head=HeadConfig(pooling="none"))
-    for name, config in (("verification", verification), ("frames", frames)):
+    cosine = replace(verification, trials=trials)
+    for name, config in (("verification", cosine), ("frames", frames)):
         start_downstream(config, voxceleb1_data, "logmel", tmp_path / name)
         evaluated = evaluate_runs([tmp_path / name])
         write_reports(evaluated, [])

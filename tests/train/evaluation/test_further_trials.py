@@ -10,7 +10,7 @@ from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import HeadConfig
 from aalbert.shards import Dataset
-from aalbert.train.downstream.config import DownstreamConfig, SplitConfig, TrialConfig
+from aalbert.train.downstream.config import DownstreamConfig, SplitConfig
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
@@ -18,16 +18,9 @@ from aalbert.train.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
-def config() -> DownstreamConfig:
-    """Verification by cosine; of the speakers that the stored list has none is trained on."""
-    return DownstreamConfig(
-        task="voxceleb1-verification",
-        layers="mean",
-        head=HeadConfig(classifier="none"),
-        prefetch=0,
-        splits=SplitConfig(dev="drawn", drawn_proportion=0.6),
-        trials=TrialConfig(dev_count=8),
-    )
+def config(verification: DownstreamConfig) -> DownstreamConfig:
+    """Only speakers that the stored list does not have are known."""
+    return replace(verification, trials=replace(verification.trials, known_speakers=False))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +90,7 @@ def test_nothing_but_the_trials_can_be_set(run: Path, further: Path) -> None:
 def test_results_of_two_lists_are_not_compared(
     run: Path, config: DownstreamConfig, voxceleb1_data: Path, further: Path, tmp_path: Path
 ) -> None:
-    trials = TrialConfig(test=str(further), dev_count=8, known_speakers=True)
+    trials = replace(config.trials, test=str(further), known_speakers=True)
     start_downstream(replace(config, trials=trials), voxceleb1_data, "logmel", tmp_path / "other")
     with pytest.raises(ConfigError, match="was tested on other data than"):
         evaluate_runs([run, tmp_path / "other"])

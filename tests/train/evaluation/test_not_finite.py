@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from aalbert.errors import DivergedError
-from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
+from aalbert.models import DownstreamModel, PretrainedModel
 from aalbert.pipeline.embeddings.extract import ExtractConfig, Inputs, extract_embeddings
 from aalbert.pipeline.embeddings.inputs import find_recordings
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.shards import Dataset
-from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig, TrialConfig
+from aalbert.train.downstream.config import DownstreamConfig, LabelConfig
 from aalbert.train.downstream.phones import find_phones
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.splits import SplitRows
@@ -40,20 +40,6 @@ def broken(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("broken") / "model"
     model.save_pretrained(place)
     return place
-
-
-@pytest.fixture(scope="module")
-def verification(voxceleb1_data: Path) -> DownstreamConfig:
-    """Verification by cosine, in which nothing is trained."""
-    trials = voxceleb1_data.parent / "corpus" / "veri_test.txt"
-    return replace(
-        QUICK,
-        task="voxceleb1-verification",
-        head=HeadConfig(classifier="none"),
-        layers="mean",
-        splits=SplitConfig(dev="drawn", drawn_proportion=0.6),
-        trials=TrialConfig(test=str(trials), dev_count=8, known_speakers=True),
-    )
 
 
 def test_scores_of_trials(
