@@ -1,5 +1,4 @@
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,103 +7,27 @@ import pytest
 import torch
 
 from aalbert.cli import main
-from aalbert.common.locking import hold
-from aalbert.errors import ConfigError, InputError, OutputInUseError
+from aalbert.errors import ConfigError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import (
     BaselineConfig,
     DownstreamConfig,
-    FineTuningConfig,
     LabelConfig,
     SplitConfig,
-    TrialConfig,
 )
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.downstream.scoring import Decisions, Trials
-from aalbert.train.downstream.splits import read_list
+from aalbert.train.downstream.scoring import Decisions
 from aalbert.train.downstream.tasks import TASKS
-from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.recipes import preset_names, read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.
 QUICK = DownstreamConfig(epochs=1, learning_rate=1e-2, prefetch=0)
-# Two of the three training utterances of each speaker, so that there are trials of one speaker.
-SPEAKERS = SplitConfig(dev="drawn", drawn_proportion=0.6)
 READERS = SplitConfig(
     train="train-clean-100", dev="drawn", test="drawn", drawn_proportion=0.5, draw="speakers"
 )
-
-
-@pytest.fixture(scope="module")
-def trial_list(voxceleb1_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trials of the test split, which has two utterances of each of four speakers."""
-    dataset = Dataset(voxceleb1_data)
-    rows = dataset.rows(["test"])
-    speakers = dataset.column("speaker")
-    path = tmp_path_factory.mktemp("trials") / "veri_test.txt"
-    lines = [
-        f"{int(speakers[one] == speakers[other])} {dataset.key(one)} {dataset.key(other)}"
-        for one in rows
-        for other in rows
-        if one < other
-    ]
-    path.write_text("\n".join(lines))
-    return path
-
-
-def weights_of(place: Path) -> dict[str, torch.Tensor]:
-    return DownstreamModel.from_pretrained(place).upstream.state_dict()
-
-
-def moved(place: Path, pretrained: Path) -> set[str]:
-    """The parts of the encoder that are not as they were."""
-    before = PretrainedModel.from_pretrained(pretrained).upstream.state_dict()
-    after = weights_of(place)
-    return {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
-
-
-def test_fine_tuning_changes_the_encoder_from_the_top_as_far_as_it_was_unfrozen(
-    voxceleb1_data: Path, pretrained: Path, tmp_path: Path
-) -> None:
-    tuning = FineTuningConfig(encoder_learning_rate=1e-3, frozen_epochs=0)
-    config = replace(QUICK, mode="fine-tuned", fine_tuning=tuning)
-    start_downstream(config, voxceleb1_data, str(pretrained), tmp_path / "whole")
-    assert {"layers", "projection", "input_norm"} <= moved(tmp_path / "whole", pretrained)
-    gradual = replace(config, fine_tuning=replace(tuning, epochs_per_layer=1))
-    start_downstream(gradual, voxceleb1_data, str(pretrained), tmp_path / "top")
-    assert moved(tmp_path / "top", pretrained) == {"layers"}
-    late = replace(config, fine_tuning=replace(tuning, frozen_epochs=1))
-    start_downstream(late, voxceleb1_data, str(pretrained), tmp_path / "frozen")
-    assert moved(tmp_path / "frozen", pretrained) == set()
-
-
-def test_from_scratch_starts_with_other_weights_and_ends_with_others_again(
-    voxceleb1_data: Path, pretrained: Path, tmp_path: Path
-) -> None:
-    frozen = replace(QUICK, untrained=True)
-    start_downstream(frozen, voxceleb1_data, str(pretrained), tmp_path / "fresh")
-    scratch = replace(QUICK, mode="from-scratch")
-    start_downstream(scratch, voxceleb1_data, str(pretrained), tmp_path / "scratch")
-    name = "encoder.projection.weight"
-    start, end = weights_of(tmp_path / "fresh")[name], weights_of(tmp_path / "scratch")[name]
-    original = PretrainedModel.from_pretrained(pretrained).upstream.state_dict()[name]
-    assert not torch.equal(start, end) and not torch.equal(start, original)
-    # A few steps from the fresh weights, far from the pretrained ones.
-    assert (end - start).abs().mean() < 0.1 * (end - original).abs().mean()
-
-
-def test_a_learning_rate_that_ruins_encoders_is_warned_of(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from aalbert.train.downstream.module import warn_of_collapse
-
-    warn_of_collapse(FineTuningConfig(encoder_learning_rate=1e-3))
-    assert capsys.readouterr().err == ""
-    warn_of_collapse(FineTuningConfig(encoder_learning_rate=0.1))
-    assert "encoder_learning_rate is 0.1: an encoder trained at 0.1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -136,49 +59,6 @@ def test_cached_hidden_states_train_the_same_head(
     rows = dataset.rows(["train", "dev"])
     stored = dataset.frames("logmel")[rows] // 3
     assert frames == (len(rows) if head.linear_up_to_pooling else stored.sum())
-
-
-def test_verification_without_training_scores_the_trials_by_cosine(
-    voxceleb1_data: Path, trial_list: Path, verification: DownstreamConfig, tmp_path: Path
-) -> None:
-    trials = replace(verification.trials, test=str(trial_list))
-    config = replace(verification, trials=trials)
-    start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
-    measured = measure(RunFolder(tmp_path / "run"))
-    outcome = measured.outcome
-    assert isinstance(outcome, Trials) and len(outcome.scores) == 28
-    # The same from the stored features: normalised, averaged, centred, compared.
-    dataset = Dataset(voxceleb1_data)
-    train = measured.rows["train"]
-    everything = np.concatenate([dataset.features(int(row), "logmel") for row in train])
-    mean, std = everything.astype(np.float64).mean(0), everything.astype(np.float64).std(0)
-    means = {
-        row: ((dataset.features(row, "logmel").astype(np.float64) - mean) / std).mean(0)
-        for row in [*train.tolist(), *dataset.rows(["test"]).tolist()]
-    }
-    centre = np.mean([means[row] for row in train], axis=0)
-    for left, right, score in zip(outcome.left, outcome.right, outcome.scores, strict=True):
-        one, other = means[int(left)] - centre, means[int(right)] - centre
-        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-        assert score == pytest.approx(cosine, abs=1e-3)
-
-
-def test_verification_learns_from_speakers_that_no_trial_has(
-    voxceleb1_data: Path, trial_list: Path, pretrained: Path, tmp_path: Path
-) -> None:
-    head = HeadConfig(trunk="xvector", pooling="statistics", hidden=(16,), classifier="cosine")
-    trials = TrialConfig(test=str(trial_list), dev_count=8)
-    config = replace(
-        QUICK, task="voxceleb1-verification", head=head, trials=trials, splits=SPEAKERS
-    )
-    with pytest.raises(InputError, match="every speaker of the split 'train' is in the trials"):
-        start_downstream(config, voxceleb1_data, str(pretrained), tmp_path / "none-left")
-    known = replace(config, trials=replace(trials, known_speakers=True))
-    start_downstream(known, voxceleb1_data, str(pretrained), tmp_path / "run")
-    measured = measure(RunFolder(tmp_path / "run"))
-    assert isinstance(measured.outcome, Trials) and np.isfinite(measured.outcome.scores).all()
-    tested = set(measured.rows["test"].tolist())
-    assert not tested & set([*measured.rows["train"].tolist(), *measured.rows["dev"].tolist()])
 
 
 def test_phones_are_classified_frame_by_frame_better_than_the_most_frequent_one(
@@ -292,45 +172,6 @@ def test_any_column_can_be_classified(
     assert "labels.column is speaker, which cannot be predicted" in capsys.readouterr().err
 
 
-def test_a_sweep_reports_every_point_the_best_first_and_continues(
-    voxceleb1_data: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["sweep", "voxceleb1", "--data", str(voxceleb1_data), "--upstream", str(pretrained)]
-    grid = [
-        "--set=lr=1e-6,1e-1",
-        "--set=epochs=2",
-        "--set=prefetch=0",
-        "--cache-embeddings",
-        "--preset=superb",
-    ]
-    out = tmp_path / "sweep"
-    assert main([*command, *grid, "--out", str(out), "--json"]) == 0
-    points = json.loads(capsys.readouterr().out)
-    swept = [point["settings"][0] for point in points]
-    assert sorted(swept) == ["learning_rate=1e-1", "learning_rate=1e-6"]
-    qualities = [(point["best"]["dev_accuracy"], -point["best"]["dev_loss"]) for point in points]
-    assert qualities == sorted(qualities, reverse=True)
-    assert points == json.loads((out / "sweep.json").read_text())["points"]
-    assert len(list((out / "states").iterdir())) == 1
-    with hold(out / "states" / "lock"):
-        assert main([*command, *grid, "--out", str(out)]) == OutputInUseError.exit_code
-    assert f"{out} is being written by process {os.getpid()}" in capsys.readouterr().err
-    assert main([*command, *grid, "--out", str(out), "--json"]) == 0
-    again = capsys.readouterr()
-    assert json.loads(again.out) == points and "step" not in again.err
-    assert main([*command, *grid, "--seed=1", "--out", str(out)]) == 2
-    assert (
-        "holds a run with another set of settings: choose another --out" in capsys.readouterr().err
-    )
-    same = ["--set=lr=1e-1,0.1", "--set=epochs=2", "--out", str(tmp_path / "x")]
-    assert main([*command, *same]) == 2
-    assert "learning_rate=1e-1 epochs=2 and learning_rate=0.1 epochs=2 are the same settings: " in (
-        capsys.readouterr().err
-    )
-    assert main([*command, "--set=epochs=2", "--out", str(tmp_path / "x")]) == 2
-    assert "a sweep needs a setting with several values" in capsys.readouterr().err
-
-
 def test_a_context_of_plain_features_needs_a_middle_frame() -> None:
     with pytest.raises(ConfigError, match=r"baseline\.context 4 must be odd: a frame, and as many"):
         BaselineConfig(context=4)
@@ -395,33 +236,3 @@ def test_figures_are_of_the_same_test_data_only_where_that_has_the_official_size
     # Of LibriSpeech's speakers no official test data is known.
     readers = TASKS["librispeech-speaker"].benchmark
     assert readers is not None and not readers.is_official({}) and not readers.is_official(whole)
-
-
-def test_lists_from_any_editor_are_read_alike(
-    voxceleb1_data: Path, trial_list: Path, tmp_path: Path
-) -> None:
-    dataset, other = Dataset(voxceleb1_data), tmp_path / "list.txt"
-    expected = read_trials(str(trial_list), dataset)
-    other.write_text(trial_list.read_text() + "\n", "utf-8-sig", newline="\r\n")
-    found = read_trials(str(other), dataset)
-    assert found.left.tolist() == expected.left.tolist()
-    assert found.same.tolist() == expected.same.tolist()
-    rows = np.arange(len(dataset))
-    other.write_text(f"{dataset.key(3)}\n{dataset.key(5)}\n", "utf-16", newline="\r\n")
-    assert read_list(str(other), dataset, rows).tolist() == [3, 5]
-
-
-def test_a_point_that_diverges_does_not_end_a_sweep(
-    voxceleb1_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["sweep", "voxceleb1", "--data", str(voxceleb1_data), "--upstream", "logmel"]
-    grid = ["--set=lr=1e37,1e-2", "--set=epochs=3", "--set=prefetch=0", "--set=gradient_clip=0"]
-    for _ in range(2):
-        assert main([*command, *grid, "--out", str(tmp_path / "sweep"), "--json"]) == 0
-        good, bad = json.loads(capsys.readouterr().out)
-        assert good["settings"][0] == "learning_rate=1e-2" and good["best"]["dev_accuracy"] >= 0
-        assert bad["settings"][0] == "learning_rate=1e37" and bad["best"] is None
-        # The name of a setting that this task has.
-        assert bad["diverged"].endswith("start again with a lower learning_rate")
-    assert main([*command, *grid, "--out", str(tmp_path / "sweep")]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == [*bad["settings"], "diverged"]
