@@ -198,6 +198,11 @@ def check_modes(config: DownstreamConfig) -> None:
         "change with every step",
     )
     require(
+        config.mode != "fine-tuned" or config.fine_tuning.frozen_epochs < config.epochs,
+        f"fine_tuning.frozen_epochs {config.fine_tuning.frozen_epochs} leave none of "
+        f"{config.epochs} epochs to train the encoder in: use fewer, or more epochs",
+    )
+    require(
         config.head.classifier != "none" or config.mode == "frozen",
         f"head.classifier none trains nothing, mode is {config.mode}: choose a classifier",
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aalbert.errors import ConfigError
 from aalbert.models import DownstreamModel, PretrainedModel
 from aalbert.train.downstream.config import (
     DownstreamConfig,
@@ -36,9 +37,15 @@ def test_fine_tuning_changes_the_encoder_from_the_top_as_far_as_it_was_unfrozen(
     gradual = replace(config, fine_tuning=replace(tuning, epochs_per_layer=1))
     start_downstream(gradual, voxceleb1_data, str(pretrained), tmp_path / "top")
     assert moved(tmp_path / "top", pretrained) == {"layers"}
-    late = replace(config, fine_tuning=replace(tuning, frozen_epochs=1))
-    start_downstream(late, voxceleb1_data, str(pretrained), tmp_path / "frozen")
-    assert moved(tmp_path / "frozen", pretrained) == set()
+
+
+def test_an_encoder_that_no_epoch_would_train_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="frozen_epochs 1 leave none of 1 epochs to train the encoder in: use few"
+    ):
+        DownstreamConfig(mode="fine-tuned", epochs=1)
+    DownstreamConfig(mode="fine-tuned", epochs=2)
+    DownstreamConfig(mode="from-scratch", epochs=1)
 
 
 def test_from_scratch_starts_with_other_weights_and_ends_with_others_again(
