@@ -169,7 +169,8 @@ def draw(model: "EmbeddingModel", audio: Path, out: Path) -> dict[str, Any]:
 def read_features(model: "EmbeddingModel", audio: Path) -> "Features":
     """Return the features of the first seconds of a recording; `InputError` if there are none."""
     from aalbert.errors import InputError
-    from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
+    from aalbert.pipeline.audio.decode import read_audio
+    from aalbert.pipeline.audio.recording import UnusableAudioError
 
     try:
         features = model.features_of(read_audio(audio, model.sample_rate).wave)

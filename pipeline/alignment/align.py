@@ -32,7 +32,8 @@ from aalbert.pipeline.alignment.pronunciations import (
     read_pronunciations,
     words_of,
 )
-from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
+from aalbert.pipeline.audio.decode import read_audio
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
 from aalbert.pipeline.prepare.engine import CONTEXT, end_with_parent
 from aalbert.pipeline.prepare.shard_task import open_recording

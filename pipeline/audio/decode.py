@@ -8,8 +8,11 @@ to the last announced sample is passed to libsndfile, which reports the reason.
 import errno
 import io
 import os
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import miniaudio
 import numpy as np
@@ -19,13 +22,10 @@ from numpy.typing import NDArray
 
 from aalbert.errors import InputError
 from aalbert.kernel import native
-from aalbert.pipeline.audio.headers import (
-    HEADER_BYTES,
-    announced_bytes,
-    flac_stream_info,
-    mp3_counts_samples,
-    pcm_layout,
-)
+from aalbert.pipeline.audio.containers.contents import Contents
+from aalbert.pipeline.audio.containers.examine import examine
+from aalbert.pipeline.audio.containers.flac import stream_info, with_samples
+from aalbert.pipeline.audio.recording import Recording, UnusableAudioError, open_recording
 from aalbert.shards.format.feature_settings import FASTEST_SAMPLE_RATE, SLOWEST_SAMPLE_RATE
 
 # Full scale in 16-bit samples is 32767/32768; a run of this many such samples is clipping.
@@ -39,8 +39,8 @@ LARGEST_SAMPLE = 2.0**31
 FLAC_SAMPLES_PER_BYTE = 8 * 65_535 // 11
 # Tables round their times: an end this little past that of the recording means its end.
 SPAN_SLACK_S = 0.05
-# Without a header that counts them, the samples of an MP3 are estimated to within two frames.
-MP3_SLACK_SAMPLES = 2 * 1152
+# The largest file whose size RIFF can write.
+LARGEST_RIFF = 2**32 - 1
 
 # Errors of the system at that moment, or of a disk that is gone, not of the file.
 TRANSIENT_ERRNOS = {
@@ -56,10 +56,6 @@ Samples = NDArray[np.float32]
 # libsoxr reads these variables at every call: with `SOXR_USE_SIMD=0`, for one, its output differs.
 for setting in [name for name in os.environ if name.startswith("SOXR_")]:
     del os.environ[setting]
-
-
-class UnusableAudioError(Exception):
-    """An audio file cannot be used; the text is the reason, without the file's name."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,8 @@ def read_audio(
     are not finite, and `InputError` when the file is gone or the system cannot read it now.
     """
     try:
-        samples, source_rate = decode(source, span)
+        with open_recording(source) as recording:
+            samples, source_rate = decode(recording, span)
     except OSError as error:
         if error.errno in TRANSIENT_ERRNOS:
             raise InputError(
@@ -110,17 +107,13 @@ def read_audio(
     return Audio(np.ascontiguousarray(wave), source_rate, channels, flags)
 
 
-def decode(source: Path | bytes, span: Span) -> tuple[Samples, int]:
+def decode(recording: Recording, span: Span) -> tuple[Samples, int]:
     """Return the samples `(samples, channels)` of a span and the sample rate in Hz."""
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if size == 0:
+    if recording.size == 0:
         raise UnusableAudioError("is empty (0 bytes)")
-    header = read_header(source)
-    announced = announced_bytes(header)
-    if announced is not None and size < announced:
-        raise UnusableAudioError(f"cut off: {size} bytes, the header says {announced}")
-    decoded = decode_fast(source, header) if span == WHOLE else None
-    samples, source_rate = decoded or decode_any(source, span)
+    contents = examine(recording)
+    decoded = decode_fast(recording, contents) if span == WHOLE else None
+    samples, source_rate = decoded or decode_any(recording, contents, span)
     if len(samples) == 0:
         raise UnusableAudioError("holds no samples")
     if not SLOWEST_SAMPLE_RATE <= source_rate <= FASTEST_SAMPLE_RATE:
@@ -128,28 +121,19 @@ def decode(source: Path | bytes, span: Span) -> tuple[Samples, int]:
     return samples, source_rate
 
 
-def read_header(source: Path | bytes) -> bytes:
-    """Return the first bytes of a file."""
-    if isinstance(source, bytes):
-        return source[:HEADER_BYTES]
-    with source.open("rb") as stream:
-        return stream.read(HEADER_BYTES)
-
-
-def decode_fast(source: Path | bytes, header: bytes) -> tuple[Samples, int] | None:
+def decode_fast(recording: Recording, contents: Contents) -> tuple[Samples, int] | None:
     """Decode a whole 16-bit FLAC or WAV, or return None for libsndfile to do it.
 
     The samples are bit-identical to those of libsndfile.
     """
-    if (info := flac_stream_info(header)) and info.bits == 16 and info.samples:
-        numbers = flac_numbers(read_all(source), info.samples * info.channels)
+    if (info := stream_info(recording.header)) and info.bits == 16 and info.samples:
+        numbers = flac_numbers(recording.content, info.samples * info.channels)
         return None if numbers is None else (to_float(numbers, info.channels), info.sample_rate)
-    if (layout := pcm_layout(header)) and layout.bits == 16 and layout.samples:
-        content = read_all(source)
-        if layout.stop <= len(content):
-            count = layout.samples * layout.channels
-            numbers = np.frombuffer(content, "<i2", count, layout.start)
-            return to_float(numbers, layout.channels), layout.sample_rate
+    pcm = contents.pcm
+    if pcm is not None and pcm.little_endian_integers and pcm.bits == 16:
+        count = pcm.samples * pcm.channels
+        numbers = np.frombuffer(recording.content, "<i2", count, pcm.start)
+        return to_float(numbers, pcm.channels), pcm.sample_rate
     return None
 
 
@@ -166,11 +150,6 @@ def flac_numbers(content: bytes, count: int) -> NDArray[np.int16] | None:
     return numbers if len(numbers) == count else None
 
 
-def read_all(source: Path | bytes) -> bytes:
-    """Return the bytes of a file."""
-    return source if isinstance(source, bytes) else source.read_bytes()
-
-
 def to_float(numbers: NDArray[np.int16], channels: int) -> Samples:
     """Return 16-bit samples, channels interleaved, as `(samples, channels)` in [-1, 1)."""
     samples = np.empty(len(numbers), np.float32)
@@ -178,22 +157,14 @@ def to_float(numbers: NDArray[np.int16], channels: int) -> Samples:
     return samples.reshape(-1, channels)
 
 
-def decode_any(source: Path | bytes, span: Span) -> tuple[Samples, int]:
+def decode_any(recording: Recording, contents: Contents, span: Span) -> tuple[Samples, int]:
     """Decode a span with libsndfile and check that it is complete and finite."""
-    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    if contents.streams:
+        return decode_chain(recording, contents.streams, span)
     try:
-        with soundfile.SoundFile(stream) as file:
-            source_rate = int(file.samplerate)
-            check_plausible(source, file.frames)
-            start, stop = span_samples(span, file.frames, source_rate)
-            if start:
-                file.seek(start)
-            estimated = file.format == "MP3" and not mp3_counts_samples(read_all(source))
-            samples = file.read(stop - start, dtype="float32", always_2d=True)
+        samples, source_rate = decode_by_libsndfile(recording, contents, span)
     except soundfile.LibsndfileError as error:
         raise UnusableAudioError(f"cannot be decoded: {str(error).split(': ')[-1]}") from error
-    if abs(stop - start - len(samples)) > (MP3_SLACK_SAMPLES if estimated else 0):
-        raise UnusableAudioError(f"cut off: {len(samples)} of {stop - start} samples decode")
     if not np.isfinite(samples).all():
         raise UnusableAudioError("holds samples that are not finite (NaN or infinity)")
     if len(samples) and (largest := float(np.abs(samples).max())) > LARGEST_SAMPLE:
@@ -201,11 +172,110 @@ def decode_any(source: Path | bytes, span: Span) -> tuple[Samples, int]:
     return samples, source_rate
 
 
-def check_plausible(source: Path | bytes, samples: int) -> None:
+def decode_by_libsndfile(
+    recording: Recording, contents: Contents, span: Span
+) -> tuple[Samples, int]:
+    """Decode a span, and check that there are as many samples as the container counts."""
+    with soundfile.SoundFile(source_for(recording, contents)) as file:
+        source_rate, announced = int(file.samplerate), file.frames
+        if file.format == "MP3" and contents.samples not in (None, announced):
+            # libsndfile estimates, and stops at its estimate.
+            samples = decode_mp3(
+                recording.content[contents.audio_start :], contents.samples, file.channels
+            )
+            start, stop = span_samples(span, len(samples), source_rate)
+            return samples[start:stop], source_rate
+        check_plausible(recording, announced)
+        # libsndfile takes what follows the samples of some containers for more of them.
+        counted = announced if contents.samples is None else contents.samples
+        if announced < counted:
+            raise UnusableAudioError(f"is read in part: {announced} of {counted} samples decode")
+        start, stop = span_samples(span, counted, source_rate)
+        samples = read_part(file, start, stop)
+    if stop - start != len(samples):
+        raise UnusableAudioError(f"cut off: {len(samples)} of {stop - start} samples decode")
+    return samples, source_rate
+
+
+def read_part(file: soundfile.SoundFile, start: int, stop: int) -> Samples:
+    """Return the samples from `start` to `stop`, of a codec that cannot seek too."""
+    if start and file.seekable():
+        try:
+            file.seek(start)
+        except soundfile.LibsndfileError:
+            file.seek(0)
+        else:
+            samples: Samples = file.read(stop - start, dtype="float32", always_2d=True)
+            return samples
+    whole: Samples = file.read(stop, dtype="float32", always_2d=True)
+    return whole[start:]
+
+
+def decode_mp3(content: bytes, count: int, channels: int) -> Samples:
+    """Decode all frames of an MP3 without a header that counts them."""
+    try:
+        decoded = miniaudio.mp3_read_f32(content)
+    except miniaudio.DecodeError as error:
+        raise UnusableAudioError(f"cannot be decoded: {error}") from error
+    samples = np.array(decoded.samples, np.float32).reshape(-1, decoded.nchannels)
+    if len(samples) != count or decoded.nchannels != channels:
+        raise UnusableAudioError(f"is read in part: {len(samples)} of {count} samples decode")
+    return samples
+
+
+def decode_chain(
+    recording: Recording, streams: Sequence[tuple[int, int]], span: Span
+) -> tuple[Samples, int]:
+    """Decode streams that follow one another in a file, and cut out a span."""
+    parts, formats = [], set()
+    for start, stop in streams:
+        with open_recording(recording.content[start:stop]) as part:
+            samples, rate = decode_any(part, examine(part), WHOLE)
+        parts.append(samples)
+        formats.add((rate, samples.shape[1]))
+    if len(formats) > 1:
+        raise UnusableAudioError(
+            "holds streams of different sample rates or channels one after another"
+        )
+    joined = np.concatenate(parts)
+    first, last = span_samples(span, len(joined), rate)
+    return joined[first:last], rate
+
+
+def source_for(recording: Recording, contents: Contents) -> Path | BinaryIO:
+    """Return what libsndfile opens: the recording, or a copy in which its sizes are written.
+
+    Recorders and pipes leave them out of WAV and FLAC.
+    """
+    info = stream_info(recording.header)
+    if info is not None and info.samples == 0:
+        return io.BytesIO(with_samples(recording.content, count_flac(recording.content)))
+    pcm, order = contents.pcm, "<I" if recording.header[:4] == b"RIFF" else ">I"
+    if pcm is None or recording.header[:4] not in (b"RIFF", b"RIFX"):
+        return recording.for_decoder()
+    size_field = slice(pcm.start - 4, pcm.start)
+    written = struct.pack(order, pcm.stop - pcm.start)
+    if recording.read(size_field.start, 4) == written or recording.size > LARGEST_RIFF:
+        return recording.for_decoder()
+    copy = bytearray(recording.content)
+    copy[4:8], copy[size_field] = struct.pack(order, len(copy) - 8), written
+    return io.BytesIO(copy)
+
+
+def count_flac(content: bytes) -> int:
+    """Return the number of samples per channel that decode."""
+    try:
+        return int(miniaudio.flac_read_s32(content).num_frames)
+    except miniaudio.DecodeError as error:
+        raise UnusableAudioError(f"cannot be decoded: {error}") from error
+
+
+def check_plausible(recording: Recording, samples: int) -> None:
     """Refuse a header that announces more samples than any format can store in the file."""
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if samples > size * FLAC_SAMPLES_PER_BYTE:
-        raise UnusableAudioError(f"cannot hold the announced samples: {samples} in {size} bytes")
+    if samples > recording.size * FLAC_SAMPLES_PER_BYTE:
+        raise UnusableAudioError(
+            f"cannot hold the announced samples: {samples} in {recording.size} bytes"
+        )
 
 
 def span_samples(span: Span, samples: int, sample_rate: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.kernel import native
-from aalbert.pipeline.audio.decode import UnusableAudioError
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.shards.format.feature_settings import (
     KALDI_LOWEST_HERTZ,
     FbankSettings,

@@ -20,7 +20,7 @@ from aalbert.common.files import atomic_write, file_digest, write_text
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
 from aalbert.errors import InputError
-from aalbert.pipeline.audio.decode import UnusableAudioError
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import APPLE_DOUBLE_PREFIX, Skip
 
 CHUNK_BYTES = 2**20

@@ -12,7 +12,8 @@ import numpy as np
 
 from aalbert.common.store import is_url
 from aalbert.errors import InputError
-from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
+from aalbert.pipeline.audio.decode import read_audio
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, estimated_seconds, measure
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file

@@ -16,8 +16,9 @@ from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.finite import require_finite
 from aalbert.models.upstream import Upstream
 from aalbert.pipeline.audio.conditioning import condition
-from aalbert.pipeline.audio.decode import UnusableAudioError, resample
+from aalbert.pipeline.audio.decode import resample
 from aalbert.pipeline.audio.features import check_long_enough, extract
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.embeddings.static_batches import (
     CPU_BATCH_FRAMES,
     CUDA_BATCH_FRAMES,

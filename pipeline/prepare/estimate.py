@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aalbert.common.text import duration, human_bytes
-from aalbert.pipeline.audio.decode import UnusableAudioError
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import Engine

@@ -6,8 +6,9 @@ from pathlib import Path
 from aalbert.common.files import file_digest
 from aalbert.kernel.native import keep_freed_memory
 from aalbert.pipeline.audio.conditioning import condition
-from aalbert.pipeline.audio.decode import UnusableAudioError, read_audio
+from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.audio.features import check_long_enough, extract
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.archive import read_member
 from aalbert.pipeline.corpora.corpus import Skip, Utterance
 from aalbert.pipeline.prepare.config import PrepareConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import InputError
-from aalbert.pipeline.audio.decode import UnusableAudioError
+from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora import archive as archive_module
 from aalbert.pipeline.corpora.archive import index_path, list_members, read_member
 from aalbert.pipeline.corpora.corpus import Skip

@@ -1,0 +1,30 @@
+"""Sun's and NeXT's AU, in either byte order."""
+
+import struct
+
+from aalbert.pipeline.audio.containers.chunks import (
+    Chunk,
+    ChunkForm,
+    require_no_audio_behind,
+    require_whole,
+)
+from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
+from aalbert.pipeline.audio.recording import Recording
+
+# Bytes of a sample by encoding: mu-law, integers of 8 to 32 bits, floats of 32 and 64, A-law.
+SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+UNKNOWN = 0xFFFFFFFF
+
+
+def examine_au(recording: Recording) -> Contents:
+    """Count the samples; `UnusableAudioError` when it is cut off or has more behind."""
+    order = ">" if recording.header[:4] == b".snd" else "<"
+    start, size, encoding, _, channels = struct.unpack(f"{order}5I", recording.header[4:24])
+    if size == UNKNOWN:
+        size = recording.size - start
+    data = Chunk(b"data", start, size)
+    require_whole(data, recording)
+    require_no_audio_behind(recording, data.stop, ChunkForm(alignment=1))
+    if encoding not in SAMPLE_BYTES or not channels:
+        return NOTHING_KNOWN
+    return Contents(samples=size // (SAMPLE_BYTES[encoding] * channels))

@@ -1,0 +1,94 @@
+"""WAV: RIFF, big-endian RIFX, and RF64, whose sizes have 64 bits.
+
+The size of `data` says where the samples end; that of the whole file is wrong in many files that
+are in order: 8 too large, or counting a byte of padding that was not written.
+"""
+
+import struct
+
+from aalbert.pipeline.audio.containers.chunks import (
+    Chunk,
+    ChunkForm,
+    cut_off,
+    require_no_audio_behind,
+    require_whole,
+    walk_chunks,
+)
+from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents, PcmLayout
+from aalbert.pipeline.audio.recording import Recording
+
+# Integer and float PCM, A-law and mu-law: every sample has the same number of bytes.
+INTEGERS, FLOATS, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+# Writers that stream do not know the size yet: they write nothing, or about the largest number of
+# 31 or 32 bits, some plus the bytes of the header.
+UNKNOWN_SIZES = (range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 0x100000000))
+# How far the size of the whole file may be beyond its end: a header counted in, and padding.
+SIZE_SLACK_BYTES = 9
+
+
+def examine_riff(recording: Recording) -> Contents:
+    """Find the samples of a WAV; `UnusableAudioError` when it is cut off or has more behind."""
+    form = ChunkForm(big_endian=recording.header[:4] == b"RIFX")
+    order = ">" if form.big_endian else "<"
+    layout, large = None, None
+    for chunk in walk_chunks(recording, 12, form):
+        if chunk.name == b"ds64" and chunk.size >= 24:
+            large = struct.unpack("<QQQ", recording.read(chunk.start, 24))
+        if chunk.name == b"fmt ":
+            layout = recording.read(chunk.start, min(chunk.size, 40))
+        if chunk.name == b"data":
+            data = data_chunk(recording, chunk, large)
+            require_whole(data, recording)
+            require_no_audio_behind(recording, data.stop, form)
+            require_announced(recording, order, large)
+            return contents_of(layout, data, order)
+        if chunk.stop > recording.size:
+            require_whole(chunk, recording)
+    return NOTHING_KNOWN
+
+
+def data_chunk(recording: Recording, chunk: Chunk, large: tuple[int, int, int] | None) -> Chunk:
+    """Return the chunk of samples with its true size, where its own field does not give it."""
+    rest = recording.size - chunk.start
+    if large is not None and chunk.size == 0xFFFFFFFF:
+        return Chunk(chunk.name, chunk.start, large[1])
+    unknown = chunk.size > rest and is_unknown(chunk.size)
+    # Of a recorder that never came to write its sizes, the one of the file is missing too.
+    unwritten = chunk.size == 0 and not int.from_bytes(recording.header[4:8], "little")
+    return Chunk(chunk.name, chunk.start, rest) if unknown or unwritten else chunk
+
+
+def is_unknown(size: int) -> bool:
+    """Return whether a size stands for one that was not known when it was written."""
+    return any(size in sizes for sizes in UNKNOWN_SIZES)
+
+
+def require_announced(recording: Recording, order: str, large: tuple[int, int, int] | None) -> None:
+    """Raise `UnusableAudioError` when chunks are missing that the size of the file counts."""
+    size = struct.unpack(f"{order}I", recording.header[4:8])[0]
+    if large is not None and size == 0xFFFFFFFF:
+        size = large[0]
+    if not is_unknown(size) and size + 8 > recording.size + SIZE_SLACK_BYTES:
+        raise cut_off(recording.size, size + 8)
+
+
+def contents_of(layout: bytes | None, data: Chunk, order: str) -> Contents:
+    """Return what `fmt ` and `data` say of the samples."""
+    if layout is None or len(layout) < 16:
+        return NOTHING_KNOWN
+    coding, channels, rate, _, block, bits = struct.unpack(f"{order}HHIIHH", layout[:16])
+    if coding == EXTENSIBLE and len(layout) >= 26:
+        coding = struct.unpack(f"{order}H", layout[24:26])[0]
+    if coding not in (INTEGERS, FLOATS, A_LAW, MU_LAW) or not channels or not block:
+        return NOTHING_KNOWN
+    if block * 8 != channels * bits:
+        return Contents(samples=data.size // block)
+    plain = PcmLayout(
+        sample_rate=rate,
+        channels=channels,
+        bits=bits,
+        start=data.start,
+        stop=data.start + data.size // block * block,
+        little_endian_integers=coding == INTEGERS and order == "<",
+    )
+    return Contents(samples=plain.samples, pcm=plain)
