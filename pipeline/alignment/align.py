@@ -36,7 +36,7 @@ from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
 from aalbert.pipeline.prepare.engine import CONTEXT, end_with_parent
-from aalbert.pipeline.prepare.shard_task import open_recording
+from aalbert.pipeline.prepare.shard_task import audio_of
 from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_parent
 from aalbert.shards.format.feature_settings import fingerprint
 
@@ -198,7 +198,7 @@ def label(transcript: Transcript) -> list[int]:
     if not transcript.words:
         raise NotAlignedError("the text has no words")
     one = transcript.utterance
-    audio = read_audio(open_recording(one), SAMPLE_RATE, span=(one.start, one.end))
+    audio = read_audio(audio_of(one), SAMPLE_RATE, span=(one.start, one.end))
     phones = align_phones(audio.wave, transcript.words, transcript.pronunciations)
     return [NUMBER_OF[phone] for phone in phones]
 

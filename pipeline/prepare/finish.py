@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from aalbert.common.files import file_digest
-from aalbert.errors import InputError, OutputInUseError
+from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.work_folder import (
@@ -28,6 +28,7 @@ from aalbert.shards.format.manifest import (
     SKIPPED_NAME,
     FileRecord,
     Manifest,
+    ShardRecord,
     SplitRecord,
 )
 from aalbert.shards.format.statistics import pool_statistics
@@ -65,6 +66,7 @@ def finish_dataset(output: Output, record: PrepareRecord) -> Manifest:
     """Complete the dataset of finished shards and return its manifest."""
     require_all_shards(output, record)
     fragments = {shard: read_fragment(output, shard) for shard in record.shards}
+    require_whole_shards(output, [fragment.record for fragment in fragments.values()])
     skipped = [*record.skipped, *(skip for each in fragments.values() for skip in each.skipped)]
     if not any(fragment.table.num_rows for fragment in fragments.values()):
         raise InputError(
@@ -117,6 +119,17 @@ def require_all_shards(output: Output, record: PrepareRecord) -> None:
             f"{output.name} is not finished: {len(missing)} of {len(record.shards)} shards are "
             f"missing, for example {missing[0]}; {way_out}"
         )
+
+
+def require_whole_shards(output: Output, records: Sequence[ShardRecord]) -> None:
+    """Raise `IntegrityError` when a shard has gone, or has another size, since it was written."""
+    present = output.sizes()
+    for record in records:
+        if present.get(record.path) != record.size:
+            raise IntegrityError(
+                f"{output.name}/{record.path} has {present.get(record.path, 0)} bytes, "
+                f"{record.size} were written: run the same 'prepare' again, which does it anew"
+            )
 
 
 def finish_split(

@@ -16,7 +16,7 @@ from typing import Protocol
 import fsspec
 import xxhash
 
-from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder
+from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest
 from aalbert.common.locking import hold
 from aalbert.common.store import Store, has_final_name, without_password
 from aalbert.common.text import human_bytes
@@ -43,6 +43,9 @@ class Output(Protocol):
 
     def fetch(self, path: str) -> Path:
         """Return a local file to read: the file itself, or a copy whose size was checked."""
+
+    def digest(self, path: str) -> str:
+        """Return the hash of a file's bytes."""
 
     def build(self, path: str) -> AbstractContextManager[Path]:
         """Yield a local path to be written, finished or absent, and publish it afterwards.
@@ -96,6 +99,10 @@ class LocalOutput:
     def fetch(self, path: str) -> Path:
         """Return the file itself."""
         return self.folder / path
+
+    def digest(self, path: str) -> str:
+        """Return the hash of a file's bytes."""
+        return file_digest(self.folder / path)
 
     @contextmanager
     def build(self, path: str) -> Iterator[Path]:
@@ -162,6 +169,14 @@ class RemoteOutput:
         finally:
             temporary.unlink(missing_ok=True)
         return local
+
+    def digest(self, path: str) -> str:
+        """Return the hash of a file's bytes, which are fetched for it."""
+        local = self.fetch(path)
+        try:
+            return file_digest(local)
+        finally:
+            local.unlink()
 
     @contextmanager
     def build(self, path: str) -> Iterator[Path]:

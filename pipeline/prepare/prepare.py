@@ -22,6 +22,7 @@ from aalbert.pipeline.prepare.work_folder import (
     Part,
     PrepareRecord,
     claim,
+    discard_damaged,
     find_records,
     fragment_name,
     make_record,
@@ -100,6 +101,7 @@ def finalize(out: Path | str, max_skipped: float) -> Manifest:
             # Records of parts come before that of a run without parts.
             record = max(find_records(output), key=lambda each: each.parts, default=None)
             if record and not output.has(MANIFEST_NAME):
+                discard_damaged(output, record.shards)
                 with explain_full_disk(output, []):
                     finish_dataset(output, record)
             output.remove(WORK_FOLDER)
@@ -155,6 +157,7 @@ def compute(
     chosen = part.choose(tasks)
     with explain_full_disk(output, chosen):
         claim(output, corpus, record, part)
+        discard_damaged(output, [task.name for task in chosen])
         missing = missing_tasks(output, chosen)
         needed = output.needed_bytes([task.stored_bytes for task in missing], engine.workers)
         require_space(needed, output.free_bytes(), output.name)

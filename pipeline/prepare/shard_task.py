@@ -76,7 +76,7 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
     """Decode one utterance, condition its wave and compute its features."""
     sample_rate, wave_settings = config.features[0].sample_rate, config.features[0].wave
     audio = read_audio(
-        open_recording(utterance),
+        audio_of(utterance),
         sample_rate,
         strict=config.strict_audio,
         span=(utterance.start, utterance.end),
@@ -97,8 +97,8 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
     )
 
 
-def open_recording(utterance: Utterance) -> Path | bytes:
-    """Return the file of a recording, or its bytes when it is in an archive."""
+def audio_of(utterance: Utterance) -> Path | bytes:
+    """Return the file of an utterance's recording, or its bytes when it is in an archive."""
     if utterance.offset is None or utterance.index is None:
         return utterance.path
     return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)

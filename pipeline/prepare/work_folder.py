@@ -5,7 +5,8 @@ collide; all must have the same plan. The end of the run reads any of them.
 """
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,20 +14,22 @@ from typing import Any
 
 import pyarrow as pa
 import soundfile
+import xxhash
 
 from aalbert.common.files import atomic_write, write_json
-from aalbert.errors import ConfigError, OutputInUseError
+from aalbert.errors import ConfigError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
 from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
-from aalbert.shards.format.index import read_index, write_index
 from aalbert.shards.format.manifest import ShardRecord
 
 # Holds index fragments until all shards are finished, and is then removed.
 WORK_FOLDER = ".prepare"
 NOTES_KEY = b"aalbert_fragment"
+# At the end of a fragment.
+HASH_BYTES = 16
 RECORD_FOLDER = f"{WORK_FOLDER}/records"
 ATTACHMENT_FOLDER = f"{WORK_FOLDER}/attachments"
 SOFTWARE = ("aalbert", "numpy", "soundfile", "miniaudio", "soxr")
@@ -72,15 +75,28 @@ def fragment_name(shard: str) -> str:
 
 
 def write_fragment(path: Path, fragment: Fragment) -> None:
-    """Write the index rows of a shard with its record and the list of skipped inputs."""
+    """Write the index rows of a shard, its record, the list of skipped inputs, and their hash."""
     notes = {"record": asdict(fragment.record), "skipped": [asdict(s) for s in fragment.skipped]}
     metadata = {**(fragment.table.schema.metadata or {}), NOTES_KEY: json.dumps(notes).encode()}
-    write_index(path, fragment.table.replace_schema_metadata(metadata))
+    table = fragment.table.replace_schema_metadata(metadata)
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+    content = buffer.getvalue().to_pybytes()
+    with atomic_write(path) as stream:
+        stream.write(content + xxhash.xxh3_128_digest(content))
 
 
 def read_fragment(output: Output, shard: str) -> Fragment:
-    """Read the fragment of a finished shard."""
-    table = read_index(output.fetch(fragment_name(shard)))
+    """Read the fragment of a finished shard; `IntegrityError` when it is not what was written."""
+    path = output.fetch(fragment_name(shard))
+    content = path.read_bytes()
+    rows, digest = content[:-HASH_BYTES], content[-HASH_BYTES:]
+    if xxhash.xxh3_128_digest(rows) != digest:
+        raise IntegrityError(
+            f"{path} is damaged (checksum): run the same 'prepare' again, which does its shard anew"
+        )
+    table = pa.ipc.open_stream(rows).read_all()
     metadata = dict(table.schema.metadata)
     notes = json.loads(metadata.pop(NOTES_KEY))
     return Fragment(
@@ -88,6 +104,33 @@ def read_fragment(output: Output, shard: str) -> Fragment:
         record=ShardRecord(**notes["record"]),
         skipped=tuple(Skip(**skip) for skip in notes["skipped"]),
     )
+
+
+def discard_damaged(output: Output, shards: Iterable[str]) -> None:
+    """Remove the fragments of finished shards that are not what was written, and say so.
+
+    So they count as missing. A disk may have lost what an earlier run wrote, and no later step
+    reads it again.
+    """
+    present = output.sizes()
+    for shard in shards:
+        if fragment_name(shard) not in present:
+            continue
+        try:
+            record = read_fragment(output, shard).record
+            whole = (
+                record.path == f"{shard}.tar"
+                and present.get(record.path) == record.size
+                and output.digest(record.path) == record.xxh3
+            )
+        except IntegrityError:
+            whole = False
+        if not whole:
+            print(
+                f"{output.name}/{shard}.tar is not what an earlier run wrote: it is done again",
+                file=sys.stderr,
+            )
+            output.remove(fragment_name(shard))
 
 
 @dataclass(frozen=True, kw_only=True)

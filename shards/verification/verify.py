@@ -116,6 +116,8 @@ class Verification:
     def check_keys(self) -> list[Problem]:
         """Check that no key occurs twice in the dataset."""
         splits = self.manifest.splits
+        if not self.indexes:
+            return []
         return repeated_keys(
             {self.folder / splits[name].index.path: table for name, table in self.indexes.items()}
         )

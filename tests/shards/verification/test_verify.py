@@ -14,6 +14,10 @@ import pytest
 
 from aalbert.common.files import file_digest
 from aalbert.errors import InputError
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset
 from aalbert.shards.format.index import read_index, write_index
 from aalbert.shards.format.manifest import FileRecord, Manifest, ShardRecord, read_manifest
@@ -203,6 +207,24 @@ def test_a_damaged_index_leaves_the_hashes_of_its_shards_to_be_checked(dataset_c
         f"{index}: is not what was written (checksum)",
         f"{dataset_copy / SHARD}: is not what was written (checksum)",
     ]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "gone"])
+def test_a_damaged_index_of_the_only_split_is_a_problem(
+    librispeech_folder: Path, small_config: PrepareConfig, tmp_path: Path, damage: str
+) -> None:
+    corpus = read_librispeech(librispeech_folder)
+    split = corpus.utterances[0].split
+    one = replace(corpus, utterances=tuple(u for u in corpus.utterances if u.split == split))
+    prepare(one, tmp_path, small_config, PrepareLimits(engine=LocalEngine(workers=1)))
+    (index,) = tmp_path.glob("index/*.arrow")
+    if damage == "flipped":
+        flip(index, 4000, 3)
+    elif damage == "gone":
+        index.unlink()
+    else:
+        index.write_bytes(b"" if damage == "empty" else index.read_bytes()[:3000])
+    assert messages(tmp_path)[0].startswith(f"{index}: ")
 
 
 def test_a_file_that_the_system_cannot_read_is_a_problem(

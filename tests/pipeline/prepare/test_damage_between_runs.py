@@ -1,0 +1,113 @@
+"""What an earlier run wrote and the disk lost is noticed and done again, never sealed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aalbert.errors import IntegrityError, OutputInUseError
+from aalbert.pipeline.corpora.corpus import Corpus
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.prepare import prepare as prepare_module
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
+from aalbert.pipeline.prepare.finish import finish_dataset
+from aalbert.pipeline.prepare.output import LocalOutput, Output
+from aalbert.pipeline.prepare.prepare import PrepareLimits, finalize, prepare, prepare_part
+from aalbert.pipeline.prepare.work_folder import Part
+from tests.trees import tree
+
+ENGINE = LocalEngine(workers=1)
+ONE = PrepareLimits(engine=ENGINE)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-512])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 8
+    path.write_bytes(content)
+
+
+def swap(path: Path) -> None:
+    other = next(each for each in sorted(path.parent.glob("*")) if each != path)
+    first, second = path.read_bytes(), other.read_bytes()
+    path.write_bytes(second)
+    other.write_bytes(first)
+
+
+DAMAGES: list[Callable[[Path], None]] = [Path.unlink, empty, cut, flip, swap]
+every_damage = pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__)
+
+
+@pytest.fixture(scope="module")
+def corpus(librispeech_folder: Path) -> Corpus:
+    return read_librispeech(librispeech_folder)
+
+
+@pytest.fixture(scope="module")
+def computed(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A dataset whose shards are all computed, by two parts, but which is not finished."""
+    out = tmp_path_factory.mktemp("computed") / "data"
+    for number in (1, 2):
+        prepare_part(corpus, out, small_config, ENGINE, Part(number=number, count=2))
+    return out
+
+
+@every_damage
+@pytest.mark.parametrize("kind", ["shard", "fragment"])
+def test_damage_between_two_runs_is_mended_by_the_second(
+    damage: Callable[[Path], None],
+    kind: str,
+    computed: Path,
+    corpus: Corpus,
+    small_config: PrepareConfig,
+    prepared: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = Path(shutil.copytree(computed, tmp_path / "data"))
+    place = out if kind == "shard" else out / ".prepare"
+    damage(sorted(place.glob("train-clean-100/*.*"))[1])
+    prepare(corpus, out, small_config, ONE)
+    assert tree(out) == tree(prepared)
+    lost_fragment = kind == "fragment" and damage is Path.unlink
+    assert lost_fragment or ".tar is not what an earlier run wrote: it is done again" in (
+        capsys.readouterr().err
+    )
+
+
+@every_damage
+def test_finalize_names_shards_that_are_not_what_was_written(
+    damage: Callable[[Path], None], computed: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(computed, tmp_path / "data"))
+    damage(sorted(out.glob("train-clean-100/*.tar"))[1])
+    with pytest.raises(OutputInUseError, match=r"shards? are missing, .* \(--part I/2\)"):
+        finalize(out, max_skipped=0.001)
+    assert not (out / "manifest.json").exists()
+
+
+def test_a_shard_that_is_lost_during_the_run_is_not_sealed(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = finish_dataset
+
+    def lose_one(output: Output, record: object) -> object:
+        assert isinstance(output, LocalOutput)
+        cut(next(iter(sorted(output.folder.glob("*/*.tar")))))
+        return whole(output, record)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(prepare_module, "finish_dataset", lose_one)
+    with pytest.raises(IntegrityError, match=r"000000\.tar has \d+ bytes, \d+ were written: run"):
+        prepare(corpus, tmp_path / "data", small_config, ONE)
+    assert not (tmp_path / "data/manifest.json").exists()
