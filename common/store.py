@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import fsspec
 import xxhash
+from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
 
 from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
 from aalbert.errors import StorageError
@@ -139,7 +141,10 @@ class Store:
 
         def request() -> None:
             filesystem, target = self.locate(path)
-            filesystem.rm(target, recursive=True)
+            if has_magic(target):
+                remove_one_by_one(filesystem, target)
+            else:
+                filesystem.rm(target, recursive=True)
 
         self.call_or_none(request, path)
 
@@ -172,7 +177,7 @@ class Store:
             # Over SFTP and SMB nothing can be moved onto a file that an earlier run put there.
             if filesystem.exists(target):
                 filesystem.rm_file(target)
-            filesystem.mv(place, target)
+            move(filesystem, place, target)
 
     def call_or_none(self, action: Callable[[], T], path: str) -> T | None:
         """Call the store for something that may be missing; None if it is."""
@@ -217,6 +222,27 @@ def is_atomic(filesystem: Any) -> bool:
 def has_final_name(path: str) -> bool:
     """Return whether a file has its final name, not that of one still being written."""
     return not path.endswith(TEMPORARY_SUFFIX)
+
+
+def remove_one_by_one(filesystem: Any, target: str) -> None:
+    """Remove a file or a whole folder whose name fsspec would take for a pattern."""
+    if filesystem.info(target)["type"] == "file":
+        filesystem.rm_file(target)
+        return
+    for file in filesystem.find(target):
+        filesystem.rm_file(file)
+    if not is_atomic(filesystem):
+        for folder, _, _ in sorted(filesystem.walk(target), reverse=True):
+            filesystem.rmdir(folder)
+
+
+def move(filesystem: Any, source: str, target: str) -> None:
+    """Move a file; fsspec's own way, where a backend has none, would take names for patterns."""
+    if type(filesystem).mv is AbstractFileSystem.mv:
+        filesystem.cp_file(source, target)
+        filesystem.rm_file(source)
+    else:
+        filesystem.mv(source, target)
 
 
 def make_parent(filesystem: Any, target: str) -> None:

@@ -26,6 +26,8 @@ from aalbert.errors import OutputInUseError, StorageError
 
 HEARTBEAT_S = 30.0
 DEAD_AFTER_S = 300.0
+# Of taking over a lock; between two of them another process may have had it and have ended.
+ATTEMPTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +59,16 @@ def hold_in_store(store: Store, lock: str, shared: bool) -> Iterator[None]:
     holder = Holder()
     path = f"{lock}.{holder.token}.json" if shared else f"{lock}.json"
     refuse_others(store, lock, path, holder)
-    # A request whose response was lost is sent again, and then finds its own object.
-    while not store.create(path, holder.encode()) and not is_held_by(store, path, holder):
+    for _ in range(ATTEMPTS):
+        # A request whose response was lost is sent again, and then finds its own object.
+        if store.create(path, holder.encode()) or is_held_by(store, path, holder):
+            break
         refuse_others(store, lock, path, holder)
+    else:
+        raise OutputInUseError(
+            f"{store.name}/{path} cannot be taken, though nobody holds it: delete it, or choose "
+            "another --out"
+        )
     try:
         # Of two that came at the same moment under different names, at least one sees the other.
         refuse_others(store, lock, path, holder)

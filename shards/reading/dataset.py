@@ -1,6 +1,5 @@
 """Datasets read by index: shards mapped into memory, features as views into them."""
 
-import mmap
 import weakref
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
@@ -164,9 +163,9 @@ class Dataset:
             record = self._shard_records[shard]
             if self.mirror:
                 self._locks[shard] = self.mirror.fetch_and_lock(record)
-            with check_size(self.folder, record).open("rb") as stream:
-                view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[shard] = np.frombuffer(view, np.uint8)
+            # Not by `mmap`, which keeps a file descriptor of every shard.
+            with pa.memory_map(str(check_size(self.folder, record))) as file:
+                self._maps[shard] = np.frombuffer(file.read_buffer(), np.uint8)
         return self._maps[shard]
 
     def fetch_shard(self, shard: int) -> None:

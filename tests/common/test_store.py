@@ -334,3 +334,18 @@ def test_a_file_is_created_once(s3: str, s3_client: Any) -> None:
     assert store.create("lock.json", b"first")
     assert not store.create("lock.json", b"second")
     assert s3_client.get_object(Bucket="bucket", Key="out/lock.json")["Body"].read() == b"first"
+
+
+def test_paths_are_never_patterns(tmp_path: Path) -> None:
+    for place in ("memory://patterns/a?[1]*", f"local://{tmp_path}/a?[1]*"):
+        store, other = Store(place), Store(place.replace("a?[1]*", "ab1c"))
+        local = tmp_path / "file"
+        local.write_bytes(b"content")
+        for each in (store, other):
+            each.put(local, "x[1]/file*")
+            each.write("x1/file", b"y")
+        assert store.sizes() == other.sizes() == {"x1/file": 1, "x[1]/file*": 7}
+        store.remove("x[1]")
+        assert store.sizes() == {"x1/file": 1} and len(other.sizes()) == 2
+        store.get("x1/file", local)
+        assert local.read_bytes() == b"y"

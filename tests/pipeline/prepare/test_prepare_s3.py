@@ -99,3 +99,45 @@ def test_a_second_prepare_of_a_bucket_is_refused(
         pytest.raises(OutputInUseError, match="is being written by process"),
     ):
         prepare(corpus, f"{s3}/data", small_config)
+
+
+@pytest.mark.parametrize("name", ["run?", "br[1]", "a*b"])
+def test_a_name_that_looks_like_a_pattern_is_a_name(
+    name: str,
+    s3: str,
+    s3_client: Any,
+    corpus: Corpus,
+    prepared: Path,
+    small_config: PrepareConfig,
+) -> None:
+    others = {"run1/.prepare/lock.json", "br1/.prepare/lock.json", "aXb/.prepare/lock.json"}
+    for key in others:
+        s3_client.put_object(Bucket="bucket", Key=key, Body=b"of another run")
+    limits = PrepareLimits(engine=LocalEngine(workers=1))
+    prepare_part(
+        corpus, f"{s3}/{name}", small_config, LocalEngine(workers=1), Part(number=1, count=2)
+    )
+    for _ in range(2):
+        prepare(corpus, f"{s3}/{name}", small_config, limits)
+    listed = s3_client.list_objects_v2(Bucket="bucket")["Contents"]
+    found = {item["Key"] for item in listed}
+    assert found == others | {f"{name}/{path}" for path in tree(prepared)}
+
+
+def test_a_lock_of_a_dead_process_under_a_name_like_a_pattern_is_taken_over(
+    s3: str, s3_client: Any, corpus: Corpus, small_config: PrepareConfig
+) -> None:
+    dead = b'{"pid": 1, "host": "elsewhere", "time": 0, "token": "x"}'
+    s3_client.put_object(Bucket="bucket", Key="br[1]/.prepare/lock.json", Body=dead)
+    limits = PrepareLimits(engine=LocalEngine(workers=1))
+    assert prepare(corpus, f"{s3}/br[1]", small_config, limits).utterances == len(corpus.utterances)
+
+
+def test_objects_beyond_the_first_page_of_a_listing_are_found(s3: str, s3_client: Any) -> None:
+    for number in range(1_050):
+        s3_client.put_object(Bucket="bucket", Key=f"data/train/{number:06d}.tar", Body=b"x")
+    store = Store(f"{s3}/data")
+    assert len(store.sizes()) == len(store.files_in("train")) == 1_050
+    assert store.has("train/001049.tar") and not store.has("train/001050.tar")
+    store.remove("train")
+    assert store.sizes() == {}

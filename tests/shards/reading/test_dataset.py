@@ -268,3 +268,16 @@ def test_the_loader_waits_for_copies_in_progress_from_all_slots(prepared: Path) 
         seen += len(batch.rows)
     loader.close()
     assert seen == len(dataset)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_mapped_shards_keep_no_file_open(prepared: Path) -> None:
+    dataset = Dataset(prepared)
+    before = len(os.listdir("/proc/self/fd"))
+    arrays = [dataset.features(row, "logmel") for row in range(len(dataset))]
+    assert len(set(dataset.shards().tolist())) > 3
+    assert len(os.listdir("/proc/self/fd")) == before
+    # What was mapped stays valid without the dataset.
+    copies = [array.copy() for array in arrays]
+    del dataset
+    assert all(np.array_equal(one, other) for one, other in zip(arrays, copies, strict=True))
