@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.confusion import Confusion
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
-from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
+from aalbert.train.evaluation.metrics import Clusters
 from aalbert.train.evaluation.significance import Interval, share_interval
 
 # The edges of the ranges of durations; VoxCeleb1's utterances are 4 to 145 s long, 8.2 on average.
@@ -94,6 +96,31 @@ def eer_by(labels: Sequence[str | None], trials: Trials) -> list[Group]:
             rate = equal_error_rate(error_rates(trials.scores[chosen], same))
             groups.append(Group(name=name, items=len(same), value=round(rate, 6), interval_95=None))
     return groups
+
+
+def by_duration(outcome: Outcome, dataset: Dataset, clusters: Clusters) -> tuple[Group, ...]:
+    """Return the metric by duration; a trial has that of its shorter utterance."""
+    rate = next(iter(dataset.manifest.features.values())).sample_rate
+    seconds = dataset.table.column("samples").to_numpy() / rate
+    if isinstance(outcome, Trials):
+        shorter = np.minimum(seconds[outcome.left], seconds[outcome.right])
+        groups = eer_by(duration_labels(shorter), outcome)
+    else:
+        labels = duration_labels(seconds[outcome.rows])
+        groups = accuracy_by(labels, outcome, clusters.among(outcome.rows))
+    return tuple(sorted(groups, key=lambda group: duration_order(group.name)))
+
+
+def by_gender(outcome: Outcome, dataset: Dataset, clusters: Clusters) -> tuple[Group, ...]:
+    """Return the metric by gender if the index has it; trials of two genders are left out."""
+    if "gender" not in dataset.table.column_names:
+        return ()
+    genders = gender_labels(dataset.column("gender"))
+    if isinstance(outcome, Decisions):
+        labels = [genders[row] for row in outcome.rows]
+        return tuple(accuracy_by(labels, outcome, clusters.among(outcome.rows)))
+    pairs = [(genders[a], genders[b]) for a, b in zip(outcome.left, outcome.right, strict=True)]
+    return tuple(eer_by([one if one == other else None for one, other in pairs], outcome))
 
 
 def class_results(names: Sequence[str], confusion: Confusion) -> tuple[ClassResult, ...]:

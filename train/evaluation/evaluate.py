@@ -34,13 +34,9 @@ from aalbert.train.downstream.sources import named_files
 from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
 from aalbert.train.evaluation.breakdown import (
-    Group,
-    accuracy_by,
+    by_duration,
+    by_gender,
     class_results,
-    duration_labels,
-    duration_order,
-    eer_by,
-    gender_labels,
     most_confused,
 )
 from aalbert.train.evaluation.comparison import Comparison, compare
@@ -282,8 +278,8 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         learning_rate=config.learning_rate,
         epochs=config.epochs,
         seed=config.seed,
-        by_duration=by_duration(measured, clusters),
-        by_gender=by_gender(measured, clusters),
+        by_duration=by_duration(outcome, dataset, clusters),
+        by_gender=by_gender(outcome, dataset, clusters),
         per_class=class_results(decisions.names, decisions.confusion) if decisions else (),
         most_confused=most_confused(decisions.names, decisions.confusion) if decisions else (),
         layer_probes=(),
@@ -299,33 +295,6 @@ def counts_of(measured: Measured) -> dict[str, int]:
         return {"utterances": tested, "trials": len(outcome.same), "same_speaker": same}
     counts = {"utterances": len(outcome.rows), "classes": len(outcome.names)}
     return counts if outcome.true is not None else {**counts, "frames": int(outcome.scored.sum())}
-
-
-def by_duration(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
-    """Return the metric by duration; a trial has that of its shorter utterance."""
-    outcome, dataset = measured.outcome, measured.dataset
-    rate = next(iter(dataset.manifest.features.values())).sample_rate
-    seconds = dataset.table.column("samples").to_numpy() / rate
-    if isinstance(outcome, Trials):
-        shorter = np.minimum(seconds[outcome.left], seconds[outcome.right])
-        groups = eer_by(duration_labels(shorter), outcome)
-    else:
-        labels = duration_labels(seconds[outcome.rows])
-        groups = accuracy_by(labels, outcome, clusters.among(outcome.rows))
-    return tuple(sorted(groups, key=lambda group: duration_order(group.name)))
-
-
-def by_gender(measured: Measured, clusters: Clusters) -> tuple[Group, ...]:
-    """Return the metric by gender if the index has it; trials of two genders are left out."""
-    outcome, dataset = measured.outcome, measured.dataset
-    if "gender" not in dataset.table.column_names:
-        return ()
-    genders = gender_labels(dataset.column("gender"))
-    if isinstance(outcome, Decisions):
-        labels = [genders[row] for row in outcome.rows]
-        return tuple(accuracy_by(labels, outcome, clusters.among(outcome.rows)))
-    pairs = [(genders[a], genders[b]) for a, b in zip(outcome.left, outcome.right, strict=True)]
-    return tuple(eer_by([one if one == other else None for one, other in pairs], outcome))
 
 
 def probe(

@@ -101,7 +101,14 @@ def test_a_second_prepare_of_a_bucket_is_refused(
         prepare(corpus, f"{s3}/data", small_config)
 
 
-@pytest.mark.parametrize("name", ["run?", "br[1]", "a*b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "br[1]",
+        pytest.param("run?", marks=pytest.mark.slow),
+        pytest.param("a*b", marks=pytest.mark.slow),
+    ],
+)
 def test_a_name_that_looks_like_a_pattern_is_a_name(
     name: str,
     s3: str,
@@ -133,6 +140,7 @@ def test_a_lock_of_a_dead_process_under_a_name_like_a_pattern_is_taken_over(
     assert prepare(corpus, f"{s3}/br[1]", small_config, limits).utterances == len(corpus.utterances)
 
 
+@pytest.mark.slow
 def test_objects_beyond_the_first_page_of_a_listing_are_found(s3: str, s3_client: Any) -> None:
     for number in range(1_050):
         s3_client.put_object(Bucket="bucket", Key=f"data/train/{number:06d}.tar", Body=b"x")
