@@ -2,7 +2,7 @@
 
 from aalbert.pipeline.audio.containers.chunks import (
     ChunkForm,
-    cut_off,
+    require_announced,
     require_no_audio_behind,
     require_whole,
     walk_chunks,
@@ -11,7 +11,6 @@ from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
 from aalbert.pipeline.audio.recording import Recording
 
 FORM = ChunkForm(big_endian=True)
-SIZE_SLACK_BYTES = 9
 
 
 def examine_aiff(recording: Recording) -> Contents:
@@ -28,7 +27,5 @@ def examine_aiff(recording: Recording) -> Contents:
     if sound is None:
         return NOTHING_KNOWN
     require_no_audio_behind(recording, stop, FORM)
-    announced = int.from_bytes(recording.header[4:8], "big") + 8
-    if announced > recording.size + SIZE_SLACK_BYTES:
-        raise cut_off(recording.size, announced)
+    require_announced(recording, int.from_bytes(recording.header[4:8], "big") + 8)
     return Contents(samples=samples)

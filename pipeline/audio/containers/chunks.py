@@ -11,6 +11,8 @@ OTHER_FILES = (
     *(b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff"),
     *(b".snd", b"dns.", b"NIST", b"fLaC", b"OggS"),
 )
+# How far the size of the whole file may be beyond its end: a header counted in, and padding.
+SIZE_SLACK_BYTES = 9
 # The beginnings of tags whose names are text.
 TAGS = (b"TAG", b"APET")
 # A file is padded with zeros, to a block of a disk or by a downloader.
@@ -83,6 +85,12 @@ def require_whole(chunk: Chunk, recording: Recording) -> None:
     """Raise `UnusableAudioError` when a chunk ends beyond the file."""
     if chunk.stop > recording.size:
         raise cut_off(recording.size, chunk.stop)
+
+
+def require_announced(recording: Recording, announced: int, slack: int = SIZE_SLACK_BYTES) -> None:
+    """Raise `UnusableAudioError` when chunks are missing that the size of the file counts."""
+    if announced > recording.size + slack:
+        raise cut_off(recording.size, announced)
 
 
 def cut_off(size: int, announced: int) -> UnusableAudioError:

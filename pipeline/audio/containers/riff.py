@@ -9,7 +9,7 @@ import struct
 from aalbert.pipeline.audio.containers.chunks import (
     Chunk,
     ChunkForm,
-    cut_off,
+    require_announced,
     require_no_audio_behind,
     require_whole,
     walk_chunks,
@@ -22,8 +22,6 @@ INTEGERS, FLOATS, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 # Writers that stream do not know the size yet: they write nothing, or about the largest number of
 # 31 or 32 bits, some plus the bytes of the header.
 UNKNOWN_SIZES = (range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 0x100000000))
-# How far the size of the whole file may be beyond its end: a header counted in, and padding.
-SIZE_SLACK_BYTES = 9
 
 
 def examine_riff(recording: Recording) -> Contents:
@@ -40,7 +38,7 @@ def examine_riff(recording: Recording) -> Contents:
             data = data_chunk(recording, chunk, large)
             require_whole(data, recording)
             require_no_audio_behind(recording, data.stop, form)
-            require_announced(recording, order, large)
+            require_all_chunks(recording, order, large)
             return contents_of(layout, data, order)
         if chunk.stop > recording.size:
             require_whole(chunk, recording)
@@ -63,13 +61,15 @@ def is_unknown(size: int) -> bool:
     return any(size in sizes for sizes in UNKNOWN_SIZES)
 
 
-def require_announced(recording: Recording, order: str, large: tuple[int, int, int] | None) -> None:
+def require_all_chunks(
+    recording: Recording, order: str, large: tuple[int, int, int] | None
+) -> None:
     """Raise `UnusableAudioError` when chunks are missing that the size of the file counts."""
     size = struct.unpack(f"{order}I", recording.header[4:8])[0]
     if large is not None and size == 0xFFFFFFFF:
         size = large[0]
-    if not is_unknown(size) and size + 8 > recording.size + SIZE_SLACK_BYTES:
-        raise cut_off(recording.size, size + 8)
+    if not is_unknown(size):
+        require_announced(recording, size + 8)
 
 
 def contents_of(layout: bytes | None, data: Chunk, order: str) -> Contents:

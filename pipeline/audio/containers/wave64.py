@@ -2,7 +2,7 @@
 
 from aalbert.pipeline.audio.containers.chunks import (
     ChunkForm,
-    cut_off,
+    require_announced,
     require_no_audio_behind,
     require_whole,
     walk_chunks,
@@ -26,8 +26,7 @@ def examine_wave64(recording: Recording) -> Contents:
         if chunk.name[:4] == b"data":
             require_whole(chunk, recording)
             require_no_audio_behind(recording, chunk.stop, FORM)
-            if announced > recording.size + FORM.alignment:
-                raise cut_off(recording.size, announced)
+            require_announced(recording, announced, slack=FORM.alignment)
             # Where they are, libsndfile finds alone.
             return Contents(samples=contents_of(layout, chunk, "<").samples)
         require_whole(chunk, recording)
