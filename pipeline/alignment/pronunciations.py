@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aalbert.common.text_files import read_text
+from aalbert.common.text_files import read_lines
 from aalbert.errors import InputError
 
 # One word's pronunciations, each a sequence of phones without stress.
@@ -31,7 +31,7 @@ def read_pronunciations(path: Path) -> dict[str, list[tuple[str, ...]]]:
             f"there is no dictionary {path}: expected lines such as 'hello HH AH L OW'"
         )
     found: dict[str, list[tuple[str, ...]]] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip() or line.startswith(COMMENT):
             continue
         word, *marked = line.partition("#")[0].split()

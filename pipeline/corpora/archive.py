@@ -19,6 +19,7 @@ import xxhash
 from aalbert.common.files import atomic_write, file_digest, write_text
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
+from aalbert.common.text_files import decode_text
 from aalbert.errors import InputError
 from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import APPLE_DOUBLE_PREFIX, Skip
@@ -59,7 +60,7 @@ class Member:
 class Listing:
     """The contents of an archive, in its order; of members with the same name, the last one.
 
-    `texts` has the contents of the text members that were request for, by name.
+    `texts` has the contents of the text members that were requested, by name.
     """
 
     members: tuple[Member, ...]
@@ -116,11 +117,11 @@ class ForwardStream(io.RawIOBase):
         return data
 
 
-def scan(stream: ForwardStream, kept: tuple[str, ...]) -> Listing:
+def scan(archive: Path, stream: ForwardStream, kept: tuple[str, ...]) -> Listing:
     """List what a tar holds, with the texts of the members whose names end in one of `kept`.
 
-    Raises `tarfile.ReadError` when it ends without its end mark, and `UnicodeDecodeError`
-    for a text that is not UTF-8.
+    Raises `tarfile.ReadError` when it ends without its end mark, and `InputError` for a text
+    that cannot be read.
     """
     members: dict[str, Member] = {}
     skipped: list[Skip] = []
@@ -132,7 +133,7 @@ def scan(stream: ForwardStream, kept: tuple[str, ...]) -> Listing:
         members.pop(info.name, None)  # the later one wins, as when the archive is unpacked
         members[info.name] = Member(name=info.name, offset=info.offset_data, size=info.size)
         if info.name.endswith(kept):
-            texts[info.name] = stream.read(info.size).decode("utf-8")
+            texts[info.name] = decode_text(stream.read(info.size), f"{archive}: {info.name}")
     # `tarfile` treats a header that it cannot read as the end of the archive.
     if stream.last_read != END_BLOCK:
         raise tarfile.ReadError("a header that cannot be read, or no end mark")
@@ -238,7 +239,7 @@ def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:
             bar.update(packed.tell() // 2**20 - bar.n)
 
         try:
-            listing = scan(ForwardStream(gzip.GzipFile(fileobj=packed), advance), kept)
+            listing = scan(archive, ForwardStream(gzip.GzipFile(fileobj=packed), advance), kept)
         except DAMAGE_ERRORS as error:
             raise InputError(
                 f"{archive} is damaged or incomplete ({error or type(error).__name__}): "

@@ -105,8 +105,14 @@ class Corpus:
     licence: str = "unknown"
 
 
-def scan_audio(folder: Path) -> Iterator[str]:
-    """Yield the paths of the audio files below a folder in a fixed order, without macOS side files.
+def is_audio(name: str) -> bool:
+    """Return whether a file's name is that of an audio file."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX)
+
+
+def scan_files(folder: Path, is_wanted: Callable[[str], bool] = is_audio) -> Iterator[str]:
+    """Yield the paths of the files below a folder whose names are wanted, in a fixed order.
 
     Links to folders are followed unless they lead to a folder that contains them, whose
     files are found anyway. Raises `InputError` for a folder that cannot be read.
@@ -130,7 +136,7 @@ def scan_audio(folder: Path) -> Iterator[str]:
         for entry in entries:
             if leads_to_folder(entry):
                 folders.append(entry.path)
-            elif is_audio(entry.name):
+            elif is_wanted(entry.name):
                 yield entry.path
         waiting += [(inner, above | {identity}) for inner in reversed(folders)]
 
@@ -141,12 +147,6 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def is_audio(name: str) -> bool:
-    """Return whether a file's name is that of an audio file."""
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX)
 
 
 def measure(source: str, path: str | Path) -> int | Skip:

@@ -15,7 +15,7 @@ from aalbert.pipeline.corpora.corpus import (
     Utterance,
     measure,
     require_folder,
-    scan_audio,
+    scan_files,
 )
 from aalbert.pipeline.corpora.names import check_splits, key_of, taken_fields
 
@@ -122,7 +122,7 @@ def read_folder(root: Path, options: FolderOptions) -> Corpus:
 def read_files(root: Path, options: FolderOptions) -> Iterator[Utterance | Skip]:
     """Yield an utterance for every audio file below `root`, or why it cannot be one."""
     prefix = os.path.join(root, "")
-    for path in scan_audio(root):
+    for path in scan_files(root):
         source = path.removeprefix(prefix)
         if not is_unicode(source):
             escaped = os.fsencode(source).decode("utf-8", "backslashreplace")

@@ -4,22 +4,24 @@ It is read from its folders or from its official archives.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from aalbert.common.files import cache_folder
-from aalbert.common.text_files import read_text
+from aalbert.common.text_files import read_text, text_lines
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.archive import Listing, index_path, list_members
 from aalbert.pipeline.corpora.corpus import (
     APPLE_DOUBLE_PREFIX,
-    AUDIO_SUFFIXES,
     Corpus,
     Skip,
     Utterance,
+    is_audio,
+    measure,
     require_folder,
-    scan_audio,
+    scan_files,
     wrong_folder,
 )
 
@@ -33,6 +35,7 @@ SUBSET_PATTERN = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
 KEY_PATTERN = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-\d+")
 ARCHIVE_SUFFIX = ".tar.gz"
 SPEAKERS_NAME = "SPEAKERS.TXT"
+CHAPTERS_NAME = "CHAPTERS.TXT"
 TRANSCRIPT_SUFFIX = ".trans.txt"
 # The folder at the top of the official archives, which is the root of an unpacked corpus.
 TOP_FOLDER = "LibriSpeech"
@@ -49,13 +52,15 @@ def read_librispeech(root: Path, subsets: Sequence[str] = (), cache: Path | None
     """
     cache = cache or cache_folder() / "archives"
     chosen = choose_subsets(root, find_subsets(root), subsets)
-    kept = (SPEAKERS_NAME, TRANSCRIPT_SUFFIX)
+    kept = (SPEAKERS_NAME, CHAPTERS_NAME, TRANSCRIPT_SUFFIX)
     listings = {
         path: list_members(path, index_path(cache, path), kept)
         for path in chosen.values()
         if not path.is_dir()
     }
-    genders = read_genders(root, listings.values())
+    speakers = read_columns(SPEAKERS_NAME, root, listings.values())
+    chapters = read_columns(CHAPTERS_NAME, root, listings.values())
+    genders = {columns[0]: columns[1] for columns in speakers if len(columns) > 1}
     found: list[Utterance | Skip] = []
     for subset, path in chosen.items():
         if path in listings:
@@ -63,19 +68,39 @@ def read_librispeech(root: Path, subsets: Sequence[str] = (), cache: Path | None
             found += read_archive(subset, path, index, listings[path], genders)
         else:
             found += read_subset(path, genders)
+    utterances = tuple(item for item in found if isinstance(item, Utterance))
     return Corpus(
         name="librispeech",
         root=root,
         fields=("gender", "chapter", "text"),
-        utterances=tuple(item for item in found if isinstance(item, Utterance)),
+        utterances=utterances,
         skipped=tuple(item for item in found if isinstance(item, Skip)),
-        notes=tuple(make_notes(root, chosen, genders)),
+        notes=tuple(make_notes(root, chosen, speakers, chapters, utterances)),
         licence=LICENCE,
     )
 
 
-def make_notes(root: Path, chosen: Mapping[str, Path], genders: Mapping[str, str]) -> Iterator[str]:
-    """Yield the notes of a corpus for the user."""
+def make_notes(
+    root: Path,
+    chosen: Mapping[str, Path],
+    speakers: Sequence[Sequence[str]],
+    chapters: Sequence[Sequence[str]],
+    utterances: Sequence[Utterance],
+) -> Iterator[str]:
+    """Yield the notes of a corpus for the user; `speakers` and `chapters` are its lists."""
+    yield from notes_of_places(root, chosen)
+    if not speakers:
+        yield f"no {SPEAKERS_NAME} in {root}: the speakers' gender is unknown"
+    listed = {(row[2], row[0]) for row in speakers if len(row) > 2 and row[2] in chosen}
+    here = {(each.split, each.speaker) for each in utterances}
+    yield from notes_of_absent(f"{SPEAKERS_NAME}: speakers", listed, here)
+    listed = {(row[3], row[0]) for row in chapters if len(row) > 3 and row[3] in chosen}
+    here = {(each.split, each.fields["chapter"]) for each in utterances}
+    yield from notes_of_absent(f"{CHAPTERS_NAME}: chapters", listed, here)
+
+
+def notes_of_places(root: Path, chosen: Mapping[str, Path]) -> Iterator[str]:
+    """Yield where the subsets are read, where that is not the only possibility."""
     folders = [subset for subset, path in chosen.items() if path.is_dir()]
     for subset, path in chosen.items():
         archive = root / (subset + ARCHIVE_SUFFIX)
@@ -83,8 +108,15 @@ def make_notes(root: Path, chosen: Mapping[str, Path], genders: Mapping[str, str
             yield f"{subset} is read from the archive {path.name}"
         elif subset in folders and archive.is_file():
             yield f"{subset} is read from its folder, not from {archive.name}"
-    if not genders:
-        yield f"no {SPEAKERS_NAME} in {root}: the speakers' gender is unknown"
+
+
+def notes_of_absent(
+    what: str, listed: set[tuple[str, str]], here: set[tuple[str, str | None]]
+) -> Iterator[str]:
+    """Yield how many of the listed (subset, number) have no audio, by subset."""
+    absent = Counter(subset for subset, _ in listed - here)
+    for subset, count in sorted(absent.items()):
+        yield f"{what} of {subset} that are listed and have no audio here: {count}"
 
 
 def archived_subset(path: Path) -> str | None:
@@ -134,36 +166,65 @@ def probably_meant(root: Path) -> str | None:
 
 
 def read_subset(folder: Path, genders: Mapping[str, str]) -> Iterator[Utterance | Skip]:
-    """Yield the utterances of an unpacked subset, and the files that cannot be one."""
-    for chapter in sorted(path for path in folder.glob("*/*") if path.is_dir()):
-        texts = read_transcripts(chapter)
-        for path in map(Path, scan_audio(chapter)):
-            source = PurePosixPath(path.relative_to(folder.parent).as_posix())
-            if not path.exists():
-                reason = "is a link to a file that is not there"
-                yield Skip(source=str(source), reason=reason)
-                continue
-            yield as_utterance(source, path, path.stat().st_size, genders, texts)
+    """Yield the utterances of an unpacked subset, and the files that cannot be one.
+
+    Audio is found at any depth, since its name says all; what the transcripts list and is not
+    there is a skip.
+    """
+    paths = [
+        Path(path) for path in scan_files(folder, lambda name: is_audio(name) or is_text(name))
+    ]
+    sources = {PurePosixPath(path.relative_to(folder.parent).as_posix()): path for path in paths}
+    transcripts = {
+        source.parent: parse_transcripts(read_text(path))
+        for source, path in sources.items()
+        if is_text(source.name)
+    }
+    texts = {key: text for chapter in transcripts.values() for key, text in chapter.items()}
+    audio = [source for source in sources if not is_text(source.name)]
+    for source in audio:
+        size = measure(str(source), sources[source])
+        if isinstance(size, Skip):
+            yield size
+        else:
+            yield as_utterance(source, sources[source], size, genders, texts)
+    yield from find_missing(transcripts, audio)
 
 
-def read_genders(root: Path, listings: Iterable[Listing]) -> dict[str, str]:
-    """Read the gender (F or M) of every speaker from SPEAKERS.TXT in archives and in `root`."""
-    genders: dict[str, str] = {}
-    for listing in listings:
-        texts = {str(below_top(name)): text for name, text in listing.texts.items()}
-        genders |= parse_genders(texts.get(SPEAKERS_NAME, ""))
-    if (path := root / SPEAKERS_NAME).is_file():
-        genders |= parse_genders(read_text(path))
-    return genders
+def find_missing(
+    transcripts: Mapping[PurePosixPath, Iterable[str]], audio: Iterable[PurePosixPath]
+) -> Iterator[Skip]:
+    """Yield the utterances that the transcripts of chapters list and that have no audio."""
+    present = {source.stem for source in audio}
+    for chapter, keys in transcripts.items():
+        for key in keys:
+            if key not in present:
+                yield Skip(
+                    source=f"{chapter}/{key}.flac", reason="listed in a transcript, not here"
+                )
 
 
-def read_transcripts(chapter: Path) -> dict[str, str]:
-    """Read the texts of a chapter by key."""
-    texts: dict[str, str] = {}
-    for path in sorted(chapter.glob(f"*{TRANSCRIPT_SUFFIX}")):
-        if not path.name.startswith(APPLE_DOUBLE_PREFIX):
-            texts |= parse_transcripts(read_text(path))
-    return texts
+def is_text(name: str) -> bool:
+    """Return whether a file's name is that of a chapter's transcripts."""
+    return name.endswith(TRANSCRIPT_SUFFIX) and not name.startswith(APPLE_DOUBLE_PREFIX)
+
+
+def read_columns(name: str, root: Path, listings: Iterable[Listing]) -> list[list[str]]:
+    """Read the columns, divided by `|`, of a list in archives and in `root`."""
+    texts = [
+        text
+        for listing in listings
+        for member, text in listing.texts.items()
+        if str(below_top(member)) == name
+    ]
+    if (path := root / name).is_file():
+        texts.append(read_text(path))
+    return [
+        [column.strip() for column in line.split("|")]
+        for text in texts
+        for line in text_lines(text)
+        if line.strip() and not line.startswith(";")
+    ]
 
 
 def as_utterance(
@@ -192,19 +253,10 @@ def as_utterance(
     )
 
 
-def parse_genders(text: str) -> dict[str, str]:
-    """Return the gender of every speaker in the text of SPEAKERS.TXT."""
-    genders = {}
-    for line in text.splitlines():
-        columns = [column.strip() for column in line.split("|")]
-        if not line.startswith(";") and len(columns) >= 2:
-            genders[columns[0]] = columns[1]
-    return genders
-
-
 def parse_transcripts(text: str) -> dict[str, str]:
     """Turn `KEY WORDS...` lines into a text for every key."""
-    return {key: words for key, _, words in (line.partition(" ") for line in text.splitlines())}
+    lines = (line.split(maxsplit=1) for line in text_lines(text) if line.strip())
+    return {key: " ".join(words) for key, *words in lines}
 
 
 def below_top(name: str) -> PurePosixPath:
@@ -213,29 +265,22 @@ def below_top(name: str) -> PurePosixPath:
     return path.relative_to(TOP_FOLDER) if path.parts[:1] == (TOP_FOLDER,) else path
 
 
-def archived_transcripts(listing: Listing) -> dict[PurePosixPath, dict[str, str]]:
-    """Return the texts of every chapter by key."""
-    transcripts: dict[PurePosixPath, dict[str, str]] = {}
-    for name, text in sorted(listing.texts.items()):
-        if name.endswith(TRANSCRIPT_SUFFIX):
-            chapter = below_top(name).parent
-            transcripts[chapter] = transcripts.get(chapter, {}) | parse_transcripts(text)
-    return transcripts
-
-
 def read_archive(
     subset: str, archive: Path, index: Path, listing: Listing, genders: Mapping[str, str]
 ) -> Iterator[Utterance | Skip]:
     """Yield what `read_subset` yields for the unpacked archive, and its unsafe members."""
     for skip in listing.skipped:
         yield replace(skip, source=str(below_top(skip.source)))
-    transcripts = archived_transcripts(listing)
+    transcripts = {
+        below_top(name).parent: parse_transcripts(text)
+        for name, text in sorted(listing.texts.items())
+        if is_text(PurePosixPath(name).name)
+    }
+    texts = {key: text for chapter in transcripts.values() for key, text in chapter.items()}
     audio = {
         source: member
         for source, member in ((below_top(member.name), member) for member in listing.members)
-        if len(source.parts) >= 4
-        and source.parts[0] == subset
-        and source.suffix.lower() in AUDIO_SUFFIXES
+        if source.parts[0] == subset and is_audio(source.name)
     }
     if not audio:
         raise InputError(
@@ -243,14 +288,14 @@ def read_archive(
         )
     for source in sorted(audio, key=walk_order):
         member = audio[source]
-        texts = transcripts.get(PurePosixPath(*source.parts[:3]), {})
         item = as_utterance(source, archive, member.size, genders, texts)
         if isinstance(item, Utterance):
             item = replace(item, offset=member.offset, index=index)
         yield item
+    yield from find_missing(transcripts, audio)
 
 
-def walk_order(source: PurePosixPath) -> tuple[tuple[str, ...], list[tuple[bool, str]]]:
-    """Return a key for the order of `read_subset`: by chapter, and files before folders."""
-    *folders, name = source.parts[3:]
-    return source.parts[:3], [*((True, folder) for folder in folders), (False, name)]
+def walk_order(source: PurePosixPath) -> list[tuple[bool, str]]:
+    """Return a key for the order of `read_subset`: files before folders."""
+    *folders, name = source.parts
+    return [*((True, folder) for folder in folders), (False, name)]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aalbert.common.text_files import read_text
+from aalbert.common.text_files import read_lines
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, require_folder, wrong_folder
 
@@ -86,7 +86,7 @@ def find_split_file(root: Path, split_file: Path | None) -> Path:
 def read_split_file(path: Path) -> dict[str, str]:
     """Read `1 id10001/VIDEO/00001.wav` lines (1 train, 2 dev, 3 test) as path -> split."""
     listed: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         match = LINE_PATTERN.fullmatch(line.strip())
@@ -120,7 +120,7 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
     """Read `vox1_meta.csv` (tabs as in the official file, or commas), if it exists."""
     if not path.is_file():
         return {}
-    lines = read_text(path).splitlines()
+    lines = read_lines(path)
     separator = "\t" if any("\t" in line for line in lines) else ","
     rows = [line.split(separator) for line in lines[1:] if line.strip()]
     if not rows or min(len(row) for row in rows) < METADATA_COLUMNS:

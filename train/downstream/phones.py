@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aalbert.common.text_files import read_text
+from aalbert.common.text_files import read_lines, read_text
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.layout import frame_mask
 from aalbert.models.upstream import UpstreamConfig
@@ -91,14 +91,14 @@ def aligned_keys(place: str) -> set[str]:
             f"there are no alignments at {path}: expected a folder of TextGrid files, or a file "
             f"of 'KEY number number ...' lines; {MAKE_THEM}"
         )
-    return {line.split(maxsplit=1)[0] for line in read_text(path).splitlines() if line.strip()}
+    return {line.split(maxsplit=1)[0] for line in read_lines(path) if line.strip()}
 
 
 def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, Alignment]:
     """Return the alignments of a file of `KEY number number ...` lines."""
     names = read_phone_names(path.with_name(NAMES_FILE))
     found: dict[str, Alignment] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         key, *phones = line.split()

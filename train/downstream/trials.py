@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.common.text_files import read_text
+from aalbert.common.text_files import read_lines
 from aalbert.errors import ConfigError, InputError
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -76,7 +76,7 @@ def read_trials(place: str, dataset: Dataset) -> Pairs:
     path = dataset.attached(str(STORED_IN / place)) if stored else Path(place)
     row_of = rows_by_name(dataset)
     labels, sides = [], []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         match = LINE.fullmatch(line.strip())

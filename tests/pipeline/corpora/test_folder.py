@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from aalbert.errors import ConfigError, InputError
-from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Utterance, scan_audio
+from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Utterance, scan_files
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
@@ -296,7 +296,7 @@ def test_a_loop_that_leaves_the_folder_ends(tmp_path: Path) -> None:
     (tmp_path / "corpus/link").symlink_to(tmp_path / "outside/inner")
     (tmp_path / "outside/inner/back").symlink_to(tmp_path / "outside")
     names = [
-        path.relative_to(tmp_path).as_posix() for path in map(Path, scan_audio(tmp_path / "corpus"))
+        path.relative_to(tmp_path).as_posix() for path in map(Path, scan_files(tmp_path / "corpus"))
     ]
     assert names == ["corpus/link/1.wav"]
 
@@ -311,7 +311,7 @@ def test_audio_is_found_as_a_plain_walk_finds_it(folder: Path) -> None:
         for name in sorted(names)
         if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("._")
     ]
-    assert list(map(Path, scan_audio(folder))) == walked
+    assert list(map(Path, scan_files(folder))) == walked
     assert len(walked) == 6
 
 

@@ -1,4 +1,7 @@
+import errno
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,63 @@ def test_audio_with_another_name_is_skipped_with_the_reason(folder: Path) -> Non
     (skip,) = read_librispeech(folder).skipped
     assert skip.source.endswith("copy of 1.flac")
     assert skip.reason == "name is not SPEAKER-CHAPTER-UTTERANCE"
+
+
+def test_what_the_transcripts_list_and_is_not_there_is_skipped(folder: Path) -> None:
+    gone = sorted(folder.glob("dev-clean/*/*/*.flac"))[1:4]
+    for path in gone:
+        path.unlink()
+    corpus = read_librispeech(folder)
+    assert {(skip.source, skip.reason) for skip in corpus.skipped} == {
+        (path.relative_to(folder).as_posix(), "listed in a transcript, not here") for path in gone
+    }
+    assert len(corpus.utterances) == 27
+
+
+def test_audio_at_any_depth_is_found_with_its_text(folder: Path) -> None:
+    before = {each.key: dict(each.fields) for each in read_librispeech(folder).utterances}
+    chapter = next(folder.glob("dev-clean/500/*"))
+    for number, path in enumerate(sorted(chapter.glob("*.flac"))):
+        place = (folder / "dev-clean", folder / "dev-clean/a/b/c", chapter.parent)[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / path.name)
+    corpus = read_librispeech(folder)
+    assert {each.key: dict(each.fields) for each in corpus.utterances} == before
+    assert corpus.skipped == ()
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, scan = str(folder / "dev-clean/500"), os.scandir
+
+    def scandir(path: str) -> Iterator[os.DirEntry[str]]:
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError) as caught:
+        read_librispeech(folder)
+    assert str(caught.value) == (
+        f"the folder {locked} cannot be read (Permission denied): change its permissions, or move "
+        "it elsewhere"
+    )
+
+
+def test_speakers_and_chapters_that_are_listed_without_audio_are_noted(folder: Path) -> None:
+    (folder / "SPEAKERS.TXT").write_text(
+        "500 | F | dev-clean | 8.0 | A\n501|M|dev-clean|8.0|C\n777 | M | dev-clean | 8.0 | D\n"
+        "778 | M | dev-other | 8.0 | E\n"
+    )
+    (folder / "CHAPTERS.TXT").write_text(
+        ";ID | READER | MINUTES | SUBSET\n5000 | 500 | 1.2 | dev-clean | 9\n"
+        "5009 | 500 | 1.2 | dev-clean | 9\n5019 | 501 | 1.2 | dev-clean | 9\n"
+    )
+    assert read_librispeech(folder, ["dev-clean"]).notes == (
+        "SPEAKERS.TXT: speakers of dev-clean that are listed and have no audio here: 1",
+        "CHAPTERS.TXT: chapters of dev-clean that are listed and have no audio here: 2",
+    )
 
 
 def test_the_plan_does_not_depend_on_where_the_corpus_lies(folder: Path, tmp_path: Path) -> None:

@@ -98,7 +98,12 @@ def test_unusual_files_and_folders_are_the_same_from_an_archive(
     unpacked = read_librispeech(corpus_copy, ["dev-clean"])
     assert facts(packed) == facts(unpacked)
     assert packed.skipped == unpacked.skipped
-    assert len(packed.skipped) == 2
+    assert [(Path(skip.source).name, skip.reason) for skip in packed.skipped] == [
+        ("zz.flac", "name is not SPEAKER-CHAPTER-UTTERANCE"),
+        ("copy of 1.flac", "name is not SPEAKER-CHAPTER-UTTERANCE"),
+        (audio[0].name, "listed in a transcript, not here"),
+    ]
+    assert {"500-5000-0098", "500-5000-0099"} <= {each.key for each in packed.utterances}
 
 
 def test_damaged_audio_is_skipped_for_the_same_reasons(
@@ -268,3 +273,19 @@ def test_the_command_does_not_touch_a_folder_that_holds_something_else(
     assert main(["prepare", "librispeech", str(archives), "--out", str(out)]) == 6
     assert f"{out} is not empty: choose another --out" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+
+
+def test_a_transcript_that_is_no_text_is_named_and_the_archive_is_not_called_damaged(
+    corpus_copy: Path, tmp_path: Path
+) -> None:
+    path = next(corpus_copy.glob("dev-clean/500/*/*.trans.txt"))
+    path.write_bytes(path.read_bytes() + "500-5000-0009 \u00fcber\n".encode("latin-1"))
+    place = path.relative_to(corpus_copy)
+    line = len(path.read_bytes().split(b"\n")) - 1
+    pack(corpus_copy, "dev-clean", tmp_path / "archives")
+    archive = tmp_path / "archives/dev-clean.tar.gz"
+    with pytest.raises(InputError) as caught:
+        read_librispeech(tmp_path / "archives", (), tmp_path / "cache")
+    assert str(caught.value) == (
+        f"{archive}: LibriSpeech/{place}:{line} is not UTF-8 (byte 0xfc): save it as UTF-8"
+    )
