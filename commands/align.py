@@ -53,12 +53,12 @@ def align(
     from aalbert.pipeline.corpora.corpus import check_skipped
     from aalbert.pipeline.corpora.librispeech import read_librispeech
     from aalbert.pipeline.corpora.manifest_file import read_manifest_file
-    from aalbert.pipeline.corpora.table_file import SUFFIXES
+    from aalbert.pipeline.corpora.tables.listing import is_listing
 
     with stop_on_signals():
-        if corpus.suffix.lower() in SUFFIXES:
+        if is_listing(corpus):
             if subset:
-                raise ConfigError(f"--subset is for LibriSpeech, {corpus} is a table: leave it out")
+                raise ConfigError(f"--subset is for LibriSpeech, {corpus} is a list: leave it out")
             found = read_manifest_file(corpus)
         else:
             found = read_librispeech(corpus, subset or ())

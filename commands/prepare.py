@@ -219,8 +219,8 @@ def prepare_manifest(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV, TSV, JSON lines or Parquet with the column path, and optionally key, "
-            "speaker, split, start, end; other columns are kept."
+            help="CSV, TSV, JSON or Parquet with the column path, and optionally key, speaker, "
+            "split, start, end; or a list of Common Voice, NeMo, lhotse, or a Kaldi data folder."
         ),
     ],
     root: Annotated[

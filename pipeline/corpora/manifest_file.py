@@ -1,4 +1,4 @@
-"""A table of recordings, or of parts of them: one row per utterance."""
+"""A list of recordings, or of parts of them: one row per utterance."""
 
 import math
 from dataclasses import replace
@@ -13,14 +13,16 @@ from aalbert.pipeline.corpora.names import (
     key_of,
     taken_fields,
 )
-from aalbert.pipeline.corpora.table_file import Row, Table, read_table
+from aalbert.pipeline.corpora.tables.listing import OWN_COLUMNS, read_listing
+from aalbert.pipeline.corpora.tables.table import Row, Table
 
-OWN_COLUMNS = ("path", "key", "speaker", "split", "start", "end")
 DEFAULT_SPLIT = "all"
+# What programs write for a value that is missing; a speaker of that name would be an accident.
+MISSING_VALUES = frozenset({"nan", "none", "null", "<na>"})
 
 
 def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
-    """Read the utterances that a table lists.
+    """Read the utterances that a table, or another list that `read_listing` knows, has.
 
     The column `path` names the recording, absolute or below `root` (the folder of the
     table by default); `key`, `speaker`, `split`, and `start` and `end` in seconds are
@@ -28,19 +30,17 @@ def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
     missing are skipped with that reason. Raises `InputError` that names file, line and
     value when the table has a value that is not valid.
     """
-    root = path.parent if root is None else root
-    table = read_table(path)
+    table = read_listing(path)
+    root = root or table.root or (path if path.is_dir() else path.parent)
     fields = check_names(path, table)
-    listed = [read_row(row, root, fields) for row in table.rows]
-    places = [row.place for row in table.rows]
-    check_unique(listed, places)
-    check_splits(
-        {item.split: place for item, place in reversed(list(zip(listed, places, strict=True)))}
-    )
-    found: list[Utterance | Skip] = []
-    for utterance in listed:
-        size = measure(utterance.source, utterance.path)
-        found.append(size if isinstance(size, Skip) else replace(utterance, size=size))
+    found: list[Utterance | Skip] = [
+        read_row(row, root, fields)
+        if row.unusable is None
+        else Skip(source=row.values["path"] or "", reason=row.unusable)
+        for row in table.rows
+    ]
+    check_rows(found, table.rows)
+    found = [measured(item) if isinstance(item, Utterance) else item for item in found]
     utterances = tuple(item for item in found if isinstance(item, Utterance))
     skipped = tuple(item for item in found if isinstance(item, Skip))
     if not utterances:
@@ -48,16 +48,32 @@ def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
             f"none of the {len(skipped)} recordings that {path} lists can be read; for example "
             f"{skipped[0].source}: {skipped[0].reason} (paths count from {root}; see --root)"
         )
+    unknown = (f"{path} has no column 'speaker': the speakers are unknown",)
     return Corpus(
         name="manifest",
         root=root,
         fields=fields,
         utterances=utterances,
         skipped=skipped,
-        notes=()
-        if "speaker" in table.columns
-        else (f"{path} has no column 'speaker': the speakers are unknown",),
+        notes=table.notes + (() if "speaker" in table.columns else unknown),
     )
+
+
+def measured(utterance: Utterance) -> Utterance | Skip:
+    """Return an utterance with the size of its recording, or why there is none."""
+    size = measure(utterance.source, utterance.path)
+    return size if isinstance(size, Skip) else replace(utterance, size=size)
+
+
+def check_rows(found: list[Utterance | Skip], rows: tuple[Row, ...]) -> None:
+    """Raise `InputError` for keys that two rows have, and splits that are no names of folders."""
+    listed = {
+        row.place: item
+        for row, item in zip(rows, found, strict=True)
+        if isinstance(item, Utterance)
+    }
+    check_unique(list(listed.values()), list(listed))
+    check_splits({item.split: place for place, item in reversed(listed.items())})
 
 
 def check_names(path: Path, table: Table) -> tuple[str, ...]:
@@ -79,6 +95,12 @@ def read_row(row: Row, root: Path, fields: tuple[str, ...]) -> Utterance:
     path = values["path"]
     if not path or "\0" in path:
         raise InputError(f"{row.place}: path is '{path or ''}': name a file in every row")
+    for name in ("key", "speaker", "split"):
+        if (values.get(name) or "").lower() in MISSING_VALUES:
+            raise InputError(
+                f"{row.place}: {name} is '{values[name]}', which programs write where a value is "
+                "missing: leave the cell empty, or choose another name"
+            )
     start, end = read_span(row)
     source = source_of(path, root)
     key = values.get("key") or key_of(source, start, end)

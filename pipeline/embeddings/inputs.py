@@ -18,7 +18,7 @@ from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, estimated_s
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
 from aalbert.pipeline.corpora.names import key_of
-from aalbert.pipeline.corpora.table_file import SUFFIXES as TABLE_SUFFIXES
+from aalbert.pipeline.corpora.tables.listing import is_listing
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.pipeline.embeddings.static_batches import Features
 from aalbert.shards.format.manifest import MANIFEST_NAME
@@ -80,11 +80,11 @@ def find_recordings(
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Return the corpus at a path: the audio of a folder, the rows of a table, or one file."""
+    """Return the corpus at a path: the rows of a list, the audio of a folder, or one file."""
+    if is_listing(path):
+        return read_manifest_file(path)
     if path.is_dir():
         return read_folder(path, FolderOptions())
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_manifest_file(path)
     if not path.exists():
         raise InputError(f"there is no file or folder {path}: expected {EXPECTED}")
     size = measure(str(path), path)

@@ -27,7 +27,7 @@ NASTY = ["=cmd()", "+1", "-1", "@x", 'a "quoted" b', "two\nlines", "a|b", "a,b",
 COLUMNS = ("path", "speaker", "take", "text")
 ROWS = [
     ("a/1.wav", "007", "1.50", "hello, you"),
-    ("a/2.wav", "anna", "1e3", 'she said "no"\nand left'),
+    ("a/2.wav", "anna", "1e3", '"no", she said'),
     ("b/3.flac", None, None, None),
 ]
 
@@ -48,10 +48,10 @@ def listed(folder: Path, text: str, name: str = "list.csv") -> Path:
     return path
 
 
-def csv_text(columns: Sequence[str], rows: Sequence[Sequence[str | None]], separator: str) -> str:
+def csv_text(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
     """Quote everything, as RFC 4180 says."""
     lines = [
-        separator.join("" if cell is None else '"' + cell.replace('"', '""') + '"' for cell in row)
+        ",".join("" if cell is None else '"' + cell.replace('"', '""') + '"' for cell in row)
         for row in (columns, *rows)
     ]
     return "\r\n".join(lines) + "\r\n"
@@ -69,7 +69,10 @@ def write_as(kind: str, folder: Path) -> Path:
             for row in ROWS
         ]
         return listed(folder, "\n".join(lines), path.name)
-    return listed(folder, csv_text(COLUMNS, ROWS, {"csv": ",", "tsv": "\t"}[kind]), path.name)
+    if kind == "tsv":
+        lines = ["\t".join(cell or "" for cell in row) for row in (COLUMNS, *ROWS)]
+        return listed(folder, "\n".join(lines), path.name)
+    return listed(folder, csv_text(COLUMNS, ROWS), path.name)
 
 
 def read(path: Path, root: Path | None = None) -> list[Utterance]:
@@ -215,7 +218,7 @@ def test_without_a_column_of_speakers_there_is_a_note(folder: Path) -> None:
         ("", " is empty: expected a row for every recording"),
         ("path,speaker\n", " is empty: expected a row for every recording"),
         ("path,x\n,1\n", ":2: path is '': name a file in every row"),
-        ("path\na\0b\n", ":2: path is 'a\0b': name a file in every row"),
+        ("path\na\0b\n", ":2 holds a NUL, as UTF-16 without a byte order mark"),
         ("path,x,x\na/1.wav,1,2\n", " has two columns 'x': rename one of them"),
         ("path, x\na/1.wav,1\n", ": column 2 is named ' x': give it a name without spaces"),
         ("path,\na/1.wav,1\n", ": column 2 is named '': give it a name without spaces"),
@@ -315,10 +318,11 @@ def test_text_in_another_encoding_is_named_with_its_line(folder: Path) -> None:
 def test_a_file_of_another_kind_is_refused_with_the_known_ones(folder: Path) -> None:
     assert message(listed(folder, "path\n", "x.xlsx")) == (
         f"{folder}/x.xlsx is not a known kind of table: its name must end in one of "
-        "(.csv, .tsv, .jsonl, .parquet)"
+        "(.csv, .tsv, .jsonl, .json, .parquet; text also packed, as .csv.gz)"
     )
     assert message(folder / "no.csv") == (
-        f"there is no file {folder}/no.csv: expected a table (.csv, .tsv, .jsonl, .parquet)"
+        f"there is no file {folder}/no.csv: expected a table (.csv, .tsv, .jsonl, .json, "
+        ".parquet; text also packed, as .csv.gz)"
     )
 
 
@@ -329,7 +333,7 @@ def test_texts_that_a_spreadsheet_would_run_survive_as_they_are(tmp_path: Path) 
         soundfile.write(tmp_path / name, noise, 16_000)
     (tmp_path / "broken\n|.wav").write_bytes(b"x")
     rows = list(zip([*files, "broken\n|.wav"], [*NASTY, "x"], [*NASTY, "x"], strict=True))
-    path = listed(tmp_path, csv_text(["path", "speaker", "=text|"], rows, ","))
+    path = listed(tmp_path, csv_text(["path", "speaker", "=text|"], rows))
     corpus = read_manifest_file(path, None)
     prepare(corpus, tmp_path / "data", CONFIG, PrepareLimits(engine=LocalEngine(workers=1)))
     dataset = Dataset(tmp_path / "data")

@@ -1,0 +1,1 @@
+"""Tables that list recordings: text files, Parquet, and what other toolkits write."""

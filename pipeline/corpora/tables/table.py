@@ -1,0 +1,32 @@
+"""A table of text: its columns, and its rows with their places in the file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Values = dict[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row: its place (`list.csv:3`), the text in its columns, and why it cannot be used, if so.
+
+    `unusable` is the reason for which the recording that `path` names is skipped.
+    """
+
+    place: str
+    values: Values
+    unusable: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The columns of a file in their order, and its rows, each with all of them.
+
+    `root` is the folder from which relative paths count; None is that of the file. `notes` are
+    remarks for the user.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    root: Path | None = None
+    notes: tuple[str, ...] = field(default=())
