@@ -345,14 +345,21 @@ def test_a_folder_that_may_not_be_looked_into_is_named_alone(
     assert capsys.readouterr().err == "aalbert: Permission denied: secret/manifest.json\n"
 
 
-def test_help_answers_in_under_three_tenths_of_a_second() -> None:
-    def seconds() -> float:
+def test_help_takes_little_longer_than_importing_typer() -> None:
+    def seconds(*arguments: str) -> float:
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "aalbert", "--help"], check=True, capture_output=True)
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
         return time.perf_counter() - started
 
-    # Other work on the machine slows single ones down.
-    assert any(seconds() < 0.3 for _ in range(20))
+    # Other work on the machine slows single runs down, so that the fastest of each count.
+    # With numpy, the help would take three times as long as typer.
+    helps, imports = [], []
+    for _ in range(20):
+        helps.append(seconds("-m", "aalbert", "--help"))
+        imports.append(seconds("-c", "import typer"))
+        if min(helps) < 1.7 * min(imports):
+            return
+    pytest.fail(f"the fastest help took {min(helps):.2f} s, importing typer {min(imports):.2f} s")
 
 
 def test_a_warning_of_this_package_is_one_line_and_others_keep_their_place() -> None:
