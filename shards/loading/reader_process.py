@@ -53,10 +53,10 @@ class SelectionRecord:
     def of(cls, selection: Selection) -> "SelectionRecord":
         """Return the record of a selection."""
         dataset = selection.dataset
-        # The URL as the user gave it: the name for messages lacks its password.
-        place = dataset.mirror.store.url if dataset.mirror else str(dataset.folder)
         cache = dataset.mirror.cache if dataset.mirror else None
-        return cls(place, cache, dataset.manifest.fingerprint, selection.rows, selection.weight)
+        return cls(
+            dataset.origin, cache, dataset.manifest.fingerprint, selection.rows, selection.weight
+        )
 
     def open(self) -> Selection:
         """Open the selection; raise `IntegrityError` when the dataset has been replaced."""

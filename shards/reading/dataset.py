@@ -37,8 +37,9 @@ class Dataset:
     """A folder made by `aalbert prepare`, or one at an fsspec URL (`s3://bucket/librispeech`).
 
     The indexes of a dataset at a URL are fetched when it is opened, its shards when they are
-    read, into `cache`, the user's by default; `folder` is then its local part, and `place` the
-    path or URL that was opened. A row is the number of an utterance in `table`, the indexes of all
+    read, into `cache`, the user's by default; `folder` is then its local part. `place` is the path
+    or URL that was opened, for messages; `origin` is it too, to open it again from anywhere, and
+    may hold a password. A row is the number of an utterance in `table`, the indexes of all
     splits one after another. Opening reads the manifest, checks and maps the indexes, and checks
     that every shard is present with its size and that there is no other; statistics and shards are
     mapped when they are first used. So a million utterances open in a fraction of a second.
@@ -48,11 +49,13 @@ class Dataset:
         self.mirror: Mirror | None = None
         self.place = str(place)
         self.folder = Path(place)
+        self.origin = str(self.folder.absolute())
         if is_url(place):
             self.mirror, self.manifest = open_mirror(
                 str(place), cache or ShardCache.from_environment()
             )
             self.place, self.folder = self.mirror.store.name, self.mirror.folder
+            self.origin = self.mirror.store.url
             self.mirror.fetch_indexes(self.manifest)
         else:
             self.manifest = read_manifest(self.folder)
