@@ -14,7 +14,7 @@ import xxhash
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
-from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
+from aalbert.common.files import TEMPORARY_SUFFIX, file_digest, is_side_file
 from aalbert.errors import ConfigError, StorageError, require
 
 T = TypeVar("T")
@@ -63,7 +63,10 @@ class Store:
         return bool(self.call_or_none(request, path))
 
     def sizes(self, *, unfinished: bool = False) -> dict[str, int]:
-        """Return the bytes of every file below, by relative path; temporary ones if asked for."""
+        """Return the bytes of every file below, by relative path; temporary ones if asked for.
+
+        Those that systems put there on their own are left out; see `is_side_file`.
+        """
 
         def request() -> dict[str, int]:
             filesystem, root = self.locate("")
@@ -76,7 +79,11 @@ class Store:
             }
 
         sizes = self.call_or_none(request, "") or {}
-        return {path: sizes[path] for path in sorted(sizes) if unfinished or has_final_name(path)}
+        return {
+            path: sizes[path]
+            for path in sorted(sizes)
+            if not is_side_file(path) and (unfinished or has_final_name(path))
+        }
 
     def files_in(self, folder: str) -> list[str]:
         """Return the paths of the direct children of a folder."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from aalbert.common.files import is_side_file
 from aalbert.errors import InputError, TooManySkippedError
 
 DECODED_SUFFIXES = frozenset(
@@ -146,7 +147,7 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
 def is_audio(name: str) -> bool:
     """Return whether a file's name is that of an audio file."""
     suffix = os.path.splitext(name)[1].lower()
-    return suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX)
+    return suffix in AUDIO_SUFFIXES and not is_side_file(name)
 
 
 def measure(source: str, path: str | Path) -> int | Skip:

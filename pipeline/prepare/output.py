@@ -16,7 +16,7 @@ from typing import Protocol
 import fsspec
 import xxhash
 
-from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest
+from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest, is_side_file
 from aalbert.common.locking import hold
 from aalbert.common.store import Store, has_final_name, open_store, without_password
 from aalbert.common.text import human_bytes
@@ -86,7 +86,8 @@ class LocalOutput:
         """Return the bytes of every finished file, by path in order."""
         sizes: dict[str, int] = {}
         for folder, _, names in os.walk(self.folder):
-            for path in (Path(folder, name) for name in names if has_final_name(name)):
+            finished = (name for name in names if has_final_name(name) and not is_side_file(name))
+            for path in (Path(folder, name) for name in finished):
                 # Another process may remove the work folder at the same time.
                 with suppress(FileNotFoundError):
                     status = path.stat()

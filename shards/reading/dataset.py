@@ -12,7 +12,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from aalbert.common.files import file_digest
+from aalbert.common.files import file_digest, is_side_file
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, require
 from aalbert.shards.format.index import frame_counts, read_index
@@ -275,7 +275,8 @@ def check_split(folder: Path, split: SplitRecord) -> None:
         check_size(folder, record)
     recorded = {folder / shard.path for shard in split.shards}
     for parent in sorted({path.parent for path in recorded}):
-        extra = sorted(set(parent.glob("*.tar")) - recorded)
+        found = {path for path in parent.glob("*.tar") if not is_side_file(path.name)}
+        extra = sorted(found - recorded)
         if extra:
             raise IntegrityError(
                 f"{extra[0]} is no part of the dataset: the manifest does not record it; "

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import fsspec
 
-from aalbert.common.files import cache_folder
+from aalbert.common.files import cache_folder, is_side_file
 from aalbert.common.store import Store, is_url, open_store
 from aalbert.shards.format.manifest import manifest_path
 from aalbert.shards.reading.remote import fetch_manifest, mirror_folder
@@ -41,7 +41,7 @@ class Place(Protocol):
         """Return the size of a file in bytes, None when there is no such file."""
 
     def entries(self) -> list[str]:
-        """Return the path of everything below that is not a folder, in order."""
+        """Return the path of all content below that is not a folder, in order."""
 
     def local_file(self, path: str) -> AbstractContextManager[Path]:
         """Yield a file on this machine with the bytes of one at the place."""
@@ -78,11 +78,11 @@ class LocalPlace:
         return file.stat().st_size if file.is_file() else None
 
     def entries(self) -> list[str]:
-        """Return the path of everything below that is not a folder; a link to one is none."""
+        """Return the path of all content below that is not a folder; a link to one is none."""
         return [
             path.relative_to(self.folder).as_posix()
             for path in sorted(self.folder.rglob("*"))
-            if path.is_symlink() or not path.is_dir()
+            if not is_side_file(path.name) and (path.is_symlink() or not path.is_dir())
         ]
 
     def local_file(self, path: str) -> AbstractContextManager[Path]:
