@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -120,10 +121,7 @@ def scan_audio(folder: Path) -> Iterator[str]:
             with os.scandir(path) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            raise InputError(
-                f"the folder {path} cannot be read ({error.strerror}): "
-                "change its permissions, or move it elsewhere"
-            ) from error
+            raise unreadable_folder(path, error) from error
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             continue
@@ -134,6 +132,14 @@ def scan_audio(folder: Path) -> Iterator[str]:
             elif is_audio(entry.name):
                 yield entry.path
         waiting += [(inner, above | {identity}) for inner in reversed(folders)]
+
+
+def unreadable_folder(path: str | Path, error: OSError) -> InputError:
+    """Return the error for a folder that the system does not list."""
+    return InputError(
+        f"the folder {path} cannot be read ({error.strerror}): "
+        "change its permissions, or move it elsewhere"
+    )
 
 
 def leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -160,7 +166,17 @@ def measure(source: str, path: str | Path) -> int | Skip:
         return Skip(source=source, reason=f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
         return Skip(source=source, reason="is not a file but a folder or a device")
-    return status.st_size
+    reason = needs_conversion(source)
+    return status.st_size if reason is None else Skip(source=source, reason=reason)
+
+
+def needs_conversion(source: str) -> str | None:
+    """Return why a file of this name cannot be decoded, and the way out; None when it can be."""
+    stem, suffix = os.path.splitext(source)
+    if suffix.lower() not in AUDIO_SUFFIXES - DECODED_SUFFIXES:
+        return None
+    command = f"ffmpeg -i {shlex.quote(source)} -ac 1 -ar 16000 {shlex.quote(stem + '.flac')}"
+    return f"is {suffix} audio, which must be converted with ffmpeg first: {command}"
 
 
 def require_folder(folder: Path, expected: str) -> None:
