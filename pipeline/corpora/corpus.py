@@ -72,13 +72,13 @@ class Skip:
 def check_skipped(
     *, taken: int, skipped: int, max_skipped: float, find_list: Callable[[], Path], advice: str
 ) -> None:
-    """Raise `TooManySkippedError` when more than the share `max_skipped` of all inputs was skipped.
+    """Raise `TooManySkippedError` when too many of all inputs were skipped; see `are_too_many`.
 
-    Unless that share is 0, one input always may be. `find_list` returns the file that lists what
+    `find_list` returns the file that lists what
     was skipped, a `reason` a line; it is called for the error alone, which ends with `advice`.
     """
     inputs = taken + skipped
-    if skipped <= max(1 if max_skipped else 0, max_skipped * inputs):
+    if not are_too_many(skipped, inputs, max_skipped):
         return
     lines = find_list().read_text("utf-8").splitlines()
     skips = (Skip(source="", reason=json.loads(line)["reason"]) for line in lines)
@@ -87,6 +87,14 @@ def check_skipped(
         f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
         f"allows; most often ({count}): {reason}. {advice}"
     )
+
+
+def are_too_many(skipped: int, inputs: int, max_skipped: float) -> bool:
+    """Return whether more than the share `max_skipped` of all inputs was skipped.
+
+    Unless that share is 0, one input always may be.
+    """
+    return skipped > max(1 if max_skipped else 0, max_skipped * inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
