@@ -59,9 +59,11 @@ def demo(
 
 def claim(out: Path) -> None:
     """Make an empty folder, in place of an older demo if there is one."""
+    from aalbert.common.files import holds_something
+
     if (out / MARKER).is_file():
         shutil.rmtree(out)
-    if out.exists() and any(out.iterdir()):
+    if holds_something(out):
         raise OutputInUseError(f"{out} is not empty and not an older demo: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).touch()

@@ -92,7 +92,7 @@ def run_prepare(
     for note in corpus.notes:
         print(f"note: {note}", file=sys.stderr)
     if dry_run:
-        expected = estimate(corpus, open_output(out), recipe, chosen)
+        expected = estimate(corpus, open_output(out), recipe, chosen, max_skipped)
         show({"data": out, **asdict(expected)}, as_json, f"{out}: {expected.describe()}")
     elif part is not None:
         run_part(corpus, out, recipe, chosen, part, as_json)

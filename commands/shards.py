@@ -8,6 +8,7 @@ import typer
 
 from aalbert.commands.console import AsJson, show
 from aalbert.common.text import text_table
+from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from aalbert.shards.reading.dataset import Dataset
@@ -17,7 +18,9 @@ shards_app = typer.Typer(
     help="Look inside a dataset: its contents and its integrity.", no_args_is_help=True
 )
 
-Directory = Annotated[Path, typer.Argument(help="The folder that 'aalbert prepare' made.")]
+Directory = Annotated[
+    str, typer.Argument(help="The folder, or URL, that 'aalbert prepare' wrote.", metavar="DIR")
+]
 
 
 @shards_app.command("info")
@@ -40,7 +43,8 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
     """
     from aalbert.errors import IntegrityError
 
-    document = verify_with_progress(directory)
+    with stop_on_signals():
+        document = verify_with_progress(directory)
     problems = document["problems"]
     places = [f"{problem['path']}: {problem['what']}" for problem in problems]
     speed = f"{document['gigabytes_per_second']:.2f} GB/s"
@@ -49,31 +53,33 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
         raise IntegrityError(
-            f"{directory} has {count}, the first: {places[0]}; "
-            f"restore what is damaged, or delete {directory} and prepare the data again"
+            f"{document['data']} has {count}, the first: {places[0]}; restore what is damaged, or "
+            f"delete {document['data']} and prepare the data again"
         )
 
 
-def verify_with_progress(directory: Path) -> dict[str, Any]:
+def verify_with_progress(directory: str) -> dict[str, Any]:
     """Verify a dataset with a progress bar on stderr and return the result."""
     from aalbert.common.progress import progress_bar
-    from aalbert.shards.verification.verify import dataset_files, verify
+    from aalbert.shards.reading.place import open_place
+    from aalbert.shards.verification.verify import file_sizes, verify
 
-    files = dataset_files(directory)
-    size = sum(path.stat().st_size for path in files)
+    place = open_place(directory)
+    sizes = file_sizes(place)
+    size = sum(sizes.values())
     started = time.perf_counter()
     with progress_bar("verify", total=size, unit="B") as bar:
         bar.unit_scale = True
-        problems = verify(directory, bar.update)
+        problems = verify(place, bar.update)
     seconds = time.perf_counter() - started
     return {
-        "data": str(directory),
-        "files": len(files),
+        "data": place.name,
+        "files": len(sizes),
         "bytes": size,
         "seconds": seconds,
         "gigabytes_per_second": size / 1e9 / seconds,
         "problems": [
-            {"path": str(problem.path), "where": problem.where, "what": problem.what}
+            {"path": problem.path, "where": problem.where, "what": problem.what}
             for problem in problems
         ],
     }
@@ -145,7 +151,7 @@ def stats(
     dataset = Dataset(directory)
     found = survey(dataset)
     written = draw_survey(dataset, found, out) if out else []
-    document = {"data": str(directory), **found.to_dict(), "pictures": [str(p) for p in written]}
+    document = {"data": dataset.place, **found.to_dict(), "pictures": [str(p) for p in written]}
     pictures = [f"written: {', '.join(document['pictures'])}"] if written else []
     show(document, as_json, "\n".join([survey_text(document), *pictures]))
 

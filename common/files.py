@@ -14,6 +14,20 @@ import xxhash
 from aalbert.errors import OutputInUseError
 
 TEMPORARY_SUFFIX = ".partial"
+# What macOS, NFS and Windows put beside a user's files on their own.
+SIDE_FILE_PREFIXES = ("._", ".nfs")
+SIDE_FILE_NAMES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+
+
+def is_side_file(path: str) -> bool:
+    """Return whether a system, not a user, put a file of this name there: it is no content."""
+    name = path.rpartition("/")[2]
+    return name.startswith(SIDE_FILE_PREFIXES) or name.lower() in SIDE_FILE_NAMES
+
+
+def holds_something(folder: Path) -> bool:
+    """Return whether there is a folder with more in it than side files."""
+    return folder.exists() and not all(is_side_file(each.name) for each in folder.iterdir())
 
 
 @contextmanager
@@ -57,7 +71,7 @@ def require_empty(folder: Path) -> None:
     """Raise `OutputInUseError` when a folder to be written is a file or holds something."""
     if folder.is_file():
         raise OutputInUseError(f"{folder} is a file: choose another --out")
-    if folder.exists() and any(folder.iterdir()):
+    if holds_something(folder):
         raise OutputInUseError(f"{folder} is not empty: choose another --out")
 
 

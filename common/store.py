@@ -14,8 +14,8 @@ import xxhash
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
-from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
-from aalbert.errors import StorageError
+from aalbert.common.files import TEMPORARY_SUFFIX, file_digest, is_side_file
+from aalbert.errors import ConfigError, StorageError, require
 
 T = TypeVar("T")
 
@@ -30,6 +30,10 @@ LOCAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 ATOMIC_PROTOCOLS = {"s3", "s3a"}
 READ_BACK_BLOCK_BYTES = 2**23
 PASSWORD_PATTERN = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+# The extras of this package that install the backend of a protocol.
+EXTRAS = {"s3": "s3", "s3a": "s3"}
+# Of a chain of URLs, such as `simplecache::s3://bucket`, the first link is read.
+PROTOCOL_END = re.compile("::|://")
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,11 @@ class Store:
 
         return bool(self.call_or_none(request, path))
 
-    def sizes(self) -> dict[str, int]:
-        """Return the bytes of every file below, by relative path, without temporary ones."""
+    def sizes(self, *, unfinished: bool = False) -> dict[str, int]:
+        """Return the bytes of every file below, by relative path; temporary ones if asked for.
+
+        Those that systems put there on their own are left out; see `is_side_file`.
+        """
 
         def request() -> dict[str, int]:
             filesystem, root = self.locate("")
@@ -72,7 +79,11 @@ class Store:
             }
 
         sizes = self.call_or_none(request, "") or {}
-        return {path: sizes[path] for path in sorted(sizes) if has_final_name(path)}
+        return {
+            path: sizes[path]
+            for path in sorted(sizes)
+            if not is_side_file(path) and (unfinished or has_final_name(path))
+        }
 
     def files_in(self, folder: str) -> list[str]:
         """Return the paths of the direct children of a folder."""
@@ -206,6 +217,33 @@ class Store:
                     url = f"{self.name}/{path}".rstrip("/")
                     raise StorageError(f"{url}: {without_password(explain(error))}") from error
             time.sleep(wait_s)
+
+
+def open_store(url: str) -> Store:
+    """Return the folder at a URL that a user gave; no connection is made yet.
+
+    Raises `ConfigError` when there is no backend for the URL, or it names no bucket or host.
+    """
+    require_backend(url)
+    protocol, _, rest = url.partition("://")
+    require(
+        bool(rest.strip("/")) or protocol == "memory",
+        f"{without_password(url)} names no bucket or host",
+    )
+    return Store(url.rstrip("/") if rest.strip("/") else url)
+
+
+def require_backend(url: str) -> None:
+    """Raise `ConfigError` when fsspec does not know the protocol, or needs a package for it."""
+    place, protocol = without_password(url), PROTOCOL_END.split(url)[0]
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ValueError as error:
+        raise ConfigError(f"{place}: fsspec knows no '{protocol}://', try s3://") from error
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        way_out = f"pip install 'aalbert[{extra}]'" if extra else str(error)
+        raise ConfigError(f"{place} needs a package that is not installed: {way_out}") from error
 
 
 def is_url(place: Path | str) -> bool:

@@ -17,6 +17,7 @@ import xxhash
 from aalbert.common.files import (
     TEMPORARY_SUFFIX,
     file_digest,
+    is_side_file,
     naming,
     require_empty,
     write_json,
@@ -198,9 +199,14 @@ def digest_place(path: Path) -> str:
     if path.is_file():
         return file_digest(path)
     digest = xxhash.xxh3_128()
-    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+    for file in sorted(each for each in path.rglob("*") if is_content(each)):
         digest.update(f"{file.relative_to(path)}\0{file_digest(file)}\n".encode())
     return digest.hexdigest()
+
+
+def is_content(path: Path) -> bool:
+    """Return whether a path is a file that a user put there: looking at a folder may add others."""
+    return path.is_file() and not is_side_file(path.name)
 
 
 def require_same_files(record: Mapping[str, Any], places: Mapping[str, str]) -> None:

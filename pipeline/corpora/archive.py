@@ -16,13 +16,13 @@ from typing import Any
 import indexed_gzip
 import xxhash
 
-from aalbert.common.files import atomic_write, file_digest, write_text
+from aalbert.common.files import atomic_write, file_digest, is_side_file, write_text
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
 from aalbert.common.text_files import decode_text
 from aalbert.errors import InputError
 from aalbert.pipeline.audio.recording import UnusableAudioError
-from aalbert.pipeline.corpora.corpus import APPLE_DOUBLE_PREFIX, Skip
+from aalbert.pipeline.corpora.corpus import Skip
 
 CHUNK_BYTES = 2**20
 # The unpacked bytes between two calls of `ForwardStream.advance`.
@@ -142,11 +142,11 @@ def scan(archive: Path, stream: ForwardStream, kept: tuple[str, ...]) -> Listing
 
 
 def read_headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of a tar, except those of folders and macOS side files."""
+    """Yield the headers of a tar, except those of folders and side files."""
     with tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
-            if not (info.isdir() or PurePosixPath(info.name).name.startswith(APPLE_DOUBLE_PREFIX)):
+            if not (info.isdir() or is_side_file(info.name)):
                 yield info
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from aalbert.common.files import is_side_file
 from aalbert.errors import InputError, TooManySkippedError
 
 DECODED_SUFFIXES = frozenset(
@@ -16,8 +18,6 @@ DECODED_SUFFIXES = frozenset(
 )
 # Files that cannot be decoded are found too, so that they are reported as skipped.
 AUDIO_SUFFIXES = DECODED_SUFFIXES | {".m4a", ".aac", ".wma", ".amr", ".g722", ".webm"}
-# macOS writes one of these beside every file on disks of other systems; they are never audio.
-APPLE_DOUBLE_PREFIX = "._"
 # Typical bytes per second of 16 kHz speech; it affects only the size of shards.
 BYTES_PER_SECOND = {".wav": 32_000, ".flac": 17_000, ".sph": 32_000, ".aiff": 32_000}
 COMPRESSED_BYTES_PER_SECOND = 8_000
@@ -70,13 +70,13 @@ class Skip:
 def check_skipped(
     *, taken: int, skipped: int, max_skipped: float, find_list: Callable[[], Path], advice: str
 ) -> None:
-    """Raise `TooManySkippedError` when more than the share `max_skipped` of all inputs was skipped.
+    """Raise `TooManySkippedError` when too many of all inputs were skipped; see `are_too_many`.
 
-    Unless that share is 0, one input always may be. `find_list` returns the file that lists what
+    `find_list` returns the file that lists what
     was skipped, a `reason` a line; it is called for the error alone, which ends with `advice`.
     """
     inputs = taken + skipped
-    if skipped <= max(1 if max_skipped else 0, max_skipped * inputs):
+    if not are_too_many(skipped, inputs, max_skipped):
         return
     lines = find_list().read_text("utf-8").splitlines()
     skips = (Skip(source="", reason=json.loads(line)["reason"]) for line in lines)
@@ -85,6 +85,14 @@ def check_skipped(
         f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
         f"allows; most often ({count}): {reason}. {advice}"
     )
+
+
+def are_too_many(skipped: int, inputs: int, max_skipped: float) -> bool:
+    """Return whether more than the share `max_skipped` of all inputs was skipped.
+
+    Unless that share is 0, one input always may be.
+    """
+    return skipped > max(1 if max_skipped else 0, max_skipped * inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +116,7 @@ class Corpus:
 def is_audio(name: str) -> bool:
     """Return whether a file's name is that of an audio file."""
     suffix = os.path.splitext(name)[1].lower()
-    return suffix in AUDIO_SUFFIXES and not name.startswith(APPLE_DOUBLE_PREFIX)
+    return suffix in AUDIO_SUFFIXES and not is_side_file(name)
 
 
 def scan_files(folder: Path, is_wanted: Callable[[str], bool] = is_audio) -> Iterator[str]:
@@ -125,10 +133,7 @@ def scan_files(folder: Path, is_wanted: Callable[[str], bool] = is_audio) -> Ite
             with os.scandir(path) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            raise InputError(
-                f"the folder {path} cannot be read ({error.strerror}): "
-                "change its permissions, or move it elsewhere"
-            ) from error
+            raise unreadable_folder(path, error) from error
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             continue
@@ -139,6 +144,14 @@ def scan_files(folder: Path, is_wanted: Callable[[str], bool] = is_audio) -> Ite
             elif is_wanted(entry.name):
                 yield entry.path
         waiting += [(inner, above | {identity}) for inner in reversed(folders)]
+
+
+def unreadable_folder(path: str | Path, error: OSError) -> InputError:
+    """Return the error for a folder that the system does not list."""
+    return InputError(
+        f"the folder {path} cannot be read ({error.strerror}): "
+        "change its permissions, or move it elsewhere"
+    )
 
 
 def leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -159,7 +172,17 @@ def measure(source: str, path: str | Path) -> int | Skip:
         return Skip(source=source, reason=f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
         return Skip(source=source, reason="is not a file but a folder or a device")
-    return status.st_size
+    reason = needs_conversion(source)
+    return status.st_size if reason is None else Skip(source=source, reason=reason)
+
+
+def needs_conversion(source: str) -> str | None:
+    """Return why a file of this name cannot be decoded, and the way out; None when it can be."""
+    stem, suffix = os.path.splitext(source)
+    if suffix.lower() not in AUDIO_SUFFIXES - DECODED_SUFFIXES:
+        return None
+    command = f"ffmpeg -i {shlex.quote(source)} -ac 1 -ar 16000 {shlex.quote(stem + '.flac')}"
+    return f"is {suffix} audio, which must be converted with ffmpeg first: {command}"
 
 
 def require_folder(folder: Path, expected: str) -> None:

@@ -14,6 +14,7 @@ from aalbert.pipeline.corpora.corpus import (
     Skip,
     Utterance,
     measure,
+    needs_conversion,
     require_folder,
     scan_files,
 )
@@ -120,10 +121,17 @@ def read_folder(root: Path, options: FolderOptions) -> Corpus:
 
 
 def read_files(root: Path, options: FolderOptions) -> Iterator[Utterance | Skip]:
-    """Yield an utterance for every audio file below `root`, or why it cannot be one."""
+    """Yield an utterance for every audio file below `root`, or why it cannot be one.
+
+    A file that must be converted first, and has been, is represented by the file beside it.
+    """
     prefix = os.path.join(root, "")
-    for path in scan_files(root):
+    paths = list(scan_files(root))
+    usable = {os.path.splitext(path)[0] for path in paths if needs_conversion(path) is None}
+    for path in paths:
         source = path.removeprefix(prefix)
+        if needs_conversion(path) and os.path.splitext(path)[0] in usable:
+            continue
         if not is_unicode(source):
             escaped = os.fsencode(source).decode("utf-8", "backslashreplace")
             yield Skip(source=escaped, reason="name is not UTF-8")

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from aalbert.common.files import cache_folder
+from aalbert.common.files import cache_folder, is_side_file
 from aalbert.common.text_files import read_text, text_lines
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.archive import Listing, index_path, list_members
 from aalbert.pipeline.corpora.corpus import (
-    APPLE_DOUBLE_PREFIX,
     Corpus,
     Skip,
     Utterance,
@@ -206,7 +205,7 @@ def find_missing(
 
 def is_text(name: str) -> bool:
     """Return whether a file's name is that of a chapter's transcripts."""
-    return name.endswith(TRANSCRIPT_SUFFIX) and not name.startswith(APPLE_DOUBLE_PREFIX)
+    return name.endswith(TRANSCRIPT_SUFFIX) and not is_side_file(name)
 
 
 def read_columns(name: str, root: Path, listings: Iterable[Listing]) -> list[list[str]]:

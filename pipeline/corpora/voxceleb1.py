@@ -1,18 +1,30 @@
 """VoxCeleb1: `wav/SPEAKER/VIDEO/UTTERANCE.wav` with the official identification split."""
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from aalbert.common.text_files import read_lines
 from aalbert.errors import InputError
-from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, require_folder, wrong_folder
+from aalbert.pipeline.corpora.corpus import (
+    Corpus,
+    Skip,
+    Utterance,
+    is_audio,
+    measure,
+    require_folder,
+    unreadable_folder,
+    wrong_folder,
+)
 
-# Folders that hold the speakers: unpacked together, or dev and test apart as downloaded.
+# Folders that may hold speakers, or one another: unpacked together, or apart as downloaded.
+AUDIO_FOLDER_PATTERN = re.compile(r"wav|(vox1_)?(dev|test)(_wav)?")
+SPEAKER_PATTERN = re.compile(r"id\d+")
 # VoxCeleb1-O, -E and -H, as published and cleaned (with a 2).
 TRIAL_LISTS = ("veri_test*.txt", "list_test_*.txt")
-AUDIO_FOLDERS = ("wav", "dev/wav", "test/wav", "vox1_dev_wav/wav", "vox1_test_wav/wav")
-SUFFIXES = (".wav", ".flac", ".m4a", ".ogg", ".opus", ".mp3")
+# Of several recordings of an utterance, those under the listed suffix and then these come first.
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 SPLITS = {"1": "train", "2": "dev", "3": "test"}
 LINE_PATTERN = re.compile(r"(?P<split>[123])\s+(?P<path>\S+/\S+/\S+)")
 # The first release named speakers by celebrity and counted utterances with seven digits.
@@ -20,24 +32,34 @@ FIRST_RELEASE_PATTERN = re.compile(r"(?!id\d)[^/]+/[^/]+/\d{7}\.wav")
 METADATA_COLUMNS = 4
 METADATA_FIELDS = ("name", "gender", "nationality")
 SPLIT_FILE = "iden_split.txt"
-EXPECTED = f"a folder with wav/id10001/..., or dev/wav and test/wav, and {SPLIT_FILE}"
+# What tells a folder above from the corpus itself.
+USUAL_NAMES = (SPLIT_FILE, "wav", "dev/wav", "vox1_dev_wav")
+EXPECTED = f"a folder with id10001/..., in it or in wav, dev/wav, test/wav, and {SPLIT_FILE}"
 LICENCE = "CC BY-SA 4.0 for the lists (VoxCeleb1); the recordings belong to their owners"
 
 
 def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
     """Find the utterances that the split file lists below `root`.
 
-    A listed `.wav` is also found under another audio suffix, such as `.flac`. Listed
-    files that are missing are skipped with that reason. Raises `InputError` when `root`
-    is not a VoxCeleb1 folder, or the split file is missing or not valid.
+    A listed `.wav` is also found under another audio suffix, such as `.flac` or `.WAV`; of
+    several, the first that is no empty file is taken. Listed files that are missing are skipped
+    with that reason. Raises `InputError` when `root` is not a VoxCeleb1 folder, a folder in it
+    cannot be read, or the split file is missing or not valid.
     """
     require_folder(root, EXPECTED)
-    folders = [root / name for name in AUDIO_FOLDERS if (root / name).is_dir()]
-    if not folders:
-        raise wrong_folder(root, EXPECTED, probably_meant(root))
+    folders = audio_folders(root)
+    # The folder `wav` itself, given instead of the one with the lists.
+    too_low = folders == [root] and not (split_file or (root / SPLIT_FILE).is_file())
+    meant = probably_meant(root) if too_low or not folders else None
+    if meant or not folders:
+        raise wrong_folder(root, EXPECTED, meant)
     listed = read_split_file(find_split_file(root, split_file))
     metadata = read_metadata(root / "vox1_meta.csv")
-    found = [locate(root, folders, split, path, metadata) for path, split in sorted(listed.items())]
+    recordings = find_recordings(folders, listed)
+    found = [
+        locate(root, recordings.get(stem_of(path), []), split, path, metadata)
+        for path, split in sorted(listed.items())
+    ]
     utterances = tuple(item for item in found if isinstance(item, Utterance))
     if not utterances:
         raise InputError(
@@ -59,12 +81,75 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
     )
 
 
+def audio_folders(root: Path) -> list[Path]:
+    """Return the folders that may hold speakers: the root, and `wav`, `dev` and so on below it.
+
+    They may be in one another, as in `vox1_dev_wav/wav`. Raises `InputError` for one that cannot
+    be read.
+    """
+    outer = [root / name for name in names_in(root) if AUDIO_FOLDER_PATTERN.fullmatch(name)]
+    inner = [
+        folder / name
+        for folder in outer
+        for name in names_in(folder)
+        if AUDIO_FOLDER_PATTERN.fullmatch(name)
+    ]
+    holds_speakers = any(
+        SPEAKER_PATTERN.fullmatch(name) and (root / name).is_dir() for name in names_in(root)
+    )
+    return [*([root] if holds_speakers else []), *(each for each in outer + inner if each.is_dir())]
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder in order; none when there is no such folder.
+
+    Raises `InputError` when it cannot be read, or is a link to a folder that is not there.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.is_symlink() and not folder.exists():
+            raise InputError(
+                f"the folder {folder} is a link to {os.readlink(folder)}, which is not there: "
+                "mount that disk, or put the link right"
+            ) from error
+        return []
+    except OSError as error:
+        raise unreadable_folder(folder, error) from error
+
+
+def find_recordings(folders: list[Path], listed: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the audio files of the videos of listed files, by path without suffix.
+
+    Raises `InputError` when the folder of a speaker or video cannot be read.
+    """
+    videos: dict[str, set[str]] = {}
+    for path in listed:
+        speaker, video, _ = path.split("/")
+        videos.setdefault(speaker, set()).add(video)
+    recordings: dict[str, list[Path]] = {}
+    for folder in folders:
+        for speaker in sorted(videos.keys() & names_in(folder)):
+            for video in sorted(videos[speaker] & set(names_in(folder / speaker))):
+                inner = folder / speaker / video
+                for name in filter(is_audio, names_in(inner)):
+                    stem = stem_of(f"{speaker}/{video}/{name}")
+                    recordings.setdefault(stem, []).append(inner / name)
+    return recordings
+
+
+def stem_of(path: str) -> str:
+    """Return a path without its suffix."""
+    return os.path.splitext(path)[0]
+
+
 def probably_meant(root: Path) -> str | None:
     """Guess which folder or command was meant when `root` holds no audio folder."""
-    if any(root.glob("id*/*/*")):
-        return str(root.parent.parent if root.parent.name in ("dev", "test") else root.parent)
+    for above in (root.parent, root.parent.parent):
+        if (above / SPLIT_FILE).is_file():
+            return str(above)
     for inner in sorted(root.glob("*/")):
-        if any((inner / name).is_dir() for name in AUDIO_FOLDERS):
+        if any(os.path.exists(inner / name) for name in USUAL_NAMES):
             return str(inner)
     if (root / "SPEAKERS.TXT").exists() or any(root.glob("*-clean*/")):
         return f"aalbert prepare librispeech {root}"
@@ -84,23 +169,31 @@ def find_split_file(root: Path, split_file: Path | None) -> Path:
 
 
 def read_split_file(path: Path) -> dict[str, str]:
-    """Read `1 id10001/VIDEO/00001.wav` lines (1 train, 2 dev, 3 test) as path -> split."""
+    """Read `1 id10001/VIDEO/00001.wav` lines (1 train, 2 dev, 3 test) as path -> split.
+
+    Paths may have folders before the speaker's, which are left out, and `\\` in place of `/`.
+    """
     listed: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        match = LINE_PATTERN.fullmatch(line.strip())
+        match = LINE_PATTERN.fullmatch(line.strip().replace("\\", "/"))
         if match is None:
             raise InputError(
                 f"{path}:{number} is '{line.strip()[:80]}': expected "
                 "'SPLIT SPEAKER/VIDEO/FILE.wav' with SPLIT 1 (train), 2 (dev) or 3 (test)"
             )
-        if FIRST_RELEASE_PATTERN.fullmatch(match["path"]):
-            raise InputError(first_release_message(path, number, match["path"]))
         if ".." in Path(match["path"]).parts:
             raise InputError(f"{path}:{number} names {match['path']}, which leaves the corpus")
-        if listed.setdefault(match["path"], SPLITS[match["split"]]) != SPLITS[match["split"]]:
+        file = "/".join(match["path"].split("/")[-3:])
+        if FIRST_RELEASE_PATTERN.fullmatch(file):
+            raise InputError(first_release_message(path, number, match["path"]))
+        split = SPLITS[match["split"]]
+        if splits.get(stem_of(file), split) != split:
             raise InputError(f"{path}:{number} lists {match['path']} in a second split")
+        if stem_of(file) not in splits:
+            listed[file] = splits[stem_of(file)] = split
     if not listed:
         raise InputError(f"{path} lists no files: expected lines '1 id10001/VIDEO/00001.wav'")
     return listed
@@ -140,32 +233,37 @@ def read_metadata(path: Path) -> dict[str, dict[str, str]]:
 
 def locate(
     root: Path,
-    folders: list[Path],
+    recordings: list[Path],
     split: str,
     listed: str,
     metadata: dict[str, dict[str, str]],
 ) -> Utterance | Skip:
-    """Return the utterance of a listed file, or why there is none."""
-    path = next(existing_files(folders, listed), None)
-    if path is None:
+    """Return the utterance of a listed file from its recordings, or why there is none."""
+    measured = [
+        (path, measure(path.relative_to(root).as_posix(), path))
+        for path in sorted(recordings, key=lambda path: preference(path, listed))
+    ]
+    if not measured:
         return Skip(source=listed, reason="listed in the split file, not on disk")
-    speaker, video, name = listed.split("/")[-3:]
+    taken = (each for each in measured if isinstance(each[1], int) and each[1] > 0)
+    path, size = next(taken, measured[0])
+    if isinstance(size, Skip):
+        return size
+    speaker, video, name = listed.split("/")
     person = metadata.get(speaker, {})
     return Utterance(
         key=f"{speaker}-{video}-{Path(name).stem}",
         split=split,
         source=path.relative_to(root).as_posix(),
         path=path,
-        size=path.stat().st_size,
+        size=size,
         speaker=speaker,
         fields={"video": video, **{name: person.get(name) for name in METADATA_FIELDS}},
     )
 
 
-def existing_files(folders: list[Path], listed: str) -> Iterator[Path]:
-    """Yield the files a listed path may mean: in each folder, under each suffix."""
-    for folder in folders:
-        path = folder / listed
-        for suffix in dict.fromkeys((path.suffix, *SUFFIXES)):
-            if path.with_suffix(suffix).is_file():
-                yield path.with_suffix(suffix)
+def preference(path: Path, listed: str) -> int:
+    """Return the position of a recording among those of its utterance, by suffix."""
+    order = (Path(listed).suffix.lower(), *SUFFIXES)
+    suffix = path.suffix.lower()
+    return order.index(suffix) if suffix in order else len(order)

@@ -16,16 +16,14 @@ from typing import Protocol
 import fsspec
 import xxhash
 
-from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest
+from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest, is_side_file
 from aalbert.common.locking import hold
-from aalbert.common.store import Store, has_final_name, without_password
+from aalbert.common.store import Store, has_final_name, open_store, without_password
 from aalbert.common.text import human_bytes
-from aalbert.errors import ConfigError, OutputInUseError, StorageError, require
+from aalbert.errors import OutputInUseError, StorageError, require
 from aalbert.pipeline.prepare.store_lock import hold_in_store
 
 LOCAL_PROTOCOLS = ("file", "local")
-# The extras of this package that install the backend of a protocol.
-EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 
 class Output(Protocol):
@@ -88,7 +86,8 @@ class LocalOutput:
         """Return the bytes of every finished file, by path in order."""
         sizes: dict[str, int] = {}
         for folder, _, names in os.walk(self.folder):
-            for path in (Path(folder, name) for name in names if has_final_name(name)):
+            finished = (name for name in names if has_final_name(name) and not is_side_file(name))
+            for path in (Path(folder, name) for name in finished):
                 # Another process may remove the work folder at the same time.
                 with suppress(FileNotFoundError):
                     status = path.stat()
@@ -215,32 +214,20 @@ def open_output(out: str, staging: Path | None = None) -> Output:
     own in the user's cache. No connection is made yet. Raises `ConfigError` when there
     is no backend for the URL.
     """
-    protocol, separator, rest = out.partition("://")
+    protocol, separator, _ = out.partition("://")
     if not separator:
         if Path(out).is_file():
             raise OutputInUseError(f"{out} is a file: choose another --out")
         return LocalOutput(Path(out))
     if protocol in LOCAL_PROTOCOLS:
         return LocalOutput(Path(fsspec.core.url_to_fs(out)[1]))
-    require_backend(out, protocol)
-    require(bool(rest.strip("/")) or protocol == "memory", f"{out} names no bucket or host")
-    url = out.rstrip("/") if rest.strip("/") else out
+    require(
+        "::" not in out,
+        f"{without_password(out)} is a chain of URLs, which cannot be written: give one URL",
+    )
+    url = open_store(out).url
     staging = staging or cache_folder() / "staging" / xxhash.xxh3_64_hexdigest(url.encode("utf-8"))
     return RemoteOutput(url, staging)
-
-
-def require_backend(out: str, protocol: str) -> None:
-    """Raise `ConfigError` when fsspec does not know the protocol, or needs a package for it."""
-    place = without_password(out)
-    require("::" not in out, f"{place} is a chain of URLs, which cannot be written: give one URL")
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except ValueError as error:
-        raise ConfigError(f"{place}: fsspec knows no '{protocol}://', try s3://") from error
-    except ImportError as error:
-        extra = EXTRAS.get(protocol)
-        way_out = f"pip install 'aalbert[{extra}]'" if extra else str(error)
-        raise ConfigError(f"{place} needs a package that is not installed: {way_out}") from error
 
 
 def remove_local(path: Path) -> None:

@@ -160,18 +160,25 @@ def read_manifest(folder: Path) -> Manifest:
     Raises `InputError` when the folder is not a complete dataset, and `IntegrityError`
     when the manifest has changed since it was written.
     """
-    path = manifest_path(folder)
+    return parse_manifest(manifest_path(folder).read_bytes(), str(folder))
+
+
+def parse_manifest(content: bytes, place: str) -> Manifest:
+    """Return the manifest in the bytes of its file, of the dataset in the folder or URL `place`.
+
+    Raises `IntegrityError` when it has changed since it was written.
+    """
+    path = f"{place.rstrip('/')}/{MANIFEST_NAME}"
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = content.decode("utf-8")
         document = json.loads(text)
         check_format(path, document)
-        check_text(path, text, document)
+        check_text(path, place, text, document)
         recorded = document["fingerprint"]
         manifest = manifest_from_dict(document)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(
-            f"{path} is damaged ({error}); restore it, or delete {path.parent} and prepare the "
-            "data again"
+            f"{path} is damaged ({error}); restore it, or delete {place} and prepare the data again"
         ) from error
     if manifest.fingerprint != recorded:
         raise IntegrityError(
@@ -203,7 +210,7 @@ def manifest_path(folder: Path) -> Path:
     )
 
 
-def check_format(path: Path, document: dict[str, Any]) -> None:
+def check_format(path: str, document: dict[str, Any]) -> None:
     """Raise `IntegrityError` when a manifest has another format or version."""
     found = (document.get("format"), document.get("format_version"))
     if found != (FORMAT_NAME, FORMAT_VERSION):
@@ -213,7 +220,7 @@ def check_format(path: Path, document: dict[str, Any]) -> None:
         )
 
 
-def check_text(path: Path, text: str, document: dict[str, Any]) -> None:
+def check_text(path: str, place: str, text: str, document: dict[str, Any]) -> None:
     """Raise `IntegrityError` when a single character of a manifest has changed.
 
     The checksum covers the values of the document. Comparing the text with the only one that is
@@ -222,12 +229,12 @@ def check_text(path: Path, text: str, document: dict[str, Any]) -> None:
     content = {name: value for name, value in document.items() if name != "checksum"}
     if text_with_checksum(content) != text:
         raise IntegrityError(
-            f"{path} was changed after it was written; restore it, or delete {path.parent} "
+            f"{path} was changed after it was written; restore it, or delete {place} "
             "and prepare the data again"
         )
 
 
-def check_paths(path: Path, manifest: Manifest) -> None:
+def check_paths(path: str, manifest: Manifest) -> None:
     """Raise `IntegrityError` when a manifest names a file outside of its folder."""
     for record in manifest.files:
         inside = PurePosixPath(record.path)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,10 @@ class Batch:
     longest: int
     targets: dict[str, Tensor] = field(default_factory=dict)
     lease: Lease | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process can have: the tensors, without the lease of their slot."""
+        return {**self.__dict__, "lease": None}
 
     @property
     def offsets(self) -> Tensor:

@@ -14,7 +14,8 @@ is `reader_client`). Without one, the loader runs them batch by batch.
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,13 +27,15 @@ from aalbert.shards.loading.epoch_plan import EpochPlan, Step, make_plan
 from aalbert.shards.loading.fill import Filler, ShardMaps
 from aalbert.shards.loading.look_up import LookUp
 from aalbert.shards.loading.reader_client import ReadAhead
-from aalbert.shards.loading.reader_process import ReaderJob, SelectionRecord
+from aalbert.shards.loading.reader_process import ReaderJob
 from aalbert.shards.loading.shared_slots import Filled, RingSize
 from aalbert.shards.loading.utterance_table import UtteranceTable, find_arrays, make_table
 from aalbert.shards.reading.dataset import Selection
 
 # In addition to those read ahead: the batch in use, and the previous one until it is released.
 SLOTS_IN_USE = 2
+# What changes as a loader is iterated, beside its source of batches.
+PROGRESS = ("position", "dropped", "repeated", "waited_s")
 
 
 class Loader:
@@ -44,6 +47,9 @@ class Loader:
 
     `dropped` and `repeated` count the utterances that could not be divided evenly at the ends of
     epochs, `waited_s` the seconds spent waiting for batches.
+
+    A pickled loader is one at the same position in the process that unpickles it, whatever its
+    start method; it starts a reader of its own when it is iterated.
     """
 
     def __init__(
@@ -70,6 +76,13 @@ class Loader:
         self._plan = make_plan(self._table, config)
         self._source: Source | None = None
         self._source_position = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes this loader; its source of batches stays here."""
+        make = partial(
+            Loader, self.selections, self.config, rank=self.rank, world_size=self.world_size
+        )
+        return make, (), {name: getattr(self, name) for name in PROGRESS}
 
     @property
     def utterances(self) -> int:
@@ -141,7 +154,7 @@ class Loader:
             return Inline(self._table, self._plan, steps, self.config, self.rank)
         slot_bytes = largest_batch_bytes(self._plan.frames, self._table.dims, self.config.order)
         job = ReaderJob(
-            selections=tuple(SelectionRecord.of(selection) for selection in self.selections),
+            selections=tuple(self.selections),
             config=self.config,
             position=self.position,
             rank=self.rank,

@@ -14,12 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from aalbert.errors import AalbertError, IntegrityError
+from aalbert.errors import AalbertError
 from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import Step, make_plan
 from aalbert.shards.loading.fill import Filler, ShardMaps
 from aalbert.shards.loading.look_up import Contents, LookUp
-from aalbert.shards.loading.order import Rows
 from aalbert.shards.loading.shared_slots import (
     Failure,
     Filled,
@@ -30,8 +29,7 @@ from aalbert.shards.loading.shared_slots import (
     send_failure,
 )
 from aalbert.shards.loading.utterance_table import find_arrays, make_table
-from aalbert.shards.reading.dataset import Dataset, Selection
-from aalbert.shards.reading.shard_cache import ShardCache
+from aalbert.shards.reading.dataset import Selection
 
 # The number of steps whose contents are looked up together.
 LOOK_UP_STEPS = 16
@@ -39,38 +37,11 @@ LOOK_UP_STEPS = 16
 REPORTED_PROPORTION = 0.3
 
 
-@dataclass(frozen=True)
-class SelectionRecord:
-    """A description of a selection from which another process can open it."""
-
-    place: str
-    cache: ShardCache | None
-    fingerprint: str
-    rows: Rows
-    weight: float
-
-    @classmethod
-    def of(cls, selection: Selection) -> "SelectionRecord":
-        """Return the record of a selection."""
-        dataset = selection.dataset
-        # The URL as the user gave it: the name for messages lacks its password.
-        place = dataset.mirror.store.url if dataset.mirror else str(dataset.folder)
-        cache = dataset.mirror.cache if dataset.mirror else None
-        return cls(place, cache, dataset.manifest.fingerprint, selection.rows, selection.weight)
-
-    def open(self) -> Selection:
-        """Open the selection; raise `IntegrityError` when the dataset has been replaced."""
-        dataset = Dataset(self.place, self.cache)
-        if dataset.manifest.fingerprint != self.fingerprint:
-            raise IntegrityError(f"{dataset.place} was replaced while it was read: start again")
-        return Selection(dataset, self.rows, self.weight)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReaderJob:
     """The job of one reader: every `readers`-th step, from the `reader`-th after `position` on."""
 
-    selections: tuple[SelectionRecord, ...]
+    selections: tuple[Selection, ...]
     config: LoaderConfig
     position: int
     rank: int
@@ -81,7 +52,7 @@ class ReaderJob:
 
 def run_job(job: ReaderJob, connection: socket.socket, memory: int) -> None:
     """Fill free slots and report them; slots to fill again are received over the connection."""
-    table = make_table([record.open() for record in job.selections], job.config.features)
+    table = make_table(job.selections, job.config.features)
     plan = make_plan(table, job.config)
     arrays = find_arrays(table)
     look_up = LookUp(table, arrays, plan.frames, job.config)

@@ -5,14 +5,14 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from aalbert.common.files import file_digest
+from aalbert.common.files import file_digest, is_side_file
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, require
 from aalbert.shards.format.index import frame_counts, read_index
@@ -37,22 +37,27 @@ class Dataset:
     """A folder made by `aalbert prepare`, or one at an fsspec URL (`s3://bucket/librispeech`).
 
     The indexes of a dataset at a URL are fetched when it is opened, its shards when they are
-    read, into `cache`, the user's by default; `folder` is then its local part, and `place` the
-    path or URL that was opened. A row is the number of an utterance in `table`, the indexes of all
+    read, into `cache`, the user's by default; `folder` is then its local part. `place` is the path
+    or URL that was opened, for messages; `origin` is it too, to open it again from anywhere, and
+    may hold a password. A row is the number of an utterance in `table`, the indexes of all
     splits one after another. Opening reads the manifest, checks and maps the indexes, and checks
     that every shard is present with its size and that there is no other; statistics and shards are
     mapped when they are first used. So a million utterances open in a fraction of a second.
+
+    A pickled dataset opens the same place in the process that unpickles it.
     """
 
     def __init__(self, place: Path | str, cache: ShardCache | None = None) -> None:
         self.mirror: Mirror | None = None
         self.place = str(place)
         self.folder = Path(place)
+        self.origin = str(self.folder.absolute())
         if is_url(place):
             self.mirror, self.manifest = open_mirror(
                 str(place), cache or ShardCache.from_environment()
             )
             self.place, self.folder = self.mirror.store.name, self.mirror.folder
+            self.origin = self.mirror.store.url
             self.mirror.fetch_indexes(self.manifest)
         else:
             self.manifest = read_manifest(self.folder)
@@ -72,6 +77,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process opens the same dataset."""
+        cache = self.mirror.cache if self.mirror else None
+        return reopen, (self.origin, cache, self.manifest.fingerprint)
 
     def rows(self, splits: Iterable[str]) -> NDArray[np.int64]:
         """Return the rows of all splits that match one of the patterns (`train*`, `dev-clean`).
@@ -248,13 +258,25 @@ class Selection:
         require(self.weight > 0, f"a dataset has the weight {self.weight}: give one above 0")
 
 
+def reopen(origin: str, cache: ShardCache | None, fingerprint: str) -> Dataset:
+    """Open a dataset that another process has open.
+
+    Raises `IntegrityError` when it is no longer the one with this fingerprint.
+    """
+    dataset = Dataset(origin, cache)
+    if dataset.manifest.fingerprint != fingerprint:
+        raise IntegrityError(f"{dataset.place} was replaced while it was read: start again")
+    return dataset
+
+
 def check_split(folder: Path, split: SplitRecord) -> None:
     """Raise `IntegrityError` unless a split has all its files, with their sizes, and no others."""
     for record in (split.index, split.statistics, *split.shards):
         check_size(folder, record)
     recorded = {folder / shard.path for shard in split.shards}
     for parent in sorted({path.parent for path in recorded}):
-        extra = sorted(set(parent.glob("*.tar")) - recorded)
+        found = {path for path in parent.glob("*.tar") if not is_side_file(path.name)}
+        extra = sorted(found - recorded)
         if extra:
             raise IntegrityError(
                 f"{extra[0]} is no part of the dataset: the manifest does not record it; "

@@ -8,9 +8,9 @@ from typing import IO
 import xxhash
 
 from aalbert.common.files import TEMPORARY_SUFFIX, atomic_write, file_digest
-from aalbert.common.store import Store
+from aalbert.common.store import Store, open_store
 from aalbert.errors import InputError, IntegrityError
-from aalbert.shards.format.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
+from aalbert.shards.format.manifest import MANIFEST_NAME, FileRecord, Manifest, parse_manifest
 from aalbert.shards.reading.shard_cache import ShardCache
 
 
@@ -67,17 +67,38 @@ class Mirror:
 def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:
     """Fetch the manifest of the dataset at a URL; return it, and its folder in the cache.
 
-    Raises `InputError` when there is none, `StorageError` when the store does not answer.
+    Raises `InputError` when there is none, `ConfigError` for a URL without a backend,
+    `StorageError` when the store does not answer.
     """
-    store = Store(url.rstrip("/"))
-    content = store.read(MANIFEST_NAME)
-    if content is None:
-        raise InputError(
-            f"{store.name} has no {MANIFEST_NAME}: it is not a dataset made by 'aalbert prepare', "
-            "or its 'prepare' was interrupted (run the same command again to finish it)"
-        )
-    folder = cache.folder / xxhash.xxh3_128_hexdigest(content)
+    store = open_store(url)
+    content = fetch_manifest(store)
+    manifest = parse_manifest(content, store.name)
+    folder = mirror_folder(cache, content)
     if not (folder / MANIFEST_NAME).is_file():
         with atomic_write(folder / MANIFEST_NAME) as stream:
             stream.write(content)
-    return Mirror(store, cache, folder), read_manifest(folder)
+    return Mirror(store, cache, folder), manifest
+
+
+def fetch_manifest(store: Store) -> bytes:
+    """Return the bytes of a dataset's manifest.
+
+    Raises `InputError` when there is none, `StorageError` when the store does not answer.
+    """
+    content = store.read(MANIFEST_NAME)
+    if content is not None:
+        return content
+    if not store.has(""):
+        raise InputError(
+            f"there is nothing at {store.name}: check the URL, and that its bucket exists, or make "
+            f"the dataset with 'aalbert prepare CORPUS DIR --out {store.name}'"
+        )
+    raise InputError(
+        f"{store.name} has no {MANIFEST_NAME}: it is not a dataset made by 'aalbert prepare', "
+        "or its 'prepare' was interrupted (run the same command again to finish it)"
+    )
+
+
+def mirror_folder(cache: ShardCache, manifest: bytes) -> Path:
+    """Return the folder in the cache for the dataset whose manifest has these bytes."""
+    return cache.folder / xxhash.xxh3_128_hexdigest(manifest)

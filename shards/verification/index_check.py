@@ -1,7 +1,6 @@
 """The checks of an index: its columns, its counts, and the locations of the arrays."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ REPORTED_ROWS = 10
 
 
 def index_problems(
-    path: Path, table: pa.Table, split: str, record: SplitRecord, feature_dims: Mapping[str, int]
+    path: str, table: pa.Table, split: str, record: SplitRecord, feature_dims: Mapping[str, int]
 ) -> list[Problem]:
     """Return the problems of the index of a split: of each kind, those of the first few rows."""
     base = index_schema([], []).names
@@ -35,14 +34,14 @@ def index_problems(
 
 
 def statistics_problems(
-    path: Path, table: pa.Table, record: SplitRecord, feature_dims: Mapping[str, int]
+    path: str, table: pa.Table, record: SplitRecord, feature_dims: Mapping[str, int]
 ) -> list[Problem]:
     """Return the problems of the statistics of a split."""
     problem = table_problem(path, table, statistics_schema(feature_dims), record.utterances)
     return [problem] if problem else []
 
 
-def table_problem(path: Path, table: pa.Table, schema: pa.Schema, rows: int) -> Problem | None:
+def table_problem(path: str, table: pa.Table, schema: pa.Schema, rows: int) -> Problem | None:
     """Return the first problem of a table's columns, values or number of rows, if there is one."""
     if not table.schema.equals(schema):
         names = ", ".join(table.column_names)
@@ -60,7 +59,7 @@ def table_problem(path: Path, table: pa.Table, schema: pa.Schema, rows: int) -> 
 
 
 def location_problems(
-    path: Path, table: pa.Table, record: SplitRecord, feature_dims: Mapping[str, int]
+    path: str, table: pa.Table, record: SplitRecord, feature_dims: Mapping[str, int]
 ) -> Iterator[Problem]:
     """Yield the rows whose arrays have a wrong size, lie outside of the shard, or overlap."""
     names = list(feature_dims)
@@ -89,7 +88,7 @@ def location_problems(
             yield Problem(path, key, f"gives the {feature} of '{key}' {what}")
 
 
-def repeated_keys(tables: Mapping[Path, pa.Table]) -> list[Problem]:
+def repeated_keys(tables: Mapping[str, pa.Table]) -> list[Problem]:
     """Return the first few keys that occur more than once in these indexes."""
     keys = pa.chunked_array([chunk for t in tables.values() for chunk in t.column("key").chunks])
     if pc.count_distinct(keys).as_py() == len(keys):

@@ -1,18 +1,17 @@
 """The problems that verification finds in a dataset."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One difference between a dataset and what was written.
+    """One difference between a dataset and what was written, in the file at a path or URL.
 
     `where` is the key of the affected utterance, else the offset in the file in bytes, or None
     when the whole file is affected.
     """
 
-    path: Path
+    path: str
     where: str | int | None
     what: str
 

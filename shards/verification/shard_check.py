@@ -10,7 +10,6 @@ import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -122,7 +121,7 @@ def npy_header(frames: int, dims: int) -> bytes:
 class ShardComparison:
     """One pass over an open shard, which collects `problems` and the hash of all bytes."""
 
-    def __init__(self, path: Path, stream: BinaryIO, advance: Callable[[int], object]) -> None:
+    def __init__(self, path: str, stream: BinaryIO, advance: Callable[[int], object]) -> None:
         self.path = path
         self.problems: list[Problem] = []
         self._stream = stream

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
+from aalbert.common.files import file_digest
+from aalbert.common.store import has_final_name
 from aalbert.errors import IntegrityError
 from aalbert.shards.format.index import read_index
 from aalbert.shards.format.manifest import (
@@ -16,9 +17,10 @@ from aalbert.shards.format.manifest import (
     Manifest,
     ShardRecord,
     SplitRecord,
-    manifest_path,
-    read_manifest,
+    parse_manifest,
 )
+from aalbert.shards.reading.place import Place, open_place
+from aalbert.shards.reading.shard_cache import is_complete
 from aalbert.shards.verification.index_check import (
     index_problems,
     repeated_keys,
@@ -29,36 +31,49 @@ from aalbert.shards.verification.shard_check import REPORTED_PIECES, ShardCompar
 
 ROWS_AT_A_TIME = 256
 CHANGED = "is not what was written (checksum)"
+COPY_CHANGED = "is a damaged copy of {} (checksum): delete it, and it is fetched again"
 
 
-def verify(folder: Path, advance: Callable[[int], object] = lambda _: None) -> list[Problem]:
+def verify(
+    place: Place | Path | str, advance: Callable[[int], object] = lambda _: None
+) -> list[Problem]:
     """Compare every byte of a dataset with what was written, and return the problems.
 
-    `advance` is called repeatedly with the number of bytes read since the last call. Nothing in
-    the files is unpickled or unpacked. Raises `InputError` when the folder is not a complete
-    dataset.
+    The files of a store are fetched one by one, never taken from the cache; the shards in the
+    cache, which training would read, are checked too. `advance` is called repeatedly with the
+    number of bytes of the dataset read since the last call. Nothing in the files is unpickled
+    or unpacked. Raises `InputError` when the place is not a complete dataset, `StorageError` when
+    a store does not answer.
     """
-    path = manifest_path(folder)
+    place = open_place(place) if isinstance(place, Path | str) else place
+    content = place.manifest()
+    path = in_place(place, MANIFEST_NAME)
     try:
-        manifest = read_manifest(folder)
-        advance(path.stat().st_size)
+        manifest = parse_manifest(content, place.name)
+        advance(len(content))
     except IntegrityError as error:
         what = str(error).removeprefix(f"{path} ").partition(";")[0]
         return [Problem(path, None, f"{what} (without it no other file can be checked)")]
-    return Verification(folder, manifest, advance).run()
+    return Verification(place, manifest, advance).run()
 
 
-def dataset_files(folder: Path) -> list[Path]:
-    """Return every file below a dataset's folder; raise `InputError` when it is not a dataset."""
-    manifest_path(folder)
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def file_sizes(place: Place) -> dict[str, int]:
+    """Return the bytes of every file of a dataset; raise `InputError` when there is none."""
+    place.manifest()
+    sizes = {path: place.size(path) for path in place.entries()}
+    return {path: size for path, size in sizes.items() if size is not None}
+
+
+def in_place(place: Place, path: str) -> str:
+    """Return the whole path or URL of a file, for messages."""
+    return f"{place.name.rstrip('/')}/{path}"
 
 
 @dataclass(frozen=True)
 class Verification:
     """The checks of one dataset. `indexes` holds the undamaged indexes, by split."""
 
-    folder: Path
+    place: Place
     manifest: Manifest
     advance: Callable[[int], object]
     indexes: dict[str, pa.Table] = field(default_factory=dict)
@@ -75,15 +90,31 @@ class Verification:
             counts = (shard.utterances for shard in split.shards)
             for first, shard in zip(accumulate(counts, initial=0), split.shards, strict=False):
                 problems += self.check_shard(name, first, shard)
-        return [*problems, *unrecorded_files(self.folder, self.manifest)]
+                problems += self.check_copy(shard)
+        return [*problems, *unrecorded_files(self.place, self.manifest)]
 
     def check_file(self, record: FileRecord) -> list[Problem]:
         """Check size and hash of a file."""
-        path = self.folder / record.path
-        if problems := size_problems(path, record):
+        if problems := self.check_size(record):
             return problems
+        with self.place.local_file(record.path) as file:
+            return self.check_hash(record, file)
+
+    def check_size(self, record: FileRecord) -> list[Problem]:
+        """Check that a file is there, with its size."""
+        path, size = in_place(self.place, record.path), self.place.size(record.path)
+        if size is None:
+            return [Problem(path, None, "is missing")]
+        if size == record.size:
+            return []
+        what = f"has {size:,} bytes, {record.size:,} were written"
+        return [Problem(path, min(size, record.size), what)]
+
+    def check_hash(self, record: FileRecord, file: Path) -> list[Problem]:
+        """Check the hash of a file that lies in `file`."""
+        path = in_place(self.place, record.path)
         try:
-            digest = file_digest(path)
+            digest = file_digest(file)
         except OSError as error:
             return [unreadable(path, error)]
         self.advance(record.size)
@@ -96,22 +127,40 @@ class Verification:
     def check_index(self, name: str, split: SplitRecord) -> list[Problem]:
         """Check index and statistics of a split: their bytes, then their contents."""
         dims = {feature: settings.dims for feature, settings in self.manifest.features.items()}
-        path = self.folder / split.index.path
-        statistics_path = self.folder / split.statistics.path
-        problems = self.check_file(split.index)
-        of_statistics = self.check_file(split.statistics)
-        try:
+        path = in_place(self.place, split.index.path)
+
+        def of_index(table: pa.Table) -> list[Problem]:
+            problems = index_problems(path, table, name, split, dims)
             if not problems:
-                table = read_index(path)
-                problems = index_problems(path, table, name, split, dims)
-                if not problems:
-                    self.indexes[name] = table
-            if not of_statistics:
-                statistics = read_index(statistics_path)
-                of_statistics = statistics_problems(statistics_path, statistics, split, dims)
-        except IntegrityError as error:
-            problems.append(Problem(path.parent, None, f"holds what cannot be read: {error}"))
-        return problems + of_statistics
+                self.indexes[name] = table
+            return problems
+
+        def of_statistics(table: pa.Table) -> list[Problem]:
+            statistics_path = in_place(self.place, split.statistics.path)
+            return statistics_problems(statistics_path, table, split, dims)
+
+        return [
+            *self.check_table(split.index, of_index),
+            *self.check_table(split.statistics, of_statistics),
+        ]
+
+    def check_table(
+        self, record: FileRecord, check: Callable[[pa.Table], list[Problem]]
+    ) -> list[Problem]:
+        """Check the bytes of an Arrow file, then its contents.
+
+        A table stays mapped when the copy that it was read from is deleted.
+        """
+        if problems := self.check_size(record):
+            return problems
+        with self.place.local_file(record.path) as file:
+            if problems := self.check_hash(record, file):
+                return problems
+            try:
+                return check(read_index(file))
+            except IntegrityError as error:
+                path = in_place(self.place, record.path)
+                return [Problem(path, None, f"holds what cannot be read: {error}")]
 
     def check_keys(self) -> list[Problem]:
         """Check that no key occurs twice in the dataset."""
@@ -119,15 +168,27 @@ class Verification:
         if not self.indexes:
             return []
         return repeated_keys(
-            {self.folder / splits[name].index.path: table for name, table in self.indexes.items()}
+            {
+                in_place(self.place, splits[name].index.path): table
+                for name, table in self.indexes.items()
+            }
         )
 
     def check_shard(self, split: str, first: int, record: ShardRecord) -> list[Problem]:
         """Check a shard whose utterances begin at row `first` of the index of its split."""
-        path = self.folder / record.path
-        size = size_problems(path, record)
+        size = self.check_size(record)
+        if self.place.size(record.path) is None:
+            return size
+        with self.place.local_file(record.path) as file:
+            return self.compare_shard(split, first, record, file, size)
+
+    def compare_shard(
+        self, split: str, first: int, record: ShardRecord, file: Path, size: list[Problem]
+    ) -> list[Problem]:
+        """Compare a shard that lies in `file`, and whose size has the problems `size`."""
+        path = in_place(self.place, record.path)
         try:
-            with path.open("rb") as stream:
+            with file.open("rb") as stream:
                 comparison = ShardComparison(path, stream, self.advance)
                 if split in self.indexes:
                     table = self.indexes[split].slice(first, record.utterances)
@@ -151,34 +212,36 @@ class Verification:
             return [Problem(path, None, CHANGED)]
         return problems
 
+    def check_copy(self, record: ShardRecord) -> list[Problem]:
+        """Check the copy of a shard in the cache, if there is one that would be used."""
+        copy = self.place.cached_copy(record.path)
+        if copy is None or not is_complete(copy, record):
+            return []
+        try:
+            digest = file_digest(copy)
+        except FileNotFoundError:  # another process has made room
+            return []
+        what = COPY_CHANGED.format(in_place(self.place, record.path))
+        return [] if digest == record.xxh3 else [Problem(str(copy), None, what)]
+
     def find_by_hash(self, digest: str) -> FileRecord | None:
         """Return the file of the dataset that was written with this hash, if there is one."""
         return next((record for record in self.manifest.files if record.xxh3 == digest), None)
 
 
-def size_problems(path: Path, record: FileRecord) -> list[Problem]:
-    """Return the problem of a file that is missing or has another size."""
-    if not path.is_file():
-        return [Problem(path, None, "is missing")]
-    size = path.stat().st_size
-    if size == record.size:
-        return []
-    what = f"has {size:,} bytes, {record.size:,} were written"
-    return [Problem(path, min(size, record.size), what)]
-
-
-def unreadable(path: Path, error: OSError) -> Problem:
+def unreadable(path: str, error: OSError) -> Problem:
     """Return the problem of a file that the operating system cannot read."""
     return Problem(path, None, f"cannot be read ({error.strerror})")
 
 
-def unrecorded_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
-    """Yield a problem for each file in the folder that the manifest does not record."""
-    recorded = {folder / record.path for record in manifest.files} | {folder / MANIFEST_NAME}
-    parents = {parent for path in recorded for parent in path.parents}
-    for path in sorted(folder.rglob("*")):
-        is_folder = path.is_dir() and not path.is_symlink()
-        if path in recorded or path in parents or is_folder:
+def unrecorded_files(place: Place, manifest: Manifest) -> Iterator[Problem]:
+    """Yield a problem for each file at the place that the manifest does not record."""
+    recorded = {record.path for record in manifest.files} | {MANIFEST_NAME}
+    # A folder of the dataset may be a link.
+    parents = {str(parent) for path in recorded for parent in PurePosixPath(path).parents}
+    for path in place.entries():
+        if path in recorded or path in parents:
             continue
-        unfinished = " (a file that was never finished)" if path.suffix == TEMPORARY_SUFFIX else ""
-        yield Problem(path, None, f"does not belong to the dataset{unfinished}: delete or move it")
+        unfinished = "" if has_final_name(path) else " (a file that was never finished)"
+        what = f"does not belong to the dataset{unfinished}: delete or move it"
+        yield Problem(in_place(place, path), None, what)

@@ -10,17 +10,20 @@ from aalbert.common.text import flat, human_bytes, text_table
 from aalbert.errors import IntegrityError
 from aalbert.shards.format.feature_groups import unusual_settings
 from aalbert.shards.format.feature_settings import FeatureSettings
-from aalbert.shards.format.manifest import SKIPPED_NAME, Manifest, SplitRecord, read_manifest
+from aalbert.shards.format.manifest import SKIPPED_NAME, Manifest, SplitRecord, parse_manifest
+from aalbert.shards.reading.place import Place, open_place
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """Return what there is to say of a dataset as a JSON document.
+def describe(place: Path | str) -> dict[str, Any]:
+    """Return what there is to say of the dataset in a folder or at a URL as a JSON document.
 
-    Raises `InputError` and `IntegrityError` as `read_manifest` does.
+    Raises `InputError` and `IntegrityError` as `read_manifest` does, `ConfigError` and
+    `StorageError` as `Dataset` does for a URL.
     """
-    manifest = read_manifest(folder)
+    opened = open_place(place)
+    manifest = parse_manifest(opened.manifest(), opened.name)
     return {
-        "data": str(folder),
+        "data": opened.name,
         "corpus": manifest.corpus,
         "utterances": manifest.utterances,
         "hours": manifest.hours,
@@ -32,7 +35,7 @@ def describe(folder: Path) -> dict[str, Any]:
             name: describe_feature(settings) for name, settings in manifest.features.items()
         },
         "skipped": manifest.skipped,
-        "skipped_by_reason": skipped_by_reason(folder, manifest),
+        "skipped_by_reason": skipped_by_reason(opened, manifest),
         "software": dict(manifest.software),
     }
 
@@ -58,19 +61,22 @@ def describe_feature(settings: FeatureSettings) -> dict[str, Any]:
     }
 
 
-def skipped_by_reason(folder: Path, manifest: Manifest) -> dict[str, int]:
+def skipped_by_reason(place: Place, manifest: Manifest) -> dict[str, int]:
     """Count the reasons for which inputs were not taken, the most frequent first.
 
     A reason's figures of a single file, which follow a colon, are left out.
     """
     if not manifest.skipped:
         return {}
-    path = folder / SKIPPED_NAME
+    path = f"{place.name}/{SKIPPED_NAME}"
+    content = place.read(SKIPPED_NAME)
+    if content is None:
+        raise IntegrityError(f"{path} is missing; restore it")
     try:
-        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        lines = [json.loads(line) for line in content.decode("utf-8").splitlines()]
         counts = Counter(line["reason"].partition(":")[0] for line in lines)
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} is missing or damaged ({error}); restore it") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} is damaged ({error}); restore it") from error
     return dict(counts.most_common())
 
 

@@ -22,7 +22,7 @@ def row_of(dataset: Dataset, key: str) -> int:
     if row < 0:
         similar = similar_keys(dataset, key)
         suggestion = f": did you mean {' or '.join(similar)}?" if similar else ""
-        raise InputError(f"{dataset.folder} has no utterance '{key}'{suggestion}")
+        raise InputError(f"{dataset.place} has no utterance '{key}'{suggestion}")
     return row
 
 

@@ -76,7 +76,7 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         comparisons=comparison_rows(comparisons),
         comparison_title=comparison_title(comparisons),
         det_curves=det_curves(evaluations),
-        data=describe(first.measured.dataset.folder),
+        data=describe(first.measured.dataset.origin),
     )
 
 
@@ -105,7 +105,7 @@ def report_page(evaluation: Evaluation) -> str:
         examples=examples(evaluation, names),
         head_losses=head_losses(evaluation),
         pretraining=pretraining(evaluation),
-        data=describe(measured.dataset.folder),
+        data=describe(measured.dataset.origin),
         layers=layer_words(result.layers),
     )
 

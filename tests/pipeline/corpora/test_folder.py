@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
 from aalbert.pipeline.corpora.corpus import AUDIO_SUFFIXES, Utterance, scan_files
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
@@ -371,3 +372,60 @@ def test_a_large_folder_is_planned_in_seconds(tmp_path: Path, speakers: int, lim
     )
     assert sum(len(task.utterances) for task in tasks) == 100 * speakers
     assert hashed - started < limit
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".AAC", ".wma", ".webm"])
+def test_audio_that_is_not_decoded_is_skipped_with_the_way_to_convert_it(
+    tmp_path: Path, suffix: str
+) -> None:
+    write(tmp_path / "plain.wav")
+    write(tmp_path / "two words" / f"talk{suffix}")
+    corpus = read_folder(tmp_path, options())
+    assert [(skip.source, skip.reason) for skip in corpus.skipped] == [
+        (
+            f"two words/talk{suffix}",
+            f"is {suffix} audio, which must be converted with ffmpeg first: "
+            f"ffmpeg -i 'two words/talk{suffix}' -ac 1 -ar 16000 'two words/talk.flac'",
+        )
+    ]
+    write(tmp_path / "two words" / "talk.flac")
+    corpus = read_folder(tmp_path, options())
+    assert [u.source for u in corpus.utterances] == ["plain.wav", "two words/talk.flac"]
+    assert corpus.skipped == ()
+
+
+def test_suffixes_may_be_in_capitals(tmp_path: Path) -> None:
+    for name in ("a.WAV", "b.Flac", "c.MP3"):
+        write(tmp_path / name)
+    assert [u.source for u in read_folder(tmp_path, options()).utterances] == [
+        "a.WAV",
+        "b.Flac",
+        "c.MP3",
+    ]
+
+
+def test_libritts_is_prepared_with_its_splits_and_speakers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "LibriTTS", tmp_path / "data"
+    names = {
+        ("train-clean-100", "19"): "train-clean-100/19/198/19_198_000000_000000",
+        ("train-clean-100", "103"): "train-clean-100/103/1240/103_1240_000001_000002",
+        ("dev-clean", "84"): "dev-clean/84/121123/84_121123_000007_000001",
+    }
+    for name in names.values():
+        path = root / f"{name}.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.full(12_000, 0.1), 24_000)
+        for text in (".normalized.txt", ".original.txt"):
+            path.with_suffix(text).write_text("Words.")
+    (root / "train-clean-100" / "19" / "198" / "19_198.trans.tsv").write_text("x\tWords.\n")
+    (root / "speakers.tsv").write_text("READER\tGENDER\n")
+    levels = ["--split-level", "1", "--speaker-level", "2"]
+    command = ["prepare", "folder", str(root), *levels, "--out", str(out), "--workers", "1"]
+    assert main(command) == 0
+    assert "3 utterances" in capsys.readouterr().out
+    dataset = Dataset(out)
+    columns = (dataset.column(name) for name in ("split", "speaker", "source"))
+    found = {(split, speaker): source for split, speaker, source in zip(*columns, strict=True)}
+    assert found == {labels: f"{name}.wav" for labels, name in names.items()}

@@ -386,3 +386,15 @@ def test_any_broken_table_raises_an_error_of_this_package(folder: Path) -> None:
         except AalbertError:
             refused += 1
     assert refused > 20
+
+
+def test_listed_audio_that_is_not_decoded_is_skipped_with_the_way_to_convert_it(
+    folder: Path,
+) -> None:
+    (folder / "a" / "talk.m4a").write_bytes(b"audio")
+    corpus = read_manifest_file(listed(folder, "path\na/1.wav\na/talk.m4a\na/gone.m4a\n"))
+    assert {skip.source: skip.reason for skip in corpus.skipped} == {
+        "a/talk.m4a": "is .m4a audio, which must be converted with ffmpeg first: "
+        "ffmpeg -i a/talk.m4a -ac 1 -ar 16000 a/talk.flac",
+        "a/gone.m4a": "cannot be read: No such file or directory",
+    }

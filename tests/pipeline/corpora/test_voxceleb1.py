@@ -1,14 +1,19 @@
+import errno
+import os
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from aalbert.errors import InputError
+from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.corpora.synthesis import write_voxceleb1
 from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 
-EXPECTED = "a folder with wav/id10001/..., or dev/wav and test/wav, and iden_split.txt"
+EXPECTED = "a folder with id10001/..., in it or in wav, dev/wav, test/wav, and iden_split.txt"
 SPLITS = {"1": "train", "2": "dev", "3": "test"}
 
 
@@ -279,3 +284,148 @@ def test_the_genuine_recordings_are_all_found(
     splits = [utterance.split for utterance in corpus.utterances]
     assert {split: splits.count(split) for split in splits} == counts
     assert corpus.skipped == ()
+
+
+def with_sources(corpus: Corpus) -> dict[str, str]:
+    return {u.key: u.source for u in corpus.utterances}
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["", "dev", "test", "vox1_dev_wav", "vox1_test", "wav/wav", "vox1_dev_wav/wav", "dev/dev"],
+)
+def test_speakers_are_found_wherever_people_unpack_them(
+    folder: Path, source: Path, place: str
+) -> None:
+    moved = folder / "moved"
+    (folder / "wav").rename(moved)
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    for speaker in sorted(moved.iterdir()):
+        speaker.rename(folder / place / speaker.name)
+    corpus = read_voxceleb1(folder)
+    assert with_sources(corpus) == {
+        key: str(Path(place, *Path(path).parts[1:]))
+        for key, path in with_sources(read_voxceleb1(source)).items()
+    }
+    assert corpus.skipped == ()
+
+
+def test_a_folder_of_speakers_and_a_list_elsewhere_are_enough(folder: Path, source: Path) -> None:
+    corpus = read_voxceleb1(folder / "wav", folder / "iden_split.txt")
+    assert with_sources(corpus).keys() == with_sources(read_voxceleb1(source)).keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: f"wav/{path}",
+        lambda path: f"vox1_dev_wav/wav/{path}",
+        lambda path: f"/scratch/somebody/{path}",
+        lambda path: path.replace("/", "\\"),
+        lambda path: path.replace(".wav", ".flac"),
+    ],
+    ids=["prefix", "long prefix", "absolute", "backslashes", "another suffix"],
+)
+def test_lists_name_files_in_many_ways(
+    folder: Path, source: Path, change: Callable[[str], str]
+) -> None:
+    lines = [f"{part} {change(path)}" for part, path in listed(folder)]
+    (folder / "iden_split.txt").write_text("\n".join(lines))
+    corpus = read_voxceleb1(folder)
+    assert corpus.utterances == tuple(
+        replace(u, path=folder / u.source) for u in read_voxceleb1(source).utterances
+    )
+
+
+def test_a_file_listed_twice_in_two_ways_is_one(folder: Path) -> None:
+    part, path = listed(folder)[0]
+    with (folder / "iden_split.txt").open("a") as stream:
+        stream.write(f"{part} wav/{path}\n{part} {path.replace('.wav', '.flac')}\n")
+    assert len(read_voxceleb1(folder).utterances) == 12
+
+
+def first_recording(folder: Path) -> Path:
+    return folder / "wav" / min(path for _, path in listed(folder))
+
+
+def test_a_recording_is_taken_before_an_empty_file(folder: Path) -> None:
+    path = first_recording(folder)
+    flac = path.with_suffix(".flac")
+    soundfile.write(flac, *soundfile.read(path))
+    assert read_voxceleb1(folder).utterances[0].path == path
+    path.write_bytes(b"")
+    assert read_voxceleb1(folder).utterances[0].path == flac
+    flac.write_bytes(b"")
+    taken = read_voxceleb1(folder).utterances[0]
+    assert (taken.path, taken.size) == (path, 0)
+
+
+@pytest.mark.parametrize("suffix", [".WAV", ".Flac", ".OGG", ".aiff"])
+def test_suffixes_may_be_in_capitals(folder: Path, suffix: str) -> None:
+    path = first_recording(folder)
+    path.rename(path.with_suffix(suffix))
+    corpus = read_voxceleb1(folder)
+    assert corpus.utterances[0].path == path.with_suffix(suffix)
+    assert corpus.skipped == ()
+
+
+def test_a_broken_link_is_called_one(folder: Path) -> None:
+    path = first_recording(folder)
+    path.unlink()
+    path.symlink_to("/nowhere/00001.wav")
+    assert read_voxceleb1(folder).skipped == (
+        Skip(
+            source=path.relative_to(folder).as_posix(),
+            reason="is a link to a file that is not there",
+        ),
+    )
+
+
+@pytest.mark.parametrize("level", ["wav", "speaker", "video"])
+def test_a_link_to_a_folder_that_is_not_there_is_an_error(folder: Path, level: str) -> None:
+    video = first_recording(folder).parent
+    path = {"wav": folder / "wav", "speaker": video.parent, "video": video}[level]
+    shutil.rmtree(path)
+    path.symlink_to("/nowhere/else")
+    with pytest.raises(InputError) as caught:
+        read_voxceleb1(folder)
+    assert str(caught.value) == (
+        f"the folder {path} is a link to /nowhere/else, which is not there: mount that disk, "
+        "or put the link right"
+    )
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaker, listdir = first_recording(folder).parents[1], os.listdir
+
+    def refusing(path: Path) -> list[str]:
+        if Path(path) == speaker:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listdir(path)
+
+    # The tests may run as root, who may read every folder.
+    monkeypatch.setattr(os, "listdir", refusing)
+    with pytest.raises(InputError) as caught:
+        read_voxceleb1(folder)
+    assert str(caught.value) == (
+        f"the folder {speaker} cannot be read (Permission denied): change its permissions, "
+        "or move it elsewhere"
+    )
+
+
+def test_recordings_in_aac_are_skipped_with_the_way_to_convert_them(folder: Path) -> None:
+    path = first_recording(folder)
+    path = path.rename(path.with_suffix(".m4a"))
+    name = path.relative_to(folder).as_posix()
+    assert read_voxceleb1(folder).skipped == (
+        Skip(
+            source=name,
+            reason="is .m4a audio, which must be converted with ffmpeg first: "
+            f"ffmpeg -i {name} -ac 1 -ar 16000 {name.removesuffix('.m4a')}.flac",
+        ),
+    )
+    soundfile.write(path.with_suffix(".flac"), [0.1] * 8000, 16_000)
+    corpus = read_voxceleb1(folder)
+    assert corpus.skipped == () and corpus.utterances[0].path == path.with_suffix(".flac")

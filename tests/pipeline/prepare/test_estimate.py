@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 import soundfile
 
+from aalbert.cli import main
 from aalbert.common.text import duration
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
@@ -67,12 +69,45 @@ def test_an_estimate_reads_as_a_sentence() -> None:
         workers=8,
         sampled_files=64,
         unusable_files=1,
+        skipped_files=3,
+        usual_reason="it is empty",
+        max_skipped=0.001,
+        exit_code=0,
     ).describe()
     assert text == (
         "281,241 files, about 960.60 hours, into 216 shards of 51.6 GiB in all; 1.0 TiB free\n"
         "about 24 min 10 s with --workers 8, judging by 64 files that were tried "
         "(1 of them unusable); nothing was written"
     )
+
+
+def test_a_dry_run_says_that_the_real_run_would_end_with_exit_code_5(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "recordings", tmp_path / "data"
+    root.mkdir()
+    for number in range(4):
+        soundfile.write(root / f"{number}.wav", [0.1] * 8000, 16_000)
+    for number in range(3):
+        (root / f"talk{number}.M4A").write_bytes(b"....ftypM4A ")
+    (root / "empty.wav").write_bytes(b"")
+    command = ["prepare", "folder", str(root), "--out", str(out), "--workers", "1"]
+    assert main([*command, "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "4 of 8 inputs cannot be taken, more than --max-skipped 0.001 allows, most often: "
+        "is .M4A audio, which must be converted with ffmpeg first",
+        "the real run would write a dataset without them and end with exit code 5",
+    ]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    expected = {"exit_code": 5, "skipped_files": 3, "unusable_files": 1, "max_skipped": 0.001}
+    assert {name: document[name] for name in expected} == expected
+    assert not out.exists()
+    assert main(command) == 5
+    capsys.readouterr()
+    assert main([*command, "--dry-run", "--max-skipped", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 0
+    assert main([*command, "--max-skipped", "0.5"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from aalbert.shards import Dataset
 from aalbert.shards.format.feature_settings import FbankSettings, MfccSettings
 from aalbert.shards.format.manifest import read_manifest
 from aalbert.shards.format.wave_settings import WaveSettings
+from aalbert.shards.reading.place import LocalPlace
 from aalbert.shards.views.info import describe, describe_feature, skipped_by_reason
 from aalbert.shards.views.pictures import duration_figure, save, speaker_figure, utterance_figure
 from aalbert.shards.views.show import row_of
@@ -53,11 +54,15 @@ def test_skipped_inputs_are_counted_by_reason(dataset_copy: Path) -> None:
     lines = [json.dumps({"source": "x.flac", "reason": reason}) for reason in reasons]
     (dataset_copy / "skipped.jsonl").write_text("\n".join(lines))
     manifest = replace(read_manifest(dataset_copy), skipped=3)
-    counts = skipped_by_reason(dataset_copy, manifest)
+    place = LocalPlace(dataset_copy)
+    counts = skipped_by_reason(place, manifest)
     assert list(counts.items()) == [("too short", 2), ("it is empty", 1)]
     (dataset_copy / "skipped.jsonl").write_text("{")
-    with pytest.raises(IntegrityError, match=r"skipped\.jsonl is missing or damaged"):
-        skipped_by_reason(dataset_copy, manifest)
+    with pytest.raises(IntegrityError, match=r"skipped\.jsonl is damaged"):
+        skipped_by_reason(place, manifest)
+    (dataset_copy / "skipped.jsonl").unlink()
+    with pytest.raises(IntegrityError, match=r"skipped\.jsonl is missing; restore it"):
+        skipped_by_reason(place, manifest)
 
 
 def test_info_names_splits_features_and_fingerprint(
