@@ -19,6 +19,7 @@ from aalbert.pipeline.corpora.corpus import (
     Utterance,
     is_audio,
     measure,
+    needs_conversion,
     require_folder,
     scan_files,
     wrong_folder,
@@ -31,6 +32,8 @@ EXPECTED = (
 LICENCE = "CC BY 4.0 (LibriSpeech, openslr.org/12)"
 # The seven official subsets, and those of Mini LibriSpeech.
 SUBSET_PATTERN = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
+# LibriTTS has the same folders, and other names in them.
+TTS_PATTERN = re.compile(r"\d+_\d+_\d+_\d+")
 KEY_PATTERN = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-\d+")
 ARCHIVE_SUFFIX = ".tar.gz"
 SPEAKERS_NAME = "SPEAKERS.TXT"
@@ -67,6 +70,11 @@ def read_librispeech(root: Path, subsets: Sequence[str] = (), cache: Path | None
             found += read_archive(subset, path, index, listings[path], genders)
         else:
             found += read_subset(path, genders)
+    if any(TTS_PATTERN.fullmatch(PurePosixPath(item.source).stem) for item in found):
+        raise InputError(
+            f"{root} is LibriTTS: use 'aalbert prepare folder {root} --split-level 1 "
+            "--speaker-level 2'"
+        )
     utterances = tuple(item for item in found if isinstance(item, Utterance))
     return Corpus(
         name="librispeech",
@@ -234,6 +242,8 @@ def as_utterance(
     texts: Mapping[str, str],
 ) -> Utterance | Skip:
     """Return the utterance `SUBSET/SPEAKER/CHAPTER/NAME`, or a skip for any other name."""
+    if (reason := needs_conversion(str(source))) is not None:
+        return Skip(source=str(source), reason=reason)
     match = KEY_PATTERN.fullmatch(source.stem)
     if match is None:
         return Skip(source=str(source), reason="name is not SPEAKER-CHAPTER-UTTERANCE")

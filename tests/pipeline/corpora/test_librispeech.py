@@ -223,6 +223,29 @@ def test_voxceleb1_given_as_librispeech_is_answered_with_the_other_command(tmp_p
     )
 
 
+def test_libritts_is_answered_with_the_command_that_reads_it(folder: Path) -> None:
+    chapter = next(folder.glob("dev-clean/*/*"))
+    shutil.copy(next(chapter.glob("*.flac")), chapter / "84_121123_000007_000001.wav")
+    with pytest.raises(InputError) as caught:
+        read_librispeech(folder)
+    assert str(caught.value) == (
+        f"{folder} is LibriTTS: use 'aalbert prepare folder {folder} --split-level 1 "
+        "--speaker-level 2'"
+    )
+
+
+def test_audio_that_must_be_converted_is_skipped_with_the_command(folder: Path) -> None:
+    path = next(folder.glob("dev-clean/*/*/*.flac"))
+    path.rename(path.with_suffix(".m4a"))
+    (skip,) = read_librispeech(folder).skipped
+    name = path.relative_to(folder).with_suffix("")
+    assert skip.source == f"{name}.m4a"
+    assert skip.reason == (
+        "is .m4a audio, which must be converted with ffmpeg first: "
+        f"ffmpeg -i {name}.m4a -ac 1 -ar 16000 {name}.flac"
+    )
+
+
 def test_a_folder_above_that_of_the_archives_is_answered_with_theirs(tmp_path: Path) -> None:
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives/dev-clean.tar.gz").touch()
