@@ -31,9 +31,9 @@ class Utterance:
 
     The key is unique and has no dots. `source` is the name of the recording that the index
     stores: its path below the corpus's root, without the root. `path` is the file to open and
-    `size` the bytes of the recording; with an `offset`, the recording is there in the unpacked
-    bytes of the archive `path`, whose seek index is the file `index`. `start` and `end`, in
-    seconds, are the part of the recording that is used.
+    `size` the bytes of the recording; with an `offset`, the recording is there in that file, or,
+    with an `index`, in the unpacked bytes of the archive `path`, whose seek index that is.
+    `start` and `end`, in seconds, are the part of the recording that is used.
     """
 
     key: str

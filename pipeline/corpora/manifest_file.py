@@ -61,6 +61,8 @@ def read_manifest_file(path: Path, root: Path | None = None) -> Corpus:
 
 def measured(utterance: Utterance) -> Utterance | Skip:
     """Return an utterance with the size of its recording, or why there is none."""
+    if utterance.offset is not None:
+        return utterance
     size = measure(utterance.source, utterance.path)
     return size if isinstance(size, Skip) else replace(utterance, size=size)
 
@@ -113,8 +115,9 @@ def read_row(row: Row, root: Path, fields: tuple[str, ...]) -> Utterance:
         key=key,
         split=values.get("split") or DEFAULT_SPLIT,
         source=source,
-        path=root / path,
-        size=0,
+        path=root / path if row.stored is None else row.stored.path,
+        size=0 if row.stored is None else row.stored.size,
+        offset=None if row.stored is None else row.stored.offset,
         start=start,
         end=end,
         speaker=values.get("speaker") or None,

@@ -21,6 +21,7 @@ from aalbert.pipeline.corpora.names import key_of
 from aalbert.pipeline.corpora.tables.listing import is_listing
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.pipeline.embeddings.static_batches import Features
+from aalbert.pipeline.prepare.shard_task import audio_of
 from aalbert.shards.format.manifest import MANIFEST_NAME
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
@@ -111,7 +112,9 @@ def audio_recording(model: EmbeddingModel, utterance: Utterance) -> Recording:
 
 def load_audio(model: EmbeddingModel, utterance: Utterance) -> Loaded:
     """Decode an utterance and compute the features that the model reads."""
-    audio = read_audio(utterance.path, model.sample_rate, span=(utterance.start, utterance.end))
+    audio = read_audio(
+        audio_of(utterance), model.sample_rate, span=(utterance.start, utterance.end)
+    )
     return Loaded(
         features=model.features_of(audio.wave),
         samples=len(audio.wave),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aalbert.common.files import file_digest
+from aalbert.errors import InputError
 from aalbert.kernel.native import keep_freed_memory
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.decode import read_audio
@@ -98,7 +99,16 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
 
 
 def audio_of(utterance: Utterance) -> Path | bytes:
-    """Return the file of an utterance's recording, or its bytes when it is in an archive."""
-    if utterance.offset is None or utterance.index is None:
+    """Return the file of an utterance's recording, or its bytes when they are within a file."""
+    if utterance.offset is None:
         return utterance.path
-    return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)
+    if utterance.index is not None:
+        return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)
+    try:
+        with utterance.path.open("rb") as stream:
+            stream.seek(utterance.offset)
+            return stream.read(utterance.size)
+    except OSError as error:
+        raise InputError(
+            f"{utterance.path} cannot be read ({error.strerror}): run the command again"
+        ) from error

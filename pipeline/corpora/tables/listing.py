@@ -4,6 +4,7 @@ from pathlib import Path
 
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.tables.common_voice import from_common_voice, is_common_voice
+from aalbert.pipeline.corpora.tables.embedded_audio import parquet_files, read_embedded
 from aalbert.pipeline.corpora.tables.kaldi import RECORDINGS, is_kaldi_folder, read_kaldi_folder
 from aalbert.pipeline.corpora.tables.nemo import from_nemo, is_nemo
 from aalbert.pipeline.corpora.tables.table import Table
@@ -19,19 +20,12 @@ TIMES = frozenset(
 
 
 def read_listing(path: Path) -> Table:
-    """Read a table, NeMo's or Common Voice's list, lhotse's cuts, or a Kaldi data folder.
+    """Read a table, NeMo's or Common Voice's list, lhotse's cuts, Kaldi's or Hugging Face's folder.
 
     The table has a column `path` and perhaps the others of `OWN_COLUMNS`; what remains are labels.
     Raises `InputError` for anything else, and for a column with times whose name is not ours.
     """
-    if path.is_dir():
-        if not is_kaldi_folder(path):
-            raise InputError(
-                f"{path} is a folder without Kaldi's {RECORDINGS}: name a table, or use "
-                f"'aalbert prepare folder {path}'"
-            )
-        return read_kaldi_folder(path)
-    table = read_table(path)
+    table = read_list_folder(path) if path.is_dir() else read_table(path)
     if is_nemo(table):
         table = from_nemo(table)
     elif is_common_voice(table):
@@ -40,9 +34,23 @@ def read_listing(path: Path) -> Table:
     return table
 
 
+def read_list_folder(folder: Path) -> Table:
+    """Read a Kaldi data folder, or Parquet files with recordings in them."""
+    if is_kaldi_folder(folder):
+        return read_kaldi_folder(folder)
+    if files := parquet_files(folder):
+        return read_embedded(files)
+    raise InputError(
+        f"{folder} is a folder without Kaldi's {RECORDINGS} and without Parquet files: name a "
+        f"table, or use 'aalbert prepare folder {folder}'"
+    )
+
+
 def is_listing(path: Path) -> bool:
-    """Return whether a path is a list of recordings: a table by its name, or Kaldi's folder."""
-    return is_kaldi_folder(path) if path.is_dir() else is_table(path)
+    """Return whether a path is a list of recordings: a table by its name, or a folder of lists."""
+    if path.is_dir():
+        return is_kaldi_folder(path) or bool(parquet_files(path))
+    return is_table(path)
 
 
 def check_meaning(path: Path, columns: tuple[str, ...]) -> None:

@@ -7,14 +7,25 @@ Values = dict[str, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredBytes:
+    """The bytes of a recording within a file."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One row: its place (`list.csv:3`), the text in its columns, and why it cannot be used, if so.
 
-    `unusable` is the reason for which the recording that `path` names is skipped.
+    `path` among its values names the recording; with `stored` that is a name only, and the bytes
+    are there. `unusable` is the reason for which the recording is skipped.
     """
 
     place: str
     values: Values
+    stored: StoredBytes | None = None
     unusable: str | None = None
 
 

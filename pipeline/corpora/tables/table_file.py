@@ -9,12 +9,11 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from aalbert.common.text_files import PACKED_SUFFIX, read_text, text_lines
 from aalbert.errors import InputError
+from aalbert.pipeline.corpora.tables.embedded_audio import embedded_column, read_embedded
 from aalbert.pipeline.corpora.tables.lhotse import is_cut, read_cuts
+from aalbert.pipeline.corpora.tables.parquet_text import open_parquet, text_rows
 from aalbert.pipeline.corpora.tables.table import Row, Table, Values
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
@@ -180,49 +179,11 @@ def text_of(place: str, name: str, value: object) -> str | None:
 
 
 def read_parquet(path: Path) -> Table:
-    """Read a Parquet file; rows count from 1."""
-    try:
-        # Not `pyarrow.parquet.read_table`, which treats folders such as `split=train` as columns.
-        table = pq.ParquetFile(path).read()
-        names = tuple(table.column_names)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a complete Parquet file: {error}") from error
+    """Read a Parquet file of text, or one with recordings in it."""
+    file = open_parquet(path)
+    if embedded_column(file.schema_arrow) is not None:
+        return read_embedded([path])
+    names = tuple(file.schema_arrow.names)
     check_columns(path, names)
-    columns = {
-        name: column_of_text(path, name, column)
-        for name, column in zip(names, table.columns, strict=True)
-    }
-    return Table(
-        columns=tuple(columns),
-        rows=tuple(
-            Row(place=f"{path}, row {number}", values=dict(zip(columns, values, strict=True)))
-            for number, values in enumerate(zip(*columns.values(), strict=True), start=1)
-        ),
-    )
-
-
-def column_of_text(path: Path, name: str, column: pa.ChunkedArray) -> list[str | None]:
-    """Return a column as text; `InputError` when it is nested or holds bytes."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_nested(kind) or is_bytes(kind):
-        raise InputError(
-            f"{path}: column '{name}' is of the type {column.type}: a column holds text or "
-            "numbers, no lists, objects or bytes; leave it out"
-        )
-    try:
-        texts: list[str | None] = column.cast(pa.string()).to_pylist()
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: column '{name}' of the type {column.type} cannot be read as text: {error}"
-        ) from error
-    return texts
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    """Return whether a type holds bytes that need not be text."""
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_binary_view(kind)
-    )
+    rows = (Row(place=place, values=values) for place, values in text_rows(path, file, names))
+    return Table(columns=names, rows=tuple(rows))

@@ -116,6 +116,6 @@ def test_a_time_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_kind_is_answered_with_the_other_command(tmp_path: Path) -> None:
     assert message(tmp_path) == (
-        f"{tmp_path} is a folder without Kaldi's wav.scp: name a table, or use 'aalbert prepare "
-        f"folder {tmp_path}'"
+        f"{tmp_path} is a folder without Kaldi's wav.scp and without Parquet files: name a table, "
+        f"or use 'aalbert prepare folder {tmp_path}'"
     )
