@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from aalbert.errors import InputError
 from aalbert.kernel import native
-from aalbert.pipeline.audio.containers.contents import Contents
+from aalbert.pipeline.audio.containers.contents import Contents, Mp3Frames
 from aalbert.pipeline.audio.containers.examine import examine
 from aalbert.pipeline.audio.containers.flac import stream_info, with_samples
+from aalbert.pipeline.audio.mp3 import decode_mp3
 from aalbert.pipeline.audio.recording import Recording, UnusableAudioError, open_recording
 from aalbert.shards.format.feature_settings import FASTEST_SAMPLE_RATE, SLOWEST_SAMPLE_RATE
 
@@ -126,8 +127,9 @@ def decode_fast(recording: Recording, contents: Contents) -> tuple[Samples, int]
 
     The samples are bit-identical to those of libsndfile.
     """
-    if (info := stream_info(recording.header)) and info.bits == 16 and info.samples:
-        numbers = flac_numbers(recording.content, info.samples * info.channels)
+    info, samples = stream_info(recording.header), contents.samples
+    if info is not None and info.bits == 16 and samples is not None:
+        numbers = flac_numbers(recording.content, samples * info.channels)
         return None if numbers is None else (to_float(numbers, info.channels), info.sample_rate)
     pcm = contents.pcm
     if pcm is not None and pcm.little_endian_integers and pcm.bits == 16:
@@ -161,10 +163,12 @@ def decode_any(recording: Recording, contents: Contents, span: Span) -> tuple[Sa
     """Decode a span with libsndfile and check that it is complete and finite."""
     if contents.streams:
         return decode_chain(recording, contents.streams, span)
-    try:
+    if contents.mp3 is not None and (span != WHOLE or not contents.mp3.header):
+        samples, source_rate = decode_frames(recording, contents.mp3, span)
+    else:
         samples, source_rate = decode_by_libsndfile(recording, contents, span)
-    except soundfile.LibsndfileError as error:
-        raise UnusableAudioError(f"cannot be decoded: {str(error).split(': ')[-1]}") from error
+    if span == WHOLE and stream_info(recording.header) is not None:
+        require_all_frames(recording, len(samples))
     if not np.isfinite(samples).all():
         raise UnusableAudioError("holds samples that are not finite (NaN or infinity)")
     if len(samples) and (largest := float(np.abs(samples).max())) > LARGEST_SAMPLE:
@@ -172,26 +176,31 @@ def decode_any(recording: Recording, contents: Contents, span: Span) -> tuple[Sa
     return samples, source_rate
 
 
+def decode_frames(recording: Recording, frames: Mp3Frames, span: Span) -> tuple[Samples, int]:
+    """Decode a span of an MP3: of one whose samples no header counts, or a part."""
+    start, stop = span_samples(span, frames.samples, frames.sample_rate)
+    return decode_mp3(recording, frames, start, stop), frames.sample_rate
+
+
 def decode_by_libsndfile(
     recording: Recording, contents: Contents, span: Span
 ) -> tuple[Samples, int]:
     """Decode a span, and check that there are as many samples as the container counts."""
-    with soundfile.SoundFile(source_for(recording, contents)) as file:
-        source_rate, announced = int(file.samplerate), file.frames
-        if file.format == "MP3" and contents.samples not in (None, announced):
-            # libsndfile estimates, and stops at its estimate.
-            samples = decode_mp3(
-                recording.content[contents.audio_start :], contents.samples, file.channels
-            )
-            start, stop = span_samples(span, len(samples), source_rate)
-            return samples[start:stop], source_rate
-        check_plausible(recording, announced)
-        # libsndfile takes what follows the samples of some containers for more of them.
-        counted = announced if contents.samples is None else contents.samples
-        if announced < counted:
-            raise UnusableAudioError(f"is read in part: {announced} of {counted} samples decode")
-        start, stop = span_samples(span, counted, source_rate)
-        samples = read_part(file, start, stop)
+    try:
+        with soundfile.SoundFile(source_for(recording, contents)) as file:
+            source_rate, announced = int(file.samplerate), file.frames
+            check_plausible(recording, announced)
+            # libsndfile takes what follows the samples of some containers for more of them.
+            counted = announced if contents.samples is None else contents.samples
+            # Of an MP3 it announces another number when it does not understand the header.
+            if announced < counted or (contents.mp3 is not None and announced != counted):
+                raise UnusableAudioError(
+                    f"is read in part: {announced} of {counted} samples decode"
+                )
+            start, stop = span_samples(span, counted, source_rate)
+            samples = read_part(file, start, stop)
+    except soundfile.LibsndfileError as error:
+        raise UnusableAudioError(f"cannot be decoded: {str(error).split(': ')[-1]}") from error
     if stop - start != len(samples):
         raise UnusableAudioError(f"cut off: {len(samples)} of {stop - start} samples decode")
     return samples, source_rate
@@ -209,18 +218,6 @@ def read_part(file: soundfile.SoundFile, start: int, stop: int) -> Samples:
             return samples
     whole: Samples = file.read(stop, dtype="float32", always_2d=True)
     return whole[start:]
-
-
-def decode_mp3(content: bytes, count: int, channels: int) -> Samples:
-    """Decode all frames of an MP3 without a header that counts them."""
-    try:
-        decoded = miniaudio.mp3_read_f32(content)
-    except miniaudio.DecodeError as error:
-        raise UnusableAudioError(f"cannot be decoded: {error}") from error
-    samples = np.array(decoded.samples, np.float32).reshape(-1, decoded.nchannels)
-    if len(samples) != count or decoded.nchannels != channels:
-        raise UnusableAudioError(f"is read in part: {len(samples)} of {count} samples decode")
-    return samples
 
 
 def decode_chain(
@@ -248,8 +245,8 @@ def source_for(recording: Recording, contents: Contents) -> Path | BinaryIO:
     Recorders and pipes leave them out of WAV and FLAC.
     """
     info = stream_info(recording.header)
-    if info is not None and info.samples == 0:
-        return io.BytesIO(with_samples(recording.content, count_flac(recording.content)))
+    if info is not None and info.samples == 0 and contents.samples is not None:
+        return io.BytesIO(with_samples(recording.content, contents.samples))
     pcm, order = contents.pcm, "<I" if recording.header[:4] == b"RIFF" else ">I"
     if pcm is None or recording.header[:4] not in (b"RIFF", b"RIFX"):
         return recording.for_decoder()
@@ -262,12 +259,14 @@ def source_for(recording: Recording, contents: Contents) -> Path | BinaryIO:
     return io.BytesIO(copy)
 
 
-def count_flac(content: bytes) -> int:
-    """Return the number of samples per channel that decode."""
+def require_all_frames(recording: Recording, samples: int) -> None:
+    """Refuse a FLAC that lacks whole frames, for which libsndfile gives silence."""
     try:
-        return int(miniaudio.flac_read_s32(content).num_frames)
+        found = miniaudio.flac_read_s32(recording.content).num_frames
     except miniaudio.DecodeError as error:
         raise UnusableAudioError(f"cannot be decoded: {error}") from error
+    if found != samples:
+        raise UnusableAudioError(f"is read in part: {found} of {samples} samples decode")
 
 
 def check_plausible(recording: Recording, samples: int) -> None:

@@ -11,8 +11,9 @@ from aalbert.pipeline.audio.containers.chunks import (
 from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
 from aalbert.pipeline.audio.recording import Recording
 
-# Bytes of a sample by encoding: mu-law, integers of 8 to 32 bits, floats of 32 and 64, A-law.
-SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+# Bits of a sample by encoding: mu-law, integers of 8 to 32 bits, floats of 32 and 64, G.721, G.723
+# of 3 and 5 bits, A-law.
+SAMPLE_BITS = {1: 8, 2: 8, 3: 16, 4: 24, 5: 32, 6: 32, 7: 64, 23: 4, 25: 3, 26: 5, 27: 8}
 UNKNOWN = 0xFFFFFFFF
 
 
@@ -25,6 +26,6 @@ def examine_au(recording: Recording) -> Contents:
     data = Chunk(b"data", start, size)
     require_whole(data, recording)
     require_no_audio_behind(recording, data.stop, ChunkForm(alignment=1))
-    if encoding not in SAMPLE_BYTES or not channels:
+    if encoding not in SAMPLE_BITS or not channels:
         return NOTHING_KNOWN
-    return Contents(samples=size // (SAMPLE_BYTES[encoding] * channels))
+    return Contents(samples=size * 8 // (SAMPLE_BITS[encoding] * channels))

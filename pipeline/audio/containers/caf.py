@@ -1,6 +1,7 @@
 """Apple's Core Audio Format."""
 
 import struct
+from collections.abc import Iterator
 
 from aalbert.pipeline.audio.containers.chunks import (
     Chunk,
@@ -10,13 +11,15 @@ from aalbert.pipeline.audio.containers.chunks import (
     walk_chunks,
 )
 from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
-from aalbert.pipeline.audio.recording import Recording
+from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
 FORM = ChunkForm(size_bytes=8, big_endian=True, alignment=1)
 # The size of samples that go on to the end of the file, -1.
 UNKNOWN = 2**64 - 1
 # Before the samples stands the number of edits.
 EDIT_COUNT_BYTES = 4
+# The numbers of packets and of samples, those that fill the first and the last packet up.
+PACKETS = struct.Struct(">qqii")
 
 
 def examine_caf(recording: Recording) -> Contents:
@@ -30,9 +33,36 @@ def examine_caf(recording: Recording) -> Contents:
             data = Chunk(chunk.name, chunk.start, size)
             require_whole(data, recording)
             require_no_audio_behind(recording, data.stop, FORM)
+            coded = data.size - EDIT_COUNT_BYTES
             if not packet_bytes:
-                return NOTHING_KNOWN
-            packets = (data.size - EDIT_COUNT_BYTES) // packet_bytes
-            return Contents(samples=packets * packet_frames)
+                return Contents(samples=count_packets(recording, coded, packet_frames))
+            return Contents(samples=coded // packet_bytes * packet_frames)
         require_whole(chunk, recording)
     return NOTHING_KNOWN
+
+
+def count_packets(recording: Recording, coded: int, packet_frames: int) -> int:
+    """Return the samples in packets of different sizes, whose table must fit the coded bytes."""
+    for chunk in walk_chunks(recording, 8, FORM):
+        if chunk.name == b"pakt" and chunk.size >= PACKETS.size:
+            packets, samples, before, behind = PACKETS.unpack(
+                recording.read(chunk.start, PACKETS.size)
+            )
+            sizes = list(numbers(recording.read(chunk.start, chunk.size)[PACKETS.size :]))
+            if (sum(sizes[:packets]), packets * packet_frames) == (
+                coded,
+                before + samples + behind,
+            ):
+                return int(samples)
+            raise UnusableAudioError("damaged: the table of its packets does not fit them")
+    raise UnusableAudioError("lacks the table of its packets")
+
+
+def numbers(content: bytes) -> Iterator[int]:
+    """Yield numbers that are written with seven bits a byte, the last one without its highest."""
+    number = 0
+    for byte in content:
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:
+            yield number
+            number = 0

@@ -13,6 +13,8 @@ OTHER_FILES = (
 )
 # How far the size of the whole file may be beyond its end: a header counted in, and padding.
 SIZE_SLACK_BYTES = 9
+# The chunks in which samples are, one in a file.
+SAMPLE_CHUNKS = (b"data", b"SSND")
 # The beginnings of tags whose names are text.
 TAGS = (b"TAG", b"APET")
 # A file is padded with zeros, to a block of a disk or by a downloader.
@@ -110,6 +112,8 @@ def require_no_audio_behind(recording: Recording, position: int, form: ChunkForm
         for chunk in walk_chunks(recording, reached, form):
             if chunk.stop > recording.size:
                 fault = cut_off(recording.size, chunk.stop)
+                break
+            if chunk.name[:4] in SAMPLE_CHUNKS:
                 break
             reached = skip_tags(recording, chunk.stop + -chunk.size % form.alignment)
         if is_end(recording, reached):

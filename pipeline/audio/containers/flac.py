@@ -1,7 +1,10 @@
 """FLAC (RFC 9639)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
+from aalbert.pipeline.audio.containers.chunks import is_end
 from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
 from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
@@ -11,6 +14,12 @@ BEGINNINGS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 SYNC_CODES = (b"\xff\xf8", b"\xff\xf9")
 # The longest header of a frame, with its checksum.
 HEADER_BYTES = 16
+# Samples of a frame by a code in its header; codes 6 and 7 say that they are written behind.
+BLOCK_SAMPLES = {
+    1: 192,
+    **{code: 144 << code for code in range(2, 6)},
+    **{code: 1 << code for code in range(8, 16)},
+}
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,15 @@ class StreamInfo:
     sample_rate: int
     channels: int
     bits: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame: its number, or that of its first sample, and its samples per channel."""
+
+    counts_frames: bool
+    number: int
     samples: int
 
 
@@ -45,62 +63,110 @@ def with_samples(content: bytes, samples: int) -> bytes:
 def examine_flac(recording: Recording) -> Contents:
     """Read the number of samples; `UnusableAudioError` when another file follows.
 
-    A file of which the number is not known, since it was written to a pipe, is legal: it is whole
-    if its last frame is.
+    A file whose header does not say it, since it was written to a pipe, is legal: its last frame
+    does, if it is whole.
     """
     info = stream_info(recording.header)
     if info is None:
         return NOTHING_KNOWN
+    if not info.sample_rate:
+        raise UnusableAudioError("claims an impossible sample rate: 0 Hz")
     content = recording.content
     if any(content.find(beginning, 4) >= 0 for beginning in BEGINNINGS):
         raise UnusableAudioError("holds several FLAC files set end to end: split them")
-    if info.samples:
-        return Contents(samples=info.samples)
-    if not ends_with_a_frame(content):
+    frame = first_frame(content)
+    size = block_size(recording)
+    if frame and frame.counts_frames and info.samples > frame.samples != size:
+        raise UnusableAudioError(
+            f"has a header that contradicts itself: frames of {size} samples, the first has "
+            f"{frame.samples}"
+        )
+    samples = info.samples or samples_by_last_frame(recording)
+    if not samples or samples >> 36:
         raise UnusableAudioError("cut off: its last frame is not whole")
-    return NOTHING_KNOWN
+    return Contents(samples=samples)
 
 
-def ends_with_a_frame(content: bytes) -> bool:
-    """Return whether the file ends where a frame does, by the checksum of its last one."""
+def block_size(recording: Recording) -> int:
+    """Return the samples of a frame, where all but the last have the same number."""
+    return int.from_bytes(recording.header[8:10], "big")
+
+
+def first_frame(content: bytes) -> Frame | None:
+    """Return the frame behind the blocks of metadata; None where there is none."""
+    position, is_last = 4, False
+    while not is_last and position + 4 <= len(content):
+        is_last = content[position] >= 0x80
+        position += 4 + int.from_bytes(content[position + 1 : position + 4], "big")
+    return read_frame_header(content[position : position + HEADER_BYTES])
+
+
+def samples_by_last_frame(recording: Recording) -> int | None:
+    """Return the samples up to the end of the last frame; None unless it is whole.
+
+    It is by its checksum, and if nothing but tags follows.
+    """
+    content = recording.content
     stop = len(content)
     while stop > 0:
         start = max(content.rfind(code, 0, stop) for code in SYNC_CODES)
         if start < 0:
-            return False
-        if is_frame_header(content[start : start + HEADER_BYTES]):
-            return crc_16(content[start:]) == 0
+            return None
+        frame = read_frame_header(content[start : start + HEADER_BYTES])
+        if frame is not None:
+            values = enumerate(checksums(content[start:], 16, 0x8005), start + 1)
+            whole = any(value == 0 and is_end(recording, place) for place, value in values)
+            first = frame.number
+            if frame.counts_frames:
+                first *= block_size(recording)
+            return first + frame.samples if whole else None
         stop = start + 1
-    return False
+    return None
 
 
-def is_frame_header(header: bytes) -> bool:
-    """Return whether bytes begin with the header of a frame, by its checksum (section 9.1)."""
+def read_frame_header(header: bytes) -> Frame | None:
+    """Read the header of a frame, with its checksum (section 9.1); None where there is none."""
     if len(header) < 6:
-        return False
+        return None
     block_code, rate_code = header[2] >> 4, header[2] & 0xF
-    number_bytes = max(1, 8 - (header[4] ^ 0xFF).bit_length()) if header[4] >= 0xC0 else 1
-    length = 4 + number_bytes
-    length += {6: 1, 7: 2}.get(block_code, 0) + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    return len(header) > length and crc_8(header[: length + 1]) == 0
+    ones = 8 - (header[4] ^ 0xFF).bit_length()
+    number_bytes = max(1, ones)
+    size = {6: 1, 7: 2}.get(block_code, 0)
+    length = 4 + number_bytes + size + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    if ones == 1 or block_code == 0 or len(header) <= length or crc_8(header[: length + 1]):
+        return None
+    # Written as UTF-8 writes a character: six bits a byte behind the first.
+    number = header[4] & (0x7F >> ones)
+    for byte in header[5 : 4 + number_bytes]:
+        number = number << 6 | byte & 0x3F
+    written = header[4 + number_bytes :][:size]
+    samples = int.from_bytes(written, "big") + 1 if size else BLOCK_SAMPLES[block_code]
+    return Frame(counts_frames=not header[1] & 1, number=number, samples=samples)
 
 
 def crc_8(data: bytes) -> int:
     """Return the checksum of a frame's header; 0 where the checksum itself is at the end."""
-    return checksum(data, 8, 0x07)
+    *_, last = checksums(data, 8, 0x07)
+    return last
 
 
-def crc_16(data: bytes) -> int:
-    """Return the checksum of a frame; 0 where the checksum itself is at the end."""
-    return checksum(data, 16, 0x8005)
-
-
-def checksum(data: bytes, bits: int, polynomial: int) -> int:
-    """Return a cyclic redundancy check that begins with 0."""
-    mask, top = (1 << bits) - 1, 1 << bits - 1
+def checksums(data: bytes, bits: int, polynomial: int) -> Iterator[int]:
+    """Yield a cyclic redundancy check, which begins with 0, after every byte."""
+    table, mask = checksum_table(bits, polynomial), (1 << bits) - 1
     value = 0
     for byte in data:
-        value ^= byte << bits - 8
+        value = (value << 8 ^ table[value >> bits - 8 ^ byte]) & mask
+        yield value
+
+
+@cache
+def checksum_table(bits: int, polynomial: int) -> tuple[int, ...]:
+    """Return what every byte adds to a cyclic redundancy check."""
+    mask, top = (1 << bits) - 1, 1 << bits - 1
+    table = []
+    for byte in range(256):
+        value = byte << bits - 8
         for _ in range(8):
             value = (value << 1 ^ polynomial if value & top else value << 1) & mask
-    return value
+        table.append(value)
+    return tuple(table)

@@ -6,6 +6,7 @@ are in order: 8 too large, or counting a byte of padding that was not written.
 
 import struct
 
+from aalbert.pipeline.audio.containers.block_codecs import count_block_samples
 from aalbert.pipeline.audio.containers.chunks import (
     Chunk,
     ChunkForm,
@@ -15,10 +16,16 @@ from aalbert.pipeline.audio.containers.chunks import (
     walk_chunks,
 )
 from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents, PcmLayout
-from aalbert.pipeline.audio.recording import Recording
+from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
 # Integer and float PCM, A-law and mu-law: every sample has the same number of bytes.
 INTEGERS, FLOATS, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+# An extensible header names the coding with 16 bytes: its number, and one of these, the second for
+# ambisonic recordings.
+EXTENSIBLE_ENDINGS = (
+    bytes.fromhex("000000001000800000aa00389b71"),
+    bytes.fromhex("00002107d3118644c8c1ca000000"),
+)
 # Writers that stream do not know the size yet: they write nothing, or about the largest number of
 # 31 or 32 bits, some plus the bytes of the header.
 UNKNOWN_SIZES = (range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 0x100000000))
@@ -39,7 +46,7 @@ def examine_riff(recording: Recording) -> Contents:
             require_whole(data, recording)
             require_no_audio_behind(recording, data.stop, form)
             require_all_chunks(recording, order, large)
-            return contents_of(layout, data, order)
+            return contents_of(recording, layout, data, order)
         if chunk.stop > recording.size:
             require_whole(chunk, recording)
     return NOTHING_KNOWN
@@ -72,16 +79,26 @@ def require_all_chunks(
         require_announced(recording, size + 8)
 
 
-def contents_of(layout: bytes | None, data: Chunk, order: str) -> Contents:
-    """Return what `fmt ` and `data` say of the samples."""
+def contents_of(recording: Recording, layout: bytes | None, data: Chunk, order: str) -> Contents:
+    """Return what `fmt ` and `data` say of the samples; `UnusableAudioError` if they disagree."""
     if layout is None or len(layout) < 16:
         return NOTHING_KNOWN
     coding, channels, rate, _, block, bits = struct.unpack(f"{order}HHIIHH", layout[:16])
+    used_bits = bits
     if coding == EXTENSIBLE and len(layout) >= 26:
-        coding = struct.unpack(f"{order}H", layout[24:26])[0]
-    if coding not in (INTEGERS, FLOATS, A_LAW, MU_LAW) or not channels or not block:
+        used_bits, _, coding = struct.unpack(f"{order}HIH", layout[18:26])
+        if layout[28:] not in {ending[2:] for ending in EXTENSIBLE_ENDINGS}:
+            raise UnusableAudioError("names no known coding in its extensible header")
+    if not channels or not block:
         return NOTHING_KNOWN
-    if block * 8 != channels * bits:
+    if coding not in (INTEGERS, FLOATS, A_LAW, MU_LAW):
+        return Contents(samples=count_block_samples(recording, data, coding, channels, block))
+    if block != channels * -(-bits // 8) or used_bits > bits:
+        raise UnusableAudioError(
+            f"has a header that contradicts itself: {block} bytes for samples of "
+            f"{max(bits, used_bits)} bits, channels {channels}"
+        )
+    if bits % 8:
         return Contents(samples=data.size // block)
     plain = PcmLayout(
         sample_rate=rate,

@@ -28,6 +28,6 @@ def examine_wave64(recording: Recording) -> Contents:
             require_no_audio_behind(recording, chunk.stop, FORM)
             require_announced(recording, announced, slack=FORM.alignment)
             # Where they are, libsndfile finds alone.
-            return Contents(samples=contents_of(layout, chunk, "<").samples)
+            return Contents(samples=contents_of(recording, layout, chunk, "<").samples)
         require_whole(chunk, recording)
     return NOTHING_KNOWN

@@ -196,7 +196,7 @@ def test_streams_one_after_another_are_read_all(form: tuple[str, str]) -> None:
 
 def without_header(content: bytes) -> bytes:
     """An MP3 whose first frame, with the number of frames, was taken away."""
-    return content[content.index(b"\xff", 1 + content.index(b"LAME")) :]
+    return content[content.index(content[:2], content.index(b"LAME")) :]
 
 
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
@@ -265,3 +265,101 @@ def test_a_header_that_is_cut_off_is_a_reason_and_no_crash(name: str, content: b
     for rest in (b"", bytes(40), b"\xff" * 4_000):
         with pytest.raises(UnusableAudioError):
             read_audio(content + rest, RATE)
+
+
+TAGS = [b"TAG" + b"title".ljust(125), b"ID3\x04\0\0\0\0\0\x0a" + bytes(10), bytes(512)]
+MP3 = ("MP3", "MPEG_LAYER_III")
+
+
+def changed(content: bytes, place: int, field: bytes) -> bytes:
+    return content[:place] + field + content[place + len(field) :]
+
+
+@pytest.mark.parametrize("tag", TAGS, ids=["ID3v1", "ID3v2", "zeros"])
+def test_tags_behind_what_no_header_counts_change_nothing(tag: bytes) -> None:
+    for content in (without_total(written(("FLAC", "PCM_16"))), without_header(written(MP3))):
+        whole = read_audio(content, RATE).wave
+        np.testing.assert_array_equal(read_audio(content + tag, RATE).wave, whole)
+
+
+def test_a_file_behind_a_tag_is_examined_as_without_it() -> None:
+    content = written(("WAV", "PCM_24"))
+    np.testing.assert_array_equal(read_audio(TAGS[1] + content, RATE).wave, by_libsndfile(content))
+    with pytest.raises(UnusableAudioError, match="cut off: .* the header says"):
+        read_audio(TAGS[1] + content[:-9_000], RATE)
+
+
+def flac_frames(content: bytes) -> list[int]:
+    """Where the frames begin, by their numbers: one byte each, behind four of them all."""
+    first = content.index(b"\xff\xf8")
+    starts = [first]
+    while (place := content.find(content[first : first + 4] + bytes([len(starts)]), 1)) >= 0:
+        starts.append(place)
+    return starts
+
+
+@pytest.mark.parametrize("coding", ["PCM_16", "PCM_24"])
+@pytest.mark.parametrize("total", [True, False], ids=["counted", "piped"])
+def test_a_flac_that_lacks_a_whole_frame_is_refused(coding: str, total: bool) -> None:
+    content = written(("FLAC", coding))
+    content = content if total else without_total(content)
+    _, second, third, *_ = flac_frames(content)
+    with pytest.raises(UnusableAudioError, match="is read in part: 19905 of 24001 samples decode"):
+        read_audio(content[:second] + content[third:], RATE)
+
+
+def test_a_flac_whose_header_contradicts_its_frames_is_refused() -> None:
+    content = written(("FLAC", "PCM_24"))
+    with pytest.raises(UnusableAudioError, match="frames of 65535 samples, the first has 4096"):
+        read_audio(changed(content, 8, b"\xff" * 4), RATE)
+    with pytest.raises(UnusableAudioError, match="claims an impossible sample rate: 0 Hz"):
+        read_audio(changed(content, 18, bytes(3)), RATE)
+
+
+def test_an_mp3_with_more_or_fewer_frames_than_its_header_counts_is_refused() -> None:
+    content = written(MP3)
+    frames = without_header(content)
+    header, size = content[: -len(frames)], frames.index(frames[:2], 2)
+    for found, wrong in ((45, frames[:size] + frames), (43, frames[size:])):
+        with pytest.raises(UnusableAudioError, match=f": {found} frames .* the header says 44"):
+            read_audio(header + wrong, RATE)
+
+
+@pytest.mark.parametrize("form", [("WAV", "PCM_16"), ("W64", "PCM_24"), ("CAF", "PCM_16")])
+def test_a_second_chunk_of_samples_is_refused(form: tuple[str, str]) -> None:
+    content = written(form)
+    # In every one of these, the last chunk are the samples.
+    with pytest.raises(UnusableAudioError, match="goes on after the end"):
+        read_audio(content + content[content.rindex(b"data") :], RATE)
+
+
+@pytest.mark.parametrize(
+    ("form", "place", "field", "reason"),
+    [
+        (("WAV", "PCM_16"), 32, b"\x04", "contradicts itself: 4 bytes for samples of 16 bits"),
+        (("WAVEX", "PCM_16"), 38, b"\x30", "contradicts itself: 2 bytes for samples of 48 bits"),
+        (("WAVEX", "PCM_16"), 48, b"\x08", "names no known coding in its extensible header"),
+        (("AIFF", "PCM_16"), 24, b"\x4d", "contradicts itself: 19905 samples, .* in 48002 bytes"),
+        (("AIFF", "FLOAT"), 22, b"\x50", "claims an unknown version of AIFC"),
+        (("CAF", "ALAC_16"), 116, b"\x5c", "the table of its packets does not fit them"),
+        (("NIST", "PCM_16"), 168, b"more", "SPHERE header that does not say what it holds"),
+        (("WAV", "IMA_ADPCM"), 60 + 2, b"\x59", "block 0 of 24 begins with no state of ADPCM"),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(
+    form: tuple[str, str], place: int, field: bytes, reason: str
+) -> None:
+    with pytest.raises(UnusableAudioError, match=reason):
+        read_audio(changed(written(form), place, field), RATE)
+
+
+def test_padding_behind_blocks_of_samples_is_no_sample() -> None:
+    content = written(("WAV", "GSM610"))
+    data, blocks = content.index(b"data") + 8, 75
+    odd = content[: data + blocks * 65] + b"\0"
+    odd = changed(odd, data - 4, struct.pack("<I", blocks * 65))
+    odd = changed(odd, 4, struct.pack("<I", len(odd) - 8))
+    with soundfile.SoundFile(io.BytesIO(odd)) as file:
+        assert file.frames == (blocks + 1) * 320
+        expected = file.read(blocks * 320, dtype="float32")
+    np.testing.assert_array_equal(read_audio(odd, RATE).wave, expected)
