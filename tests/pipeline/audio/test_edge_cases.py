@@ -21,7 +21,7 @@ SKIPPED = {
     "appledouble_junk.wav": "cannot be decoded",
     "empty.flac": "is empty (0 bytes)",
     "html_as_flac.flac": "cannot be decoded",
-    "raw_g722.g722": "cannot be decoded",
+    "raw_g722.g722": "is .g722 audio, which must be converted with ffmpeg first: ffmpeg -i ",
     "flac_truncated_half.flac": "",
     "wav_truncated_half.wav": "cut off: 48022 bytes, the header says 96044",
     "nan_sample.wav": "holds samples that are not finite",
