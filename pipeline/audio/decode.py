@@ -24,7 +24,11 @@ from aalbert.errors import InputError
 from aalbert.kernel import native
 from aalbert.pipeline.audio.containers.contents import Contents, Mp3Frames
 from aalbert.pipeline.audio.containers.examine import examine
-from aalbert.pipeline.audio.containers.flac import stream_info, with_samples
+from aalbert.pipeline.audio.containers.flac import (
+    require_frames,
+    stream_info,
+    with_samples,
+)
 from aalbert.pipeline.audio.mp3 import decode_mp3
 from aalbert.pipeline.audio.recording import Recording, UnusableAudioError, open_recording
 from aalbert.shards.format.feature_settings import FASTEST_SAMPLE_RATE, SLOWEST_SAMPLE_RATE
@@ -167,8 +171,8 @@ def decode_any(recording: Recording, contents: Contents, span: Span) -> tuple[Sa
         samples, source_rate = decode_frames(recording, contents.mp3, span)
     else:
         samples, source_rate = decode_by_libsndfile(recording, contents, span)
-    if span == WHOLE and stream_info(recording.header) is not None:
-        require_all_frames(recording, len(samples))
+    if stream_info(recording.header) is not None:
+        require_no_silence_for_frames(recording, samples, source_rate, span)
     if not np.isfinite(samples).all():
         raise UnusableAudioError("holds samples that are not finite (NaN or infinity)")
     if len(samples) and (largest := float(np.abs(samples).max())) > LARGEST_SAMPLE:
@@ -259,14 +263,20 @@ def source_for(recording: Recording, contents: Contents) -> Path | BinaryIO:
     return io.BytesIO(copy)
 
 
-def require_all_frames(recording: Recording, samples: int) -> None:
+def require_no_silence_for_frames(
+    recording: Recording, samples: Samples, sample_rate: int, span: Span
+) -> None:
     """Refuse a FLAC that lacks whole frames, for which libsndfile gives silence."""
+    if span != WHOLE:
+        start = round(span[0] * sample_rate)
+        require_frames(recording, range(start, start + len(samples)))
+        return
     try:
         found = miniaudio.flac_read_s32(recording.content).num_frames
     except miniaudio.DecodeError as error:
         raise UnusableAudioError(f"cannot be decoded: {error}") from error
-    if found != samples:
-        raise UnusableAudioError(f"is read in part: {found} of {samples} samples decode")
+    if found != len(samples):
+        raise UnusableAudioError(f"is read in part: {found} of {len(samples)} samples decode")
 
 
 def check_plausible(recording: Recording, samples: int) -> None:

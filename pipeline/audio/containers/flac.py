@@ -15,6 +15,8 @@ BEGINNINGS = (MARKER + b"\x00\x00\x00\x22", MARKER + b"\x80\x00\x00\x22")
 SYNC_CODES = (b"\xff\xf8", b"\xff\xf9")
 # The longest header of a frame, with its checksum.
 HEADER_BYTES = 16
+# One of this many parts of a file is searched before where a frame is expected.
+SEARCHED_SHARE = 16
 # Samples of a frame by a code in its header; codes 6 and 7 say that they are written behind.
 BLOCK_SAMPLES = {
     1: 192,
@@ -132,6 +134,41 @@ def samples_by_last_frame(recording: Recording) -> int | None:
                 first *= block_size(recording)
             return first + frame.samples if whole else None
         stop = start + 1
+    return None
+
+
+def require_frames(recording: Recording, samples: range) -> None:
+    """Raise `UnusableAudioError` when a frame that holds some of the samples is not there.
+
+    libFLAC puts silence in its place. Streams whose frames differ in size, which hardly anything
+    writes, are not looked at.
+    """
+    content, size = recording.content, block_size(recording)
+    first, info = first_frame(content), stream_info(recording.header)
+    if first is None or info is None or not first.counts_frames or not size:
+        return
+    total = info.samples or samples.stop
+    numbers = range(samples.start // size, -(-samples.stop // size))
+    # Frames take about equal bytes, so that the search begins a little before the share of them.
+    position = max(0, len(content) * samples.start // total - len(content) // SEARCHED_SHARE)
+    for number in numbers:
+        found = find_frame(content, number, position)
+        if found is None and number == numbers.start:
+            found = find_frame(content, number, 0)
+        if found is None:
+            raise UnusableAudioError(
+                f"cut off or damaged: it lacks frame {number} of FLAC, at sample {number * size}"
+            )
+        position = found + 1
+
+
+def find_frame(content: bytes, number: int, position: int) -> int | None:
+    """Return where the frame of this number begins, from a position on; None if it is not there."""
+    while (position := content.find(SYNC_CODES[0], position)) >= 0:
+        frame = read_frame_header(content[position : position + HEADER_BYTES])
+        if frame is not None and frame.number == number:
+            return position
+        position += 1
     return None
 
 

@@ -308,6 +308,26 @@ def test_a_flac_that_lacks_a_whole_frame_is_refused(coding: str, total: bool) ->
         read_audio(content[:second] + content[third:], RATE)
 
 
+@pytest.mark.parametrize("coding", ["PCM_16", "PCM_24"])
+def test_a_part_of_a_flac_that_lacks_a_frame_is_refused_where_it_is_missing(coding: str) -> None:
+    samples = 20 * 4_096
+    content = written(("FLAC", coding), samples)
+    whole = by_libsndfile(content)
+    starts = flac_frames(content)
+    assert len(starts) == 20
+    cut = content[: starts[9]] + content[starts[10] :]
+    for first, last in [(0, 4_096), (5, 36_863), (36_864, 40_960), (40_960, samples), (1, samples)]:
+        span = (first / RATE, last / RATE)
+        np.testing.assert_array_equal(read_audio(content, RATE, span=span).wave, whole[first:last])
+        if last <= 9 * 4_096:
+            np.testing.assert_array_equal(read_audio(cut, RATE, span=span).wave, whole[first:last])
+        elif first < 10 * 4_096:
+            with pytest.raises(
+                UnusableAudioError, match="lacks frame 9 of FLAC, at sample 36864|cannot be"
+            ):
+                read_audio(cut, RATE, span=span)
+
+
 def test_a_flac_whose_header_contradicts_its_frames_is_refused() -> None:
     content = written(("FLAC", "PCM_24"))
     with pytest.raises(UnusableAudioError, match="frames of 65535 samples, the first has 4096"):
