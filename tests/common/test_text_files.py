@@ -35,7 +35,11 @@ def test_the_line_of_what_is_no_text_is_named(data: bytes, message: str, tmp_pat
         read_text(tmp_path / "list")
 
 
-@pytest.mark.parametrize("packed", [b"a\n", gzip.compress(b"a\n" * 99)[:-9], b"\x1f\x8b\x08" * 9])
+@pytest.mark.parametrize(
+    "packed",
+    [b"a\n", gzip.compress(b"a\n" * 99)[:-9], b"\x1f\x8b\x08" * 9],
+    ids=["text", "cut", "no data"],
+)
 def test_what_is_not_a_whole_gzip_file_is_named(packed: bytes, tmp_path: Path) -> None:
     (tmp_path / "list.gz").write_bytes(packed)
     with pytest.raises(InputError, match=f"^{tmp_path}/list.gz is not a complete gzip file: "):
