@@ -6,12 +6,17 @@ any other class becomes an empty `Placeholder`, and every other call is an error
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from aalbert.errors import IntegrityError
 
+DAMAGE_ERRORS = (
+    *(ValueError, IndexError, KeyError, TypeError, AttributeError),
+    *(DeprecationWarning, SyntaxWarning),
+)
 # The stack entry below the items of a list, a dictionary or a tuple that is being built.
 MARK = object()
 CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": MARK}
@@ -59,12 +64,16 @@ class Interpreter:
     def read(self, stream: BinaryIO) -> Any:
         """Return the object of the pickle at the stream's position, and stop at its end."""
         try:
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "STOP":
-                    return self.pop(1)[0]
-                self.step(opcode.name, argument)
+            with warnings.catch_warnings():
+                # Of a name with a backslash, which no name has; which of the two, Python's version says.
+                warnings.simplefilter("error", DeprecationWarning)
+                warnings.simplefilter("error", SyntaxWarning)
+                for opcode, argument, _ in pickletools.genops(stream):
+                    if opcode.name == "STOP":
+                        return self.pop(1)[0]
+                    self.step(opcode.name, argument)
         # A damaged pickle causes these errors in pickletools, on the stack, or in a replacement.
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGE_ERRORS as error:
             raise IntegrityError(f"its pickle is damaged: {error}") from error
         raise IntegrityError("its pickle has no end")
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from aalbert.errors import AalbertError, InputError, IntegrityError
-from aalbert.models.foreign.pickles import Placeholder
+from aalbert.models.foreign.pickles import Interpreter, Placeholder
 from aalbert.models.foreign.tensors import StoredTensor
 from aalbert.models.foreign.torch_file import open_torch_file
 
@@ -300,6 +300,11 @@ def test_other_files_are_errors(tmp_path: Path, content: bytes, message: str) ->
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read(tmp_path / "file")
+
+
+def test_a_name_with_a_backslash_is_damage() -> None:
+    with pytest.raises(IntegrityError, match="its pickle is damaged: invalid escape sequence"):
+        Interpreter({}).read(io.BytesIO(b"ccollections\nOrdered\\qDict\n."))
 
 
 def test_random_damage_never_ends_in_anything_but_a_known_error(tmp_path: Path) -> None:
