@@ -65,7 +65,7 @@ class Interpreter:
         """Return the object of the pickle at the stream's position, and stop at its end."""
         try:
             with warnings.catch_warnings():
-                # Of a name with a backslash, which no name has; the kind depends on Python's version.
+                # Of a name with a backslash, which no name has. Which, is up to Python's version.
                 warnings.simplefilter("error", DeprecationWarning)
                 warnings.simplefilter("error", SyntaxWarning)
                 for opcode, argument, _ in pickletools.genops(stream):
