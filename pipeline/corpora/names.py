@@ -73,6 +73,11 @@ def key_of(source: str, start: float = 0.0, end: float | None = None) -> str:
     return shorten(os.path.splitext(source)[0] + part, digest)
 
 
+def key_of_id(name: str) -> str:
+    """Return the key of what a corpus calls by this name: the name itself, where it can be one."""
+    return name if KEY_PATTERN.fullmatch(name) else key_of(name)
+
+
 def plain_key(source: str) -> str | None:
     """Return the key from which the source can be told again, if it has one."""
     match = PLAIN_PATTERN.fullmatch(source)

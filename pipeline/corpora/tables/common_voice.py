@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from aalbert.pipeline.corpora.tables.table import Row, Table
+from aalbert.pipeline.corpora.tables.table import Table
 
 RENAMED = {"client_id": "speaker", "sentence": "text"}
 COLUMNS = frozenset({"path", *RENAMED})
@@ -21,15 +21,4 @@ def from_common_voice(table: Table, folder: Path) -> Table:
     `folder` is that of the list.
     """
     clips = folder / CLIPS
-    return replace(
-        table,
-        columns=tuple(RENAMED.get(name, name) for name in table.columns),
-        rows=tuple(map(translate, table.rows)),
-        root=clips if clips.is_dir() else None,
-    )
-
-
-def translate(row: Row) -> Row:
-    """Return a row of Common Voice as one of ours."""
-    values = {RENAMED.get(name, name): value for name, value in row.values.items()}
-    return replace(row, values=values)
+    return replace(table.renamed(RENAMED), root=clips if clips.is_dir() else None)

@@ -163,10 +163,4 @@ def with_keys(table: Table) -> Table:
         and all(map(KEY_PATTERN.fullmatch, ids))
     ):
         renamed["id"] = "key"
-    rows = tuple(
-        replace(row, values={renamed.get(name, name): text for name, text in row.values.items()})
-        for row in table.rows
-    )
-    return replace(
-        table, columns=tuple(renamed.get(name, name) for name in table.columns), rows=rows
-    )
+    return table.renamed(renamed)

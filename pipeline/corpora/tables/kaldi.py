@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from aalbert.common.text_files import read_lines
 from aalbert.errors import InputError
-from aalbert.pipeline.corpora.names import KEY_PATTERN, key_of
+from aalbert.pipeline.corpora.names import key_of_id
 from aalbert.pipeline.corpora.tables.table import Row, Table
 
 RECORDINGS = "wav.scp"
@@ -59,7 +59,7 @@ def read_kaldi_folder(folder: Path) -> Table:
         row.values.update(
             speaker=speaker, text=texts.get(name) or None, gender=genders.get(speaker or "")
         )
-        row.values["key"] = name if KEY_PATTERN.fullmatch(name) else key_of(name)
+        row.values["key"] = key_of_id(name)
     listed = segments or recordings
     rows += missing_rows(folder, listed, {SPEAKERS: speakers, TEXTS: texts})
     return Table(columns=COLUMNS, rows=tuple(rows))

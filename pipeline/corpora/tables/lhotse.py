@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aalbert.errors import InputError
-from aalbert.pipeline.corpora.names import KEY_PATTERN, key_of
+from aalbert.pipeline.corpora.names import key_of_id
 from aalbert.pipeline.corpora.tables.table import Row, Table, Values
 
 CUT_TYPES = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut")
@@ -39,7 +39,7 @@ def cut_row(place: str, cut: Document) -> Row:
         raise InputError(f"{place} is no cut, unlike the first line: it has {', '.join(cut)}")
     name = str(cut["id"])
     values: Values = dict.fromkeys(COLUMNS)
-    values |= {"path": name, "key": name if KEY_PATTERN.fullmatch(name) else key_of(name)}
+    values |= {"path": name, "key": key_of_id(name)}
     try:
         if (reason := refusal(cut)) is not None:
             return Row(place=place, values=values, unusable=reason)

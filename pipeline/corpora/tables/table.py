@@ -1,6 +1,7 @@
 """A table of text: its columns, and its rows with their places in the file."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 Values = dict[str, str | None]
@@ -41,3 +42,12 @@ class Table:
     rows: tuple[Row, ...]
     root: Path | None = None
     notes: tuple[str, ...] = field(default=())
+
+    def renamed(self, names: Mapping[str, str]) -> "Table":
+        """Return the table with other names for some of its columns."""
+        rows = (
+            replace(row, values={names.get(name, name): text for name, text in row.values.items()})
+            for row in self.rows
+        )
+        columns = tuple(names.get(name, name) for name in self.columns)
+        return replace(self, columns=columns, rows=tuple(rows))
