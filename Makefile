@@ -4,7 +4,8 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
+MINUTES ?= 10
+.PHONY: help setup demo test test-slow soak test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +20,9 @@ test: .venv/.dev ## run the tests
 
 test-slow: .venv/.dev ## run all tests, the slow ones too
 	$(BIN)/python -m pytest -n auto -m "not gpu"
+
+soak: .venv/.dev ## put random faults to the project for MINUTES=10 (tests/soak/README.md)
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/soak --minutes $(MINUTES)
 
 test-s3prl: .venv/.s3prl ## test the upstream for s3prl against s3prl itself
 	$(BIN)/python -m pytest tests/pipeline/test_s3prl_expert.py tests/test_documents.py
