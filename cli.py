@@ -13,7 +13,11 @@ from typer.core import TyperGroup
 from aalbert import __version__
 from aalbert.commands.align import align
 from aalbert.commands.config import config_app
-from aalbert.commands.console import exit_code_of, show_warnings_on_one_line
+from aalbert.commands.console import (
+    exit_code_of,
+    show_tracebacks_without_secrets,
+    show_warnings_on_one_line,
+)
 from aalbert.commands.convert import convert
 from aalbert.commands.demo import demo
 from aalbert.commands.downstream import downstream_app, sweep
@@ -79,6 +83,7 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     show_warnings_on_one_line()
+    show_tracebacks_without_secrets()
     # Threads that wait for one another sleep, where they would keep a core busy that others need.
     # OpenMP reads it when PyTorch is imported, by a command.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -4,13 +4,16 @@ import errno
 import json
 import shutil
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
 
+from aalbert.common.redaction import redact, redact_all
 from aalbert.errors import AalbertError, AalbertWarning, InterruptedRunError, StorageError
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
@@ -38,8 +41,8 @@ USUAL_FORMAT = warnings.formatwarning
 
 
 def show(document: Any, as_json: bool, text: str) -> None:
-    """Print a result on stdout: one JSON document, or text."""
-    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+    """Print a result on stdout: one JSON document, or text, without the secrets of URLs."""
+    print(json.dumps(redact_all(document), ensure_ascii=False) if as_json else redact(text))
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:
@@ -73,6 +76,19 @@ def show_warnings_on_one_line() -> None:
     warnings.formatwarning = format_warning
 
 
+def show_tracebacks_without_secrets() -> None:
+    """Print the traceback of an unexpected error without the secrets of URLs."""
+    sys.excepthook = show_traceback
+
+
+def show_traceback(
+    category: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an error as Python does, with those that led to it."""
+    lines = traceback.format_exception(category, error, trace)
+    print(redact("".join(lines)), end="", file=sys.stderr)
+
+
 def format_warning(
     message: Warning | str,
     category: type[Warning],
@@ -82,15 +98,15 @@ def format_warning(
 ) -> str:
     """Return the text of a warning; those of other packages stay as Python has them."""
     if issubclass(category, AalbertWarning):
-        return f"warning: {one_line(str(message))}\n"
-    return USUAL_FORMAT(message, category, filename, lineno, line)
+        return f"warning: {one_line(redact(str(message)))}\n"
+    return redact(USUAL_FORMAT(message, category, filename, lineno, line))
 
 
 def report_error(message: str, exit_code: int, details: Sequence[str] = ()) -> int:
     """Print an error on one line of stderr, its details below, and return the exit code."""
-    print(f"aalbert: {one_line(message)}", file=sys.stderr)
+    print(f"aalbert: {one_line(redact(message))}", file=sys.stderr)
     for detail in details:
-        print(f"  {one_line(detail)}", file=sys.stderr)
+        print(f"  {one_line(redact(detail))}", file=sys.stderr)
     return exit_code
 
 

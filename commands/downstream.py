@@ -96,7 +96,6 @@ def add_task(task: Task) -> None:
 
         if resume:
             refuse_with_resume(
-                upstream=upstream,
                 preset=preset,
                 layers=layers,
                 mode=mode,
@@ -107,7 +106,7 @@ def add_task(task: Task) -> None:
                 seed=seed,
             )
             use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
-            resume_downstream(out, task.name, data=data)
+            resume_downstream(out, task.name, data=data, upstream=upstream)
         else:
             use_threads(threads)
             given = task_flags(layers, mode, untrained, cache_embeddings, seed)
@@ -126,10 +125,11 @@ def add_task(task: Task) -> None:
 def show_run(out: Path, as_json: bool) -> None:
     """Print how a finished run did on its dev part, and what comes next."""
     from aalbert.train.downstream.selection import best_measurement, describe_measurement
-    from aalbert.train.run_folder import RunFolder
+    from aalbert.train.run_folder import RunFolder, evaluate_command
 
-    best = best_measurement(RunFolder(out).read_metrics())
-    text = f"{out}: {describe_measurement(best)}; next: aalbert evaluate {out}"
+    run = RunFolder(out)
+    best = best_measurement(run.read_metrics())
+    text = f"{out}: {describe_measurement(best)}; next: {evaluate_command(run)}"
     show({"run": str(out), **best}, as_json, text)
 
 
@@ -163,6 +163,7 @@ def sweep(
 
     from aalbert.train.downstream.sweep import make_grid, run_sweep, sweep_table
     from aalbert.train.recipes import read_task_recipe
+    from aalbert.train.run_folder import RunFolder, evaluate_command
 
     use_threads(threads)
     given = task_flags(layers, mode, untrained, cache_embeddings, seed)
@@ -174,7 +175,8 @@ def sweep(
         out,
     )
     first = points[0]
-    after = f"next: aalbert evaluate {first.run}" if first.best else first.diverged
+    command = evaluate_command(RunFolder(Path(first.run)))
+    after = f"next: {command}" if first.best else first.diverged
     show([asdict(point) for point in points], as_json, f"{sweep_table(points)}\n{after}")
 
 

@@ -48,7 +48,7 @@ def inspect(
         (audio is None) == (out is None), "--audio and --out go together: give both, or neither"
     )
     model = from_pretrained(place)
-    document = {"model": place, **describe(model)}
+    document = {"model": model.place, **describe(model)}
     if audio is not None and out is not None:
         document |= draw(model, audio, out)
     show(document, as_json, "" if as_json else description_text(document))

@@ -12,6 +12,7 @@ import typer
 
 from aalbert.commands.console import AsJson, show
 from aalbert.commands.options import ConfigFile, MaxSkippedOption
+from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError
 from aalbert.pipeline.signals import stop_on_signals
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
@@ -93,7 +94,8 @@ def run_prepare(
         print(f"note: {note}", file=sys.stderr)
     if dry_run:
         expected = estimate(corpus, open_output(out), recipe, chosen, max_skipped)
-        show({"data": out, **asdict(expected)}, as_json, f"{out}: {expected.describe()}")
+        place = redact_url(out)
+        show({"data": place, **asdict(expected)}, as_json, f"{place}: {expected.describe()}")
     elif part is not None:
         run_part(corpus, out, recipe, chosen, part, as_json)
     else:
@@ -304,20 +306,22 @@ def run_part(
 
     part = parse_part(text)
     computed = prepare_part(corpus, out, recipe, engine, part)
-    document: dict[str, Any] = {"data": out, "part": part.name, "finished": not computed}
+    place = redact_url(out)
+    document: dict[str, Any] = {"data": place, "part": part.name, "finished": not computed}
     words = (
-        f"{out}: part {part.name} is done; when all are: aalbert prepare finalize {out}"
+        f"{place}: part {part.name} is done; when all are: aalbert prepare finalize {place}"
         if computed
-        else f"{out}: the dataset is finished already"
+        else f"{place}: the dataset is finished already"
     )
     show(document, as_json, words)
 
 
 def show_manifest(out: str, manifest: "Manifest", as_json: bool) -> None:
     """Print what a dataset holds."""
+    place = redact_url(out)
     splits = {name: split.utterances for name, split in manifest.splits.items()}
     summary = {
-        "data": out,
+        "data": place,
         "utterances": manifest.utterances,
         "hours": round(manifest.hours, 4),
         "splits": splits,
@@ -328,6 +332,6 @@ def show_manifest(out: str, manifest: "Manifest", as_json: bool) -> None:
     show(
         summary,
         as_json,
-        f"{out}: {manifest.utterances:,} utterances, {manifest.hours:.2f} hours ({listed}), "
+        f"{place}: {manifest.utterances:,} utterances, {manifest.hours:.2f} hours ({listed}), "
         f"{manifest.skipped} inputs skipped",
     )

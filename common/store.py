@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
 from aalbert.common.files import TEMPORARY_SUFFIX, file_digest, is_side_file
+from aalbert.common.redaction import redact, redact_url
 from aalbert.errors import ConfigError, StorageError, require
 
 T = TypeVar("T")
@@ -29,7 +30,6 @@ LOCAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 # would be a copy; elsewhere a file that is being written can be seen.
 ATOMIC_PROTOCOLS = {"s3", "s3a"}
 READ_BACK_BLOCK_BYTES = 2**23
-PASSWORD_PATTERN = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 # The extras of this package that install the backend of a protocol.
 EXTRAS = {"s3": "s3", "s3a": "s3"}
 # Of a chain of URLs, such as `simplecache::s3://bucket`, the first link is read.
@@ -46,12 +46,12 @@ class Store:
     when the store cannot be used, after several attempts where a retry may help.
     """
 
-    url: str = field(repr=False)  # may hold a password
+    url: str = field(repr=False)  # may hold secrets
 
     @property
     def name(self) -> str:
-        """The URL without its password."""
-        return without_password(self.url)
+        """The URL as it is shown, without its secrets."""
+        return redact_url(self.url)
 
     def has(self, path: str) -> bool:
         """Return whether there is a file, or a folder, of that name."""
@@ -215,7 +215,7 @@ class Store:
                 wait_s = None if permanent else next(waits_s, None)
                 if wait_s is None:
                     url = f"{self.name}/{path}".rstrip("/")
-                    raise StorageError(f"{url}: {without_password(explain(error))}") from error
+                    raise StorageError(f"{url}: {redact(explain(error))}") from error
             time.sleep(wait_s)
 
 
@@ -228,14 +228,14 @@ def open_store(url: str) -> Store:
     protocol, _, rest = url.partition("://")
     require(
         bool(rest.strip("/")) or protocol == "memory",
-        f"{without_password(url)} names no bucket or host",
+        f"{redact_url(url)} names no bucket or host",
     )
     return Store(url.rstrip("/") if rest.strip("/") else url)
 
 
 def require_backend(url: str) -> None:
     """Raise `ConfigError` when fsspec does not know the protocol, or needs a package for it."""
-    place, protocol = without_password(url), PROTOCOL_END.split(url)[0]
+    place, protocol = redact_url(url), PROTOCOL_END.split(url)[0]
     try:
         fsspec.get_filesystem_class(protocol)
     except ValueError as error:
@@ -327,8 +327,3 @@ def explain(error: Exception) -> str:
         f"{cause} (tried {len(RETRY_WAITS_S) + 1} times): run the same command again later, "
         "finished work is kept"
     )
-
-
-def without_password(text: str) -> str:
-    """Hide the password of every URL in a text."""
-    return PASSWORD_PATTERN.sub(r"\1:***@", text)

@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
+from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.training_states import (
@@ -205,8 +206,8 @@ def reading_config(place: Path | str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise IntegrityError(
-            f"{CONFIG_NAME} of {place} does not describe a model of this aalbert ({error}): "
-            "use the version that saved it"
+            f"{CONFIG_NAME} of {redact_url(str(place))} does not describe a model of this aalbert "
+            f"({error}): use the version that saved it"
         ) from error
 
 
@@ -216,4 +217,5 @@ def restore(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path | str
         module.load_state_dict(dict(tensors))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise IntegrityError(f"{folder}: weights and configuration differ: {reason}") from error
+        place = redact_url(str(folder))
+        raise IntegrityError(f"{place}: weights and configuration differ: {reason}") from error

@@ -24,6 +24,7 @@ from aalbert.common.files import (
     write_text,
 )
 from aalbert.common.locking import hold_where_possible
+from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.store import is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
 from aalbert.models.checkpoint import EXPORT_FOLDER
@@ -54,7 +55,7 @@ class RunFolder:
         self.path = path
         # The resolved configuration.
         self.config = path / "config.yaml"
-        # What the run was made with: task, data, versions, host, seed, command.
+        # What the run was made with: task, data, versions, host, seed, command; no secrets.
         self.record = path / "run.json"
         # One JSON document per measurement; a CSV file of the same lies beside it.
         self.metrics = path / "metrics.jsonl"
@@ -75,7 +76,7 @@ class RunFolder:
             )
         require_empty(self.path)
         write_text(self.config, config)
-        write_json(self.record, {**record, **describe_environment()})
+        write_json(self.record, redact_all({**record, **describe_environment()}))
 
     @contextmanager
     def discarded_if_refused(self) -> Iterator[None]:
@@ -109,8 +110,8 @@ class RunFolder:
         return record
 
     def add_to_record(self, facts: Mapping[str, Any]) -> None:
-        """Add facts to `run.json`."""
-        write_json(self.record, {**self.read_record(), **facts})
+        """Add facts to `run.json`, without the secrets of URLs."""
+        write_json(self.record, redact_all({**self.read_record(), **facts}))
 
     def change_config(self, config: str, change: Mapping[str, Any]) -> None:
         """Replace the configuration of the run, and note the change in `run.json`."""
@@ -141,8 +142,8 @@ def lasting_path(path: str) -> str:
 
 
 def lasting_place(data: Path | str) -> str:
-    """Return the place of a dataset, valid from any working directory: a URL or absolute path."""
-    return str(data) if is_url(data) else str(Path(data).resolve())
+    """Return the place of a dataset as records name it: a URL without secrets or absolute path."""
+    return redact_url(str(data)) if is_url(data) else str(Path(data).resolve())
 
 
 def data_record(data: Sequence[Path | str], datasets: Sequence[Dataset]) -> dict[str, list[str]]:
@@ -156,15 +157,46 @@ def data_record(data: Sequence[Path | str], datasets: Sequence[Dataset]) -> dict
 def open_data(record: dict[str, Any], data: Path | str | None = None) -> Dataset:
     """Open the dataset of a run at its recorded place, or in `data`.
 
-    Raises `IntegrityError` when it is not the one that the run was trained on.
+    Raises `IntegrityError` when it is not the one that the run was trained on, and `ConfigError`
+    when its record lacks the secrets of its URL.
     """
-    dataset = Dataset(data or record["data"])
+    place = data or record["data"]
+    require_whole(place, "--data")
+    dataset = Dataset(place)
     if dataset.manifest.fingerprint != record["data_fingerprint"]:
         raise IntegrityError(
             f"{dataset.place} has fingerprint {dataset.manifest.fingerprint}, the run was "
             f"trained on {record['data_fingerprint']}: it is another dataset, or was prepared again"
         )
     return dataset
+
+
+def require_whole(place: Path | str, option: str) -> None:
+    """Raise `ConfigError` for a place whose secrets were left out of the record it is from."""
+    require(
+        not is_redacted(place),
+        f"{place} was recorded without its secrets: give the whole URL with {option}",
+    )
+
+
+def resume_command(name: str, run: RunFolder, data: Sequence[str], upstream: str = "") -> str:
+    """Return the command that continues a run; it names the places that the record has not whole.
+
+    `data` and `upstream` are as messages show them.
+    """
+    words = ["aalbert", *name.split(), "--resume", "--out", str(run.path)]
+    if any(map(is_redacted, data)):
+        words += [word for place in data for word in ("--data", place)]
+    if is_redacted(upstream):
+        words += ["--upstream", upstream]
+    return shlex.join(words)
+
+
+def evaluate_command(run: RunFolder) -> str:
+    """Return the command that evaluates a run; it names the data that the record has not whole."""
+    data = run.read_record()["data"]
+    words = ["aalbert", "evaluate", str(run.path)]
+    return shlex.join([*words, "--data", data] if is_redacted(data) else words)
 
 
 def open_datasets(
@@ -226,7 +258,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "host": platform.node(),
         "system": platform.platform(),
-        "command": shlex.join(["aalbert", *sys.argv[1:]]),
+        "command": shlex.join(["aalbert", *map(redact_url, sys.argv[1:])]),
     }
 
 

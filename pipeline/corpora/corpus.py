@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from aalbert.common.files import is_side_file
+from aalbert.common.redaction import redact, redact_url
 from aalbert.errors import InputError, TooManySkippedError
 
 DECODED_SUFFIXES = frozenset(
@@ -56,10 +57,18 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """An input that was skipped, with the reason."""
+    """An input that was skipped, with the reason.
+
+    A table may name URLs, which are no recordings here: their secrets are hidden.
+    """
 
     source: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Hide secrets, since skipped inputs are listed in files and messages."""
+        object.__setattr__(self, "source", redact_url(self.source))
+        object.__setattr__(self, "reason", redact(self.reason))
 
     @property
     def kind(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from aalbert.common.files import claim, write_json, write_text
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.redaction import redact_url
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
@@ -179,7 +180,7 @@ def finish(
     write_text(out / SKIPPED_NAME, json_lines(sorted(skipped, key=lambda skip: skip["source"])))
     record = {
         "model": model.place,
-        "inputs": list(inputs.places),
+        "inputs": [redact_url(place) for place in inputs.places],
         "layers": config.layers,
         "pooling": config.pooling,
         "format": config.format,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from aalbert.common.files import file_digest
+from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, require
 from aalbert.models.checkpoint import find_checkpoint, read_config
@@ -43,12 +44,12 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
         mix = classifier.head.mix
         weights = mix.weights().detach() if mix else None
         opened = EmbeddingModel(
-            classifier, classifier.upstream, weights, fingerprint(document), str(place)
+            classifier, classifier.upstream, weights, fingerprint(document), redact_url(str(place))
         )
     else:
         model = PretrainedModel.from_pretrained(place)
         opened = EmbeddingModel(
-            model, model.upstream, fingerprint=fingerprint(document), place=str(place)
+            model, model.upstream, fingerprint=fingerprint(document), place=redact_url(str(place))
         )
     return opened.to(chosen)
 
@@ -70,7 +71,7 @@ def open_foreign(place: Path | str) -> EmbeddingModel:
             Store(parent).get(name, local)
         model = load_foreign(local)
         digest = fingerprint([model.config.to_dict(), file_digest(local)])
-    return EmbeddingModel(model, model.upstream, fingerprint=digest, place=str(place))
+    return EmbeddingModel(model, model.upstream, fingerprint=digest, place=redact_url(str(place)))
 
 
 def feature_model(

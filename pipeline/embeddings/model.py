@@ -47,7 +47,7 @@ class EmbeddingModel(nn.Module):
     `model` is the model in the checkpoint, `upstream` its part from features to hidden
     states. `layer_weights (states,)` is the mix that a downstream task has learned, if the
     checkpoint is one of a downstream run with a mix. `fingerprint` identifies its
-    configuration and weights, `place` is the path or URL that it was opened from.
+    configuration and weights, `place` is the path or URL that it was opened from, without secrets.
     """
 
     def __init__(

@@ -18,7 +18,8 @@ import xxhash
 
 from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest, is_side_file
 from aalbert.common.locking import hold
-from aalbert.common.store import Store, has_final_name, open_store, without_password
+from aalbert.common.redaction import redact_url
+from aalbert.common.store import Store, has_final_name, open_store
 from aalbert.common.text import human_bytes
 from aalbert.errors import OutputInUseError, StorageError, require
 from aalbert.pipeline.prepare.store_lock import hold_in_store
@@ -31,7 +32,7 @@ class Output(Protocol):
 
     @property
     def name(self) -> str:
-        """The output as the user gave it, for messages; without a password."""
+        """The output as the user gave it, for messages; without secrets."""
 
     def has(self, path: str) -> bool:
         """Return whether there is a finished file, or a folder, of that name."""
@@ -135,7 +136,7 @@ class RemoteOutput:
     It serves one output, and nothing in it counts as finished.
     """
 
-    url: str = field(repr=False)  # may hold a password
+    url: str = field(repr=False)  # may hold secrets
     staging: Path
 
     @property
@@ -145,7 +146,7 @@ class RemoteOutput:
 
     @property
     def name(self) -> str:
-        """The URL without its password."""
+        """The URL without its secrets."""
         return self.store.name
 
     def has(self, path: str) -> bool:
@@ -223,7 +224,7 @@ def open_output(out: str, staging: Path | None = None) -> Output:
         return LocalOutput(Path(fsspec.core.url_to_fs(out)[1]))
     require(
         "::" not in out,
-        f"{without_password(out)} is a chain of URLs, which cannot be written: give one URL",
+        f"{redact_url(out)} is a chain of URLs, which cannot be written: give one URL",
     )
     url = open_store(out).url
     staging = staging or cache_folder() / "staging" / xxhash.xxh3_64_hexdigest(url.encode("utf-8"))

@@ -39,7 +39,7 @@ class Dataset:
     The indexes of a dataset at a URL are fetched when it is opened, its shards when they are
     read, into `cache`, the user's by default; `folder` is then its local part. `place` is the path
     or URL that was opened, for messages; `origin` is it too, to open it again from anywhere, and
-    may hold a password. A row is the number of an utterance in `table`, the indexes of all
+    may hold secrets. A row is the number of an utterance in `table`, the indexes of all
     splits one after another. Opening reads the manifest, checks and maps the indexes, and checks
     that every shard is present with its size and that there is no other; statistics and shards are
     mapped when they are first used. So a million utterances open in a fraction of a second.

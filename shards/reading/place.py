@@ -29,7 +29,7 @@ class Place(Protocol):
 
     @property
     def name(self) -> str:
-        """The folder or URL, without a password."""
+        """The folder or URL, without secrets."""
 
     def manifest(self) -> bytes:
         """Return the bytes of the manifest; `InputError` when there is no dataset."""
@@ -103,7 +103,7 @@ class StorePlace:
 
     @property
     def name(self) -> str:
-        """The URL, without a password."""
+        """The URL, without secrets."""
         return self.store.name
 
     def manifest(self) -> bytes:

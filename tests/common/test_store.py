@@ -16,7 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from aalbert.common import store as store_module
 from aalbert.common.files import write_text
-from aalbert.common.store import Store, explain, without_password
+from aalbert.common.redaction import redact
+from aalbert.common.store import Store, explain
 from aalbert.errors import StorageError
 from aalbert.pipeline.prepare.output import Output, open_output
 
@@ -325,7 +326,7 @@ def test_a_refused_call_is_not_retried(memory: Output, monkeypatch: pytest.Monke
 
 def test_errors_show_no_password() -> None:
     error = OSError("cannot reach https://me:se@cret@endpoint/bucket now")
-    assert "cret" not in without_password(explain(error))
+    assert "cret" not in redact(explain(error))
     assert Store("sftp://me:secret@host/x").name == "sftp://me:***@host/x"
 
 

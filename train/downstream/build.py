@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEnd
@@ -275,7 +276,7 @@ def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) 
     require_equal_settings(
         expected,
         dataset.manifest.features[expected.kind],
-        who=name,
+        who=redact_url(name),
         where=dataset.place,
         way_out="prepare the data with the model's settings",
     )

@@ -1,6 +1,5 @@
 """`downstream`: from shards and an upstream to a model of a task, selected on the dev part."""
 
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from aalbert.common.configuration import load_config, to_yaml
+from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
@@ -25,8 +25,9 @@ from aalbert.train.downstream.scoring import classify, embed_all, score_trials, 
 from aalbert.train.downstream.selection import BestModel
 from aalbert.train.downstream.sources import (
     find_sources,
+    lasting_upstream,
     named_files,
-    require_same_weights,
+    require_same_upstream,
     with_lasting_paths,
 )
 from aalbert.train.downstream.standardise import measure_states
@@ -47,6 +48,8 @@ from aalbert.train.run_folder import (
     lasting_place,
     open_data,
     require_same_files,
+    require_whole,
+    resume_command,
 )
 
 COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
@@ -72,7 +75,7 @@ def start_downstream(
     dataset = Dataset(data)
     config = with_lasting_paths(config, dataset)
     sources = find_sources(config, dataset, upstream)
-    setup = build_setup(config, dataset, sources["upstream"])
+    setup = build_setup(config, dataset, lasting_upstream(upstream))
     run = RunFolder(out)
     record = {
         "task": config.task,
@@ -87,11 +90,17 @@ def start_downstream(
 
 
 def resume_downstream(
-    out: Path, task: str, *, states: Path | None = None, data: Path | str | None = None
+    out: Path,
+    task: str,
+    *,
+    states: Path | None = None,
+    data: Path | str | None = None,
+    upstream: str | None = None,
 ) -> DownstreamModel:
     """Continue the run in `out` from its latest intact checkpoint, with its own settings.
 
-    `data` is the current place of its dataset, if it was moved.
+    `data` and `upstream` are the current places of its dataset and upstream, if they were moved,
+    or if the record lacks the secrets of their URLs.
     """
     run = RunFolder(out)
     record = run.read_record()
@@ -100,11 +109,15 @@ def resume_downstream(
     dataset = open_data(record, data)
     config = load_config(DownstreamConfig, file=run.config, environment={})
     require_same_files(record, named_files(config))
-    require_same_weights(record)
-    setup = build_setup(config, dataset, record["upstream"])
+    location = lasting_upstream(upstream) if upstream else record["upstream"]
+    require_whole(location, "--upstream")
+    require_same_upstream(record, location)
+    setup = build_setup(config, dataset, location)
     with run.hold():
         if data:
             run.add_to_record({"data": lasting_place(data)})
+        if upstream:
+            run.add_to_record({"upstream": redact_url(location)})
         return run_downstream(config, setup, run, states, state=latest_state(run.checkpoints))
 
 
@@ -192,7 +205,9 @@ def train_model(
     )
     module = HeadTraining(model, setup.labels, config, ends)
     fit(trainer, module, Stream(training, ends[-1]), state)
-    command = f"aalbert downstream {config.task} --resume --out {shlex.quote(str(run.path))}"
+    command = resume_command(
+        f"downstream {config.task}", run, [setup.dataset.place], run.read_record()["upstream"]
+    )
     raise_if_stopped(trainer, request, command)
     best.restore()
 

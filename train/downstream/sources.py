@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aalbert.common.redaction import redact_url
 from aalbert.common.store import is_url
 from aalbert.errors import IntegrityError
 from aalbert.models.checkpoint import find_checkpoint, read_config
@@ -23,16 +24,21 @@ def find_sources(config: DownstreamConfig, dataset: Dataset, upstream: str) -> d
 
     They go into its record.
     """
-    location = upstream
-    if upstream not in SETTINGS_BY_KIND and not is_url(upstream):
-        is_state = find_state(upstream) is not None
-        location = str((Path(upstream) if is_state else find_checkpoint(upstream)).resolve())
+    location = lasting_upstream(upstream)
     return {
         "data_fingerprint": dataset.manifest.fingerprint,
-        "upstream": location,
+        "upstream": redact_url(location),
         "upstream_weights": weights_of(location),
         "files": digest_places(named_files(config)),
     }
+
+
+def lasting_upstream(upstream: str) -> str:
+    """Return the place of an upstream, valid from any working directory, or the feature it is."""
+    if upstream in SETTINGS_BY_KIND or is_url(upstream):
+        return upstream
+    is_state = find_state(upstream) is not None
+    return str((Path(upstream) if is_state else find_checkpoint(upstream)).resolve())
 
 
 def weights_of(upstream: str) -> str | None:
@@ -42,11 +48,15 @@ def weights_of(upstream: str) -> str | None:
     return str(read_config(find_checkpoint(upstream))["weights_xxh3"])
 
 
-def require_same_weights(record: Mapping[str, Any]) -> None:
-    """Raise `IntegrityError` when the upstream of a run has other weights than it began with."""
-    if weights_of(record["upstream"]) != record["upstream_weights"]:
+def require_same_upstream(record: Mapping[str, Any], upstream: str) -> None:
+    """Raise `IntegrityError` when an upstream is not what a run began with.
+
+    The same weights may lie elsewhere; plain features have none, and are the same by name.
+    """
+    began_with = record["upstream_weights"] or record["upstream"]
+    if (weights_of(upstream) or upstream) != began_with:
         raise IntegrityError(
-            f"{record['upstream']} holds other weights than when the run began with it: put back "
+            f"{redact_url(upstream)} holds other weights than when the run began with it: put back "
             "what it was, or train again into another --out"
         )
 

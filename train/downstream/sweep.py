@@ -96,7 +96,7 @@ def train_point(
     elif not (run.export / "config.json").is_file():
         if diverged := run.read_record().get("diverged"):
             raise DivergedError(diverged)
-        resume_downstream(run.path, config.task, states=states)
+        resume_downstream(run.path, config.task, states=states, data=data, upstream=upstream)
 
 
 def require_same_run(

@@ -67,7 +67,8 @@ class WeightsAndBiases:
             id=str(json.loads(path.read_text("utf-8"))["id"]),
             name=folder.name,
             resume="allow",
-            settings=wandb.Settings(silent=True, console="off"),
+            # Its metadata has the command, and so the secrets of URLs; `run.json` has it without.
+            settings=wandb.Settings(silent=True, console="off", x_disable_meta=True),
         )
         # Not by the number of records: a resumed run makes some of them again.
         self.run.define_metric("*", step_metric="step")

@@ -1,7 +1,6 @@
 """`pretrain`: train an encoder on shards, in a folder from which a stopped run is resumed."""
 
 import math
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
@@ -60,6 +59,7 @@ from aalbert.train.run_folder import (
     lasting_path,
     open_datasets,
     require_same_files,
+    resume_command,
 )
 
 TASK = "pretrain"
@@ -195,7 +195,7 @@ def run_pretraining(
     )
     with ranks.reporting_failures():
         fit(trainer, module, Stream(training, config.steps * batches), state)
-    command = f"aalbert pretrain --resume --out {shlex.quote(str(run.path))}"
+    command = resume_command(TASK, run, [dataset.place for dataset in selections.datasets])
     raise_if_stopped(trainer, listener, command)
     if ranks.first:
         export(config, module.model, run, validation)

@@ -192,6 +192,23 @@ def test_a_run_is_continued_where_its_data_has_moved(
     assert measure(RunFolder(tmp_path / "run")).dataset.place == str(new)
 
 
+def test_a_run_is_continued_where_its_upstream_has_moved(
+    voxceleb1_data: Path, own_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, features = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "features")
+    monkeypatch.setattr(downstream_run, "run_downstream", stop)
+    for upstream, each in ((str(own_model), run), ("logmel", features)):
+        with pytest.raises(StoppedError):
+            start_downstream(QUICK, voxceleb1_data, upstream, each.path)
+    moved = own_model.rename(tmp_path / "moved")
+    with pytest.raises(StoppedError):
+        resume_downstream(run.path, QUICK.task, upstream=str(moved))
+    assert run.read_record()["upstream"] == str(moved)
+    for each, other in ((run, "logmel"), (features, str(moved)), (features, "mfcc")):
+        with pytest.raises(IntegrityError, match=f"{other} holds other weights than when the run"):
+            resume_downstream(each.path, QUICK.task, upstream=other)
+
+
 def test_a_state_of_a_run_is_an_upstream(
     voxceleb1_data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

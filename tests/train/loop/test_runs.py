@@ -1,5 +1,6 @@
 """Runs that are stopped by signals or full disks, extended, logged and estimated."""
 
+import importlib
 import json
 import os
 import random
@@ -290,6 +291,7 @@ def test_measurements_go_to_tensorboard_and_to_weights_and_biases_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(sys, "argv", ["aalbert", "--data", "s3://me:swordfish@bucket"])
     run = tmp_path / "run"
     config = replace(pretrain_config, loggers=("tensorboard", "wandb"))
     start_pretraining(config, [librispeech_data], run)
@@ -301,6 +303,9 @@ def test_measurements_go_to_tensorboard_and_to_weights_and_biases_too(
         assert [step for step, _ in logged] == [step for step, _ in expected]
         assert [value for _, value in logged] == pytest.approx([value for _, value in expected])
     assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
+    importlib.import_module("wandb").finish()
+    written = [path.read_bytes() for path in run.rglob("*") if path.is_file()]
+    assert not any(b"swordfish" in content for content in written)
 
 
 def test_weights_and_biases_counts_training_steps_in_resumed_runs_too(
