@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.files import claim, write_json
+from aalbert.common.isolation import isolated_children
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import InputError, WorkersDiedError
@@ -141,9 +142,10 @@ def run_pieces(
         for number, piece in enumerate(pieces):
             bar.update(align_piece(piece, number, out))
         return
-    executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker)
+    with isolated_children():
+        executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker)
     try:
-        with blocked_signals():
+        with blocked_signals(), isolated_children():
             futures = [
                 executor.submit(align_piece, piece, number, out)
                 for number, piece in enumerate(pieces)
