@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.files import claim, write_json
+from aalbert.common.files import claim, remove_unfinished, write_json
 from aalbert.common.isolation import isolated_children
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
@@ -88,6 +88,7 @@ def align_corpus(
         return dict(record)
     claim(out, WORK_FOLDER, plan, UNFINISHED)
     with hold(out / WORK_FOLDER / "lock"):
+        remove_unfinished(out)
         starts = range(0, len(transcripts), PIECE_UTTERANCES)
         pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
         with progress_bar("align", total=len(transcripts), unit="utterance") as bar:
