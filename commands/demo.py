@@ -66,7 +66,7 @@ def claim(out: Path) -> None:
     if holds_something(out):
         raise OutputInUseError(f"{out} is not empty and not an older demo: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).touch()
+    (out / MARKER).touch(exist_ok=False)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TextIO
 
+from aalbert.common.files import sole_file
 from aalbert.errors import OutputInUseError, StorageError
 
 OPEN_TRIES = 100
@@ -73,12 +74,15 @@ def lock(path: Path, shared: bool) -> TextIO:
 
 
 def open_lock(path: Path) -> TextIO:
-    """Open the lock file, even while another process removes its folder."""
+    """Open the lock file, even while another process removes its folder.
+
+    Raises `OutputInUseError` when a link or another file is in its place.
+    """
     tries_left = OPEN_TRIES
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("a+", encoding="utf-8")
+            return open(path, "a+", encoding="utf-8", opener=sole_file)
         except FileNotFoundError as error:
             tries_left -= 1
             if not tries_left:
@@ -95,7 +99,7 @@ def open_lock(path: Path) -> TextIO:
 def is_at(stream: TextIO, path: Path) -> bool:
     """Return whether an open file is the one at `path`."""
     try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+        return os.path.samestat(os.fstat(stream.fileno()), path.lstat())
     except FileNotFoundError:
         return False
 

@@ -14,7 +14,7 @@ import xxhash
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
-from aalbert.common.files import TEMPORARY_SUFFIX, file_digest, is_side_file
+from aalbert.common.files import TEMPORARY_SUFFIX, file_digest, is_side_file, temporary_name
 from aalbert.common.redaction import redact, redact_url
 from aalbert.errors import ConfigError, StorageError, require
 
@@ -175,9 +175,16 @@ class Store:
     def upload(self, local: Path, path: str, size: int, digest: str) -> None:
         """Upload a file without retries, to its name if that is atomic, else beside it first."""
         filesystem, target = self.locate(path)
-        place = target if is_atomic(filesystem) else target + TEMPORARY_SUFFIX
+        folder, _, name = target.rpartition("/")
+        place = target if is_atomic(filesystem) else f"{folder}/{temporary_name(name)}"
         make_parent(filesystem, target)
-        filesystem.put_file(str(local), place)
+        try:
+            filesystem.put_file(str(local), place)
+        except Exception:
+            # No later attempt has this name. At the final one may be a file of an earlier run.
+            if place != target and filesystem.exists(place):
+                filesystem.rm_file(place)
+            raise
         try:
             check_size(filesystem.info(place)["size"], size)
             check_digest(filesystem, place, digest)

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import xxhash
 
 from aalbert.common.files import (
-    TEMPORARY_SUFFIX,
     file_digest,
     is_side_file,
     naming,
+    plain_file,
+    remove_unfinished,
     require_empty,
+    temporary_name,
     write_json,
     write_text,
 )
@@ -95,9 +97,15 @@ class RunFolder:
                     target.mkdir()
             raise
 
-    def hold(self) -> AbstractContextManager[None]:
-        """Lock the folder for training; `OutputInUseError` with the process that holds the lock."""
-        return hold_where_possible(self.checkpoints / "lock")
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Lock the folder for training, and remove what a killed process left half written.
+
+        Raises `OutputInUseError` with the process that holds the lock.
+        """
+        with hold_where_possible(self.checkpoints / "lock"):
+            remove_unfinished(self.path)
+            yield
 
     def read_record(self) -> dict[str, Any]:
         """Return `run.json`; `InputError` when the folder is not that of a run."""
@@ -121,9 +129,9 @@ class RunFolder:
 
     def require_writable(self) -> None:
         """Raise `OSError` when nothing can be written, before the first checkpoint needs it."""
-        probe = self.checkpoints / ("probe" + TEMPORARY_SUFFIX)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        probe.touch()
+        probe = self.checkpoints / temporary_name("probe")
+        probe.touch(exist_ok=False)
         probe.unlink()
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -281,13 +289,19 @@ class MetricsWriter:
 
     def write(self, **row: Any) -> None:
         """Append one measurement to both files."""
-        with naming(self.path), self.path.open("a", encoding="utf-8") as stream:
+        with (
+            naming(self.path),
+            open(self.path, "a", encoding="utf-8", opener=plain_file) as stream,
+        ):
             stream.write(to_line(row))
         self._append_csv(row)
 
     def _append_csv(self, row: dict[str, Any]) -> None:
         path = self.csv_path
-        with naming(path), path.open("a", encoding="utf-8", newline="") as stream:
+        with (
+            naming(path),
+            open(path, "a", encoding="utf-8", newline="", opener=plain_file) as stream,
+        ):
             csv.DictWriter(stream, self.columns, lineterminator="\n").writerow(row)
 
 

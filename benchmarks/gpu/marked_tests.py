@@ -20,8 +20,8 @@ def run(context: Context) -> None:
     options = ["-m", "gpu", "-v", "-W", "default", "-p", "no:cacheprovider"]
     if context.rehearsal:
         options.append("--collect-only")
-    command = [sys.executable, "-m", "pytest", *options, f"--junitxml={report}", *map(str, files)]
-    done = subprocess.run(command, cwd=TESTS.parent)
+    command = [sys.executable, "-P", "-m", "pytest", *options, f"--junitxml={report}"]
+    done = subprocess.run([*command, *map(str, files)], cwd=TESTS.parent)
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for case in ElementTree.parse(report).iter("testcase") if report.is_file() else ():
         problem = next((part for part in case if part.tag in ("failure", "error", "skipped")), None)

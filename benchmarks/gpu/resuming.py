@@ -58,7 +58,7 @@ def run(context: Context) -> None:
 
 def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
     """Start `aalbert pretrain`."""
-    return subprocess.Popen([sys.executable, "-m", "aalbert", "pretrain", *arguments])
+    return subprocess.Popen([sys.executable, "-P", "-m", "aalbert", "pretrain", *arguments])
 
 
 def finish(arguments: list[str]) -> None:

@@ -69,7 +69,7 @@ def run_stages(
 
 def run_stage(stage: Stage, context: Context, environment: Mapping[str, str]) -> str | None:
     """Run one stage in a process group of its own; return why it failed, or None."""
-    command = [sys.executable, "-m", "benchmarks.gpu.stage", stage.module, context.to_json()]
+    command = [sys.executable, "-P", "-m", "benchmarks.gpu.stage", stage.module, context.to_json()]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -34,5 +34,5 @@ def install(wheels: list[Path], site: Path) -> None:
     Raises `subprocess.CalledProcessError` when pip fails.
     """
     options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--quiet"]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(site)]
+    command = [sys.executable, "-P", "-m", "pip", "install", *options, "--target", str(site)]
     subprocess.run([*command, *map(str, wheels)], check=True)

@@ -5,7 +5,6 @@ it is a sequence of pickles followed by the storages (`torch/serialization.py` o
 """
 
 import io
-import mmap
 import struct
 import sys
 import zipfile
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -61,8 +60,8 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
             except zipfile.BadZipFile as error:
                 raise IntegrityError(f"its zip archive is damaged or cut short: {error}") from error
         elif start.startswith(PICKLE_MAGIC):
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                yield read_legacy(view)
+            # Read, not mapped: a file that is cut off while it is mapped ends the process.
+            yield read_legacy(stream, path.stat().st_size)
         else:
             raise InputError("not a checkpoint: expected a file that torch.save wrote")
 
@@ -102,38 +101,46 @@ def checked_members(archive: zipfile.ZipFile, file_size: int) -> dict[str, int]:
     return members
 
 
-def read_legacy(view: mmap.mmap) -> TorchFile:
+def read_legacy(stream: BinaryIO, file_size: int) -> TorchFile:
     """Read the pickles of a file from before torch 1.6, and locate its storages."""
-    stream = cast(BinaryIO, view)
-    magic, version, system = (Interpreter({}).read(stream) for _ in range(3))
+    # From memory: there a length that a damaged pickle claims allocates nothing.
+    pickles = io.BytesIO(stream.read(LARGEST_PICKLE_BYTES))
+    magic, version, system = (Interpreter({}).read(pickles) for _ in range(3))
     if (magic, version) != (LEGACY_MAGIC, LEGACY_VERSION) or not isinstance(system, dict):
         raise InputError("a pickle, but not one that torch.save wrote")
     check_byte_order(bool(system.get("little_endian")))
     storages = Storages()
-    document = Interpreter(storages.replacements()).read(stream)
-    offsets = storage_offsets(view, storages.found, Interpreter({}).read(stream))
+    document = Interpreter(storages.replacements()).read(pickles)
+    keys = Interpreter({}).read(pickles)
+    stream.seek(pickles.tell())
+    offsets = storage_offsets(stream, file_size, storages.found, keys)
 
     def read_storage(storage: Storage) -> bytes:
-        start = offsets[storage.key]
-        return view[start : start + storage.size]
+        stream.seek(offsets[storage.key])
+        data = stream.read(storage.size)
+        check_size(storage, len(data))
+        return data
 
     return TorchFile(document, read_storage)
 
 
-def storage_offsets(view: mmap.mmap, found: dict[str, Storage], keys: Any) -> dict[str, int]:
+def storage_offsets(
+    stream: BinaryIO, file_size: int, found: dict[str, Storage], keys: Any
+) -> dict[str, int]:
     """Return the offset of each storage; the number of its elements precedes each."""
     offsets: dict[str, int] = {}
-    position = view.tell()
+    position = stream.tell()
     for key in keys if isinstance(keys, list) else ():
         storage = found.get(str(key))
-        header = view[position : position + 8]
+        stream.seek(position)
+        header = stream.read(8)
         if storage is None or len(header) < 8 or struct.unpack("<q", header)[0] != storage.elements:
             raise IntegrityError(f"its storage {key} is damaged or cut short")
         offsets[storage.key] = position + 8
         position += 8 + storage.size
     for storage in found.values():
         start = offsets.get(storage.key)
-        check_size(storage, None if start is None else min(storage.size, len(view) - start))
+        check_size(storage, None if start is None else min(storage.size, file_size - start))
     return offsets
 
 

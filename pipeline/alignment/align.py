@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.files import claim, write_json
+from aalbert.common.files import claim, remove_unfinished, write_json
+from aalbert.common.isolation import isolated_children
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import InputError, WorkersDiedError
@@ -87,6 +88,7 @@ def align_corpus(
         return dict(record)
     claim(out, WORK_FOLDER, plan, UNFINISHED)
     with hold(out / WORK_FOLDER / "lock"):
+        remove_unfinished(out)
         starts = range(0, len(transcripts), PIECE_UTTERANCES)
         pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
         with progress_bar("align", total=len(transcripts), unit="utterance") as bar:
@@ -141,9 +143,10 @@ def run_pieces(
         for number, piece in enumerate(pieces):
             bar.update(align_piece(piece, number, out))
         return
-    executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker)
+    with isolated_children():
+        executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker)
     try:
-        with blocked_signals():
+        with blocked_signals(), isolated_children():
             futures = [
                 executor.submit(align_piece, piece, number, out)
                 for number, piece in enumerate(pieces)

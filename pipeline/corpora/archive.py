@@ -16,7 +16,14 @@ from typing import Any
 import indexed_gzip
 import xxhash
 
-from aalbert.common.files import atomic_write, file_digest, is_side_file, write_text
+from aalbert.common.files import (
+    atomic_write,
+    file_digest,
+    is_side_file,
+    plain_file,
+    remove_unfinished,
+    write_text,
+)
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
 from aalbert.common.text_files import decode_text
@@ -190,12 +197,13 @@ def list_members(archive: Path, index: Path, kept: tuple[str, ...] = ()) -> List
     """
     index.parent.mkdir(parents=True, exist_ok=True)
     notes = index.with_suffix(".json")
-    with index.with_suffix(".lock").open("ab") as lock:
+    with open(index.with_suffix(".lock"), "ab", opener=plain_file) as lock:
         flock(lock, fcntl.LOCK_EX)
         state = {"size": archive.stat().st_size, "mtime_ns": archive.stat().st_mtime_ns}
         request = {"archive": state, "kept": list(kept)}
         if (known := read_listing(notes, index, request)) is not None:
             return known
+        remove_unfinished(index.parent, (index.name, notes.name))
         listing = read_archive(archive, index, kept)
         document = {**request, "index_xxh3": file_digest(index), **asdict(listing)}
         write_text(notes, json.dumps(document))

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
-from aalbert.common.files import TEMPORARY_SUFFIX, sync_folder
+from aalbert.common.files import TEMPORARY_SUFFIX, sole_file, sync_folder
 from aalbert.common.progress import progress_bar
 from aalbert.errors import InputError, IntegrityError, OutputInUseError, StorageError, require
 
@@ -80,7 +80,8 @@ def download_subset(subset: str, folder: Path, *, base_url: str = BASE_URL) -> P
         check_digest(archive, SHA256[subset], "delete it to download it again")
         return archive
     partial = archive.with_name(archive.name + TEMPORARY_SUFFIX)
-    with partial.open("ab") as stream:
+    # The name is known, so that the next process continues it.
+    with open(partial, "ab", opener=sole_file) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -15,6 +15,7 @@ import soundfile
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
+from aalbert.common.files import atomic_write, write_text
 from aalbert.pipeline.corpora.synthetic_voice import PHONES, Speech, draw_voice, speak
 
 SAMPLE_RATE = 16_000
@@ -86,7 +87,7 @@ def write_librispeech(
         ]
     _add_speakers(root / "SPEAKERS.TXT", readers)
     _add_alignments(root / "alignments.txt", alignments)
-    (root / "phones.json").write_text(json.dumps(PHONES) + "\n")
+    write_text(root / "phones.json", json.dumps(PHONES) + "\n")
 
 
 def write_voxceleb1(
@@ -106,10 +107,8 @@ def write_voxceleb1(
     """
     utterances = _plan_voxceleb1(speakers, videos_per_speaker, utterances_per_video, seed)
     for each in utterances:
-        file = root / "wav" / each.path
-        file.parent.mkdir(parents=True, exist_ok=True)
         place = (seed, each.speaker, each.video, each.utterance)
-        soundfile.write(file, _record(place, seconds).samples, SAMPLE_RATE, subtype="PCM_16")
+        _write_audio(root / "wav" / each.path, _record(place, seconds).samples)
 
     first_test_speaker = FIRST_VOXCELEB1_SPEAKER + speakers - max(2, speakers // 4)
     tested = [each for each in utterances if each.speaker >= first_test_speaker]
@@ -120,9 +119,9 @@ def write_voxceleb1(
         gender = draw_voice(default_rng([seed, number])).gender.lower()
         part = "test" if number >= first_test_speaker else "dev"
         rows.append(f"id{number}\tVoice_{number}\t{gender}\tNowhere\t{part}\n")
-    (root / "iden_split.txt").write_text(split)
-    (root / "vox1_meta.csv").write_text(META_HEADER + "".join(rows))
-    (root / "veri_test.txt").write_text("".join(_trials(tested, default_rng([seed]))))
+    write_text(root / "iden_split.txt", split)
+    write_text(root / "vox1_meta.csv", META_HEADER + "".join(rows))
+    write_text(root / "veri_test.txt", "".join(_trials(tested, default_rng([seed]))))
 
 
 def _draw_channel(rng: Generator) -> Channel:
@@ -166,34 +165,39 @@ def _write_chapter(
 ) -> dict[str, Speech]:
     """Write the recordings and transcripts of a chapter; return what is spoken, by its name."""
     folder = folder / str(speaker) / str(chapter)
-    folder.mkdir(parents=True, exist_ok=True)
     lines, spoken = [], {}
     for utterance in range(size):
         name = f"{speaker}-{chapter}-{utterance:04}"
         place = (seed, speaker, chapter, utterance + 1)
         spoken[name] = speech = _record(place, seconds)
-        soundfile.write(folder / f"{name}.flac", speech.samples, SAMPLE_RATE, subtype="PCM_16")
+        _write_audio(folder / f"{name}.flac", speech.samples)
         # Two made-up words a second, of one to three syllables each.
         rng = default_rng([*place, 1])
         lengths = rng.integers(1, 4, round(2 * len(speech.samples) / SAMPLE_RATE))
         words = " ".join("".join(rng.choice(SYLLABLES, length)) for length in lengths)
         lines.append(f"{name} {words}\n")
-    (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+    write_text(folder / f"{speaker}-{chapter}.trans.txt", "".join(lines))
     return spoken
+
+
+def _write_audio(path: Path, samples: NDArray[np.float32]) -> None:
+    """Write samples at 16 kHz with 16 bits, in the format of the name."""
+    with atomic_write(path) as stream:
+        soundfile.write(stream, samples, SAMPLE_RATE, "PCM_16", format=path.suffix[1:])
 
 
 def _add_speakers(path: Path, rows: list[str]) -> None:
     """Add rows to SPEAKERS.TXT in the order of reader numbers, replacing those of known readers."""
     earlier = path.read_text().splitlines() if path.exists() else []
     readers = {int(row.split("|")[0]): row for row in [*earlier, *rows] if row[0] != ";"}
-    path.write_text(SPEAKERS_HEADER + "".join(f"{readers[key]}\n" for key in sorted(readers)))
+    write_text(path, SPEAKERS_HEADER + "".join(f"{readers[key]}\n" for key in sorted(readers)))
 
 
 def _add_alignments(path: Path, lines: list[str]) -> None:
     """Add lines to a file of alignments in the order of keys, replacing those of known keys."""
     earlier = path.read_text().splitlines() if path.exists() else []
     aligned = {line.split(" ", 1)[0]: line for line in [*earlier, *lines]}
-    path.write_text("".join(f"{aligned[key]}\n" for key in sorted(aligned)))
+    write_text(path, "".join(f"{aligned[key]}\n" for key in sorted(aligned)))
 
 
 def _plan_voxceleb1(

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.files import claim, write_json, write_text
+from aalbert.common.files import claim, remove_unfinished, write_json, write_text
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.redaction import redact_url
@@ -84,6 +84,7 @@ def extract_embeddings(
         return finished
     claim(out, WORK_FOLDER, plan, UNFINISHED)
     with hold(out / WORK_FOLDER / "lock"):
+        remove_unfinished(out)
         pieces = list(split_into_pieces(inputs.recordings, model, config))
         with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
             for number, piece in enumerate(pieces):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnContext
 from typing import Protocol
 
+from aalbert.common.isolation import isolated_children
 from aalbert.errors import WorkersDiedError
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
@@ -166,7 +167,8 @@ def run_in_processes(
 
 def start(progress: SharedProgress, slot: int) -> ProcessPoolExecutor:
     """Return a pool of one process."""
-    return ProcessPoolExecutor(1, CONTEXT, initializer=start_worker, initargs=(progress, slot))
+    with isolated_children():
+        return ProcessPoolExecutor(1, CONTEXT, initializer=start_worker, initargs=(progress, slot))
 
 
 def submit(attempt: Attempt, output: Output) -> "Future[Amount]":
@@ -174,7 +176,7 @@ def submit(attempt: Attempt, output: Output) -> "Future[Amount]":
 
     The terminal sends Ctrl-C to that process too, which would end it during its start.
     """
-    with blocked_signals():
+    with blocked_signals(), isolated_children():
         return attempt.executor.submit(run_reporting, attempt.task, output)
 
 

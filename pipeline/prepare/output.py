@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,14 @@ from typing import Protocol
 import fsspec
 import xxhash
 
-from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest, is_side_file
+from aalbert.common.files import (
+    cache_folder,
+    file_digest,
+    final_name,
+    is_side_file,
+    remove_unfinished,
+    replacing,
+)
 from aalbert.common.locking import hold
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, has_final_name, open_store
@@ -54,6 +61,9 @@ class Output(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; one that is missing is fine."""
+
+    def remove_unfinished(self, names: Container[str] | None = None) -> None:
+        """Remove what killed processes left of these files, or of all, which nobody writes now."""
 
     def free_bytes(self) -> int:
         """Return the free space of the disk that files are built on, in bytes."""
@@ -115,6 +125,10 @@ class LocalOutput:
         """Remove a file or a whole folder; one that is missing is fine."""
         remove_local(self.folder / path)
 
+    def remove_unfinished(self, names: Container[str] | None = None) -> None:
+        """Remove what killed processes left of these files, or of all, which nobody writes now."""
+        remove_unfinished(self.folder, names)
+
     def free_bytes(self) -> int:
         """Return the free bytes where the folder is, or will be."""
         return free_bytes_at(self.folder)
@@ -161,13 +175,8 @@ class RemoteOutput:
         """Return a fresh copy in the staging folder."""
         local = self.staging / path
         # Two processes may fetch the same file.
-        temporary = local.with_name(f"{local.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-        local.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(local) as temporary:
             self.store.get(path, temporary)
-            temporary.replace(local)
-        finally:
-            temporary.unlink(missing_ok=True)
         return local
 
     def digest(self, path: str) -> str:
@@ -194,6 +203,13 @@ class RemoteOutput:
         """Remove a file or a whole folder, and its copies."""
         self.store.remove(path)
         remove_local(self.staging / path)
+
+    def remove_unfinished(self, names: Container[str] | None = None) -> None:
+        """Remove what killed processes left of these files, or of all, which nobody writes now."""
+        for path in self.store.sizes(unfinished=True):
+            if not has_final_name(path) and (names is None or final_name(path) in names):
+                self.store.remove(path)
+        remove_unfinished(self.staging, names)
 
     def free_bytes(self) -> int:
         """Return the free bytes of the staging folder; those of a store are not known."""

@@ -59,8 +59,7 @@ def prepare(
             # The previous holder of the lock may have finished the dataset.
             if not is_finished(output, plan):
                 record = compute(corpus, output, config, limits.engine, plan, Part())
-                with explain_full_disk(output, []):
-                    finish_dataset(output, record)
+                complete(output, record)
             output.remove(WORK_FOLDER)
     return checked_manifest(output, limits.max_skipped)
 
@@ -102,8 +101,7 @@ def finalize(out: Path | str, max_skipped: float) -> Manifest:
             record = max(find_records(output), key=lambda each: each.parts, default=None)
             if record and not output.has(MANIFEST_NAME):
                 discard_damaged(output, record.shards)
-                with explain_full_disk(output, []):
-                    finish_dataset(output, record)
+                complete(output, record)
             output.remove(WORK_FOLDER)
     if not output.has(MANIFEST_NAME):
         raise InputError(
@@ -157,6 +155,7 @@ def compute(
     chosen = part.choose(tasks)
     with explain_full_disk(output, chosen):
         claim(output, corpus, record, part)
+        output.remove_unfinished({path for task in chosen for path in shard_files(task.name)})
         discard_damaged(output, [task.name for task in chosen])
         missing = missing_tasks(output, chosen)
         needed = output.needed_bytes([task.stored_bytes for task in missing], engine.workers)
@@ -166,6 +165,18 @@ def compute(
         with progress_bar("prepare", total=files, unit="file", done=done) as bar:
             engine.run(missing, output, lambda amount: show_progress(bar, done, amount))
     return record
+
+
+def complete(output: Output, record: PrepareRecord) -> None:
+    """Complete a dataset whose shards are all there; the caller has its lock alone."""
+    output.remove_unfinished()
+    with explain_full_disk(output, []):
+        finish_dataset(output, record)
+
+
+def shard_files(shard: str) -> tuple[str, str]:
+    """Return the paths, in the output, of a shard and of the fragment of its index."""
+    return f"{shard}.tar", fragment_name(shard)
 
 
 def missing_tasks(output: Output, tasks: list[ShardTask]) -> list[ShardTask]:

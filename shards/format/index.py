@@ -82,7 +82,10 @@ def write_index(path: Path, table: pa.Table) -> None:
 
 
 def read_index(path: Path) -> pa.Table:
-    """Map an index, or statistics, into memory.
+    """Map an index, or statistics, into memory: of a million utterances it is too large to read.
+
+    The caller compares size and hash before. Nobody shortens a finished index: files of ours are
+    replaced, never changed, and who has the old one mapped keeps it whole.
 
     Raises `IntegrityError` when the file is missing, damaged or of another format version.
     """

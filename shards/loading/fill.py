@@ -50,6 +50,15 @@ class ShardMaps(dict[int, memoryview]):
                 following or plan.window_shards(step.epoch + 1, 0),
             )
 
+    def require_whole(self, contents: Contents) -> None:
+        """Raise `IntegrityError` when a shard of a batch was cut off since it was mapped.
+
+        For a process that must not be ended by that, unlike a reader, whose parent names it.
+        """
+        for shard in {shard for _, shard, _, _ in contents.spans[0]} & self.keys():
+            dataset, number = self._find(shard)
+            dataset.require_whole(number)
+
     def _enter_window(self, window: Collection[int], following: Collection[int]) -> None:
         """Release all remote shards except those of a window, and start to fetch the next ones.
 

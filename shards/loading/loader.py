@@ -198,6 +198,7 @@ class Inline:
         step = next(self._steps)
         [contents] = self._look_up.find([step.batches[self._rank]], [step.epoch])
         self._maps.enter(step, self._rank, self._plan)
+        self._maps.require_whole(contents)
         buffer = np.empty(contents.shape.bytes, np.uint8)
         self._filler.fill(contents, contents.shape.arrays(buffer))
         return make_batch(buffer, contents.shape, self._config.targets), step

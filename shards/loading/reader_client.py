@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 
+from aalbert.common.isolation import import_path
 from aalbert.errors import AalbertError, ReaderDiedError
 from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.batch_shape import BatchShape
@@ -31,7 +32,13 @@ GRACE_S = 2.0
 # A reader is woken when this proportion of its slots is free: waking it takes longer than
 # everything else that is done for a batch.
 WAKING_PROPORTION = 0.6
-PROGRAM = "from aalbert.shards.loading.reader_process import main; main()"
+# The descriptors of the connection and the memory are followed by the folders to import from.
+PROGRAM = """\
+import sys
+sys.path[:] = sys.argv[3:]
+from aalbert.shards.loading.reader_process import main
+main()
+"""
 HINTS = {
     signal.SIGKILL: " (out of memory?)",
     signal.SIGBUS: " (was the file cut off while it was read, or its disk taken away?)",
@@ -159,13 +166,11 @@ def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
     It is a separate program: spawned by `multiprocessing`, it would run the user's script again,
     and forked, it would inherit locks of other threads and a GPU that it cannot use.
     """
-    # The reader imports from the same folders as this process.
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    # Not with -I, which would leave out packages that a user installed for himself.
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
+        [sys.executable, "-P", "-c", PROGRAM, str(connection), str(memory), *import_path()],
         pass_fds=(connection, memory),
         stdin=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
     )
 
 

@@ -1,13 +1,12 @@
 """The local part of a dataset in a store: manifest and indexes, and shards when they are needed."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import xxhash
 
-from aalbert.common.files import TEMPORARY_SUFFIX, atomic_write, file_digest
+from aalbert.common.files import atomic_write, file_digest, replacing
 from aalbert.common.store import Store, open_store
 from aalbert.errors import InputError, IntegrityError
 from aalbert.shards.format.manifest import MANIFEST_NAME, FileRecord, Manifest, parse_manifest
@@ -54,14 +53,9 @@ class Mirror:
         path = self.folder / record.path
         if path.is_file() and file_digest(path) == record.xxh3:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Several processes may open the dataset at once.
-        temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-        try:
+        with replacing(path) as temporary:
             self.store.get(record.path, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from aalbert.common.files import TEMPORARY_SUFFIX, cache_folder, file_digest
+from aalbert.common.files import (
+    TEMPORARY_SUFFIX,
+    cache_folder,
+    file_digest,
+    plain_file,
+    temporary_name,
+)
 from aalbert.common.store import Store
 from aalbert.errors import ConfigError, IntegrityError, StorageError
 from aalbert.shards.format.manifest import FileRecord
@@ -54,7 +60,7 @@ class ShardCache:
         in the store do not match their hash.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(path).open("ab")
+        lock = open_lock(path)
         try:
             while True:
                 fcntl.flock(lock, fcntl.LOCK_SH)
@@ -80,7 +86,7 @@ class ShardCache:
     def _fetch_locked(self, store: Store, record: FileRecord, path: Path) -> None:
         """Fetch a shard whose exclusive lock is held."""
         # The name has the size that is reserved while the file grows.
-        partial = path.with_name(f"{path.name}.{record.size}{TEMPORARY_SUFFIX}")
+        partial = path.with_name(temporary_name(path.name, f".{record.size}"))
         self._reserve(record.size, partial)
         try:
             store.get(record.path, partial)
@@ -101,7 +107,7 @@ class ShardCache:
         while True:
             with self._sizes_locked():
                 if self._make_room(size):
-                    partial.touch()
+                    partial.touch(exist_ok=False)
                     return
             if time.monotonic() > deadline:
                 raise StorageError(
@@ -128,7 +134,7 @@ class ShardCache:
     @contextmanager
     def _sizes_locked(self) -> Iterator[None]:
         """Let only one process at a time add up sizes and reserve bytes."""
-        with (self.folder / f"cache{LOCK_SUFFIX}").open("ab") as stream:
+        with open(self.folder / f"cache{LOCK_SUFFIX}", "ab", opener=plain_file) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
@@ -147,15 +153,18 @@ def occupied_bytes(path: Path) -> int:
 
 def lock_file(path: Path) -> Path:
     """Return the lock file of a shard, or of one that is being fetched."""
-    name = path.name
-    if path.suffix == TEMPORARY_SUFFIX:
-        name = name.rsplit(".", 2)[0]
-    return path.with_name(name + LOCK_SUFFIX)
+    shard, suffix, _ = path.name.partition(".tar")
+    return path.with_name(shard + suffix + LOCK_SUFFIX)
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Open the lock file of a shard."""
+    return open(lock_file(path), "ab", opener=plain_file)
 
 
 def remove_unused(path: Path) -> bool:
     """Remove a shard, or the rest of an interrupted fetch, unless a process has locked it."""
-    with lock_file(path).open("ab") as lock:
+    with open_lock(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

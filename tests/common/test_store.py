@@ -199,7 +199,8 @@ def test_where_half_a_file_can_be_seen_it_is_never_under_the_final_name(
         patch.setattr(MemoryFileSystem, "put_file", put_half)
         with pytest.raises(StorageError, match="Connection reset by peer"):
             build(memory)
-    assert list(MemoryFileSystem.store) == ["/out/train/000000.tar.partial"]
+    # The attempt cleans up behind itself; of a killed process the next run of `prepare` does.
+    assert list(MemoryFileSystem.store) == []
     assert not memory.has(SHARD)
     assert memory.sizes() == {}
     build(memory)

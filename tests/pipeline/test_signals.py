@@ -75,7 +75,7 @@ def test_a_signal_to_all_processes_ends_the_run_without_unfinished_files(
 ) -> None:
     out = tmp_path / "data"
     process = start(recordings, out, workers)
-    wait_until(lambda: any(out.rglob("*.tar.partial")))
+    wait_until(lambda: any(out.rglob("*.tar.*.partial")))
     os.killpg(process.pid, number)
     assert complaint(process) == (
         f"aalbert: stopped by {number.name}: run the same command again, finished work is kept"
@@ -108,7 +108,7 @@ def test_a_stopped_run_is_finished_bit_for_bit(
 ) -> None:
     assert complaint(start(recordings, tmp_path / "a", 1)) == ""
     process = start(recordings, tmp_path / "b", 2)
-    wait_until(lambda: any((tmp_path / "b").rglob("*.tar.partial")))
+    wait_until(lambda: any((tmp_path / "b").rglob("*.tar.*.partial")))
     time.sleep(delay_s)
     process.send_signal(signal.SIGTERM)
     assert "stopped by SIGTERM" in complaint(process)

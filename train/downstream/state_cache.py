@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aalbert.common.files import atomic_write
 from aalbert.common.progress import progress_bar
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
@@ -137,11 +138,15 @@ def write_states(
     loader = whole_utterances(
         setup.dataset, rows, setup.feature, config.batch_seconds, config.prefetch
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".partial")
-    dtype = np.float32 if pooled else np.float16
-    written = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
-    with progress_bar("hidden states", total=len(rows), unit="utterance") as bar:
+    dtype = np.dtype("<f4" if pooled else "<f2")
+    row_bytes = shape[1] * shape[2] * dtype.itemsize
+    with (
+        atomic_write(path) as stream,
+        progress_bar("hidden states", total=len(rows), unit="utterance") as bar,
+    ):
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        start = stream.tell()
         for batch in loader:
             moved = batch.to(device)
             states, lengths = model.states(moved.features, moved.lengths)
@@ -149,11 +154,11 @@ def write_states(
             for row, values in zip(batch.rows.tolist(), stored, strict=True):
                 kept = values.to(torch.float32 if pooled else torch.float16)
                 require_finite(kept, setup.dataset.key(row))
-                written[begin[row] : begin[row] + count[row]] = kept.cpu().numpy()
+                # Not through a map, where a full disk ends the process without an error.
+                stream.seek(start + begin[row] * row_bytes)
+                stream.write(kept.cpu().numpy().astype(dtype, copy=False).tobytes())
             bar.update(len(batch.rows))
-    written.flush()
     loader.close()
-    part.replace(path)
     setup.model.to("cpu")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.configuration import load_config
-from aalbert.common.files import write_json
+from aalbert.common.files import remove_unfinished, write_json
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.text import text_table
 from aalbert.errors import ConfigError, DivergedError, require
@@ -68,6 +68,7 @@ def run_sweep(
     runs = {point: RunFolder(out / folder_name(point)) for point in grid}
     states = out / STATES_FOLDER
     with hold_where_possible(states / "lock"):
+        remove_unfinished(out)
         for point, config in configs.items():
             if runs[point].record.is_file():
                 require_same_run(runs[point], config, dataset, upstream)

@@ -5,7 +5,6 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from aalbert.common.files import TEMPORARY_SUFFIX
 from aalbert.models.training_states import state_path
 from aalbert.train.loop.checkpoints import remove_old_states
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
@@ -53,9 +52,6 @@ class SaveStates(Callback):
             return
         self.guard.check()
         with self.clock.stopped():
-            if self.ranks.first:
-                for left_over in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
-                    left_over.unlink()
             trainer.save_checkpoint(state_path(self.folder, step))
             if self.ranks.first:
                 best_step = self.validation.best_step

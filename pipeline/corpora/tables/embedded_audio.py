@@ -18,7 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from aalbert.common.files import atomic_write, cache_folder, is_side_file, write_text
+from aalbert.common.files import (
+    atomic_write,
+    cache_folder,
+    is_side_file,
+    plain_file,
+    remove_unfinished,
+    write_text,
+)
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
 from aalbert.errors import InputError
@@ -114,10 +121,11 @@ def copied(path: Path, file: pq.ParquetFile, column: str, cache: Path) -> list[S
     notes = copy.with_suffix(".json")
     cache.mkdir(parents=True, exist_ok=True)
     state = [path.stat().st_size, path.stat().st_mtime_ns, column]
-    with copy.with_suffix(".lock").open("ab") as lock:
+    with open(copy.with_suffix(".lock"), "ab", opener=plain_file) as lock:
         flock(lock, fcntl.LOCK_EX)
         known = json.loads(notes.read_text("utf-8")) if notes.is_file() else {}
         if known.get("of") != state or not holds(copy, known["sizes"]):
+            remove_unfinished(cache, (copy.name, notes.name))
             with atomic_write(copy) as output:
                 sizes = list(copy_bytes(path, file, column, output))
             known = {"of": state, "sizes": sizes}

@@ -114,7 +114,8 @@ def test_an_interrupted_run_is_finished_with_the_same_bytes(
     finished = [out / f"{task.name}.tar" for task in tasks[:2]]
     (out / ".prepare" / f"{tasks[2].name}.arrow").unlink()  # killed before its index rows
     (out / f"{tasks[2].name}.tar").write_bytes(b"older")
-    (out / f"{tasks[3].name}.tar.partial").write_bytes(b"half a shard")
+    (out / f"{tasks[3].name}.tar.{0:016x}.partial").write_bytes(b"half a shard")
+    (out / f"{tasks[0].name}.tar.{1:016x}.partial").write_bytes(b"half a shard of another part")
     (out / ".prepare" / f"{tasks[3].name}.arrow.partial").write_bytes(b"half an index")
     before = [path.stat().st_mtime_ns for path in finished]
     prepare(corpus, out, small_config, ONE)

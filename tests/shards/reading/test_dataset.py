@@ -187,6 +187,30 @@ def test_a_shard_truncated_while_it_is_read_ends_the_run_and_is_named(copy: Path
             read_all(loader)
 
 
+@pytest.mark.parametrize("size", [0, 512])
+def test_a_shard_truncated_while_this_process_reads_it_is_named(copy: Path, size: int) -> None:
+    """Without the error the system would end this process, and the tests with it."""
+    dataset = Dataset(copy)
+    loader = Loader(dataset.select(["*"]), CONFIG)
+    read_all(loader)
+    dataset.features(0, "logmel")
+    for path in dataset.shard_paths:
+        os.truncate(path, size)
+    message = rf"\.tar has {size} bytes, the manifest says \d+ bytes; restore it, or delete "
+    with pytest.raises(IntegrityError, match=message):
+        read_all(loader)
+    with pytest.raises(IntegrityError, match=message):
+        dataset.features(0, "logmel")
+
+
+def test_a_shard_deleted_while_it_is_mapped_stays_whole(copy: Path) -> None:
+    dataset = Dataset(copy)
+    before = dataset.features(0, "logmel").copy()
+    for path in dataset.shard_paths:
+        path.unlink()
+    np.testing.assert_array_equal(dataset.features(0, "logmel"), before)
+
+
 @pytest.mark.parametrize("config", [CONFIG, AHEAD], ids=["inline", "ahead"])
 def test_a_shard_that_vanishes_before_it_is_read_is_named(copy: Path, config: LoaderConfig) -> None:
     dataset = Dataset(copy)

@@ -269,7 +269,7 @@ def test_a_killed_process_leaves_neither_locks_nor_reserved_bytes(
     # As if it had been killed while it fetched another shard.
     path = dataset.shard_paths[1]
     path.parent.mkdir(parents=True, exist_ok=True)
-    left = path.with_name(f"{path.name}.{sizes[1]}.partial")
+    left = path.with_name(f"{path.name}.{0:016x}.{sizes[1]}.partial")
     left.write_bytes(b"half")
     path.with_name(path.name + ".lock").touch()
     began = time.monotonic()
