@@ -16,6 +16,7 @@ from typing import Any
 from aalbert.common.files import claim, write_json, write_text
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.signals import stoppable
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
@@ -82,7 +83,7 @@ def extract_embeddings(
     if (finished := read_finished(out, plan)) is not None:
         return finished
     claim(out, WORK_FOLDER, plan, UNFINISHED)
-    with hold(out / WORK_FOLDER / "lock"):
+    with stoppable(), hold(out / WORK_FOLDER / "lock"):
         pieces = list(split_into_pieces(inputs.recordings, model, config))
         with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
             for number, piece in enumerate(pieces):

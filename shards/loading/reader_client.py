@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 
+from aalbert.common.signals import blocked_signals
 from aalbert.errors import AalbertError, ReaderDiedError
 from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.batch_shape import BatchShape
@@ -161,12 +162,13 @@ def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
     """
     # The reader imports from the same folders as this process.
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
-        pass_fds=(connection, memory),
-        stdin=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    with blocked_signals():
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
+            pass_fds=(connection, memory),
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
 
 
 def end_process(process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
