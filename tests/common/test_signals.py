@@ -1,21 +1,24 @@
 import ctypes
+import io
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 import soundfile
 
 from aalbert.cli import main
+from aalbert.common.files import file_digest
 from aalbert.common.signals import (
     STOP_SIGNALS,
     handle_stop_signals,
@@ -23,9 +26,13 @@ from aalbert.common.signals import (
     stop_if_asked,
     stoppable,
 )
+from aalbert.common.store import Store
 from aalbert.errors import InterruptedRunError
+from aalbert.pipeline.corpora import archive
+from aalbert.pipeline.corpora import librispeech_download as download
 from aalbert.pipeline.prepare import prepare as prepare_module
 from aalbert.pipeline.prepare import shard_task
+from aalbert.shards.verification import verify as verification
 from tests.trees import tree
 
 # The pool's processes, which import for a while before they can say what they ignore.
@@ -201,6 +208,67 @@ def test_a_signal_in_a_callback_while_a_file_is_read_ends_prepare(
     )
     assert not list(out.rglob("*.partial"))
     assert not (out / "manifest.json").exists()
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """An archive of one file of noise."""
+    path = tmp_path / "packed.tar.gz"
+    (tmp_path / "noise").write_bytes(np.random.default_rng(0).bytes(100_000))
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(tmp_path / "noise", "noise")
+    return path
+
+
+def test_indexing_an_archive_ends_without_an_index(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "STEP_BYTES", 1)
+    monkeypatch.setattr(archive, "refusal", lambda _: call_from_c(lambda: send(signal.SIGTERM)))
+    with handle_stop_signals(never), pytest.raises(InterruptedRunError):
+        archive.list_members(packed, tmp_path / "cache" / "index")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["index.lock"]
+
+
+def test_a_download_ends_with_the_bytes_that_have_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Response(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                call_from_c(lambda: send(signal.SIGTERM))
+            return super().read(size)
+
+    def fetch_rest(url: str, stream: BinaryIO, partial: Path) -> None:
+        download.copy(Response(bytes(200)), stream, 200, "name")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(download, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(download, "fetch_rest", fetch_rest)
+    with handle_stop_signals(never), pytest.raises(InterruptedRunError):
+        download.download_subset("dev-clean", tmp_path)
+    assert (tmp_path / "dev-clean.tar.gz.partial").read_bytes() == bytes(100)
+
+
+def test_a_wait_before_a_retry_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        call_from_c(lambda: send(signal.SIGTERM))
+        raise OSError("the store is away")
+
+    monkeypatch.setattr("aalbert.common.store.RETRY_WAITS_S", (60.0,))
+    with handle_stop_signals(never), pytest.raises(InterruptedRunError), stoppable():
+        Store("memory://store").call(fail, "path")
+
+
+def test_verification_ends(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def digest(path: Path) -> str:
+        call_from_c(lambda: send(signal.SIGHUP))
+        return file_digest(path)
+
+    monkeypatch.setattr(verification, "file_digest", digest)
+    assert main(["shards", "verify", str(prepared)]) == 129
+    assert "aalbert: stopped by SIGHUP" in capsys.readouterr().err
 
 
 def test_a_signal_that_comes_too_late_for_the_work_is_not_lost() -> None:

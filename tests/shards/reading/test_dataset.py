@@ -243,8 +243,8 @@ def test_a_reader_ends_with_its_parent_and_not_before(prepared: Path, tmp_path: 
 
 def test_a_reader_that_just_starts_leaves_signals_to_its_parent() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        reader = start_process(theirs.fileno(), make_shared_memory(1))
+    with ours, theirs, open(make_shared_memory(1), "rb") as memory:
+        reader = start_process(theirs.fileno(), memory.fileno())
         for number in SAVE_SIGNALS:
             reader.send_signal(number)
         assert reader.stdin is not None
