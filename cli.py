@@ -14,6 +14,7 @@ from aalbert import __version__
 from aalbert.commands.align import align
 from aalbert.commands.config import config_app
 from aalbert.commands.console import (
+    end_at_once,
     exit_code_of,
     show_tracebacks_without_secrets,
     show_warnings_on_one_line,
@@ -27,6 +28,7 @@ from aalbert.commands.inspect import inspect
 from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
 from aalbert.commands.shards import shards_app
+from aalbert.common.signals import handle_stop_signals
 
 # In the order of use, which is the order in the help.
 COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
@@ -87,4 +89,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for one another sleep, where they would keep a core busy that others need.
     # OpenMP reads it when PyTorch is imported, by a command.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return exit_code_of(lambda: app(arguments, standalone_mode=False))
+    with handle_stop_signals(end_at_once):
+        return exit_code_of(lambda: app(arguments, standalone_mode=False))

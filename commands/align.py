@@ -8,7 +8,6 @@ import typer
 
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import MaxSkippedOption
-from aalbert.pipeline.signals import stop_on_signals
 
 
 def align(
@@ -55,20 +54,19 @@ def align(
     from aalbert.pipeline.corpora.manifest_file import read_manifest_file
     from aalbert.pipeline.corpora.tables.listing import is_listing
 
-    with stop_on_signals():
-        if is_listing(corpus):
-            if subset:
-                raise ConfigError(f"--subset is for LibriSpeech, {corpus} is a list: leave it out")
-            found = read_manifest_file(corpus)
-        else:
-            found = read_librispeech(corpus, subset or ())
-        record = align_corpus(
-            found,
-            out,
-            text_field=text_column,
-            pronunciations=pronunciations,
-            workers=workers or available_cores(),
-        )
+    if is_listing(corpus):
+        if subset:
+            raise ConfigError(f"--subset is for LibriSpeech, {corpus} is a list: leave it out")
+        found = read_manifest_file(corpus)
+    else:
+        found = read_librispeech(corpus, subset or ())
+    record = align_corpus(
+        found,
+        out,
+        text_field=text_column,
+        pronunciations=pronunciations,
+        workers=workers or available_cores(),
+    )
     if record["without_text"]:
         print(f"note: left out {record['without_text']} utterances without text", file=sys.stderr)
     text = (

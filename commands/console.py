@@ -2,11 +2,14 @@
 
 import errno
 import json
+import os
 import shutil
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -21,7 +24,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 
 # A shell reports a program that a signal ended as 128 plus the signal's number.
 SIGNAL_EXIT_BASE = 128
-INTERRUPTED_EXIT = 130
 SPACE_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 STORAGE_ERRORS = SPACE_ERRORS | {errno.EACCES, errno.EPERM, errno.EROFS}
 # Faults of the machine, not of a file, and the way out.
@@ -48,9 +50,7 @@ def show(document: Any, as_json: bool, text: str) -> None:
 def exit_code_of(command: Callable[[], Any]) -> int:
     """Run a command and return its exit code; every known error becomes one line on stderr."""
     try:
-        code = int(command() or 0)
-        # For Ctrl-C Typer returns only the exit code.
-        return report_error("interrupted", code) if code == INTERRUPTED_EXIT else code
+        return int(command() or 0)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         # A command without arguments raises its own help.
@@ -67,8 +67,19 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         if message is None:
             raise
         return report_error(message, StorageError.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return report_error("interrupted", INTERRUPTED_EXIT)
+
+
+def end_at_once(signal_number: int) -> None:
+    """End this process as a signal asks, with one line on stderr; for a handler of signals.
+
+    The line goes past Python's stream, which the work that the signal came into may be writing to.
+    """
+    # A progress bar leaves the cursor in its line.
+    bars = getattr(getattr(sys.modules.get("tqdm.std"), "tqdm", None), "_instances", ())
+    line = f"aalbert: interrupted by {signal.Signals(signal_number).name}\n"
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, ("\n" * bool(bars) + line).encode())
+    os._exit(SIGNAL_EXIT_BASE + signal_number)
 
 
 def show_warnings_on_one_line() -> None:

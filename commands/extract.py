@@ -8,7 +8,6 @@ from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import MaxSkippedOption
 from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import ConfigError
-from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from aalbert.pipeline.embeddings.model import Layers
@@ -76,11 +75,10 @@ def extract(
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
     use_threads(threads)
-    with stop_on_signals():
-        opened = from_pretrained(model, device)
-        recordings, skipped = find_recordings(opened, inputs, split or ())
-        found = Inputs(recordings=recordings, skipped=skipped, places=inputs)
-        record = extract_embeddings(opened, found, out, config)
+    opened = from_pretrained(model, device)
+    recordings, skipped = find_recordings(opened, inputs, split or ())
+    found = Inputs(recordings=recordings, skipped=skipped, places=inputs)
+    record = extract_embeddings(opened, found, out, config)
     text = (
         f"{out}: {record['utterances']:,} utterances, {record['hours']:.2f} hours, layers "
         f"{record['layers']}, width {record['width']}, {record['skipped']} inputs skipped"

@@ -14,7 +14,6 @@ from aalbert.commands.console import AsJson, show
 from aalbert.commands.options import ConfigFile, MaxSkippedOption
 from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError
-from aalbert.pipeline.signals import stop_on_signals
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 
 if TYPE_CHECKING:
@@ -115,8 +114,7 @@ def prepare_command(read: Callable[..., "Corpus"]) -> Callable[..., None]:
     @functools.wraps(read)
     def command(**values: Any) -> None:
         options = {parameter.name: values.pop(parameter.name) for parameter in common}
-        with stop_on_signals():
-            run_prepare(read(**values), **options)
+        run_prepare(read(**values), **options)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -253,8 +251,7 @@ def prepare_finalize(
     """
     from aalbert.pipeline.prepare.prepare import finalize
 
-    with stop_on_signals():
-        show_manifest(out, finalize(out, max_skipped), as_json)
+    show_manifest(out, finalize(out, max_skipped), as_json)
 
 
 def make_engine(

@@ -8,7 +8,6 @@ import typer
 
 from aalbert.commands.console import AsJson, show
 from aalbert.common.text import text_table
-from aalbert.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from aalbert.shards.reading.dataset import Dataset
@@ -43,8 +42,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
     """
     from aalbert.errors import IntegrityError
 
-    with stop_on_signals():
-        document = verify_with_progress(directory)
+    document = verify_with_progress(directory)
     problems = document["problems"]
     places = [f"{problem['path']}: {problem['what']}" for problem in problems]
     speed = f"{document['gigabytes_per_second']:.2f} GB/s"
@@ -61,6 +59,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 def verify_with_progress(directory: str) -> dict[str, Any]:
     """Verify a dataset with a progress bar on stderr and return the result."""
     from aalbert.common.progress import progress_bar
+    from aalbert.common.signals import stop_if_asked, stoppable
     from aalbert.shards.reading.place import open_place
     from aalbert.shards.verification.verify import file_sizes, verify
 
@@ -68,9 +67,14 @@ def verify_with_progress(directory: str) -> dict[str, Any]:
     sizes = file_sizes(place)
     size = sum(sizes.values())
     started = time.perf_counter()
-    with progress_bar("verify", total=size, unit="B") as bar:
+    with stoppable(), progress_bar("verify", total=size, unit="B") as bar:
         bar.unit_scale = True
-        problems = verify(place, bar.update)
+
+        def advance(size: int) -> None:
+            bar.update(size)
+            stop_if_asked()
+
+        problems = verify(place, advance)
     seconds = time.perf_counter() - started
     return {
         "data": place.name,

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from fsspec.core import has_magic
 
 from aalbert.common.files import TEMPORARY_SUFFIX, file_digest, is_side_file, temporary_name
 from aalbert.common.redaction import redact, redact_url
+from aalbert.common.signals import pause
 from aalbert.errors import ConfigError, StorageError, require
 
 T = TypeVar("T")
@@ -223,7 +223,7 @@ class Store:
                 if wait_s is None:
                     url = f"{self.name}/{path}".rstrip("/")
                     raise StorageError(f"{url}: {redact(explain(error))}") from error
-            time.sleep(wait_s)
+            pause(wait_s)
 
 
 def open_store(url: str) -> Store:

@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -49,6 +50,13 @@ def pytest_configure() -> None:
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_that_nobody_ignores() -> None:
+    """In the background SIGINT may be ignored, under nohup SIGHUP is, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

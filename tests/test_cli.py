@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -282,15 +283,27 @@ def test_a_path_that_cannot_be_a_folder_is_one_line_with_the_way_out(
     assert lines[0].endswith(": choose another path to write")
 
 
-def test_ctrl_c_in_any_command_is_reported(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("aalbert.shards.views.info.describe", interrupt)
-    assert main(["shards", "info", "data"]) == 130
-    assert capsys.readouterr().err.strip() == "aalbert: interrupted"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_at_once_with_one_line(number: signal.Signals) -> None:
+    """Also in a callback of another library, where an exception would be swallowed."""
+    script = (
+        "import ctypes, os, sys\n"
+        "from aalbert.cli import main\n"
+        "from aalbert.common import progress\n"
+        "from aalbert.shards.views import info\n"
+        "callback = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), int(sys.argv[1])))\n"
+        "def describe(_):\n"
+        "    with progress.progress_bar('look', total=1, unit='file'):\n"
+        "        callback()\n"
+        "info.describe = describe\n"
+        "sys.exit(main(['shards', 'info', 'data']))\n"
+    )
+    command = [sys.executable, "-c", script, str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    bar, line = filter(None, ended.stderr.splitlines())
+    assert bar.startswith("look: ")
+    assert line == f"aalbert: interrupted by {number.name}"
+    assert ended.returncode == 128 + number
 
 
 def test_an_error_escapes_unprintable_characters_and_keeps_other_scripts() -> None:

@@ -8,8 +8,9 @@ import json
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from ctypes import c_byte
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from aalbert.common.files import claim, remove_unfinished, write_json
 from aalbert.common.isolation import isolated_children
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.signals import (
+    blocked_signals,
+    leave_signals_to_the_parent,
+    stop_if_asked,
+    stoppable,
+)
 from aalbert.errors import InputError, WorkersDiedError
 from aalbert.pipeline.alignment.output import RECORD_NAME, Failure, Labelled, write_output
 from aalbert.pipeline.alignment.phone_aligner import (
@@ -36,15 +43,14 @@ from aalbert.pipeline.alignment.pronunciations import (
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
-from aalbert.pipeline.prepare.engine import CONTEXT, end_with_parent
+from aalbert.pipeline.prepare.engine import CONTEXT, REFRESH_S, end_with_parent
 from aalbert.pipeline.prepare.shard_task import audio_of
-from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_parent
 from aalbert.shards.format.feature_settings import fingerprint
 
 WORK_FOLDER = ".align"
 # What the folder holds when the plan is another, in the words of an error.
 UNFINISHED = "alignment of other utterances, texts or pronunciations"
-# A worker finishes its piece when the run is stopped, which takes seconds.
+# What is lost of a piece when the run is stopped takes seconds.
 PIECE_UTTERANCES = 8
 NUMBER_OF = {phone: number for number, phone in enumerate(PHONES)}
 
@@ -87,7 +93,7 @@ def align_corpus(
     if path.is_file() and (record := json.loads(path.read_text("utf-8")))["plan"] == plan:
         return dict(record)
     claim(out, WORK_FOLDER, plan, UNFINISHED)
-    with hold(out / WORK_FOLDER / "lock"):
+    with stoppable(), hold(out / WORK_FOLDER / "lock"):
         remove_unfinished(out)
         starts = range(0, len(transcripts), PIECE_UTTERANCES)
         pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
@@ -143,28 +149,33 @@ def run_pieces(
         for number, piece in enumerate(pieces):
             bar.update(align_piece(piece, number, out))
         return
+    asked = CONTEXT.RawValue("b", 0)
     with isolated_children():
-        executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker)
+        executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker, initargs=(asked,))
     try:
         with blocked_signals(), isolated_children():
-            futures = [
+            running = {
                 executor.submit(align_piece, piece, number, out)
                 for number, piece in enumerate(pieces)
-            ]
-        for future in as_completed(futures):
-            bar.update(future.result())
+            }
+        while running:
+            stop_if_asked()
+            done, running = wait(running, timeout=REFRESH_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                bar.update(future.result())
     except BrokenProcessPool as error:
         raise WorkersDiedError(
             "a process that aligned was killed: is there enough memory? Fewer --workers need less; "
             "run the same command again, finished work is kept"
         ) from error
     finally:
+        asked.value = 1
         executor.shutdown(cancel_futures=True)
 
 
-def start_worker() -> None:
-    """Initialise a worker: ignore stop signals, end with the parent."""
-    leave_signals_to_the_parent()
+def start_worker(asked: c_byte) -> None:
+    """Initialise a worker: stop when the parent says so in `asked`, or ends."""
+    leave_signals_to_the_parent(asked)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
@@ -180,6 +191,7 @@ def align_piece(piece: Sequence[Transcript], number: int, out: Path) -> int:
         labels: dict[str, list[int]] = {}
         failed: list[list[str]] = []
         for transcript in piece:
+            stop_if_asked()
             utterance = transcript.utterance
             try:
                 labels[utterance.key] = label(transcript)

@@ -26,6 +26,7 @@ from aalbert.common.files import (
 )
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
+from aalbert.common.signals import stop_if_asked, stoppable
 from aalbert.common.text_files import decode_text
 from aalbert.errors import InputError
 from aalbert.pipeline.audio.recording import UnusableAudioError
@@ -235,6 +236,7 @@ def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:
     size = archive.stat().st_size
     spacing = max(SMALLEST_SPACING, size // MOST_SEEK_POINTS)
     with (
+        stoppable(),
         archive.open("rb") as packed,
         indexed_gzip.IndexedGzipFile(
             archive, spacing=spacing, drop_handles=False, buffer_size=1
@@ -243,6 +245,7 @@ def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:
     ):
 
         def advance(position: int) -> None:
+            stop_if_asked()
             indexed.seek(position)
             bar.update(packed.tell() // 2**20 - bar.n)
 

@@ -6,7 +6,6 @@ import http.client
 import os
 import shutil
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 from aalbert.common.files import TEMPORARY_SUFFIX, sole_file, sync_folder
 from aalbert.common.progress import progress_bar
+from aalbert.common.signals import pause, stop_if_asked, stoppable
 from aalbert.errors import InputError, IntegrityError, OutputInUseError, StorageError, require
 
 BASE_URL = "https://www.openslr.org/resources/12"
@@ -88,7 +88,8 @@ def download_subset(subset: str, folder: Path, *, base_url: str = BASE_URL) -> P
             raise OutputInUseError(
                 f"{partial} is being downloaded by another process: wait for it"
             ) from error
-        fetch(f"{base_url}/{archive.name}", stream, partial)
+        with stoppable():
+            fetch(f"{base_url}/{archive.name}", stream, partial)
         stream.flush()
         os.fsync(stream.fileno())
         try:
@@ -131,7 +132,7 @@ def fetch(url: str, stream: BinaryIO, partial: Path) -> None:
                 raise InputError(
                     f"{url} cannot be downloaded: {error}{kept if have else ''}"
                 ) from error
-        time.sleep(BACKOFF_SECONDS[failures - 1])
+        pause(BACKOFF_SECONDS[failures - 1])
 
 
 def fetch_rest(url: str, stream: BinaryIO, partial: Path) -> None:
@@ -187,6 +188,7 @@ def copy(response: http.client.HTTPResponse, stream: BinaryIO, total: int, name:
     done = stream.tell() // 2**20
     with progress_bar(f"download {name}", total=total // 2**20, unit="MiB", done=done) as bar:
         while chunk := response.read(CHUNK_BYTES):
+            stop_if_asked()
             stream.write(chunk)
             bar.update(stream.tell() // 2**20 - bar.n)
     if stream.tell() < total:

@@ -17,6 +17,7 @@ from aalbert.common.files import claim, remove_unfinished, write_json, write_tex
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.redaction import redact_url
+from aalbert.common.signals import stoppable
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
@@ -83,7 +84,7 @@ def extract_embeddings(
     if (finished := read_finished(out, plan)) is not None:
         return finished
     claim(out, WORK_FOLDER, plan, UNFINISHED)
-    with hold(out / WORK_FOLDER / "lock"):
+    with stoppable(), hold(out / WORK_FOLDER / "lock"):
         remove_unfinished(out)
         pieces = list(split_into_pieces(inputs.recordings, model, config))
         with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:

@@ -10,6 +10,7 @@ from threading import Lock
 
 import numpy as np
 
+from aalbert.common.signals import stop_if_asked
 from aalbert.common.store import is_url
 from aalbert.errors import InputError
 from aalbert.pipeline.audio.decode import read_audio
@@ -191,9 +192,11 @@ def prefetch(
     Recordings that cannot be used are added to `skipped`.
     """
     remaining = iter(recordings)
-    with ThreadPoolExecutor(readers) as pool:
-        waiting: list[tuple[Recording, Future[Loaded]]] = []
+    pool = ThreadPoolExecutor(readers)
+    waiting: list[tuple[Recording, Future[Loaded]]] = []
+    try:
         while True:
+            stop_if_asked()
             for recording in islice(remaining, 2 * readers - len(waiting)):
                 waiting.append((recording, pool.submit(recording.load)))
             if not waiting:
@@ -203,3 +206,5 @@ def prefetch(
                 yield recording, future.result()
             except UnusableAudioError as error:
                 skipped.append(Skip(source=recording.source, reason=str(error)))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from aalbert.common.signals import stop_if_asked
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
 from aalbert.pipeline.prepare.engine import ShowProgress
 from aalbert.pipeline.prepare.output import Output
@@ -19,7 +20,7 @@ ATTEMPTS = 3
 CONNECT_S = 10
 # When starting workers fails, Dask stops trying, and its tasks then wait forever.
 NO_WORKER_LIMIT_S = 60
-POLL_S = 2
+POLL_S = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ def wait_for_one(ended: SimpleQueue[Future[Amount]], client: Any, address: str) 
     """Return the next task that ends; `WorkersDiedError` after too long without a worker."""
     seen = time.monotonic()
     while time.monotonic() - seen < NO_WORKER_LIMIT_S:
+        stop_if_asked()
         try:
             return ended.get(timeout=POLL_S)
         except Empty:

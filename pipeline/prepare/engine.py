@@ -18,12 +18,12 @@ from multiprocessing.context import SpawnContext
 from typing import Protocol
 
 from aalbert.common.isolation import isolated_children
+from aalbert.common.signals import blocked_signals, leave_signals_to_the_parent, stop_if_asked
 from aalbert.errors import WorkersDiedError
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
 from aalbert.pipeline.prepare.shard_task import run_task
 from aalbert.pipeline.prepare.work_folder import Amount
-from aalbert.pipeline.signals import blocked_signals, leave_signals_to_the_parent
 
 # Called at intervals with the total amount done so far.
 ShowProgress = Callable[[Amount], None]
@@ -31,10 +31,6 @@ ATTEMPTS = 3
 REFRESH_S = 0.2
 # Spawned, not forked: a fork would inherit the locks of other threads.
 CONTEXT = multiprocessing.get_context("spawn")
-
-
-class InterruptedTaskError(Exception):
-    """The run is being stopped, so this shard is abandoned; its files are removed."""
 
 
 class SharedProgress:
@@ -46,15 +42,13 @@ class SharedProgress:
 
     def __init__(self, context: SpawnContext, workers: int) -> None:
         self._numbers = context.RawArray("d", 3 * workers)
-        self._interrupted = context.RawValue("b", 0)
+        self.asked = context.RawValue("b", 0)
 
     def add(self, slot: int, amount: Amount) -> None:
-        """Add progress; `InterruptedTaskError` when the parent is stopping the run."""
+        """Add progress."""
         self._numbers[3 * slot] += amount.taken
         self._numbers[3 * slot + 1] += amount.skipped
         self._numbers[3 * slot + 2] += amount.seconds
-        if self._interrupted.value:
-            raise InterruptedTaskError
 
     def clear(self, slot: int) -> None:
         """Set the row of a worker to zero."""
@@ -69,8 +63,8 @@ class SharedProgress:
         )
 
     def interrupt(self) -> None:
-        """Ask every worker to abandon its shard after the current file."""
-        self._interrupted.value = 1
+        """Ask every worker to abandon its shard; see `stop_if_asked`."""
+        self.asked.value = 1
 
 
 class Engine(Protocol):
@@ -144,6 +138,7 @@ def run_in_processes(
         for slot in range(workers):
             begin(Attempt(task=waiting.popleft(), slot=slot, executor=start(progress, slot)))
         while running:
+            stop_if_asked()
             done, _ = wait(running, timeout=REFRESH_S, return_when=FIRST_COMPLETED)
             for future in done:
                 attempt = running[future]
@@ -206,10 +201,10 @@ worker_slot: int
 
 
 def start_worker(progress: SharedProgress, slot: int) -> None:
-    """Initialise a worker: ignore stop signals, end with the parent, store where to report."""
+    """Initialise a worker: stop when the parent says so, or ends; store where to report."""
     global worker_progress, worker_slot
     worker_progress, worker_slot = progress, slot
-    leave_signals_to_the_parent()
+    leave_signals_to_the_parent(progress.asked)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from aalbert.common.files import file_digest
+from aalbert.common.signals import stop_if_asked
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.output import Output
@@ -65,7 +66,7 @@ The shards are plain WebDataset tars (`KEY.FEATURE.npy` and `KEY.json` per utter
 def finish_dataset(output: Output, record: PrepareRecord) -> Manifest:
     """Complete the dataset of finished shards and return its manifest."""
     require_all_shards(output, record)
-    fragments = {shard: read_fragment(output, shard) for shard in record.shards}
+    fragments = read_fragments(output, record.shards)
     require_whole_shards(output, [fragment.record for fragment in fragments.values()])
     skipped = [*record.skipped, *(skip for each in fragments.values() for skip in each.skipped)]
     if not any(fragment.table.num_rows for fragment in fragments.values()):
@@ -81,6 +82,7 @@ def finish_dataset(output: Output, record: PrepareRecord) -> Manifest:
     }
     everything = pa.concat_tables([fragment.table for fragment in fragments.values()])
     for name, copy in record.attachments.items():
+        stop_if_asked()
         publish_bytes(output, name, output.fetch(copy).read_bytes())
     manifest = Manifest(
         corpus=record.corpus,
@@ -103,6 +105,15 @@ def finish_dataset(output: Output, record: PrepareRecord) -> Manifest:
     with output.build(MANIFEST_NAME) as path:
         manifest.write(path.parent)
     return manifest
+
+
+def read_fragments(output: Output, shards: Sequence[str]) -> dict[str, Fragment]:
+    """Return the fragments of finished shards, by their names."""
+    fragments = {}
+    for shard in shards:
+        stop_if_asked()
+        fragments[shard] = read_fragment(output, shard)
+    return fragments
 
 
 def require_all_shards(output: Output, record: PrepareRecord) -> None:
@@ -139,6 +150,7 @@ def finish_split(
     features: Sequence[FeatureSettings],
 ) -> SplitRecord:
     """Write the index and statistics of a split and return its record."""
+    stop_if_asked()
     rows = pa.concat_tables([fragment.table for fragment in fragments])
     columns = statistics_schema({each.kind: each.dims for each in features}).names
     table = rows.drop_columns(columns).combine_chunks()

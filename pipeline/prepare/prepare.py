@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aalbert.common.cores import available_cores
 from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.signals import stoppable
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError
 from aalbert.pipeline.corpora.corpus import Corpus, check_skipped
@@ -55,7 +56,7 @@ def prepare(
     plan = checked_plan(corpus, config)
     # A run that was stopped right after writing its manifest leaves its work folder.
     if not is_finished(output, plan) or output.has(WORK_FOLDER):
-        with output.hold(LOCK):
+        with stoppable(), output.hold(LOCK):
             # The previous holder of the lock may have finished the dataset.
             if not is_finished(output, plan):
                 record = compute(corpus, output, config, limits.engine, plan, Part())
@@ -76,6 +77,7 @@ def prepare_part(
     if is_finished(output, plan):
         return False
     with (
+        stoppable(),
         output.hold(LOCK, shared=True),
         output.hold(f"{LOCK}-{part.number}-of-{part.count}"),
     ):
@@ -96,7 +98,7 @@ def finalize(out: Path | str, max_skipped: float) -> Manifest:
     """
     output = open_output(str(out))
     if output.has(WORK_FOLDER):
-        with output.hold(LOCK):
+        with stoppable(), output.hold(LOCK):
             # Records of parts come before that of a run without parts.
             record = max(find_records(output), key=lambda each: each.parts, default=None)
             if record and not output.has(MANIFEST_NAME):

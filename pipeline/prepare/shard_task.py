@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aalbert.common.files import file_digest
+from aalbert.common.signals import stop_if_asked
 from aalbert.errors import InputError
 from aalbert.kernel.native import keep_freed_memory
 from aalbert.pipeline.audio.conditioning import condition
@@ -62,6 +63,7 @@ def run_task(task: ShardTask, output: Output, report: ReportAmount = lambda _: N
 def read_samples(task: ShardTask, skipped: list[Skip], report: ReportAmount) -> Iterator[Sample]:
     """Yield the samples of a task; inputs that cannot be used are added to `skipped`."""
     for utterance in task.utterances:
+        stop_if_asked()
         try:
             sample = make_sample(utterance, task.config)
         except UnusableAudioError as error:
@@ -82,8 +84,11 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
         strict=config.strict_audio,
         span=(utterance.start, utterance.end),
     )
+    # With a recording of hours, each of these takes seconds.
+    stop_if_asked()
     wave = condition(audio.wave, sample_rate, wave_settings)
     check_long_enough(wave, config.features)
+    stop_if_asked()
     return Sample(
         key=utterance.key,
         split=utterance.split,

@@ -17,6 +17,7 @@ import soundfile
 import xxhash
 
 from aalbert.common.files import atomic_write, write_json
+from aalbert.common.signals import stop_if_asked
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.prepare.config import PrepareConfig
@@ -114,6 +115,7 @@ def discard_damaged(output: Output, shards: Iterable[str]) -> None:
     """
     present = output.sizes()
     for shard in shards:
+        stop_if_asked()
         if fragment_name(shard) not in present:
             continue
         try:

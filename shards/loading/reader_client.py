@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 
 from aalbert.common.isolation import import_path
+from aalbert.common.signals import blocked_signals
 from aalbert.errors import AalbertError, ReaderDiedError
 from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.batch_shape import BatchShape
@@ -167,11 +168,12 @@ def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
     and forked, it would inherit locks of other threads and a GPU that it cannot use.
     """
     # Not with -I, which would leave out packages that a user installed for himself.
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", PROGRAM, str(connection), str(memory), *import_path()],
-        pass_fds=(connection, memory),
-        stdin=subprocess.PIPE,
-    )
+    with blocked_signals():
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM, str(connection), str(memory), *import_path()],
+            pass_fds=(connection, memory),
+            stdin=subprocess.PIPE,
+        )
 
 
 def end_process(process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:

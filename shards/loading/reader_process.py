@@ -5,7 +5,6 @@ its parent, and it ends when its parent does.
 """
 
 import pickle
-import signal
 import socket
 import sys
 import time
@@ -14,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+from aalbert.common.signals import leave_signals_to_the_parent
 from aalbert.errors import AalbertError
 from aalbert.shards.loading.config import LoaderConfig
 from aalbert.shards.loading.epoch_plan import Step, make_plan
@@ -102,9 +102,8 @@ def look_up_steps(
 
 def main() -> None:
     """Run the job that is given on standard input."""
-    # The parent handles signals to the whole process group; this process ends with its parent.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # This process ends with its parent.
+    leave_signals_to_the_parent()
     connection = socket.socket(fileno=int(sys.argv[1]))
     with suppress(EOFError, ConnectionError):  # raised when the parent has closed the connection
         try:

@@ -6,13 +6,11 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from aalbert.common.signals import SAVE_SIGNALS
 from aalbert.errors import InterruptedRunError
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.steps import ended_step
-
-# Ctrl-C, the signals of schedulers before they kill or pre-empt, and a closed terminal.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class SignalListener:
@@ -22,9 +20,10 @@ class SignalListener:
         self.received: int | None = None
 
     def listen(self) -> None:
-        """Replace the handlers of the stop signals."""
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._note)
+        """Replace the handlers of the signals; one that is ignored, as by `nohup`, stays so."""
+        for number in SAVE_SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Note the signal; the current step is completed, unless a second Ctrl-C ends it.
@@ -32,7 +31,8 @@ class SignalListener:
         Schedulers may send other signals several times, which must not interrupt the saving.
         """
         self.received = number
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class StopOnSignal(Callback):
@@ -68,8 +68,14 @@ class StopOnSignal(Callback):
 
 
 def raise_if_stopped(trainer: Trainer, listener: SignalListener, command: str) -> None:
-    """Raise `InterruptedRunError` with the command that continues, if a signal stopped training."""
-    if listener.received is not None and trainer.should_stop:
+    """Raise `InterruptedRunError` with the command that continues, if a signal stopped training.
+
+    One that came after the last step is handled as all are that come after training.
+    """
+    if listener.received is not None:
+        if not trainer.should_stop:
+            signal.raise_signal(listener.received)
+            return
         raise InterruptedRunError(
             f"stopped by {signal.Signals(listener.received).name}, saved at step "
             f"{trainer.global_step}; continue with: {command}",

@@ -28,6 +28,7 @@ from aalbert.common.files import (
 )
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
+from aalbert.common.signals import stop_if_asked, stoppable
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.names import KEY_PATTERN
 from aalbert.pipeline.corpora.tables.parquet_text import is_bytes, is_text, open_parquet, text_rows
@@ -126,7 +127,7 @@ def copied(path: Path, file: pq.ParquetFile, column: str, cache: Path) -> list[S
         known = json.loads(notes.read_text("utf-8")) if notes.is_file() else {}
         if known.get("of") != state or not holds(copy, known["sizes"]):
             remove_unfinished(cache, (copy.name, notes.name))
-            with atomic_write(copy) as output:
+            with stoppable(), atomic_write(copy) as output:
                 sizes = list(copy_bytes(path, file, column, output))
             known = {"of": state, "sizes": sizes}
             write_text(notes, json.dumps(known))
@@ -155,6 +156,7 @@ def copy_bytes(
                     output.write(data or b"")
                     yield None if data is None else data.size
                 bar.update(batch.num_rows)
+                stop_if_asked()
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} is not a complete Parquet file: {error}") from error
 

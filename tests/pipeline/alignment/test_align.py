@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from aalbert.cli import main
-from aalbert.errors import InputError, OutputInUseError, WorkersDiedError
+from aalbert.common.signals import handle_stop_signals
+from aalbert.errors import InputError, InterruptedRunError, OutputInUseError, WorkersDiedError
 from aalbert.pipeline.alignment import align as aligning
 from aalbert.pipeline.alignment.align import align_corpus
 from aalbert.pipeline.alignment.phone_aligner import NotAlignedError, align_phones
@@ -132,22 +134,22 @@ def test_an_alignment_is_continued_kept_and_never_mixed_with_another(
     align_corpus(corpus, whole)
     calls = []
 
-    def fail_at_second(*arguments: object) -> list[str]:
+    def stop_after_first(*arguments: object) -> list[str]:
         calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         return ["SIL"] * 120
 
-    monkeypatch.setattr(aligning, "align_phones", fail_at_second)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(aligning, "align_phones", stop_after_first)
+    with handle_stop_signals(print), pytest.raises(InterruptedRunError, match="by SIGTERM"):
         align_corpus(corpus, stopped)
     own = tmp_path / "own.dict"
     own.write_text("hello Y OW\n")
     with pytest.raises(OutputInUseError, match="holds an unfinished alignment of other utterances"):
         align_corpus(corpus, stopped, pronunciations=own)
     align_corpus(corpus, stopped)
-    # The first piece was kept: the second and its successors were aligned again.
-    assert len(calls) == 3
+    # The first piece was kept; of the others one has words that are known.
+    assert len(calls) == 2
     calls.clear()
     align_corpus(corpus, stopped)
     assert calls == []

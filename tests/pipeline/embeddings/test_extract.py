@@ -1,6 +1,8 @@
 import csv
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from safetensors.numpy import load_file
 import aalbert
 from aalbert.cli import main
 from aalbert.common.files import file_digest
+from aalbert.common.signals import handle_stop_signals
+from aalbert.errors import InterruptedRunError
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.embeddings.extract import ExtractConfig, Inputs, extract_embeddings
@@ -179,11 +183,11 @@ def test_an_interrupted_extraction_continues(
     def stop_at_the_fourth(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 4:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
         return forward(*arguments)
 
     monkeypatch.setattr(model.upstream, "forward", stop_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt):
+    with handle_stop_signals(print), pytest.raises(InterruptedRunError, match="by SIGTERM"):
         extract_embeddings(model, inputs, tmp_path / "stopped", config)
     assert not (tmp_path / "stopped" / "extraction.json").exists()
     extract_embeddings(model, inputs, tmp_path / "stopped", config)

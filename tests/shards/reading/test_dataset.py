@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aalbert.common.signals import SAVE_SIGNALS
 from aalbert.errors import AalbertError, IntegrityError, ReaderDiedError
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
+from aalbert.shards.loading.reader_client import start_process
+from aalbert.shards.loading.shared_slots import make_shared_memory
 
 CONFIG = LoaderConfig(order=OrderConfig(frames_per_batch=150), seed=1, prefetch=0)
 AHEAD = replace(CONFIG, prefetch=2)
@@ -248,7 +252,7 @@ def test_a_reader_ends_with_its_parent_and_not_before(prepared: Path, tmp_path: 
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
     [reader] = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SAVE_SIGNALS:
         os.kill(int(reader), number)
     time.sleep(0.2)
     assert Path(f"/proc/{reader}").exists()
@@ -259,6 +263,17 @@ def test_a_reader_ends_with_its_parent_and_not_before(prepared: Path, tmp_path: 
     while Path(f"/proc/{reader}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{reader}").exists()
+
+
+def test_a_reader_that_just_starts_leaves_signals_to_its_parent() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(make_shared_memory(1), "rb") as memory:
+        reader = start_process(theirs.fileno(), memory.fileno())
+        for number in SAVE_SIGNALS:
+            reader.send_signal(number)
+        assert reader.stdin is not None
+        reader.stdin.close()
+        assert reader.wait(60) == 0
 
 
 def test_a_dataset_replaced_while_it_is_loaded_is_refused(copy: Path) -> None:

@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from aalbert.cli import main
 from aalbert.common.configuration import load_config, to_yaml
+from aalbert.common.signals import SAVE_SIGNALS, handle_stop_signals
 from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.models.training_states import is_intact
@@ -29,6 +30,7 @@ from aalbert.train.loop import loggers
 from aalbert.train.loop.checkpoints import remove_old_states
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
+from aalbert.train.loop.stop_signals import SignalListener, raise_if_stopped
 from aalbert.train.loop.validation import Measurement
 from aalbert.train.pretraining import module as pretraining_module
 from aalbert.train.pretraining import reconstruction
@@ -92,6 +94,33 @@ def test_signals_are_handled_as_before_when_a_run_has_ended(
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     start_pretraining(replace(pretrain_config, steps=4), [librispeech_data], tmp_path / "run")
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
+def test_a_signal_that_is_ignored_stays_so_during_training() -> None:
+    before = {number: signal.getsignal(number) for number in SAVE_SIGNALS}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        listener = SignalListener()
+        listener.listen()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert listener.received == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_signal_after_the_last_step_is_not_lost() -> None:
+    ended: list[int] = []
+    listener = SignalListener()
+    listener.received = signal.SIGTERM
+    with handle_stop_signals(ended.append):
+        trainer: Any = SimpleNamespace(should_stop=False, global_step=12)
+        raise_if_stopped(trainer, listener, "aalbert pretrain --resume")
+    assert ended == [signal.SIGTERM]
 
 
 @pytest.mark.slow
