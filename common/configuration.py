@@ -12,9 +12,16 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from aalbert.common.settings_text import Document, dump_document, parse_document, parse_value
+from aalbert.common.json_files import MOST_DEPTH, first_fault
+from aalbert.common.settings_text import (
+    MOST_BYTES,
+    Document,
+    dump_document,
+    parse_document,
+    parse_value,
+)
 from aalbert.common.text_files import read_text
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, require
 
 ENVIRONMENT_PREFIX = "AALBERT_"
 # Where a value comes from, the path of its setting, and the value.
@@ -57,11 +64,8 @@ def validate(kind: type[Config], document: Document) -> Config:
         # Strictly: no text, number or boolean is taken for another. From JSON, lists are tuples.
         return TypeAdapter(kind).validate_json(json.dumps(whole_numbers(document)), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        # For a union, pydantic adds the type that it tried, which is no part of the name.
-        place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+        message, first = first_fault(error), error.errors()[0]
         given = first["input"]
-        message = f"{place} = {given!r}: {first['msg']}"
         if first["type"] == "string_type" and isinstance(given, (int, float)):
             message += f"; in quotes it is text: '\"{given}\"'"
         raise ConfigError(message) from error
@@ -93,6 +97,8 @@ def read_yaml_file(path: Path) -> Document:
     """Read a configuration file."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}")
+    size = path.stat().st_size
+    require(size <= MOST_BYTES, f"{path}: {size:,} bytes are no settings: name another file")
     return parse_document(read_text(path), str(path))
 
 
@@ -124,6 +130,7 @@ def read_assignments(assignments: Sequence[str]) -> Iterator[Assignment]:
 
 def nest(path: Sequence[str], value: Any) -> Document:
     """Return `{"a": {"b": value}}` for the path `a, b`."""
+    require(len(path) <= MOST_DEPTH, f"{'.'.join(path)[:60]}...: no setting lies so deep")
     for name in reversed(path):
         value = {name: value}
     result: Document = value

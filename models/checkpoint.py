@@ -5,19 +5,20 @@ it is complete, and a changed byte of the weights is detected. The folder may be
 behind a URL; files that are read from there are cached.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
+from aalbert.common.json_files import as_record, naming_damage, read_record
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.training_states import (
@@ -38,6 +39,9 @@ FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
+# Of a configuration that this version cannot read.
+WAY_OUT = "copy the checkpoint again, or use the version that saved it"
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def save_checkpoint(
@@ -182,19 +186,17 @@ def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read and check `config.json`."""
+    """Read `config.json` and check its header."""
     path = folder / CONFIG_NAME
-    try:
-        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        found = (document["format"], document["format_version"])
-        document["kind"], document["weights_xxh3"], document["upstream"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is not the configuration of an aalbert model") from error
+    document = read_record(dict[str, Any], path, WAY_OUT)
+    found = (document.get("format"), document.get("format_version"))
     if found != (FORMAT_NAME, FORMAT_VERSION):
         raise IntegrityError(
             f"{path} has format {found[0]} version {found[1]}, this aalbert reads "
             f"{FORMAT_NAME} version {FORMAT_VERSION}"
         )
+    with naming_damage(str(path), WAY_OUT):
+        as_record(dict[str, str], {name: document.get(name) for name in ("kind", "weights_xxh3")})
     return document
 
 
@@ -203,17 +205,33 @@ def reading_config(place: Path | str) -> Iterator[None]:
     """Raise `IntegrityError` for the errors that a foreign `config.json` causes in the block."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (ValueError, KeyError, RuntimeError, ConfigError) as error:
+        reason = " ".join(str(error).split())
         raise IntegrityError(
-            f"{CONFIG_NAME} of {place} does not describe a model of this aalbert ({error}): "
+            f"{CONFIG_NAME} of {place} does not describe a model of this aalbert ({reason}): "
             "use the version that saved it"
         ) from error
 
 
-def restore(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path | str) -> None:
-    """Load tensors into a module; raise `IntegrityError` when names or shapes do not match."""
+def rebuild(make: Callable[[], Module], tensors: Mapping[str, Tensor], place: Path | str) -> Module:
+    """Return the module that a configuration describes, with its tensors, in evaluation mode.
+
+    Raises `IntegrityError` when names or shapes do not match, before memory is taken for them.
+    """
+    with reading_config(place), torch.device("meta"):
+        outline = make()
+    restore(outline, tensors, place, assign=True)
+    module = make()
+    restore(module, tensors, place)
+    return module.eval()
+
+
+def restore(
+    module: nn.Module, tensors: Mapping[str, Tensor], place: Path | str, *, assign: bool = False
+) -> None:
+    """Load tensors into a module, or put them in it; raise `IntegrityError` if they do not fit."""
     try:
-        module.load_state_dict(dict(tensors))
+        module.load_state_dict(dict(tensors), assign=assign)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise IntegrityError(f"{folder}: weights and configuration differ: {reason}") from error
+        raise IntegrityError(f"{place}: weights and configuration differ: {reason}") from error

@@ -2,17 +2,31 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
+from aalbert.common.json_files import as_record
+from aalbert.models.checkpoint import load_checkpoint, reading_config, rebuild, save_checkpoint
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "downstream"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedHead:
+    """What a saved model has beside its upstream."""
+
+    classes: tuple[str, ...]
+    layers: LayerChoice
+    head: HeadConfig
+    frozen: bool
+
+
+SAVED_NAMES = tuple(each.name for each in fields(SavedHead))
 
 
 class DownstreamModel(nn.Module):
@@ -84,16 +98,14 @@ class DownstreamModel(nn.Module):
         """Load a saved model or the result of a downstream run, in evaluation mode."""
         tensors, document = load_checkpoint(place, KIND)
         with reading_config(place):
-            head = document["head"]
-            model = cls(
-                Upstream(UpstreamConfig.from_dict(document["upstream"])),
-                document["classes"],
-                document["layers"],
-                HeadConfig(**{**head, "hidden": tuple(head["hidden"])}),
-                frozen=document["frozen"],
-            )
-        restore(model, tensors, place)
-        return model.eval()
+            config = UpstreamConfig.from_dict(document["upstream"])
+            saved = as_record(SavedHead, {name: document[name] for name in SAVED_NAMES})
+
+        def make() -> "DownstreamModel":
+            upstream = Upstream(config)
+            return cls(upstream, saved.classes, saved.layers, saved.head, frozen=saved.frozen)
+
+        return rebuild(make, tensors, place)
 
 
 def downstream_card(model: DownstreamModel) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aalbert.common.json_files import as_record
 from aalbert.common.text import flat
 from aalbert.errors import require
-from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, reading_config, rebuild, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
 from aalbert.models.layout import Packed
@@ -174,13 +175,11 @@ class PretrainedModel(nn.Module):
         """
         tensors, document = load_checkpoint(place, KIND)
         with reading_config(place):
-            model = cls(
-                UpstreamConfig.from_dict(document["upstream"]),
-                tuple(TargetConfig(**target) for target in document["targets"]),
-                mask_token=document["mask_token"],
-            )
-        restore(model, tensors, place)
-        return model.eval()
+            config = UpstreamConfig.from_dict(document["upstream"])
+            require(config.encoder is not None, "a pretrained model has an encoder")
+            targets = as_record(tuple[TargetConfig, ...], document["targets"])
+            mask_token = as_record(bool, document["mask_token"])
+        return rebuild(lambda: cls(config, targets, mask_token=mask_token), tensors, place)
 
 
 def input_target(config: UpstreamConfig) -> TargetConfig:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from aalbert.common.json_files import as_record
 from aalbert.errors import AalbertWarning, ConfigError, require
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
@@ -38,14 +39,11 @@ class UpstreamConfig:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "UpstreamConfig":
-        """Read the configuration from its JSON document."""
-        encoder = document["encoder"]
-        return cls(
-            features=document["features"],
-            front_end=FrontEndConfig(**document["front_end"]),
-            encoder=None if encoder is None else EncoderConfig(**encoder),
-            training=document["training"],
-        )
+        """Read the configuration from its JSON document; `ValueError` for one of other types."""
+        config = as_record(cls, document)
+        if not isinstance(config.features.get("kind"), str):
+            raise ValueError("its features have no kind")
+        return config
 
 
 class Upstream(nn.Module):

@@ -7,11 +7,13 @@ in `EXTRACTORS` of `pipeline/audio/features.py`.
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import xxhash
 
+from aalbert.common.json_files import as_record
 from aalbert.errors import ConfigError, require
 from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 
 SLOWEST_SAMPLE_RATE, FASTEST_SAMPLE_RATE = 1_000, 768_000
+# Of a window, a shift or an FFT: a minute at 16 kHz.
+MOST_SAMPLES = 2**20
 # Kaldi's filters begin here; those of HTK and torchaudio begin at 0 Hz.
 KALDI_LOWEST_HERTZ = 20.0
 
@@ -61,6 +65,12 @@ class FeatureSettings(ABC):
                 math.isfinite(value) and whole_samples(self.sample_rate, value) >= smallest,
                 f"{self.kind}: {name} is {value}: it must be at least "
                 f"{1000 * smallest / self.sample_rate:g}, {smallest} samples at "
+                f"{self.sample_rate} Hz",
+            )
+            require(
+                whole_samples(self.sample_rate, value) <= MOST_SAMPLES,
+                f"{self.kind}: {name} is {value}: it must be at most "
+                f"{1000 * MOST_SAMPLES / self.sample_rate:g}, {MOST_SAMPLES:,} samples at "
                 f"{self.sample_rate} Hz",
             )
 
@@ -255,6 +265,10 @@ def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
     )
     require(settings.fft_size % 2 == 0, f"{kind}: fft_size is {settings.fft_size}: it must be even")
     require(
+        settings.fft_size <= MOST_SAMPLES,
+        f"{kind}: fft_size is {settings.fft_size}: it must be at most {MOST_SAMPLES:,}",
+    )
+    require(
         0 < settings.log_offset < math.inf,
         f"{kind}: log_offset is {settings.log_offset}: it must be above 0",
     )
@@ -269,6 +283,8 @@ def check_filters(
     """
     kind, mels = settings.kind, settings.mels
     require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
+    most = settings.fft_size
+    require(mels <= most, f"{kind}: mels is {mels}: the FFT of {most} has bins for fewer")
     bin_hertz = settings.sample_rate / settings.fft_size
     edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
     empty = [
@@ -298,30 +314,35 @@ def default_settings(kind: str) -> FeatureSettings:
     return SETTINGS_BY_KIND[kind]()
 
 
-def settings_from_dict(document: dict[str, Any]) -> FeatureSettings:
-    """Read settings as `dataclasses.asdict` wrote them; `ConfigError` when they are not known."""
+def settings_from_dict(document: Mapping[str, Any]) -> FeatureSettings:
+    """Read settings as `dataclasses.asdict` wrote them.
+
+    Raises `ConfigError` when they are not known, or one has no valid value.
+    """
+    require(isinstance(document, Mapping), f"the settings of a feature are {document!r:.60}")
     known = default_settings(str(document.get("kind")))
-    wave = dict(document.get("wave") or {})
-    silence = wave.get("silence")
+    wave = document.get("wave")
+    silence = wave.get("silence") if isinstance(wave, Mapping) else None
     unknown = [
         *unknown_names("", document, known),
         *unknown_names("wave.", wave, known.wave),
-        *unknown_names("wave.silence.", silence or {}, SilenceSettings()),
+        *unknown_names("wave.silence.", silence, SilenceSettings()),
     ]
     if unknown:
         raise ConfigError(
             f"feature '{known.kind}' has settings this version does not know: "
             f"{', '.join(unknown)}; prepare the data again or upgrade aalbert"
         )
-    if silence is not None:
-        wave["silence"] = SilenceSettings(**silence)
-    return type(known)(**{**document, "wave": WaveSettings(**wave)})
+    try:
+        return as_record(type(known), document)
+    except ValueError as error:
+        raise ConfigError(f"feature '{known.kind}': {error}") from error
 
 
-def unknown_names(
-    prefix: str, document: dict[str, Any], settings: "DataclassInstance"
-) -> list[str]:
+def unknown_names(prefix: str, document: object, settings: "DataclassInstance") -> list[str]:
     """Return the names in a document that settings of this version do not have."""
+    if not isinstance(document, Mapping):
+        return []
     return [prefix + name for name in sorted(document.keys() - asdict(settings).keys())]
 
 
