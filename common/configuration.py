@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,11 +85,16 @@ def naming_variables(variables: Sequence[Assignment]) -> Iterator[None]:
 
 
 def whole_numbers(value: Any) -> Any:
-    """Return a document in which a whole number is one however it is written, such as 1e5."""
+    """Return a document in which a whole number is one however it is written, such as 1e5.
+
+    One of more than 64 bits is a number like any other, and so no valid count.
+    """
     if isinstance(value, Mapping):
         return {name: whole_numbers(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [whole_numbers(inner) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(value) if abs(value) < 2**1023 else math.inf
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value
 

@@ -175,6 +175,8 @@ def first_fault(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     # For a union, pydantic adds the type that it tried, which is no part of the name.
     place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+    if first["type"] == "missing":
+        return f"{place} is missing"
     given = repr(first["input"])
     shown = given if len(given) <= SHOWN_CHARACTERS else f"{given[:SHOWN_CHARACTERS]}..."
     return f"{place or 'the document'} = {shown}: {first['msg']}"

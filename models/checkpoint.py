@@ -39,9 +39,12 @@ FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
+# What `config.json` has besides the description of the model.
+HEADER = ("format", "format_version", "kind", "weights_xxh3")
 # Of a configuration that this version cannot read.
 WAY_OUT = "copy the checkpoint again, or use the version that saved it"
 Module = TypeVar("Module", bound=nn.Module)
+Saved = TypeVar("Saved")
 
 
 def save_checkpoint(
@@ -80,8 +83,10 @@ def write_files(
     write_json(folder / CONFIG_NAME, {**header, **document, **digest})
 
 
-def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the configuration of a checkpoint of this kind.
+def load_checkpoint(
+    place: Path | str, kind: str, saved: type[Saved]
+) -> tuple[dict[str, Tensor], Saved]:
+    """Read the tensors of a checkpoint of this kind, and its configuration as `saved`.
 
     `place` is the folder or URL of a checkpoint or of a run. Raises `InputError` when
     there is none of this kind, `IntegrityError` when the files are damaged, `StorageError`
@@ -98,9 +103,12 @@ def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], di
             "copy the checkpoint again or export it again"
         )
     try:
-        return load(weights.read_bytes()), document
+        tensors = load(weights.read_bytes())
     except SafetensorError as error:
         raise IntegrityError(f"{weights} is not a safetensors file: {error}") from error
+    with reading_config(place):
+        described = {name: value for name, value in document.items() if name not in HEADER}
+        return tensors, as_record(saved, described)
 
 
 def find_checkpoint(place: Path | str) -> Path:

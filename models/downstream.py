@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from aalbert.common.json_files import as_record
-from aalbert.models.checkpoint import load_checkpoint, reading_config, rebuild, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
@@ -17,16 +16,14 @@ KIND = "downstream"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SavedHead:
-    """What a saved model has beside its upstream."""
+class SavedDownstream:
+    """The description of a saved model."""
 
+    upstream: UpstreamConfig
     classes: tuple[str, ...]
     layers: LayerChoice
     head: HeadConfig
     frozen: bool
-
-
-SAVED_NAMES = tuple(each.name for each in fields(SavedHead))
 
 
 class DownstreamModel(nn.Module):
@@ -96,13 +93,10 @@ class DownstreamModel(nn.Module):
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "DownstreamModel":
         """Load a saved model or the result of a downstream run, in evaluation mode."""
-        tensors, document = load_checkpoint(place, KIND)
-        with reading_config(place):
-            config = UpstreamConfig.from_dict(document["upstream"])
-            saved = as_record(SavedHead, {name: document[name] for name in SAVED_NAMES})
+        tensors, saved = load_checkpoint(place, KIND, SavedDownstream)
 
         def make() -> "DownstreamModel":
-            upstream = Upstream(config)
+            upstream = Upstream(saved.upstream)
             return cls(upstream, saved.classes, saved.layers, saved.head, frozen=saved.frozen)
 
         return rebuild(make, tensors, place)

@@ -19,7 +19,6 @@ from aalbert.models.positions import LearnedPositions, Rotation, SinusoidalPosit
 
 # BERT's value, which published checkpoints need to be reproduced closely.
 LAYER_NORM_EPSILON = 1e-12
-MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,6 @@ class EncoderConfig:
         for name in (*sizes, "position_frames", "initial_std"):
             value = getattr(self, name)
             require(value is None or value > 0, f"encoder.{name} {value} must be above 0")
-        require(self.layers <= MOST_LAYERS, f"encoder.layers {self.layers} are above {MOST_LAYERS}")
         for name in ("dropout", "attention_dropout"):
             value = getattr(self, name)
             require(value is None or 0 <= value < 1, f"encoder.{name} {value} must be in [0, 1)")

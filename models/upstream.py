@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aalbert.common.json_files import as_record
 from aalbert.errors import AalbertWarning, ConfigError, require
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
 from aalbert.models.layout import Packed
+
+MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,14 @@ class UpstreamConfig:
 
     def __post_init__(self) -> None:
         require(
+            isinstance(self.features.get("kind"), str),
+            f"features {dict(self.features)!r:.60} have no kind",
+        )
+        require(
+            self.encoder is None or self.encoder.layers <= MOST_LAYERS,
+            f"encoder.layers are above {MOST_LAYERS:,}",
+        )
+        require(
             self.encoder is None or self.front_end.context == 1,
             f"front_end.context {self.front_end.context} is for plain features: neighbours would "
             "show an encoder the frames that a mask hides, use front_end.frames_stacked",
@@ -37,13 +46,12 @@ class UpstreamConfig:
         """Return the configuration as a JSON document."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> "UpstreamConfig":
-        """Read the configuration from its JSON document; `ValueError` for one of other types."""
-        config = as_record(cls, document)
-        if not isinstance(config.features.get("kind"), str):
-            raise ValueError("its features have no kind")
-        return config
+    def require_dims(self, dims: int) -> None:
+        """Raise `ConfigError` when its features have other dims than the front end reads."""
+        require(
+            dims == self.front_end.feature_dims,
+            f"front_end.feature_dims {self.front_end.feature_dims}: its features have {dims} dims",
+        )
 
 
 class Upstream(nn.Module):

@@ -97,7 +97,7 @@ def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
     path = out / RECORD_NAME
     if not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    record = read_record(dict[str, Any], path, f"delete {out} and extract again")
     if record.get("plan_fingerprint") != plan:
         raise OutputInUseError(
             f"{out} holds embeddings of other inputs, settings or another model: choose another "
@@ -168,9 +168,10 @@ def finish(
     pieces: int,
 ) -> dict[str, Any]:
     """Write the index, the list of skipped inputs and, last, the record, and return it."""
-    notes = [json.loads(note_path(out, number).read_text("utf-8")) for number in range(pieces)]
-    rows = sorted((row for note in notes for row in note["rows"]), key=lambda row: row["key"])
-    skipped = [*map(asdict, inputs.skipped), *(skip for note in notes for skip in note["skipped"])]
+    again = f"delete {out / WORK_FOLDER} and run the same command again"
+    notes = [read_record(PieceNotes, note_path(out, number), again) for number in range(pieces)]
+    rows = sorted((row for note in notes for row in note.rows), key=lambda row: row.key)
+    skipped = [*inputs.skipped, *(skip for note in notes for skip in note.skipped)]
     if not rows:
         shutil.rmtree(out / WORK_FOLDER)
         example = f"; for example {skipped[0]['source']}: {skipped[0]['reason']}" if skipped else ""

@@ -272,7 +272,7 @@ def test_a_frozen_upstream_gets_no_gradient_and_no_dropout(model: PretrainedMode
 
 def test_an_upstream_without_an_encoder_gives_its_features() -> None:
     config = UpstreamConfig(
-        features={}, front_end=FrontEndConfig(feature_dims=8, normalisation="none")
+        features={"kind": "logmel"}, front_end=FrontEndConfig(feature_dims=8, normalisation="none")
     )
     features, lengths = torch.randn(1, 9, 8), torch.tensor([9])
     states, state_lengths = Upstream(config)(features, lengths)

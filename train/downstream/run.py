@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aalbert.common.configuration import load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
@@ -41,8 +40,8 @@ from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_
 from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
+from aalbert.train.measurements import MetricsWriter
 from aalbert.train.run_folder import (
-    MetricsWriter,
     RunFolder,
     lasting_place,
     open_data,
@@ -81,7 +80,7 @@ def start_downstream(
         "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
-    run.create(to_yaml(config), record)
+    run.create(config, record)
     with run.discarded_if_refused(), run.hold():
         return run_downstream(config, setup, run, states, state=None)
 
@@ -98,7 +97,7 @@ def resume_downstream(
     if record["task"] != task:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{task}'")
     dataset = open_data(record, data)
-    config = load_config(DownstreamConfig, file=run.config, environment={})
+    config = run.read_config(DownstreamConfig)
     require_same_files(record, named_files(config))
     require_same_weights(record)
     setup = build_setup(config, dataset, record["upstream"])
