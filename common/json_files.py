@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from aalbert.errors import AalbertError, ConfigError, IntegrityError
+
+# It takes long to import, and `aalbert --help` needs none of it.
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 Record = TypeVar("Record")
 # A file beyond them is none of this package.
@@ -155,6 +157,8 @@ def as_record(kind: type[Record], document: Any) -> Record:
     No text, number or boolean is taken for another, and no name is ignored. Lists become tuples
     where `kind` has these. A dataclass may raise `ConfigError` for what it cannot hold.
     """
+    from pydantic import ValidationError
+
     text = json.dumps(document, ensure_ascii=False).encode("utf-8")
     try:
         validator = adapter(kind)  # type: ignore[arg-type]
@@ -165,12 +169,14 @@ def as_record(kind: type[Record], document: Any) -> Record:
 
 
 @lru_cache
-def adapter(kind: Any) -> TypeAdapter[Any]:
+def adapter(kind: Any) -> "TypeAdapter[Any]":
     """Return what validates a type; making it takes milliseconds."""
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind)
 
 
-def first_fault(error: ValidationError) -> str:
+def first_fault(error: "ValidationError") -> str:
     """Return what is wrong with the first value that is of another type than its place has."""
     first = error.errors(include_url=False)[0]
     # For a union, pydantic adds the type that it tried, which is no part of the name.

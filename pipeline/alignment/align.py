@@ -20,7 +20,13 @@ from aalbert.common.json_files import read_record
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import InputError, WorkersDiedError
-from aalbert.pipeline.alignment.output import RECORD_NAME, Failure, Labelled, write_output
+from aalbert.pipeline.alignment.output import (
+    RECORD_NAME,
+    AlignmentRecord,
+    Failure,
+    Labelled,
+    write_output,
+)
 from aalbert.pipeline.alignment.phone_aligner import (
     SAMPLE_RATE,
     NotAlignedError,
@@ -95,9 +101,9 @@ def align_corpus(
     plan = fingerprint([software(), skipped, [each.identity for each in transcripts]])
     path = out / RECORD_NAME
     if path.is_file():
-        record = read_record(dict[str, Any], path, f"delete {out} and align again")
-        if record.get("plan") == plan:
-            return record
+        finished = read_record(AlignmentRecord, path, f"delete {out} and align again")
+        if finished.plan == plan:
+            return asdict(finished)
     claim(out, WORK_FOLDER, plan, UNFINISHED)
     with hold(out / WORK_FOLDER / "lock"):
         starts = range(0, len(transcripts), PIECE_UTTERANCES)

@@ -8,18 +8,18 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass
+from dataclasses import Field, asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import xxhash
 
 from aalbert.common.json_files import as_record
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError, require
 from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 if TYPE_CHECKING:
     import numpy as np
-    from _typeshed import DataclassInstance
     from numpy.typing import NDArray
 
 
@@ -69,9 +69,8 @@ class FeatureSettings(ABC):
             )
             require(
                 whole_samples(self.sample_rate, value) <= MOST_SAMPLES,
-                f"{self.kind}: {name} is {value}: it must be at most "
-                f"{1000 * MOST_SAMPLES / self.sample_rate:g}, {MOST_SAMPLES:,} samples at "
-                f"{self.sample_rate} Hz",
+                f"{self.kind}: {name} is {value}: it must be at most {MOST_SAMPLES:,} samples, "
+                f"{1000 * MOST_SAMPLES / self.sample_rate:g}",
             )
 
     @property
@@ -264,9 +263,9 @@ def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
         f"({settings.window_length_ms:g} ms at {settings.sample_rate} Hz): use at least {window}",
     )
     require(settings.fft_size % 2 == 0, f"{kind}: fft_size is {settings.fft_size}: it must be even")
+    size = settings.fft_size
     require(
-        settings.fft_size <= MOST_SAMPLES,
-        f"{kind}: fft_size is {settings.fft_size}: it must be at most {MOST_SAMPLES:,}",
+        size <= MOST_SAMPLES, f"{kind}: fft_size is {size}: at most {MOST_SAMPLES:,} is possible"
     )
     require(
         0 < settings.log_offset < math.inf,
@@ -283,9 +282,9 @@ def check_filters(
     """
     kind, mels = settings.kind, settings.mels
     require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
-    most = settings.fft_size
-    require(mels <= most, f"{kind}: mels is {mels}: the FFT of {most} has bins for fewer")
-    bin_hertz = settings.sample_rate / settings.fft_size
+    size = settings.fft_size
+    require(mels <= size, f"{kind}: mels is {mels}: the FFT of {size} has bins for fewer")
+    bin_hertz = settings.sample_rate / size
     edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
     empty = [
         number
@@ -315,19 +314,12 @@ def default_settings(kind: str) -> FeatureSettings:
 
 
 def settings_from_dict(document: Mapping[str, Any]) -> FeatureSettings:
-    """Read settings as `dataclasses.asdict` wrote them.
-
-    Raises `ConfigError` when they are not known, or one has no valid value.
-    """
+    """Read settings as `asdict` wrote them; `ConfigError` for unknown ones and invalid values."""
     require(isinstance(document, Mapping), f"the settings of a feature are {document!r:.60}")
     known = default_settings(str(document.get("kind")))
-    wave = document.get("wave")
-    silence = wave.get("silence") if isinstance(wave, Mapping) else None
-    unknown = [
-        *unknown_names("", document, known),
-        *unknown_names("wave.", wave, known.wave),
-        *unknown_names("wave.silence.", silence, SilenceSettings()),
-    ]
+    every = replace(known, wave=WaveSettings(silence=SilenceSettings()))
+    names = {name for one in (known, every) for name, _ in flat(asdict(one))} | {"wave"}
+    unknown = sorted(name for name, _ in flat(document) if name not in names)
     if unknown:
         raise ConfigError(
             f"feature '{known.kind}' has settings this version does not know: "
@@ -337,13 +329,6 @@ def settings_from_dict(document: Mapping[str, Any]) -> FeatureSettings:
         return as_record(type(known), document)
     except ValueError as error:
         raise ConfigError(f"feature '{known.kind}': {error}") from error
-
-
-def unknown_names(prefix: str, document: object, settings: "DataclassInstance") -> list[str]:
-    """Return the names in a document that settings of this version do not have."""
-    if not isinstance(document, Mapping):
-        return []
-    return [prefix + name for name in sorted(document.keys() - asdict(settings).keys())]
 
 
 def fingerprint(document: Any) -> str:
