@@ -103,8 +103,8 @@ def settings_of(place: str, task: str | None) -> "Document":
     the place is none of them.
     """
     from aalbert.common.configuration import read_yaml_file
-    from aalbert.train.recipes import PRETRAIN, preset_names
-    from aalbert.train.run_folder import RunFolder
+    from aalbert.train.recipes import preset_names
+    from aalbert.train.run_folder import PRETRAIN, RunFolder
 
     if task is not None:
         find_task(task)

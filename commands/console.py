@@ -25,10 +25,43 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 # A shell reports a program that a signal ended as 128 plus the signal's number.
 SIGNAL_EXIT_BASE = 128
 SPACE_ERRORS = {errno.ENOSPC, errno.EDQUOT}
+SERVER_FAILS = "its server does not respond or ended the connection: run it again when it does"
+NO_SERVICE = "its file system cannot do this: choose a folder on another one"
+BUSY = "another program uses it: end that, or choose another path"
+DISK_FAILS = "the disk or its server fails: run it again when it works"
 STORAGE_ERRORS = SPACE_ERRORS | {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def optional(*names: str) -> tuple[int, ...]:
+    """Return the numbers of those errors that this system has."""
+    return tuple(getattr(errno, name) for name in names if hasattr(errno, name))
+
+
 # Faults of the machine, not of a file, and the way out.
 MACHINE_ERRORS = {
-    errno.EIO: "the disk or its server fails: run it again when it works",
+    **dict.fromkeys(
+        (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADMSG, *optional("EREMOTEIO", "EUCLEAN")),
+        DISK_FAILS,
+    ),
+    **dict.fromkeys(optional("ENOMEDIUM", "EMEDIUMTYPE", "EPROTO", "EHWPOISON"), DISK_FAILS),
+    **dict.fromkeys(
+        (
+            *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.ENETDOWN),
+            *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETRESET, errno.ENOBUFS),
+            *optional("EHOSTDOWN", "ESHUTDOWN", "ENONET", "ENOLINK", "ECOMM", "EREMCHG"),
+        ),
+        SERVER_FAILS,
+    ),
+    **dict.fromkeys(
+        (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EOVERFLOW),
+        NO_SERVICE,
+    ),
+    **dict.fromkeys((errno.EILSEQ, *optional("ENOKEY", "EKEYREJECTED")), NO_SERVICE),
+    **dict.fromkeys((errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EDEADLK), BUSY),
+    errno.EFBIG: "files may not be so large here: raise 'ulimit -f', or choose another file system",
+    errno.ENOMEM: "this machine has no memory left: end other programs",
+    errno.ENOLCK: "its file system has no locks left: run it again, or choose another folder",
+    errno.EMLINK: "its folder can hold no more: choose another one",
     errno.ESTALE: "its server has closed it: run it again",
     errno.ENOTCONN: "its server is not connected: run it again when it is",
     errno.ETIMEDOUT: "its server does not respond: run it again when it does",

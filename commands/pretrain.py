@@ -61,7 +61,10 @@ def pretrain(
     from aalbert.train.loop.ranks import find_ranks
     from aalbert.train.pretraining.estimate import estimate_pretraining
     from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
-    from aalbert.train.pretraining.trivial_predictors import TRIVIAL_PREDICTORS
+    from aalbert.train.pretraining.trivial_predictors import (
+        TRIVIAL_PREDICTORS,
+        recorded_predictors,
+    )
     from aalbert.train.recipes import read_pretrain_recipe
     from aalbert.train.run_folder import RunFolder
 
@@ -90,7 +93,7 @@ def pretrain(
         "model": str(run.export),
         "step": step,
         "validation_loss": loss,
-        TRIVIAL_PREDICTORS: run.read_record()[TRIVIAL_PREDICTORS],
+        TRIVIAL_PREDICTORS: recorded_predictors(run),
     }
     show(
         summary, as_json, f"{out}: {step:,} steps, held-out loss {loss:.4f}; model in {out}/export"

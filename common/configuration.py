@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +13,16 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from aalbert.common.settings_text import Document, dump_document, parse_document, parse_value
+from aalbert.common.json_files import MOST_DEPTH, first_fault
+from aalbert.common.settings_text import (
+    MOST_BYTES,
+    Document,
+    dump_document,
+    parse_document,
+    parse_value,
+)
 from aalbert.common.text_files import read_text
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, require
 
 ENVIRONMENT_PREFIX = "AALBERT_"
 # Where a value comes from, the path of its setting, and the value.
@@ -57,11 +65,8 @@ def validate(kind: type[Config], document: Document) -> Config:
         # Strictly: no text, number or boolean is taken for another. From JSON, lists are tuples.
         return TypeAdapter(kind).validate_json(json.dumps(whole_numbers(document)), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        # For a union, pydantic adds the type that it tried, which is no part of the name.
-        place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+        message, first = first_fault(error), error.errors()[0]
         given = first["input"]
-        message = f"{place} = {given!r}: {first['msg']}"
         if first["type"] == "string_type" and isinstance(given, (int, float)):
             message += f"; in quotes it is text: '\"{given}\"'"
         raise ConfigError(message) from error
@@ -80,11 +85,16 @@ def naming_variables(variables: Sequence[Assignment]) -> Iterator[None]:
 
 
 def whole_numbers(value: Any) -> Any:
-    """Return a document in which a whole number is one however it is written, such as 1e5."""
+    """Return a document in which a whole number is one however it is written, such as 1e5.
+
+    One of more than 64 bits is a number like any other, and so no valid count.
+    """
     if isinstance(value, Mapping):
         return {name: whole_numbers(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [whole_numbers(inner) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(value) if abs(value) < 2**1023 else math.inf
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value
 
@@ -93,6 +103,8 @@ def read_yaml_file(path: Path) -> Document:
     """Read a configuration file."""
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}")
+    size = path.stat().st_size
+    require(size <= MOST_BYTES, f"{path}: {size:,} bytes are no settings: name another file")
     return parse_document(read_text(path), str(path))
 
 
@@ -124,6 +136,7 @@ def read_assignments(assignments: Sequence[str]) -> Iterator[Assignment]:
 
 def nest(path: Sequence[str], value: Any) -> Document:
     """Return `{"a": {"b": value}}` for the path `a, b`."""
+    require(len(path) <= MOST_DEPTH, f"{'.'.join(path)[:60]}...: no setting lies so deep")
     for name in reversed(path):
         value = {name: value}
     result: Document = value

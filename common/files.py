@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import xxhash
 
+from aalbert.common.json_files import read_record
 from aalbert.errors import OutputInUseError
 
 TEMPORARY_SUFFIX = ".partial"
@@ -177,7 +178,7 @@ def claim(out: Path, work_folder: str, plan: str, unfinished: str) -> None:
     if not path.is_file():
         require_empty(out)
         write_json(path, plan)
-    elif json.loads(path.read_text("utf-8")) != plan:
+    elif read_record(str, path, f"delete {out / work_folder} and start again") != plan:
         raise OutputInUseError(
             f"{out} holds an unfinished {unfinished}: choose another --out, or delete it first"
         )

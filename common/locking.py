@@ -8,15 +8,27 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, Annotated, TextIO
+
+from pydantic import Field
 
 from aalbert.common.files import sole_file
-from aalbert.errors import OutputInUseError, StorageError
+from aalbert.common.json_files import read_records
+from aalbert.errors import IntegrityError, OutputInUseError, StorageError
 
 OPEN_TRIES = 100
 # Errors of file systems without locks, such as Lustre by default.
 NO_LOCKS_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds, or held, a lock file."""
+
+    pid: Annotated[int, Field(gt=0, lt=2**31)]
+    host: str
 
 
 class NoLocksError(StorageError):
@@ -34,7 +46,7 @@ def hold(path: Path, shared: bool = False) -> Iterator[None]:
         if not shared:
             stream.truncate(0)
         # One line, appended in one write: processes that share the file keep each other's lines.
-        stream.write(json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
+        stream.write(json.dumps(asdict(Holder(os.getpid(), platform.node()))) + "\n")
         stream.flush()
         yield
 
@@ -123,15 +135,17 @@ def in_use_message(place: Path | str, process: str) -> str:
 
 
 def holder(path: Path) -> str:
-    """Return the process named in a lock file; of several, the last that may still run."""
+    """Return the process named in a lock file; of several, the last that may still run.
+
+    The lock is held whatever its file says: a damaged one names nobody.
+    """
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        lines = []
-    records = [json.loads(line) for line in lines]
-    for record in reversed(records):
-        if record["host"] != platform.node() or process_exists(record["pid"]):
-            return f"process {record['pid']} on {record['host']}"
+        holders = read_records(Holder, path, "wait for its holder")
+    except (FileNotFoundError, IntegrityError):
+        holders = []
+    for each in reversed(holders):
+        if each.host != platform.node() or process_exists(each.pid):
+            return f"process {each.pid} on {each.host}"
     return "another process"
 
 

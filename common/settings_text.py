@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from aalbert.common.json_files import MOST_DEPTH
 from aalbert.errors import ConfigError
 
 NO_ALIASES = "YAML aliases (*name) are not allowed; a pattern that begins with * needs quotes"
@@ -28,13 +29,21 @@ CORE_SCHEMA = (
 )
 # Of an integer; a float64 has 309 at most.
 MOST_DIGITS = 400
+# Settings take a few thousand characters; PyYAML reads them slowly.
+MOST_CHARACTERS = 2**17
+# Of their file, whose characters may take four bytes each.
+MOST_BYTES = 4 * MOST_CHARACTERS
 TAG = "tag:yaml.org,2002:"
 BASES = {"0o": 8, "0x": 16}
 Document = dict[str, Any]
 
 
 class CoreLoader(yaml.SafeLoader):
-    """YAML of the core schema, in which a key given twice is an error."""
+    """YAML of the core schema without aliases, in which a key given twice is an error.
+
+    Aliases can grow without bound. Both they and deep nesting, which takes PyYAML seconds, are
+    refused where they are scanned.
+    """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     # Dates, bytes and sets are not in it.
@@ -42,6 +51,20 @@ class CoreLoader(yaml.SafeLoader):
         tag: yaml.SafeLoader.yaml_constructors[tag]
         for tag in (None, *(TAG + name for name in ("null", "bool", "float", "str", "seq", "map")))
     }
+
+    def fetch_alias(self) -> None:
+        """Refuse an alias."""
+        raise ValueError(NO_ALIASES)
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803
+        """Begin a list in [] or a group in {}."""
+        require_shallow(self.flow_level + len(self.indents))
+        super().fetch_flow_collection_start(TokenClass)
+
+    def add_indent(self, column: int) -> bool:
+        """Begin a list or a group of lines."""
+        require_shallow(len(self.indents))
+        return bool(super().add_indent(column))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping, refusing duplicate keys."""
@@ -70,6 +93,12 @@ for name, pattern, first_characters in CORE_SCHEMA:
 CoreLoader.add_constructor(f"{TAG}int", CoreLoader.construct_int)
 
 
+def require_shallow(depth: int) -> None:
+    """Raise `ValueError` for one more list or group inside so many."""
+    if depth >= MOST_DEPTH:
+        raise ValueError(f"nested more than {MOST_DEPTH} deep")
+
+
 class WordLoader(CoreLoader):
     """YAML in which a word may begin with any character, also *, & or !: `[*-clean, dev-*]`."""
 
@@ -77,13 +106,9 @@ class WordLoader(CoreLoader):
 
 
 def parse_document(text: str, source: str) -> Document:
-    """Parse a YAML document that is a mapping; `source` names it in `ConfigError`.
-
-    Aliases, which can grow without bound, are refused.
-    """
+    """Parse a YAML document that is a mapping; `source` names it in `ConfigError`."""
     with naming_source(source):
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ConfigError(f"{source}: {NO_ALIASES}")
+        require_short(text)
         document = yaml.load(text, CoreLoader)  # noqa: S506 - CoreLoader is a SafeLoader
     if document is None:
         return {}
@@ -99,6 +124,7 @@ def parse_value(text: str, source: str) -> Any:
     """
     text = text.strip()
     with naming_source(source):
+        require_short(text)
         if text.startswith(("[", "{", "'", '"')):
             return yaml.load(text, WordLoader)  # noqa: S506 - WordLoader is a SafeLoader
         loader = WordLoader("")
@@ -111,12 +137,18 @@ def dump_document(document: Document) -> str:
     return yaml.dump(document, Dumper=CoreDumper, sort_keys=False)
 
 
+def require_short(text: str) -> None:
+    """Raise `ValueError` for a text that is too long for settings."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(
+            f"{len(text):,} characters are no settings, these have {MOST_CHARACTERS:,}"
+        )
+
+
 @contextmanager
 def naming_source(source: str) -> Iterator[None]:
     """Turn errors of YAML into `ConfigError` that names the source."""
     try:
         yield
-    except (yaml.YAMLError, KeyError, ValueError, TypeError, RecursionError) as error:
-        alias = getattr(error, "context", None) == "while scanning an alias"
-        reason = NO_ALIASES if alias else " ".join(str(error).split())
-        raise ConfigError(f"{source}: {reason}") from error
+    except (yaml.YAMLError, KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error

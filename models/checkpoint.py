@@ -5,19 +5,20 @@ it is complete, and a changed byte of the weights is detected. The folder may be
 behind a URL; files that are read from there are cached.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
+from aalbert.common.json_files import as_record, naming_damage, read_record
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
@@ -39,6 +40,12 @@ FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
+# What `config.json` has besides the description of the model.
+HEADER = ("format", "format_version", "kind", "weights_xxh3")
+# Of a configuration that this version cannot read.
+WAY_OUT = "copy the checkpoint again, or use the version that saved it"
+Module = TypeVar("Module", bound=nn.Module)
+Saved = TypeVar("Saved")
 
 
 def save_checkpoint(
@@ -77,8 +84,10 @@ def write_files(
     write_json(folder / CONFIG_NAME, {**header, **document, **digest})
 
 
-def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the configuration of a checkpoint of this kind.
+def load_checkpoint(
+    place: Path | str, kind: str, saved: type[Saved]
+) -> tuple[dict[str, Tensor], Saved]:
+    """Read the tensors of a checkpoint of this kind, and its configuration as `saved`.
 
     `place` is the folder or URL of a checkpoint or of a run. Raises `InputError` when
     there is none of this kind, `IntegrityError` when the files are damaged, `StorageError`
@@ -95,9 +104,12 @@ def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], di
             "copy the checkpoint again or export it again"
         )
     try:
-        return load(weights.read_bytes()), document
+        tensors = load(weights.read_bytes())
     except SafetensorError as error:
         raise IntegrityError(f"{weights} is not a safetensors file: {error}") from error
+    with reading_config(place):
+        described = {name: value for name, value in document.items() if name not in HEADER}
+        return tensors, as_record(saved, described)
 
 
 def find_checkpoint(place: Path | str) -> Path:
@@ -183,19 +195,17 @@ def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read and check `config.json`."""
+    """Read `config.json` and check its header."""
     path = folder / CONFIG_NAME
-    try:
-        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        found = (document["format"], document["format_version"])
-        document["kind"], document["weights_xxh3"], document["upstream"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is not the configuration of an aalbert model") from error
+    document = read_record(dict[str, Any], path, WAY_OUT)
+    found = (document.get("format"), document.get("format_version"))
     if found != (FORMAT_NAME, FORMAT_VERSION):
         raise IntegrityError(
             f"{path} has format {found[0]} version {found[1]}, this aalbert reads "
             f"{FORMAT_NAME} version {FORMAT_VERSION}"
         )
+    with naming_damage(str(path), WAY_OUT):
+        as_record(dict[str, str], {name: document.get(name) for name in ("kind", "weights_xxh3")})
     return document
 
 
@@ -204,18 +214,34 @@ def reading_config(place: Path | str) -> Iterator[None]:
     """Raise `IntegrityError` for the errors that a foreign `config.json` causes in the block."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (ValueError, KeyError, RuntimeError, ConfigError) as error:
+        reason = " ".join(str(error).split())
         raise IntegrityError(
             f"{CONFIG_NAME} of {redact_url(str(place))} does not describe a model of this aalbert "
-            f"({error}): use the version that saved it"
+            f"({reason}): use the version that saved it"
         ) from error
 
 
-def restore(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path | str) -> None:
-    """Load tensors into a module; raise `IntegrityError` when names or shapes do not match."""
+def rebuild(make: Callable[[], Module], tensors: Mapping[str, Tensor], place: Path | str) -> Module:
+    """Return the module that a configuration describes, with its tensors, in evaluation mode.
+
+    Raises `IntegrityError` when names or shapes do not match, before memory is taken for them.
+    """
+    with reading_config(place), torch.device("meta"):
+        outline = make()
+    restore(outline, tensors, place, assign=True)
+    module = make()
+    restore(module, tensors, place)
+    return module.eval()
+
+
+def restore(
+    module: nn.Module, tensors: Mapping[str, Tensor], place: Path | str, *, assign: bool = False
+) -> None:
+    """Load tensors into a module, or put them in it; raise `IntegrityError` if they do not fit."""
     try:
-        module.load_state_dict(dict(tensors))
+        module.load_state_dict(dict(tensors), assign=assign)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        place = redact_url(str(folder))
+        place = redact_url(str(place))
         raise IntegrityError(f"{place}: weights and configuration differ: {reason}") from error

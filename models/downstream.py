@@ -2,17 +2,28 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "downstream"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedDownstream:
+    """The description of a saved model."""
+
+    upstream: UpstreamConfig
+    classes: tuple[str, ...]
+    layers: LayerChoice
+    head: HeadConfig
+    frozen: bool
 
 
 class DownstreamModel(nn.Module):
@@ -82,18 +93,13 @@ class DownstreamModel(nn.Module):
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "DownstreamModel":
         """Load a saved model or the result of a downstream run, in evaluation mode."""
-        tensors, document = load_checkpoint(place, KIND)
-        with reading_config(place):
-            head = document["head"]
-            model = cls(
-                Upstream(UpstreamConfig.from_dict(document["upstream"])),
-                document["classes"],
-                document["layers"],
-                HeadConfig(**{**head, "hidden": tuple(head["hidden"])}),
-                frozen=document["frozen"],
-            )
-        restore(model, tensors, place)
-        return model.eval()
+        tensors, saved = load_checkpoint(place, KIND, SavedDownstream)
+
+        def make() -> "DownstreamModel":
+            upstream = Upstream(saved.upstream)
+            return cls(upstream, saved.classes, saved.layers, saved.head, frozen=saved.frozen)
+
+        return rebuild(make, tensors, place)
 
 
 def downstream_card(model: DownstreamModel) -> str:

@@ -40,8 +40,8 @@ class FrontEndConfig:
             require(value > 0, f"front_end.{name} {value} must be above 0")
         require(0 <= self.deltas <= 2, f"front_end.deltas {self.deltas} must be 0, 1 or 2")
         require(
-            self.delta_window >= 3 and self.delta_window % 2 == 1,
-            f"front_end.delta_window {self.delta_window} must be odd and at least 3",
+            3 <= self.delta_window <= 999 and self.delta_window % 2 == 1,
+            f"front_end.delta_window {self.delta_window} must be odd and 3 to 999",
         )
         require_context("front_end", self.context)
 

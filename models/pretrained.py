@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aalbert.common.text import flat
 from aalbert.errors import require
-from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
 from aalbert.models.layout import Packed
@@ -42,6 +42,18 @@ class TargetConfig:
             normalisation=self.normalisation,
             frames_stacked=frames_stacked,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPretrained:
+    """The description of a saved model."""
+
+    upstream: UpstreamConfig
+    targets: tuple[TargetConfig, ...]
+    mask_token: bool
+
+    def __post_init__(self) -> None:
+        require(self.upstream.encoder is not None, "a pretrained model has an encoder")
 
 
 class ReconstructionHead(nn.Module):
@@ -172,15 +184,10 @@ class PretrainedModel(nn.Module):
         `place` is a folder or a URL. Raises `InputError` when there is none, `IntegrityError`
         when it is damaged, `StorageError` when the store does not answer.
         """
-        tensors, document = load_checkpoint(place, KIND)
-        with reading_config(place):
-            model = cls(
-                UpstreamConfig.from_dict(document["upstream"]),
-                tuple(TargetConfig(**target) for target in document["targets"]),
-                mask_token=document["mask_token"],
-            )
-        restore(model, tensors, place)
-        return model.eval()
+        tensors, saved = load_checkpoint(place, KIND, SavedPretrained)
+        return rebuild(
+            lambda: cls(saved.upstream, saved.targets, mask_token=saved.mask_token), tensors, place
+        )
 
 
 def input_target(config: UpstreamConfig) -> TargetConfig:

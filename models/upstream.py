@@ -12,6 +12,8 @@ from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
 from aalbert.models.layout import Packed
 
+MOST_LAYERS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamConfig:
@@ -27,6 +29,14 @@ class UpstreamConfig:
 
     def __post_init__(self) -> None:
         require(
+            isinstance(self.features.get("kind"), str),
+            f"features {dict(self.features)!r:.60} have no kind",
+        )
+        require(
+            self.encoder is None or self.encoder.layers <= MOST_LAYERS,
+            f"encoder.layers are above {MOST_LAYERS:,}",
+        )
+        require(
             self.encoder is None or self.front_end.context == 1,
             f"front_end.context {self.front_end.context} is for plain features: neighbours would "
             "show an encoder the frames that a mask hides, use front_end.frames_stacked",
@@ -36,15 +46,11 @@ class UpstreamConfig:
         """Return the configuration as a JSON document."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> "UpstreamConfig":
-        """Read the configuration from its JSON document."""
-        encoder = document["encoder"]
-        return cls(
-            features=document["features"],
-            front_end=FrontEndConfig(**document["front_end"]),
-            encoder=None if encoder is None else EncoderConfig(**encoder),
-            training=document["training"],
+    def require_dims(self, dims: int) -> None:
+        """Raise `ConfigError` when its features have other dims than the front end reads."""
+        require(
+            dims == self.front_end.feature_dims,
+            f"front_end.feature_dims {self.front_end.feature_dims}: its features have {dims} dims",
         )
 
 

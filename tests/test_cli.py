@@ -324,6 +324,13 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
     [
         (errno.EIO, "run it again when it works"),
         (errno.ESTALE, "run it again"),
+        (errno.EFBIG, "raise 'ulimit -f', or choose another file system"),
+        (errno.ENXIO, "run it again when it works"),
+        (errno.ECONNRESET, "run it again when it does"),
+        (errno.EBUSY, "another program uses it: end that, or choose another path"),
+        (errno.EINVAL, "choose a folder on another one"),
+        (errno.ENOMEM, "has no memory left: end other programs"),
+        (errno.EMLINK, "its folder can hold no more: choose another one"),
         (errno.EMFILE, "raise its limit with 'ulimit -n'"),
     ],
 )

@@ -13,9 +13,9 @@ from aalbert.shards.format.feature_groups import prepare_assignments
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.tasks import find_task
 from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.run_folder import PRETRAIN
 
 PRESETS = resources.files("aalbert.train") / "presets"
-PRETRAIN = "pretrain"
 
 
 def read_recipe(name: str) -> PretrainConfig:

@@ -1,41 +1,98 @@
 """The folder of a run: its settings, its record, its measurements and its results."""
 
-import csv
-import json
+import math
 import platform
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import xxhash
+from pydantic import Field
 
+from aalbert.common.configuration import as_plain, load_config, to_yaml
 from aalbert.common.files import (
     file_digest,
     is_side_file,
-    naming,
-    plain_file,
     remove_unfinished,
     require_empty,
     temporary_name,
     write_json,
     write_text,
 )
+from aalbert.common.json_files import (
+    as_record,
+    naming_damage,
+    read_record,
+)
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.store import is_url
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
 from aalbert.models.checkpoint import EXPORT_FOLDER
-from aalbert.models.training_states import STATES_FOLDER
+from aalbert.models.training_states import STATES_FOLDER, state_path
 from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.measurements import Measurements, read_measurements
 
+# The task of a run of pretraining, in its record.
+PRETRAIN = "pretrain"
+# The entry of the record with the settings of `config.yaml`.
+SETTINGS = "settings"
+# They decide neither what is trained nor on what, so a run may go on with others.
+CHANGEABLE = frozenset(
+    {
+        *("export", "keep_checkpoints", "loggers", "timeout_s"),
+        *("prefetch", "data.prefetch", "data.verify"),
+    }
+)
+RECORD_WAY_OUT = "restore it, or train again into another --out"
+CONFIG_WAY_OUT = "put back the settings, which run.json has, or train again into another --out"
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
 REPORT_NAME = "report.html"
-Measurements = list[dict[str, Any]]
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What `run.json` holds.
+
+    Pretraining has lists of datasets; only downstream runs have an upstream. The entries from
+    `trivial_predictors` on are added later.
+    """
+
+    task: str
+    data: str | tuple[str, ...]
+    data_fingerprint: str | tuple[str, ...]
+    files: Mapping[str, str]
+    seed: int
+    threads: Annotated[int, Field(ge=1, le=2**16)]
+    settings: Mapping[str, Any]
+    software: Mapping[str, str]
+    python: str
+    host: str
+    system: str
+    command: str
+    upstream: str = ""
+    upstream_weights: str | None = None
+    trivial_predictors: Mapping[str, float] = field(default_factory=dict)
+    exported: str = ""
+    exported_step: int = 0
+    changes: tuple[Mapping[str, Any], ...] = ()
+    diverged: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what the task does not have."""
+        kind = tuple if self.task == PRETRAIN else str
+        for name in ("data", "data_fingerprint"):
+            value = getattr(self, name)
+            require(isinstance(value, kind), f"{name} of {self.task!r:.60} is {value!r:.60}")
+        require(self.task == PRETRAIN or self.upstream != "", f"{self.task!r:.60} has no upstream")
 
 
 class EvaluationFolder:
@@ -70,15 +127,16 @@ class RunFolder:
         # The page that shows how pretraining went.
         self.report = path / REPORT_NAME
 
-    def create(self, config: str, record: Mapping[str, Any]) -> None:
+    def create(self, config: Any, record: Mapping[str, Any]) -> None:
         """Create the folder of a new run; `OutputInUseError` when it is not empty."""
         if self.record.is_file():
             raise OutputInUseError(
                 f"{self.path} holds a run: continue it with --resume, or choose another --out"
             )
         require_empty(self.path)
-        write_text(self.config, config)
-        write_json(self.record, redact_all({**record, **describe_environment()}))
+        facts = {**record, SETTINGS: settings_of(config), **describe_environment()}
+        write_text(self.config, to_yaml(config))
+        write_json(self.record, redact_all(facts))
 
     @contextmanager
     def discarded_if_refused(self) -> Iterator[None]:
@@ -111,21 +169,41 @@ class RunFolder:
         """Return `run.json`; `InputError` when the folder is not that of a run."""
         if not self.record.is_file():
             raise InputError(f"{self.path} is not the folder of a run: it has no run.json")
-        try:
-            record: dict[str, Any] = json.loads(self.record.read_text("utf-8"))
-        except ValueError as error:
-            raise IntegrityError(f"{self.record} is damaged ({error})") from error
+        record = read_record(dict[str, Any], self.record, RECORD_WAY_OUT)
+        with naming_damage(str(self.record), RECORD_WAY_OUT):
+            as_record(RunRecord, record)
         return record
+
+    def read_config(self, kind: type[Config]) -> Config:
+        """Return the settings that the run was made with.
+
+        Raises `IntegrityError` when `config.yaml` has others than `run.json`, which records them:
+        a run with other settings is another run. `CHANGEABLE` settings may be changed.
+        """
+        recorded = self.read_record()[SETTINGS]
+        try:
+            config = load_config(kind, file=self.config, environment={})
+        except (ConfigError, InputError) as error:
+            raise IntegrityError(f"{error}; {CONFIG_WAY_OUT}") from error
+        found = settings_of(config)
+        for name in {**recorded, **found}:
+            ours, theirs = found.get(name), recorded.get(name)
+            if ours != theirs and name not in CHANGEABLE:
+                raise IntegrityError(
+                    f"{self.config} is damaged or was changed: {name} is {ours}, the run was made "
+                    f"with {theirs}; {CONFIG_WAY_OUT}"
+                )
+        return config
 
     def add_to_record(self, facts: Mapping[str, Any]) -> None:
         """Add facts to `run.json`, without the secrets of URLs."""
         write_json(self.record, redact_all({**self.read_record(), **facts}))
 
-    def change_config(self, config: str, change: Mapping[str, Any]) -> None:
+    def change_config(self, config: Any, change: Mapping[str, Any]) -> None:
         """Replace the configuration of the run, and note the change in `run.json`."""
         changes = [*self.read_record().get("changes", []), {**change, **describe_environment()}]
-        write_text(self.config, config)
-        self.add_to_record({"changes": changes})
+        self.add_to_record({"changes": changes, SETTINGS: settings_of(config)})
+        write_text(self.config, to_yaml(config))
 
     def require_writable(self) -> None:
         """Raise `OSError` when nothing can be written, before the first checkpoint needs it."""
@@ -134,7 +212,7 @@ class RunFolder:
         probe.touch(exist_ok=False)
         probe.unlink()
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> Measurements:
         """Return every measurement of the run so far."""
         return read_measurements(self.metrics)
 
@@ -142,6 +220,26 @@ class RunFolder:
         """Return the held-out losses of a pretraining run so far, by step."""
         name = "validation_loss"
         return {row["step"]: row[name] for row in self.read_metrics() if name in row}
+
+    def held_out_loss(self, step: int) -> float:
+        """Return the held-out loss of a step; `IntegrityError` when it is not in the file."""
+        losses = self.held_out_losses()
+        if step not in losses:
+            raise IntegrityError(
+                f"{self.metrics} has no held-out loss of step {step}: restore it, or move "
+                f"{state_path(self.checkpoints, step)} away and resume, which measures it again"
+            )
+        return losses[step]
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return all settings of a configuration, each by its dotted name, as `run.json` has them."""
+    return {
+        name: str(value)
+        if isinstance(value, float) and not math.isfinite(value)
+        else redact_all(value)
+        for name, value in flat(as_plain(asdict(config)))
+    }
 
 
 def lasting_path(path: str) -> str:
@@ -268,51 +366,3 @@ def describe_environment() -> dict[str, Any]:
         "system": platform.platform(),
         "command": shlex.join(["aalbert", *map(redact_url, sys.argv[1:])]),
     }
-
-
-class MetricsWriter:
-    """Appends measurements to `metrics.jsonl` and `metrics.csv` in a run folder.
-
-    Every measurement has a `step` and some of `columns`. Measurements after `first_step`, from
-    which a run is resumed, are dropped, since they are made again.
-    """
-
-    def __init__(self, path: Path, columns: Sequence[str], *, first_step: int = 0) -> None:
-        self.path = path
-        self.csv_path = path.with_suffix(".csv")
-        self.columns = ("step", *columns)
-        kept = [row for row in read_measurements(path) if row["step"] <= first_step]
-        write_text(path, "".join(to_line(row) for row in kept))
-        write_text(self.csv_path, ",".join(self.columns) + "\n")
-        for row in kept:
-            self._append_csv(row)
-
-    def write(self, **row: Any) -> None:
-        """Append one measurement to both files."""
-        with (
-            naming(self.path),
-            open(self.path, "a", encoding="utf-8", opener=plain_file) as stream,
-        ):
-            stream.write(to_line(row))
-        self._append_csv(row)
-
-    def _append_csv(self, row: dict[str, Any]) -> None:
-        path = self.csv_path
-        with (
-            naming(path),
-            open(path, "a", encoding="utf-8", newline="", opener=plain_file) as stream,
-        ):
-            csv.DictWriter(stream, self.columns, lineterminator="\n").writerow(row)
-
-
-def to_line(row: dict[str, Any]) -> str:
-    """Return a measurement as one line of JSON."""
-    return json.dumps(row, allow_nan=False) + "\n"
-
-
-def read_measurements(path: Path) -> Measurements:
-    """Read the measurements of a run, without a last line that was cut off."""
-    if not path.is_file():
-        return []
-    whole, _, _ = path.read_text("utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]

@@ -4,19 +4,21 @@ Utterances are aligned in pieces that are finished or absent, by several process
 alignment continues where it stopped, and the files are the same whatever the number of processes.
 """
 
-import json
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_byte
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from aalbert.common.files import claim, remove_unfinished, write_json
 from aalbert.common.isolation import isolated_children
+from aalbert.common.json_files import read_record
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.signals import (
@@ -26,7 +28,13 @@ from aalbert.common.signals import (
     stoppable,
 )
 from aalbert.errors import InputError, WorkersDiedError
-from aalbert.pipeline.alignment.output import RECORD_NAME, Failure, Labelled, write_output
+from aalbert.pipeline.alignment.output import (
+    RECORD_NAME,
+    AlignmentRecord,
+    Failure,
+    Labelled,
+    write_output,
+)
 from aalbert.pipeline.alignment.phone_aligner import (
     SAMPLE_RATE,
     NotAlignedError,
@@ -53,6 +61,7 @@ UNFINISHED = "alignment of other utterances, texts or pronunciations"
 # What is lost of a piece when the run is stopped takes seconds.
 PIECE_UTTERANCES = 8
 NUMBER_OF = {phone: number for number, phone in enumerate(PHONES)}
+PhoneNumber = Annotated[int, Field(ge=0, lt=len(PHONES))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +77,14 @@ class Transcript:
         """All that decides the labels; an audio file counts by its size."""
         one = self.utterance
         return [one.key, one.source, one.size, one.start, one.end, self.words, self.pronunciations]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A finished piece: the labels of its utterances, and key, source and reason of the others."""
+
+    labels: Mapping[str, tuple[PhoneNumber, ...]]
+    failed: tuple[tuple[str, str, str], ...]
 
 
 def align_corpus(
@@ -90,8 +107,10 @@ def align_corpus(
     skipped = [[skip.source, skip.reason] for skip in corpus.skipped]
     plan = fingerprint([software(), skipped, [each.identity for each in transcripts]])
     path = out / RECORD_NAME
-    if path.is_file() and (record := json.loads(path.read_text("utf-8")))["plan"] == plan:
-        return dict(record)
+    if path.is_file():
+        finished = read_record(AlignmentRecord, path, f"delete {out} and align again")
+        if finished.plan == plan:
+            return asdict(finished)
     claim(out, WORK_FOLDER, plan, UNFINISHED)
     with stoppable(), hold(out / WORK_FOLDER / "lock"):
         remove_unfinished(out)
@@ -188,16 +207,16 @@ def align_piece(piece: Sequence[Transcript], number: int, out: Path) -> int:
     """Write the labels of a piece, unless they are there; return the number of its utterances."""
     path = piece_path(out, number)
     if not path.is_file():
-        labels: dict[str, list[int]] = {}
-        failed: list[list[str]] = []
+        labels: dict[str, tuple[int, ...]] = {}
+        failed: list[tuple[str, str, str]] = []
         for transcript in piece:
             stop_if_asked()
             utterance = transcript.utterance
             try:
-                labels[utterance.key] = label(transcript)
+                labels[utterance.key] = tuple(label(transcript))
             except (UnusableAudioError, NotAlignedError) as error:
-                failed.append([utterance.key, utterance.source, str(error)])
-        write_json(path, {"labels": labels, "failed": failed})
+                failed.append((utterance.key, utterance.source, str(error)))
+        write_json(path, asdict(Piece(labels=labels, failed=tuple(failed))))
     return len(piece)
 
 
@@ -223,7 +242,8 @@ def collect(out: Path, pieces: int) -> tuple[list[Labelled], list[Failure]]:
     labelled: list[Labelled] = []
     failures: list[Failure] = []
     for number in range(pieces):
-        document = json.loads(piece_path(out, number).read_text("utf-8"))
-        labelled += [Labelled(key, labels) for key, labels in document["labels"].items()]
-        failures += [Failure(*each) for each in document["failed"]]
+        path = piece_path(out, number)
+        piece = read_record(Piece, path, "delete it and run the same command again")
+        labelled += [Labelled(key, labels) for key, labels in piece.labels.items()]
+        failures += [Failure(*each) for each in piece.failed]
     return labelled, failures

@@ -72,6 +72,25 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlignmentRecord:
+    """What `alignment.json` holds: how the labels were made, and figures on them."""
+
+    aalbert: str
+    corpus: str
+    licence: str
+    software: str
+    own_pronunciations: int
+    without_text: int
+    plan: str
+    utterances: int
+    hours: float
+    failed: int
+    suspicious: int
+    median_ms: Mapping[str, int]
+    silence: float
+
+
 def write_output(
     out: Path, labelled: Sequence[Labelled], failures: Sequence[Failure], about: Mapping[str, Any]
 ) -> dict[str, Any]:

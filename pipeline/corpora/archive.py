@@ -7,14 +7,15 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated
 
 import indexed_gzip
 import xxhash
+from pydantic import Field
 
 from aalbert.common.files import (
     atomic_write,
@@ -24,11 +25,12 @@ from aalbert.common.files import (
     remove_unfinished,
     write_text,
 )
+from aalbert.common.json_files import read_record
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
 from aalbert.common.signals import stop_if_asked, stoppable
 from aalbert.common.text_files import decode_text
-from aalbert.errors import InputError
+from aalbert.errors import InputError, IntegrityError
 from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Skip
 
@@ -60,8 +62,8 @@ class Member:
     """A regular file in an archive: `size` bytes from `offset` in the unpacked bytes."""
 
     name: str
-    offset: int
-    size: int
+    offset: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0, le=LARGEST_MEMBER)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,18 @@ class Listing:
 
     members: tuple[Member, ...]
     skipped: tuple[Skip, ...]
-    texts: dict[str, str]
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingNotes:
+    """A listing in the cache: size and time of its archive, the texts kept, its index's hash."""
+
+    size: int
+    mtime_ns: int
+    kept: tuple[str, ...]
+    index_xxh3: str
+    listing: Listing
 
 
 class ForwardStream(io.RawIOBase):
@@ -200,35 +213,36 @@ def list_members(archive: Path, index: Path, kept: tuple[str, ...] = ()) -> List
     notes = index.with_suffix(".json")
     with open(index.with_suffix(".lock"), "ab", opener=plain_file) as lock:
         flock(lock, fcntl.LOCK_EX)
-        state = {"size": archive.stat().st_size, "mtime_ns": archive.stat().st_mtime_ns}
-        request = {"archive": state, "kept": list(kept)}
+        request = (archive.stat().st_size, archive.stat().st_mtime_ns, kept)
         if (known := read_listing(notes, index, request)) is not None:
             return known
         remove_unfinished(index.parent, (index.name, notes.name))
         listing = read_archive(archive, index, kept)
-        document = {**request, "index_xxh3": file_digest(index), **asdict(listing)}
-        write_text(notes, json.dumps(document))
+        size, mtime_ns, _ = request
+        found = ListingNotes(
+            size=size,
+            mtime_ns=mtime_ns,
+            kept=kept,
+            index_xxh3=file_digest(index),
+            listing=listing,
+        )
+        write_text(notes, json.dumps(asdict(found)))
     return listing
 
 
-def read_listing(notes: Path, index: Path, request: dict[str, Any]) -> Listing | None:
+def read_listing(
+    notes: Path, index: Path, request: tuple[int, int, tuple[str, ...]]
+) -> Listing | None:
     """Return the cached listing, if it is of this archive and its index is intact."""
     if not (notes.is_file() and index.is_file()):
         return None
     # Another version, or another user of the cache, may have written it.
     try:
-        document = json.loads(notes.read_text("utf-8"))
-        if {key: document[key] for key in request} != request:
-            return None
-        if document["index_xxh3"] != file_digest(index):
-            return None
-        return Listing(
-            members=tuple(Member(**member) for member in document["members"]),
-            skipped=tuple(Skip(**skip) for skip in document["skipped"]),
-            texts=document["texts"],
-        )
-    except (KeyError, TypeError, ValueError):
+        known = read_record(ListingNotes, notes, "delete it")
+    except IntegrityError:
         return None
+    is_of_it = (known.size, known.mtime_ns, known.kept) == request
+    return known.listing if is_of_it and known.index_xxh3 == file_digest(index) else None
 
 
 def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:

@@ -1,6 +1,5 @@
 """A corpus as `prepare` reads it: its utterances, and the files and notes that go with them."""
 
-import json
 import os
 import shlex
 import stat
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from aalbert.common.files import is_side_file
+from aalbert.common.json_files import read_records
 from aalbert.common.redaction import redact, redact_url
 from aalbert.errors import InputError, TooManySkippedError
 
@@ -87,9 +87,9 @@ def check_skipped(
     inputs = taken + skipped
     if not are_too_many(skipped, inputs, max_skipped):
         return
-    lines = find_list().read_text("utf-8").splitlines()
-    skips = (Skip(source="", reason=json.loads(line)["reason"]) for line in lines)
-    [(reason, count)] = Counter(skip.kind for skip in skips).most_common(1)
+    lines = read_records(dict[str, str], find_list(), "delete the output and make it again")
+    skips = (Skip(source="", reason=line.get("reason", "")) for line in lines)
+    [(reason, count)] = Counter(skip.kind for skip in skips).most_common(1) or [("", 0)]
     raise TooManySkippedError(
         f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
         f"allows; most often ({count}): {reason}. {advice}"

@@ -30,6 +30,7 @@ SHA256 = {
     "train-other-500": "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
 }
 CHUNK_BYTES = 2**20
+MOST_LENGTH_DIGITS = 20
 TIMEOUT_SECONDS = 60.0
 # Waits before a retry; counting starts again whenever data has arrived.
 BACKOFF_SECONDS = (1.0, 4.0, 16.0, 60.0)
@@ -154,7 +155,7 @@ def fetch_rest(url: str, stream: BinaryIO, partial: Path) -> None:
     with response:
         if not continues(response, stream.tell()):
             start_over(stream)
-        total = stream.tell() + int(response.headers.get("Content-Length", 0))
+        total = stream.tell() + announced_bytes(response, url)
         require_free_bytes(partial, total - stream.tell())
         copy(response, stream, total, partial.name)
 
@@ -171,6 +172,17 @@ def continues(response: http.client.HTTPResponse, have: int) -> bool:
     return response.status == HTTPStatus.PARTIAL_CONTENT and content_range.startswith(
         f"bytes {have}-"
     )
+
+
+def announced_bytes(response: http.client.HTTPResponse, url: str) -> int:
+    """Return the length of a response, 0 if none is given; `InputError` for no number."""
+    text = response.headers.get("Content-Length", "0").strip()
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_LENGTH_DIGITS):
+        raise InputError(
+            f"{url} cannot be downloaded: its server says that the length is {text[:40]!r}, which "
+            "is no number; try it later, or from another network"
+        )
+    return int(text)
 
 
 def require_free_bytes(partial: Path, needed: int) -> None:

@@ -7,13 +7,14 @@ extracted and how. An interrupted extraction continues where it stopped.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from aalbert.common.files import claim, remove_unfinished, write_json, write_text
+from aalbert.common.json_files import read_record
 from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.redaction import redact_url
@@ -29,7 +30,7 @@ from aalbert.pipeline.embeddings.model import (
     check_choice,
     pool,
 )
-from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, EmbeddingLayout, Format
+from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, EmbeddingLayout, Format, IndexRow
 from aalbert.shards.format.feature_settings import fingerprint
 
 RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"
@@ -54,6 +55,35 @@ class ExtractConfig:
     def layout(self) -> EmbeddingLayout:
         """The layout of the array of a recording."""
         return EmbeddingLayout(all_states=self.layers == "all", pooled=self.pooling != "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PieceNotes:
+    """What is noted of a finished piece: its rows of the index, and what was skipped."""
+
+    rows: tuple[IndexRow, ...]
+    skipped: tuple[Skip, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionRecord:
+    """What `extraction.json` holds: what was extracted, and how."""
+
+    model: str
+    inputs: tuple[str, ...]
+    layers: Layers
+    pooling: EmbeddingPooling
+    format: Format
+    dtype: str
+    states: int
+    width: int
+    frame_shift_ms: float
+    model_fingerprint: str
+    plan_fingerprint: str
+    utterances: int
+    hours: float
+    skipped: int
+    software: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +130,13 @@ def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
     path = out / RECORD_NAME
     if not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if record.get("plan_fingerprint") != plan:
+    record = read_record(ExtractionRecord, path, f"delete {out} and extract again")
+    if record.plan_fingerprint != plan:
         raise OutputInUseError(
             f"{out} holds embeddings of other inputs, settings or another model: choose another "
             "--out, or delete it first"
         )
-    return record
+    return asdict(record)
 
 
 def split_into_pieces(
@@ -154,7 +184,7 @@ def embed_piece(
     found = [done[recording.key] for recording in piece if recording.key in done]
     files = WRITERS[config.format](out, number, found, config.layout) if found else []
     rows = [each.row(file, model.sample_rate) for each, file in zip(found, files, strict=True)]
-    write_json(notes, {"rows": rows, "skipped": [asdict(skip) for skip in skipped]})
+    write_json(notes, asdict(PieceNotes(rows=tuple(rows), skipped=tuple(skipped))))
 
 
 def note_path(out: Path, number: int) -> Path:
@@ -171,36 +201,38 @@ def finish(
     pieces: int,
 ) -> dict[str, Any]:
     """Write the index, the list of skipped inputs and, last, the record, and return it."""
-    notes = [json.loads(note_path(out, number).read_text("utf-8")) for number in range(pieces)]
-    rows = sorted((row for note in notes for row in note["rows"]), key=lambda row: row["key"])
-    skipped = [*map(asdict, inputs.skipped), *(skip for note in notes for skip in note["skipped"])]
+    again = "delete it and run the same command again"
+    notes = [read_record(PieceNotes, note_path(out, number), again) for number in range(pieces)]
+    rows = sorted((row for note in notes for row in note.rows), key=lambda row: row.key)
+    skipped = [*inputs.skipped, *(skip for note in notes for skip in note.skipped)]
     if not rows:
         shutil.rmtree(out / WORK_FOLDER)
-        example = f"; for example {skipped[0]['source']}: {skipped[0]['reason']}" if skipped else ""
+        example = f"; for example {skipped[0].source}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"none of the {len(skipped)} inputs can be used{example}")
-    write_text(out / INDEX_NAME, json_lines(rows))
-    write_text(out / SKIPPED_NAME, json_lines(sorted(skipped, key=lambda skip: skip["source"])))
-    record = {
-        "model": model.place,
-        "inputs": [redact_url(place) for place in inputs.places],
-        "layers": config.layers,
-        "pooling": config.pooling,
-        "format": config.format,
-        "dtype": "float16" if config.format == "shards" else "float32",
-        "states": model.layers + 1,
-        "width": rows[0]["shape"][-1],
-        "frame_shift_ms": model.frame_shift_ms,
-        "model_fingerprint": model.fingerprint,
-        "plan_fingerprint": plan,
-        "utterances": len(rows),
-        "hours": sum(row["seconds"] for row in rows) / 3600,
-        "skipped": len(skipped),
-        "software": {name: version(name) for name in SOFTWARE},
-    }
-    write_json(out / RECORD_NAME, record)
-    return record
+    write_text(out / INDEX_NAME, json_lines(map(asdict, rows)))
+    skipped.sort(key=lambda skip: skip.source)
+    write_text(out / SKIPPED_NAME, json_lines(map(asdict, skipped)))
+    record = ExtractionRecord(
+        model=model.place,
+        inputs=tuple(map(redact_url, inputs.places)),
+        layers=config.layers,
+        pooling=config.pooling,
+        format=config.format,
+        dtype="float16" if config.format == "shards" else "float32",
+        states=model.layers + 1,
+        width=rows[0].shape[-1],
+        frame_shift_ms=model.frame_shift_ms,
+        model_fingerprint=model.fingerprint,
+        plan_fingerprint=plan,
+        utterances=len(rows),
+        hours=sum(row.seconds for row in rows) / 3600,
+        skipped=len(skipped),
+        software={name: version(name) for name in SOFTWARE},
+    )
+    write_json(out / RECORD_NAME, asdict(record))
+    return asdict(record)
 
 
-def json_lines(documents: Sequence[Any]) -> str:
+def json_lines(documents: Iterable[Any]) -> str:
     """Return JSON documents, one per line."""
     return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)

@@ -11,7 +11,7 @@ from aalbert.common.files import file_digest
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, require
-from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.checkpoint import find_checkpoint, read_config, reading_config
 from aalbert.models.device import best_device
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
@@ -39,17 +39,16 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
     if is_foreign(place):
         return open_foreign(place).to(chosen)
     document = read_config(find_checkpoint(place))
+    model: DownstreamModel | PretrainedModel
+    weights = None
     if document["kind"] == DOWNSTREAM_KIND:
-        classifier = DownstreamModel.from_pretrained(place)
-        mix = classifier.head.mix
-        weights = mix.weights().detach() if mix else None
-        opened = EmbeddingModel(
-            classifier, classifier.upstream, weights, fingerprint(document), redact_url(str(place))
-        )
+        model = DownstreamModel.from_pretrained(place)
+        weights = model.head.mix.weights().detach() if model.head.mix else None
     else:
         model = PretrainedModel.from_pretrained(place)
+    with reading_config(place):
         opened = EmbeddingModel(
-            model, model.upstream, fingerprint=fingerprint(document), place=redact_url(str(place))
+            model, model.upstream, weights, fingerprint(document), redact_url(str(place))
         )
     return opened.to(chosen)
 

@@ -65,7 +65,8 @@ class EmbeddingModel(nn.Module):
         self.upstream = upstream
         self.layer_weights: Tensor | None
         self.register_buffer("layer_weights", layer_weights, persistent=False)
-        self.settings: FeatureSettings = settings_from_dict(dict(upstream.config.features))
+        self.settings: FeatureSettings = settings_from_dict(upstream.config.features)
+        upstream.config.require_dims(self.settings.dims)
         self.eval()
 
     @property

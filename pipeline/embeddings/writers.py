@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,19 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """A line of the index: a recording, and the file with its embedding."""
+
+    key: str
+    file: str
+    source: str
+    split: str
+    speaker: str | None
+    seconds: float
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Embedded:
     """A recording and its embedding: `(frames, width)`, `(states, frames, width)`, or pooled."""
 
@@ -25,17 +38,17 @@ class Embedded:
     loaded: Loaded
     embedding: Array
 
-    def row(self, file: str, sample_rate: int) -> dict[str, Any]:
+    def row(self, file: str, sample_rate: int) -> IndexRow:
         """Return its row in the index."""
-        return {
-            "key": self.recording.key,
-            "file": file,
-            "source": self.recording.source,
-            "split": self.recording.split,
-            "speaker": self.recording.speaker,
-            "seconds": self.loaded.samples / sample_rate,
-            "shape": list(self.embedding.shape),
-        }
+        return IndexRow(
+            key=self.recording.key,
+            file=file,
+            source=self.recording.source,
+            split=self.recording.split,
+            speaker=self.recording.speaker,
+            seconds=self.loaded.samples / sample_rate,
+            shape=self.embedding.shape,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
+from pydantic import Field
+
+from aalbert.common.json_files import parse_record
 from aalbert.common.locking import in_use_message, process_exists
 from aalbert.common.store import Store
 from aalbert.errors import OutputInUseError, StorageError
@@ -34,10 +38,16 @@ ATTEMPTS = 20
 class Holder:
     """The holder of a lock; the token distinguishes two holders in one process."""
 
-    pid: int = field(default_factory=os.getpid)
-    host: str = field(default_factory=platform.node)
-    time: float = field(default_factory=time.time)
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    pid: Annotated[int, Field(gt=0, lt=2**31)]
+    host: str
+    time: float
+    token: str
+
+    @classmethod
+    def here(cls) -> "Holder":
+        """Return a new holder in this process."""
+        token = uuid.uuid4().hex
+        return cls(pid=os.getpid(), host=platform.node(), time=time.time(), token=token)
 
     def encode(self) -> bytes:
         """Return the content of the lock's object."""
@@ -56,7 +66,7 @@ def hold_in_store(store: Store, lock: str, shared: bool) -> Iterator[None]:
 
     Raises `OutputInUseError` that names the process that has it.
     """
-    holder = Holder()
+    holder = Holder.here()
     path = f"{lock}.{holder.token}.json" if shared else f"{lock}.json"
     refuse_others(store, lock, path, holder)
     for _ in range(ATTEMPTS):
@@ -101,12 +111,8 @@ def read_holder(store: Store, path: str) -> Holder | None:
     content = store.read(path)
     if content is None:
         return None
-    try:
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError) as error:
-        raise OutputInUseError(
-            f"{store.name}/{path} is not a lock of 'prepare': delete it, or choose another --out"
-        ) from error
+    way_out = "it is no lock of 'prepare': delete it, or choose another --out"
+    return parse_record(Holder, content, f"{store.name}/{path}", way_out, OutputInUseError)
 
 
 def is_held_by(store: Store, path: str, holder: Holder) -> bool:

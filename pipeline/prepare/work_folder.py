@@ -10,21 +10,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import soundfile
 import xxhash
 
 from aalbert.common.files import atomic_write, write_json
+from aalbert.common.json_files import parse_record
+from aalbert.common.json_files import read_record as read_json_record
 from aalbert.common.signals import stop_if_asked
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
-from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
-from aalbert.shards.format.manifest import ShardRecord
+from aalbert.shards.format.manifest import ShardRecord, StoredSettings
 
 # Holds index fragments until all shards are finished, and is then removed.
 WORK_FOLDER = ".prepare"
@@ -53,6 +53,14 @@ class Amount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FragmentNotes:
+    """What a fragment holds beside its index rows."""
+
+    record: ShardRecord
+    skipped: tuple[Skip, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fragment:
     """A finished shard: its index rows, its record for the manifest, and what it skipped."""
 
@@ -77,8 +85,8 @@ def fragment_name(shard: str) -> str:
 
 def write_fragment(path: Path, fragment: Fragment) -> None:
     """Write the index rows of a shard, its record, the list of skipped inputs, and their hash."""
-    notes = {"record": asdict(fragment.record), "skipped": [asdict(s) for s in fragment.skipped]}
-    metadata = {**(fragment.table.schema.metadata or {}), NOTES_KEY: json.dumps(notes).encode()}
+    notes = json.dumps(asdict(FragmentNotes(record=fragment.record, skipped=fragment.skipped)))
+    metadata = {**(fragment.table.schema.metadata or {}), NOTES_KEY: notes.encode()}
     table = fragment.table.replace_schema_metadata(metadata)
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_stream(buffer, table.schema) as writer:
@@ -99,11 +107,10 @@ def read_fragment(output: Output, shard: str) -> Fragment:
         )
     table = pa.ipc.open_stream(rows).read_all()
     metadata = dict(table.schema.metadata)
-    notes = json.loads(metadata.pop(NOTES_KEY))
+    way_out = "run the same 'prepare' again, which does its shard anew"
+    notes = parse_record(FragmentNotes, metadata.pop(NOTES_KEY, b""), str(path), way_out)
     return Fragment(
-        table=table.replace_schema_metadata(metadata),
-        record=ShardRecord(**notes["record"]),
-        skipped=tuple(Skip(**skip) for skip in notes["skipped"]),
+        table=table.replace_schema_metadata(metadata), record=notes.record, skipped=notes.skipped
     )
 
 
@@ -173,7 +180,7 @@ class PrepareRecord:
     parts: int
     corpus: str
     licence: str
-    features: tuple[FeatureSettings, ...]
+    features: tuple[StoredSettings, ...]
     shards: tuple[str, ...]
     skipped: tuple[Skip, ...]
     attachments: Mapping[str, str]
@@ -268,18 +275,8 @@ def publish_bytes(output: Output, name: str, content: bytes) -> None:
 
 def read_record(path: Path) -> PrepareRecord:
     """Read the record of a run; `OutputInUseError` when another version wrote it."""
-    try:
-        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return PrepareRecord(
-            **{
-                **document,
-                "features": tuple(settings_from_dict(item) for item in document["features"]),
-                "shards": tuple(document["shards"]),
-                "skipped": tuple(Skip(**skip) for skip in document["skipped"]),
-            }
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise OutputInUseError(
-            f"{path} is not a record of a 'prepare' by this version: finish it with the version "
-            "that started it, choose another --out, or delete it first"
-        ) from error
+    way_out = (
+        "it is not a record of a 'prepare' by this version: finish it with the version that "
+        "started it, choose another --out, or delete it first"
+    )
+    return read_json_record(PrepareRecord, path, way_out, OutputInUseError)

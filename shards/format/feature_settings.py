@@ -7,21 +7,25 @@ in `EXTRACTORS` of `pipeline/audio/features.py`.
 import json
 import math
 from abc import ABC, abstractmethod
-from dataclasses import Field, asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import xxhash
 
+from aalbert.common.json_files import as_record
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError, require
 from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 if TYPE_CHECKING:
     import numpy as np
-    from _typeshed import DataclassInstance
     from numpy.typing import NDArray
 
 
 SLOWEST_SAMPLE_RATE, FASTEST_SAMPLE_RATE = 1_000, 768_000
+# Of a window, a shift or an FFT: a minute at 16 kHz.
+MOST_SAMPLES = 2**20
 # Kaldi's filters begin here; those of HTK and torchaudio begin at 0 Hz.
 KALDI_LOWEST_HERTZ = 20.0
 
@@ -62,6 +66,11 @@ class FeatureSettings(ABC):
                 f"{self.kind}: {name} is {value}: it must be at least "
                 f"{1000 * smallest / self.sample_rate:g}, {smallest} samples at "
                 f"{self.sample_rate} Hz",
+            )
+            require(
+                whole_samples(self.sample_rate, value) <= MOST_SAMPLES,
+                f"{self.kind}: {name} is {value}: it must be at most {MOST_SAMPLES:,} samples, "
+                f"{1000 * MOST_SAMPLES / self.sample_rate:g}",
             )
 
     @property
@@ -254,6 +263,10 @@ def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
         f"({settings.window_length_ms:g} ms at {settings.sample_rate} Hz): use at least {window}",
     )
     require(settings.fft_size % 2 == 0, f"{kind}: fft_size is {settings.fft_size}: it must be even")
+    size = settings.fft_size
+    require(
+        size <= MOST_SAMPLES, f"{kind}: fft_size is {size}: at most {MOST_SAMPLES:,} is possible"
+    )
     require(
         0 < settings.log_offset < math.inf,
         f"{kind}: log_offset is {settings.log_offset}: it must be above 0",
@@ -269,7 +282,9 @@ def check_filters(
     """
     kind, mels = settings.kind, settings.mels
     require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
-    bin_hertz = settings.sample_rate / settings.fft_size
+    size = settings.fft_size
+    require(mels <= size, f"{kind}: mels is {mels}: the FFT of {size} has bins for fewer")
+    bin_hertz = settings.sample_rate / size
     edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
     empty = [
         number
@@ -298,31 +313,22 @@ def default_settings(kind: str) -> FeatureSettings:
     return SETTINGS_BY_KIND[kind]()
 
 
-def settings_from_dict(document: dict[str, Any]) -> FeatureSettings:
-    """Read settings as `dataclasses.asdict` wrote them; `ConfigError` when they are not known."""
+def settings_from_dict(document: Mapping[str, Any]) -> FeatureSettings:
+    """Read settings as `asdict` wrote them; `ConfigError` for unknown ones and invalid values."""
+    require(isinstance(document, Mapping), f"the settings of a feature are {document!r:.60}")
     known = default_settings(str(document.get("kind")))
-    wave = dict(document.get("wave") or {})
-    silence = wave.get("silence")
-    unknown = [
-        *unknown_names("", document, known),
-        *unknown_names("wave.", wave, known.wave),
-        *unknown_names("wave.silence.", silence or {}, SilenceSettings()),
-    ]
+    every = replace(known, wave=WaveSettings(silence=SilenceSettings()))
+    names = {name for one in (known, every) for name, _ in flat(asdict(one))} | {"wave"}
+    unknown = sorted(name for name, _ in flat(document) if name not in names)
     if unknown:
         raise ConfigError(
             f"feature '{known.kind}' has settings this version does not know: "
             f"{', '.join(unknown)}; prepare the data again or upgrade aalbert"
         )
-    if silence is not None:
-        wave["silence"] = SilenceSettings(**silence)
-    return type(known)(**{**document, "wave": WaveSettings(**wave)})
-
-
-def unknown_names(
-    prefix: str, document: dict[str, Any], settings: "DataclassInstance"
-) -> list[str]:
-    """Return the names in a document that settings of this version do not have."""
-    return [prefix + name for name in sorted(document.keys() - asdict(settings).keys())]
+    try:
+        return as_record(type(known), document)
+    except ValueError as error:
+        raise ConfigError(f"feature '{known.kind}': {error}") from error
 
 
 def fingerprint(document: Any) -> str:

@@ -1,15 +1,16 @@
 """The manifest: the contents of a dataset folder. It is written last and marks it as complete."""
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import xxhash
+from pydantic import Field, PlainValidator
 
 from aalbert.common.files import json_text, write_text
+from aalbert.common.json_files import as_record, naming_damage, parse_record
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.shards.format.feature_settings import FeatureSettings, fingerprint, settings_from_dict
 from aalbert.shards.format.index import FORMAT_VERSION
@@ -18,21 +19,27 @@ MANIFEST_NAME = "manifest.json"
 SKIPPED_NAME = "skipped.jsonl"
 FORMAT_NAME = "aalbert-shards"
 
+Count = Annotated[int, Field(ge=0)]
+# Of an amount or a deviation.
+NotNegative = Annotated[float, Field(ge=0)]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+StoredSettings = Annotated[FeatureSettings, PlainValidator(settings_from_dict)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
     """A file of the dataset: its path inside the folder, size in bytes, XXH3-128."""
 
     path: str
-    size: int
-    xxh3: str
+    size: Count
+    xxh3: Hash
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardRecord(FileRecord):
     """A shard and the number of utterances in it."""
 
-    utterances: int
+    utterances: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +49,18 @@ class SplitRecord:
     index: FileRecord
     statistics: FileRecord
     shards: tuple[ShardRecord, ...]
-    utterances: int
-    hours: float
-    speakers: int
+    utterances: Count
+    hours: NotNegative
+    speakers: Count
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureStatistics:
     """Mean and standard deviation per dimension over all frames of the dataset."""
 
-    frames: int
+    frames: Count
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[NotNegative, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +71,10 @@ class Manifest:
     """
 
     corpus: str
-    features: Mapping[str, FeatureSettings]
+    features: Mapping[str, StoredSettings]
     statistics: Mapping[str, FeatureStatistics]
     splits: Mapping[str, SplitRecord]
-    skipped: int
+    skipped: Count
     plan_fingerprint: str
     attachments: tuple[FileRecord, ...] = ()
     documents: tuple[FileRecord, ...] = ()
@@ -169,23 +176,21 @@ def parse_manifest(content: bytes, place: str) -> Manifest:
     Raises `IntegrityError` when it has changed since it was written.
     """
     path = f"{place.rstrip('/')}/{MANIFEST_NAME}"
-    try:
-        text = content.decode("utf-8")
-        document = json.loads(text)
-        check_format(path, document)
-        check_text(path, place, text, document)
-        recorded = document["fingerprint"]
+    way_out = f"restore it, or delete {place} and prepare the data again"
+    document = parse_record(dict[str, Any], content, path, way_out)
+    check_format(path, document)
+    with naming_damage(path, way_out):
+        check_text(path, place, content.decode("utf-8"), document)
         manifest = manifest_from_dict(document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(
-            f"{path} is damaged ({error}); restore it, or delete {place} and prepare the data again"
-        ) from error
+    recorded = document["fingerprint"]
     if manifest.fingerprint != recorded:
         raise IntegrityError(
             f"{path} has fingerprint {recorded}, this aalbert computes {manifest.fingerprint}; "
             "prepare the data again or use the version that wrote it"
         )
     check_paths(path, manifest)
+    with naming_damage(path, way_out):
+        check_contents(manifest)
     return manifest
 
 
@@ -238,44 +243,35 @@ def check_paths(path: str, manifest: Manifest) -> None:
     """Raise `IntegrityError` when a manifest names a file outside of its folder."""
     for record in manifest.files:
         inside = PurePosixPath(record.path)
-        if inside.is_absolute() or ".." in inside.parts:
+        if inside.is_absolute() or not inside.parts or {"..", "\0"} & {*inside.parts, *record.path}:
             raise IntegrityError(
                 f"{path} names a file outside of its folder, {record.path!r}: "
                 "do not use this dataset"
             )
 
 
+def check_contents(manifest: Manifest) -> None:
+    """Raise `ValueError` when the parts of a manifest contradict each other."""
+    dims = {name: settings.dims for name, settings in manifest.features.items()}
+    measured = {
+        name: (len(statistics.mean), len(statistics.std))
+        for name, statistics in manifest.statistics.items()
+    }
+    if not dims or not manifest.splits:
+        raise ValueError("it has no features or no splits")
+    if any(name != settings.kind for name, settings in manifest.features.items()):
+        raise ValueError("a feature has another name than its kind")
+    if measured != {name: (number, number) for name, number in dims.items()}:
+        raise ValueError(f"its statistics are not those of {dims} dims")
+    for name, split in manifest.splits.items():
+        if split.utterances != sum(shard.utterances for shard in split.shards):
+            raise ValueError(f"the shards of {name} do not have its {split.utterances} utterances")
+
+
 def manifest_from_dict(document: dict[str, Any]) -> Manifest:
-    """Build a manifest from its JSON document."""
-    return Manifest(
-        corpus=document["corpus"],
-        features={
-            name: settings_from_dict(settings) for name, settings in document["features"].items()
-        },
-        statistics={
-            name: FeatureStatistics(
-                frames=statistics["frames"],
-                mean=tuple(statistics["mean"]),
-                std=tuple(statistics["std"]),
-            )
-            for name, statistics in document["statistics"].items()
-        },
-        splits={name: split_from_dict(split) for name, split in document["splits"].items()},
-        skipped=document["skipped"],
-        plan_fingerprint=document["plan_fingerprint"],
-        attachments=tuple(FileRecord(**record) for record in document["attachments"]),
-        documents=tuple(FileRecord(**record) for record in document["documents"]),
-        software=document["software"],
-    )
-
-
-def split_from_dict(document: dict[str, Any]) -> SplitRecord:
-    """Build the record of a split from its JSON document."""
-    return SplitRecord(
-        index=FileRecord(**document["index"]),
-        statistics=FileRecord(**document["statistics"]),
-        shards=tuple(ShardRecord(**record) for record in document["shards"]),
-        utterances=document["utterances"],
-        hours=document["hours"],
-        speakers=document["speakers"],
-    )
+    """Build a manifest from its JSON document; `ValueError` for one of other types."""
+    header = ("format", "format_version", "fingerprint", "checksum")
+    content = {name: value for name, value in document.items() if name not in header}
+    if missing := {"fingerprint", *(each.name for each in fields(Manifest))} - document.keys():
+        raise ValueError(f"without {', '.join(sorted(missing))}")
+    return as_record(Manifest, content)

@@ -5,7 +5,6 @@ resume, and payloads are not verified. `Loader` has a reproducible order, resume
 """
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import webdataset
 from webdataset.utils import pytorch_worker_info
 
+from aalbert.common.json_files import as_record, parse_json
 from aalbert.errors import ConfigError, IntegrityError
 from aalbert.shards.format.manifest import read_manifest
 
@@ -107,7 +107,7 @@ def decode(sample: RawSample) -> RawSample:
                 array = np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
                 decoded[name.removesuffix(".npy")] = array
             elif name == "json":
-                decoded["json"] = json.loads(payload)
+                decoded["json"] = as_record(dict[str, Any], parse_json(payload))
         except ValueError as error:
             what = "array of numbers" if name.endswith(".npy") else "description"
             raise IntegrityError(

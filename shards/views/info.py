@@ -1,17 +1,25 @@
 """What a dataset is, from its manifest alone: splits, hours, features, what was skipped."""
 
-import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from aalbert.common.json_files import parse_records
 from aalbert.common.text import flat, human_bytes, text_table
 from aalbert.errors import IntegrityError
 from aalbert.shards.format.feature_groups import unusual_settings
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import SKIPPED_NAME, Manifest, SplitRecord, parse_manifest
 from aalbert.shards.reading.place import Place, open_place
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedInput:
+    """A line of the list of inputs that were not taken."""
+
+    source: str
+    reason: str
 
 
 def describe(place: Path | str) -> dict[str, Any]:
@@ -72,12 +80,8 @@ def skipped_by_reason(place: Place, manifest: Manifest) -> dict[str, int]:
     content = place.read(SKIPPED_NAME)
     if content is None:
         raise IntegrityError(f"{path} is missing; restore it")
-    try:
-        lines = [json.loads(line) for line in content.decode("utf-8").splitlines()]
-        counts = Counter(line["reason"].partition(":")[0] for line in lines)
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} is damaged ({error}); restore it") from error
-    return dict(counts.most_common())
+    lines = parse_records(SkippedInput, content, path, "restore it")
+    return dict(Counter(line.reason.partition(":")[0] for line in lines).most_common())
 
 
 def description_text(document: dict[str, Any]) -> str:

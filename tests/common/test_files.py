@@ -22,7 +22,8 @@ from aalbert.errors import OutputInUseError
 from aalbert.pipeline.corpora.archive import list_members
 from aalbert.pipeline.corpora.librispeech_download import download_subset
 from aalbert.shards.reading.shard_cache import ShardCache, lock_file, open_lock
-from aalbert.train.run_folder import MetricsWriter, RunFolder
+from aalbert.train.measurements import MetricsWriter
+from aalbert.train.run_folder import RunFolder
 
 SECRET = "not to be lost\n"
 

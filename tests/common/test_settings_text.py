@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 import yaml
@@ -74,3 +75,27 @@ def test_a_wrong_tag_is_one_line(value: str) -> None:
     with pytest.raises(ConfigError, match="^settings: ") as error:
         parse_document(f"steps: {value}\n", "settings")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("depth", [51, 2000, 30_000])
+@pytest.mark.parametrize("form", ["[{}]", "{{a: {}}}", "- {}", "? {}"])
+def test_deep_nesting_is_refused_at_once(form: str, depth: int) -> None:
+    before, _, after = form.replace("{{", "{").replace("}}", "}").partition("{}")
+    text = (before * depth + after * depth)[:100_000]
+    begun = time.process_time()
+    with pytest.raises(ConfigError, match="^file: nested more than 50 deep$"):
+        parse_document(f"a:\n  {text}", "file")
+    if text[0] in "[{":
+        with pytest.raises(ConfigError, match="^--set a: nested more than 50 deep$"):
+            parse_value(text, "--set a")
+    assert time.process_time() - begun < 0.5
+
+
+def test_a_text_that_is_too_long_for_settings_is_refused() -> None:
+    text = "".join(f"a{number}: 1\n" for number in range(20_000))
+    with pytest.raises(ConfigError, match="^file: 188,890 characters are no settings"):
+        parse_document(text, "file")
+
+
+def test_settings_nested_less_deep_are_read() -> None:
+    assert parse_document("a: " + "[" * 40 + "]" * 40, "file")

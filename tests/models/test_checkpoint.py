@@ -103,6 +103,49 @@ def test_a_foreign_configuration_is_an_error_with_a_message(
         PretrainedModel.from_pretrained(tmp_path)
 
 
+ENCODER, FRONT_END = ("upstream", "encoder"), ("upstream", "front_end")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("kind",), []),
+        (("weights_xxh3",), 5),
+        (("more",), 1),
+        (("mask_token",), "no"),
+        (("targets",), {}),
+        (("targets", 0, "dims"), 10**13),
+        (("targets", 0, "feature"), "a.b"),
+        (("upstream", "features"), []),
+        (("upstream", "features"), {}),
+        (("upstream", "training"), [1]),
+        (ENCODER, None),
+        ((*ENCODER, "layers"), "2"),
+        ((*ENCODER, "layers"), 10**7),
+        ((*ENCODER, "width"), 16.0),
+        ((*ENCODER, "width"), 10**8),
+        ((*ENCODER, "width"), 10**12),
+        ((*ENCODER, "heads"), True),
+        ((*ENCODER, "activation"), "tanh"),
+        ((*ENCODER, "more"), 1),
+        ((*FRONT_END, "frames_stacked"), 10**9),
+        ((*FRONT_END, "delta_window"), 10**9 + 1),
+        ((*FRONT_END, "normalisation"), "all"),
+    ],
+)
+def test_values_that_no_model_has_are_named_before_memory_is_taken(
+    model: PretrainedModel, tmp_path: Path, place: tuple[Any, ...], value: object
+) -> None:
+    model.save_pretrained(tmp_path)
+    found = document = json.loads((tmp_path / "config.json").read_text())
+    for name in place[:-1]:
+        found = found[name]
+    found[place[-1]] = value
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match=r"damaged|does not describe|configuration differ"):
+        PretrainedModel.from_pretrained(tmp_path)
+
+
 def test_weights_of_other_sizes_are_refused(model: PretrainedModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     document = json.loads((tmp_path / "config.json").read_text())
@@ -272,7 +315,7 @@ def test_a_frozen_upstream_gets_no_gradient_and_no_dropout(model: PretrainedMode
 
 def test_an_upstream_without_an_encoder_gives_its_features() -> None:
     config = UpstreamConfig(
-        features={}, front_end=FrontEndConfig(feature_dims=8, normalisation="none")
+        features={"kind": "logmel"}, front_end=FrontEndConfig(feature_dims=8, normalisation="none")
     )
     features, lengths = torch.randn(1, 9, 8), torch.tensor([9])
     states, state_lengths = Upstream(config)(features, lengths)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError
+from aalbert.models.checkpoint import reading_config
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel
@@ -109,6 +110,7 @@ def setup_of_model(
     """Return the setup of a model that is already trained."""
     data = find_task_data(config, dataset)
     warn_of_one_class(data)
+    check_feature_settings("the model", model.upstream.config, dataset)
     labels = data.labels or find_frame_labels(config, dataset, data.splits, model.upstream)
     return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
 
@@ -271,7 +273,9 @@ def feature_baseline(
 
 def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) -> None:
     """Raise `ConfigError` with the differences when dataset and model differ in features."""
-    expected = settings_from_dict(dict(config.features))
+    with reading_config(name):
+        expected = settings_from_dict(config.features)
+        config.require_dims(expected.dims)
     dataset.require_feature(expected.kind)
     require_equal_settings(
         expected,

@@ -6,7 +6,6 @@ name the numbers, as `aalbert align` writes it; and a folder of TextGrid files n
 after the keys, as the Montreal Forced Aligner writes them, of which the tier `phones` is read.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aalbert.common.json_files import parse_json
 from aalbert.common.text_files import read_lines, read_text
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.layout import frame_mask
@@ -123,7 +123,7 @@ def read_phone_names(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        names = json.loads(read_text(path))
+        names = parse_json(read_text(path))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): {NAMES_EXPECTED}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

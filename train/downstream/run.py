@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aalbert.common.configuration import load_config, to_yaml
 from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.device import best_device
@@ -42,8 +41,8 @@ from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_
 from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
+from aalbert.train.measurements import MetricsWriter
 from aalbert.train.run_folder import (
-    MetricsWriter,
     RunFolder,
     lasting_place,
     open_data,
@@ -84,7 +83,7 @@ def start_downstream(
         "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
-    run.create(to_yaml(config), record)
+    run.create(config, record)
     with run.discarded_if_refused(), run.hold():
         return run_downstream(config, setup, run, states, state=None)
 
@@ -107,7 +106,7 @@ def resume_downstream(
     if record["task"] != task:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{task}'")
     dataset = open_data(record, data)
-    config = load_config(DownstreamConfig, file=run.config, environment={})
+    config = run.read_config(DownstreamConfig)
     require_same_files(record, named_files(config))
     location = lasting_upstream(upstream) if upstream else record["upstream"]
     require_whole(location, "--upstream")

@@ -25,7 +25,9 @@ def best_measurement(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     It is empty for a run that was not measured there.
     """
-    measured = [row for row in rows if "dev_accuracy" in row or "dev_eer" in row]
+    measured = [
+        row for row in rows if "dev_eer" in row or {"dev_accuracy", "dev_loss"} <= row.keys()
+    ]
     return max(measured, key=quality_of, default={})
 
 

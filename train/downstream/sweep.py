@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.configuration import load_config
 from aalbert.common.files import remove_unfinished, write_json
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.text import text_table
@@ -109,7 +108,7 @@ def require_same_run(
     here = sources["upstream_weights"] or sources["upstream"]
     there = record["upstream_weights"] or record["upstream"]
     same = {
-        "set of settings": load_config(DownstreamConfig, file=run.config, environment={}) == config,
+        "set of settings": run.read_config(DownstreamConfig) == config,
         "upstream": here == there,
         "dataset": record["data_fingerprint"] == sources["data_fingerprint"],
         **{

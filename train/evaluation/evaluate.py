@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aalbert.common.configuration import load_config
 from aalbert.common.files import write_json, write_text
 from aalbert.errors import ConfigError
 from aalbert.models.device import best_device
@@ -116,7 +115,7 @@ def measure(
     device = best_device()
     model = DownstreamModel.from_pretrained(run.path).to(device)
     dataset = open_data(record, data)
-    own = load_config(DownstreamConfig, file=run.config, environment={})
+    own = run.read_config(DownstreamConfig)
     require_same_files(record, named_files(own))
     setup = setup_of_model(own, dataset, model)
     config = replace(own, trials=read_trial_settings(run, own, assignments, dataset))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from aalbert.common.configuration import load_config
 from aalbert.common.files import write_text
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
@@ -234,7 +233,7 @@ def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:
 
 def reconstruction(evaluation: Evaluation, pretraining_run: RunFolder) -> str | None:
     """Return a test utterance and its reconstruction; None if the data lacks a target's feature."""
-    config = load_config(PretrainConfig, file=pretraining_run.config, environment={})
+    config = pretraining_run.read_config(PretrainConfig)
     dataset = evaluation.measured.dataset
     # A task's data need not hold the targets of pretraining.
     kinds = {config.data.feature, *config.objective.targets}

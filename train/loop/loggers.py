@@ -1,13 +1,16 @@
 """Loggers that receive the measurements besides the run's own files: extras of the package."""
 
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
 
 from aalbert.common.files import write_json
+from aalbert.common.json_files import read_record
 from aalbert.errors import ConfigError
 
 LoggerName = Literal["tensorboard", "wandb"]
@@ -49,6 +52,13 @@ class TensorBoard:
         self.writer.flush()
 
 
+@dataclass(frozen=True)
+class WandbRun:
+    """What `wandb.json` holds: the id under which a run goes on."""
+
+    id: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
+
+
 class WeightsAndBiases:
     """Logs measurements to Weights & Biases, or only into `wandb/` with `WANDB_MODE=offline`.
 
@@ -61,10 +71,10 @@ class WeightsAndBiases:
 
         path = folder / "wandb.json"
         if not path.is_file():
-            write_json(path, {"id": secrets.token_hex(4)})
+            write_json(path, asdict(WandbRun(secrets.token_hex(4))))
         self.run = wandb.init(
             dir=folder,
-            id=str(json.loads(path.read_text("utf-8"))["id"]),
+            id=read_record(WandbRun, path, "delete it, and the run gets a new id").id,
             name=folder.name,
             resume="allow",
             # Its metadata has the command, and so the secrets of URLs; `run.json` has it without.

@@ -8,8 +8,8 @@ from aalbert.common.files import write_text
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.pretraining.trivial_predictors import (
     DESCRIPTIONS,
-    TRIVIAL_PREDICTORS,
     compare_in_words,
+    recorded_predictors,
 )
 from aalbert.train.report.figures import curve_figure, loss_figure, png_uri, to_data_uri
 from aalbert.train.report.page import render_page
@@ -21,8 +21,8 @@ PICTURES_SHOWN = 4
 def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> None:
     """Write `report.html` into the folder of a finished run."""
     measurements, record = run.read_metrics(), run.read_record()
-    held_out_loss = run.held_out_losses()[record["exported_step"]]
-    predictors = record[TRIVIAL_PREDICTORS]
+    held_out_loss = run.held_out_loss(record["exported_step"])
+    predictors = recorded_predictors(run)
     page = render_page(
         "pretraining.html",
         title="Pretraining",

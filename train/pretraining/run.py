@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import xxhash
 
-from aalbert.common.configuration import load_config, to_yaml
+from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import step_of
@@ -30,6 +30,7 @@ from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_
 from aalbert.train.loop.throughput import Clock, ModelFlops
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Validation
+from aalbert.train.measurements import MetricsWriter
 from aalbert.train.pretraining.build import (
     PretrainSelections,
     frame_shift_ms,
@@ -50,9 +51,10 @@ from aalbert.train.pretraining.trivial_predictors import (
     HeldOutMeasurement,
     compare_in_words,
     measure_trivial_predictors,
+    recorded_predictors,
 )
 from aalbert.train.run_folder import (
-    MetricsWriter,
+    PRETRAIN,
     RunFolder,
     data_record,
     digest_places,
@@ -62,7 +64,7 @@ from aalbert.train.run_folder import (
     resume_command,
 )
 
-TASK = "pretrain"
+TASK = PRETRAIN
 COLUMNS = (*STEP_COLUMNS, "validation_loss")
 # Of a loss that is not finite.
 WAY_OUT = "start again with a lower optimiser.learning_rate, or with on_nan=skip"
@@ -99,7 +101,7 @@ def start_pretraining(
         "threads": torch.get_num_threads(),
     }
     if ranks.first:
-        run.create(to_yaml(config), record)
+        run.create(config, record)
     with ExitStack() as held:
         if ranks.first:
             held.enter_context(run.discarded_if_refused())
@@ -120,7 +122,7 @@ def resume_pretraining(
     record = run.read_record()
     if record["task"] != TASK:
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{TASK}'")
-    config = load_config(PretrainConfig, file=run.config, environment={})
+    config = run.read_config(PretrainConfig)
     require_same_files(record, named_files(config))
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
@@ -134,7 +136,7 @@ def resume_pretraining(
             return run_pretraining(config, selections, run, ranks, state)
         longer = replace(config, steps=config.steps + extend)
         change = {"step": step_of(state) if state else 0}
-        record_change = partial(run.change_config, to_yaml(longer), change)
+        record_change = partial(run.change_config, longer, change)
         return run_pretraining(longer, selections, run, ranks, state, record_change)
 
 
@@ -275,7 +277,7 @@ def export(
         model.load_state_dict(best_weights(run.checkpoints, step))
     upstream = model.upstream
     exported = {"exported": config.export, "exported_step": step}
-    loss, predictors = run.held_out_losses()[step], run.read_record()[TRIVIAL_PREDICTORS]
+    loss, predictors = run.held_out_loss(step), recorded_predictors(run)
     measured = {"held_out_loss": loss, TRIVIAL_PREDICTORS: predictors}
     training = {**upstream.config.training, **exported, **measured}
     upstream.config = replace(upstream.config, training=training)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from aalbert.errors import IntegrityError
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.loader import Loader
@@ -33,7 +34,7 @@ from aalbert.train.pretraining.visible_frames import (
     take_nearest,
 )
 from aalbert.train.randomness import seed_of
-from aalbert.train.run_folder import RunFolder
+from aalbert.train.run_folder import RECORD_WAY_OUT, RunFolder
 
 # Their entry in the record of a run.
 TRIVIAL_PREDICTORS = "trivial_predictors"
@@ -167,6 +168,17 @@ def corpus_mean(model: PretrainedModel, feature: str) -> Tensor:
     assert isinstance(front_end, FrontEnd)
     none = front_end.config.normalisation == "none"
     return front_end.mean if none else torch.zeros_like(front_end.mean)
+
+
+def recorded_predictors(run: RunFolder) -> dict[str, float]:
+    """Return the losses in the record of a run; `IntegrityError` when it lacks them."""
+    losses: dict[str, float] = run.read_record().get(TRIVIAL_PREDICTORS, {})
+    if losses.keys() != DESCRIPTIONS.keys():
+        raise IntegrityError(
+            f"{run.record} has not the losses of {', '.join(DESCRIPTIONS)} in "
+            f"{TRIVIAL_PREDICTORS}; {RECORD_WAY_OUT}"
+        )
+    return losses
 
 
 def compare_in_words(held_out_loss: float, predictors: Mapping[str, float]) -> str:

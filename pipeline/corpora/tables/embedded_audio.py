@@ -9,14 +9,15 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, chain
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+from pydantic import Field
 
 from aalbert.common.files import (
     atomic_write,
@@ -26,10 +27,11 @@ from aalbert.common.files import (
     remove_unfinished,
     write_text,
 )
+from aalbert.common.json_files import read_record
 from aalbert.common.locking import flock
 from aalbert.common.progress import progress_bar
 from aalbert.common.signals import stop_if_asked, stoppable
-from aalbert.errors import InputError
+from aalbert.errors import InputError, IntegrityError
 from aalbert.pipeline.corpora.names import KEY_PATTERN
 from aalbert.pipeline.corpora.tables.parquet_text import is_bytes, is_text, open_parquet, text_rows
 from aalbert.pipeline.corpora.tables.table import Row, StoredBytes, Table
@@ -105,6 +107,14 @@ def read_file(path: Path, cache: Path) -> Table:
     return Table(columns=("path", *split, *labels), rows=rows, notes=notes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CopyNotes:
+    """What is noted of a copy: size, time and column of what was copied, and the rows' sizes."""
+
+    of: tuple[int, int, str]
+    sizes: tuple[Annotated[int, Field(ge=0)] | None, ...]
+
+
 def names_in(file: pq.ParquetFile, column: str) -> Iterator[list[str | None]]:
     """Yield the names of the recordings, without the folders of whoever wrote them."""
     for batch in file.iter_batches(columns=[f"{column}.path"]):
@@ -121,17 +131,15 @@ def copied(path: Path, file: pq.ParquetFile, column: str, cache: Path) -> list[S
     copy = cache / f"{path.name}-{place}.bytes"
     notes = copy.with_suffix(".json")
     cache.mkdir(parents=True, exist_ok=True)
-    state = [path.stat().st_size, path.stat().st_mtime_ns, column]
+    state = (path.stat().st_size, path.stat().st_mtime_ns, column)
     with open(copy.with_suffix(".lock"), "ab", opener=plain_file) as lock:
         flock(lock, fcntl.LOCK_EX)
-        known = json.loads(notes.read_text("utf-8")) if notes.is_file() else {}
-        if known.get("of") != state or not holds(copy, known["sizes"]):
+        sizes = read_sizes(notes, state)
+        if len(sizes) != file.metadata.num_rows or not holds(copy, sizes):
             remove_unfinished(cache, (copy.name, notes.name))
             with stoppable(), atomic_write(copy) as output:
-                sizes = list(copy_bytes(path, file, column, output))
-            known = {"of": state, "sizes": sizes}
-            write_text(notes, json.dumps(known))
-    sizes = known["sizes"]
+                sizes = tuple(copy_bytes(path, file, column, output))
+            write_text(notes, json.dumps(asdict(CopyNotes(of=state, sizes=sizes))))
     starts = accumulate((size or 0 for size in sizes), initial=0)
     return [
         None if size is None else StoredBytes(path=copy, offset=start, size=size)
@@ -139,7 +147,16 @@ def copied(path: Path, file: pq.ParquetFile, column: str, cache: Path) -> list[S
     ]
 
 
-def holds(copy: Path, sizes: list[int | None]) -> bool:
+def read_sizes(notes: Path, state: tuple[int, int, str]) -> tuple[int | None, ...]:
+    """Return the sizes in the notes of a copy; none when they are damaged, or of another file."""
+    try:
+        known = read_record(CopyNotes, notes, "delete it")
+    except (FileNotFoundError, IntegrityError):
+        return ()
+    return known.sizes if known.of == state else ()
+
+
+def holds(copy: Path, sizes: Sequence[int | None]) -> bool:
     """Return whether a copy is there with all its bytes."""
     return copy.is_file() and copy.stat().st_size == sum(size or 0 for size in sizes)
 

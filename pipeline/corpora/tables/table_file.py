@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from aalbert.common.json_files import parse_json
 from aalbert.common.text_files import PACKED_SUFFIX, read_text, text_lines
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.tables.embedded_audio import embedded_column, read_embedded
@@ -125,8 +126,8 @@ def read_objects(path: Path) -> list[tuple[str, dict[str, object]]]:
     places = {f"{path}:{number}": line for number, line in enumerate(lines, 1) if line.strip()}
     first = next(iter(places), "")
     if not places.get(first, "").lstrip().startswith("["):
-        return [checked_object(place, parse_json(place, line)) for place, line in places.items()]
-    array = parse_json(first, "\n".join(lines))
+        return [checked_object(place, parse_texts(place, line)) for place, line in places.items()]
+    array = parse_texts(first, "\n".join(lines))
     documents = array if isinstance(array, list) else [array]
     return [
         checked_object(f"{path}, object {number}", document)
@@ -134,11 +135,11 @@ def read_objects(path: Path) -> list[tuple[str, dict[str, object]]]:
     ]
 
 
-def parse_json(place: str, text: str) -> object:
+def parse_texts(place: str, text: str) -> object:
     """Parse JSON whose numbers stay text."""
     try:
-        document: object = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
-    except (ValueError, RecursionError) as error:
+        document: object = parse_json(text, parse_int=str, parse_float=str, parse_constant=str)
+    except ValueError as error:
         raise InputError(f"{place} is not JSON: {error}") from error
     return document
 

@@ -108,7 +108,7 @@ def test_a_damaged_index_is_made_again(archive: Path, index: Path) -> None:
 def test_the_listing_is_json_and_holds_no_pickle(archive: Path, index: Path) -> None:
     list_members(archive, index)
     document = json.loads(index.with_suffix(".json").read_text("utf-8"))
-    assert len(document["members"]) == 80
+    assert len(document["listing"]["members"]) == 80
     assert {path.name for path in index.parent.iterdir()} == {
         index.name,
         index.with_suffix(".json").name,

@@ -36,7 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = CONTENT
         self.knows_ranges = True
-        self.claimed: int | None = None
+        self.claimed: int | str | None = None
         self.cuts: list[int] = []  # how many bytes come before the connection ends
         self.failures: list[int] = []  # status codes of the first responses
         self.ranges: list[str | None] = []  # the requested ranges
@@ -225,6 +225,13 @@ def test_an_archive_that_would_not_fit_is_refused_before_a_byte_is_written(
     assert message.startswith(f"{tmp_path}/{NAME}.partial needs {2**40:,} MiB more, ")
     assert message.endswith(" MiB are free: make room, or choose another folder")
     assert (tmp_path / f"{NAME}.partial").stat().st_size == 0
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1.5", "²", "9" * 5000])
+def test_a_length_that_is_no_number_is_named(server: Server, tmp_path: Path, length: str) -> None:
+    server.claimed = length
+    with pytest.raises(InputError, match="its server says that the length is .* is no number"):
+        download_subset("dev-clean", tmp_path, base_url=server.url)
 
 
 def test_two_downloads_do_not_write_one_file(server: Server, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -10,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import aalbert
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.downstream_head import HeadConfig
@@ -199,6 +201,19 @@ def test_a_checkpoint_of_another_system_needs_no_conversion(
     model.save_pretrained(tmp_path / "model")
     expected = aalbert.from_pretrained(tmp_path / "model").extract(wave)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"mels": "20"}, {"mels": 21}, {"kind": "wav"}, {"wave": [1]}])
+def test_features_that_the_model_cannot_read_are_named(
+    model_folder: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    document = json.loads(path.read_text())
+    document["upstream"]["features"].update(change)
+    path.write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match=r"config\.json of .* does not describe a model"):
+        aalbert.from_pretrained(tmp_path / "model")
 
 
 def test_the_mix_of_a_downstream_run_weights_the_states(model_folder: Path, tmp_path: Path) -> None:

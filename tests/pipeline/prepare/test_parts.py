@@ -248,6 +248,6 @@ def test_a_record_of_another_version_is_refused(
     record.parent.mkdir(parents=True)
     record.write_text('{"plan": "of another kind"}')
     with pytest.raises(
-        OutputInUseError, match="records/1-of-2.json is not a record of a 'prepare' by"
+        OutputInUseError, match="records/1-of-2.json is damaged .*is not a record of a 'prepare' by"
     ):
         run_part(corpus, tmp_path, small_config, 2, 2)

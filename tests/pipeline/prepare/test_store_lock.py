@@ -83,9 +83,9 @@ def test_the_lock_is_gone_when_its_block_raises(store: Store) -> None:
 @pytest.mark.parametrize(
     "dead",
     [
-        Holder(host="elsewhere", time=time.time() - 301),
-        Holder(time=time.time() - 301),
-        Holder(pid=finished_process()),
+        replace(Holder.here(), host="elsewhere", time=time.time() - 301),
+        replace(Holder.here(), time=time.time() - 301),
+        replace(Holder.here(), pid=finished_process()),
     ],
     ids=["silent elsewhere", "silent here", "ended here"],
 )
@@ -99,7 +99,8 @@ def test_a_dead_holder_is_replaced(path: str, dead: Holder, store: Store) -> Non
 
 @pytest.mark.parametrize("path", [OBJECT, f"{LOCK}.token.json"])
 def test_a_holder_elsewhere_with_a_fresh_heartbeat_is_respected(path: str, store: Store) -> None:
-    store.write(path, Holder(pid=7, host="elsewhere", time=time.time() - 290).encode())
+    other = replace(Holder.here(), pid=7, host="elsewhere", time=time.time() - 290)
+    store.write(path, other.encode())
     with pytest.raises(OutputInUseError, match="by process 7 on elsewhere: wait for it"):
         hold_in_store(store, LOCK, shared=False).__enter__()
     assert list(store.sizes()) == [path]
@@ -134,7 +135,7 @@ def test_a_part_that_starts_at_the_same_moment_as_a_run_without_parts_is_seen(
     create = Store.create
 
     def create_after_a_part(self: Store, path: str, content: bytes) -> bool:
-        self.write(f"{LOCK}.token.json", Holder(pid=7, host="elsewhere").encode())
+        self.write(f"{LOCK}.token.json", replace(Holder.here(), pid=7, host="elsewhere").encode())
         return create(self, path, content)
 
     monkeypatch.setattr(Store, "create", create_after_a_part)
@@ -193,7 +194,7 @@ def test_a_lock_that_was_taken_over_or_removed_is_left_alone(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_lock, "HEARTBEAT_S", 0.01)
-    other = replace(Holder(), pid=7, host="elsewhere").encode()
+    other = replace(Holder.here(), pid=7, host="elsewhere").encode()
     with hold_in_store(store, LOCK, shared=False):
         store.write(OBJECT, other)
         time.sleep(0.1)
@@ -210,6 +211,6 @@ def test_something_else_under_the_name_of_the_lock_is_named(store: Store) -> Non
     with pytest.raises(OutputInUseError) as caught:
         hold_in_store(store, LOCK, shared=False).__enter__()
     assert str(caught.value) == (
-        "memory://out/.prepare/lock.json is not a lock of 'prepare': "
-        "delete it, or choose another --out"
+        "memory://out/.prepare/lock.json is damaged (Expecting value: line 1 column 1 (char 0)); "
+        "it is no lock of 'prepare': delete it, or choose another --out"
     )

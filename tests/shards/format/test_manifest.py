@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.shards.format.feature_settings import fingerprint
 from aalbert.shards.format.index import read_index
 from aalbert.shards.format.manifest import read_manifest, text_with_checksum
 from aalbert.shards.reading.dataset import Dataset
@@ -154,6 +155,83 @@ def test_a_manifest_that_names_a_file_outside_of_its_folder_is_refused(
         f"{dataset_copy / 'manifest.json'} names a file outside of its folder, '{outside}': "
         "do not use this dataset"
     )
+
+
+def reseal(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest, and then its fingerprint and its checksum."""
+    path = folder / "manifest.json"
+    document = json.loads(path.read_text())
+    del document["checksum"], document["fingerprint"]
+    edit(document)
+    left_out = ("plan_fingerprint", "software", "documents")
+    hashed = {name: value for name, value in document.items() if name not in left_out}
+    path.write_text(text_with_checksum({**document, "fingerprint": fingerprint(hashed)}))
+
+
+SPLIT = ("splits", "dev-clean")
+SHARD_0 = (*SPLIT, "shards", 0)
+LOGMEL = ("features", "logmel")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("corpus",), 5),
+        (("skipped",), "many"),
+        (("skipped",), -1),
+        (("software",), {"numpy": 2}),
+        (("splits",), {}),
+        (("splits",), []),
+        (("features",), {}),
+        (("more",), 1),
+        ((*SPLIT, "hours"), "1"),
+        ((*SPLIT, "hours"), -1),
+        ((*SPLIT, "speakers"), []),
+        ((*SPLIT, "utterances"), 7),
+        ((*SPLIT, "index"), None),
+        ((*SPLIT, "index", "size"), -5),
+        ((*SPLIT, "index", "size"), "5"),
+        ((*SPLIT, "index", "size"), 2**70),
+        ((*SPLIT, "index", "size"), True),
+        ((*SPLIT, "index", "path"), 5),
+        ((*SPLIT, "index", "path"), "a\0b"),
+        ((*SPLIT, "index", "path"), ""),
+        ((*SPLIT, "index", "xxh3"), "0"),
+        ((*SHARD_0, "utterances"), -1),
+        ((*SHARD_0, "more"), 1),
+        (("statistics", "logmel", "mean"), [1.0]),
+        (("statistics", "logmel", "std", 0), "a"),
+        (("statistics", "logmel", "frames"), -1),
+        (LOGMEL, None),
+        ((*LOGMEL, "kind"), "fbank"),
+        ((*LOGMEL, "kind"), "wav"),
+        ((*LOGMEL, "mels"), "80"),
+        ((*LOGMEL, "mels"), 10**12),
+        ((*LOGMEL, "mels"), 40),
+        ((*LOGMEL, "sample_rate"), True),
+        ((*LOGMEL, "fft_size"), 2**40),
+        ((*LOGMEL, "window_length_ms"), 1e12),
+        ((*LOGMEL, "frame_shift_ms"), 1e12),
+        ((*LOGMEL, "wave"), [1]),
+        ((*LOGMEL, "wave", "silence"), "none"),
+    ],
+)
+def test_values_of_other_types_are_named_even_with_their_checksum(
+    dataset_copy: Path, place: tuple[Any, ...], value: object
+) -> None:
+    def edit(document: Any) -> None:
+        for name in place[:-1]:
+            document = document[name]
+        document[place[-1]] = value
+
+    reseal(dataset_copy, edit)
+    with pytest.raises(IntegrityError, match=r"manifest\.json (is damaged|names a file)"):
+        read_manifest(dataset_copy)
+
+
+def test_a_resealed_manifest_is_read(dataset_copy: Path) -> None:
+    reseal(dataset_copy, lambda document: document.update(corpus="other"))
+    assert read_manifest(dataset_copy).corpus == "other"
 
 
 def test_a_manifest_whose_fingerprint_is_computed_differently_here_is_refused(

@@ -58,7 +58,7 @@ def test_skipped_inputs_are_counted_by_reason(dataset_copy: Path) -> None:
     counts = skipped_by_reason(place, manifest)
     assert list(counts.items()) == [("too short", 2), ("it is empty", 1)]
     (dataset_copy / "skipped.jsonl").write_text("{")
-    with pytest.raises(IntegrityError, match=r"skipped\.jsonl is damaged"):
+    with pytest.raises(IntegrityError, match=r"skipped\.jsonl:1 is damaged"):
         skipped_by_reason(place, manifest)
     (dataset_copy / "skipped.jsonl").unlink()
     with pytest.raises(IntegrityError, match=r"skipped\.jsonl is missing; restore it"):

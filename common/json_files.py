@@ -1,0 +1,200 @@
+"""JSON and lines of JSON, read in one way: bounded, of the expected types, with one error.
+
+A file that is cut off, was changed, or was written by something else is an error that names the
+place in it and the way out, whatever it holds.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from aalbert.errors import AalbertError, ConfigError, IntegrityError
+
+# It takes long to import, and `aalbert --help` needs none of it.
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+Record = TypeVar("Record")
+# A file beyond them is none of this package.
+MOST_BYTES = 2**28
+MOST_DEPTH = 50
+# Of an integer, so that it is one for NumPy and Arrow too.
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
+SHOWN_CHARACTERS = 60
+
+
+def read_record(
+    kind: type[Record], path: Path, way_out: str, error: type[AalbertError] = IntegrityError
+) -> Record:
+    """Return the JSON document of a file as a `kind`; see `parse_record`."""
+    with naming_damage(str(path), way_out, error):
+        content = read_bounded(path)
+    return parse_record(kind, content, str(path), way_out, error)
+
+
+def parse_record(
+    kind: type[Record],
+    content: bytes,
+    place: str,
+    way_out: str,
+    error: type[AalbertError] = IntegrityError,
+) -> Record:
+    """Return a JSON document as a `kind`: a dataclass, or a type such as `dict[str, Any]`.
+
+    Every other content is an `error` that names `place` and ends with the way out.
+    """
+    with naming_damage(place, way_out, error):
+        return as_record(kind, parse_json(content))
+
+
+def read_records(
+    kind: type[Record], path: Path, way_out: str, error: type[AalbertError] = IntegrityError
+) -> list[Record]:
+    """Return the lines of a file, each a JSON document, as `kind`s; see `parse_records`."""
+    with naming_damage(str(path), way_out, error):
+        content = read_bounded(path)
+    return parse_records(kind, content, str(path), way_out, error)
+
+
+def parse_records(
+    kind: type[Record],
+    content: bytes,
+    place: str,
+    way_out: str,
+    error: type[AalbertError] = IntegrityError,
+) -> list[Record]:
+    """Return lines of JSON as `kind`s; an error names the line."""
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    return [
+        parse_record(kind, line, f"{place}:{number}", way_out, error)
+        for number, line in enumerate(lines, start=1)
+    ]
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return the bytes of a file; `ValueError` when it is too large to be read as a whole."""
+    with path.open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES:,} bytes")
+    return content
+
+
+def parse_json(content: str | bytes, **conversions: Any) -> Any:
+    """Return a JSON document; every other content is a `ValueError`.
+
+    Stricter than Python: no NaN, no infinity, no integer of more than 64 bits, no name twice, and
+    no nesting beyond `MOST_DEPTH`. `conversions` of `json.loads` go over those of numbers.
+    """
+    text = content if isinstance(content, str) else content.decode("utf-8")
+    try:
+        document = json.loads(
+            text,
+            **{
+                "parse_int": whole_number,
+                "parse_float": finite_number,
+                "parse_constant": refuse_constant,
+                "object_pairs_hook": named_once,
+                **conversions,
+            },
+        )
+        deep = is_deep(document)
+    except RecursionError:
+        deep = True
+    if deep:
+        raise ValueError(f"nested more than {MOST_DEPTH} deep")
+    return document
+
+
+def whole_number(digits: str) -> int:
+    """Return an integer; `ValueError` when it has more than 64 bits."""
+    if len(digits) > 20 or not SMALLEST <= int(digits) <= LARGEST:
+        raise ValueError(f"an integer of {len(digits):,} digits is too large")
+    return int(digits)
+
+
+def finite_number(digits: str) -> float:
+    """Return a number with a fraction or an exponent; `ValueError` when it is too large."""
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:SHOWN_CHARACTERS]} is too large")
+    return number
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Raise `ValueError` for NaN and infinities, which JSON does not have."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; `ValueError` when a name is in it twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is given twice")
+    return found
+
+
+def is_deep(document: Any) -> bool:
+    """Return whether a document is nested beyond `MOST_DEPTH`."""
+    level: list[Any] = [[document]]
+    for _ in range(MOST_DEPTH + 1):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+    return bool(level)
+
+
+def as_record(kind: type[Record], document: Any) -> Record:
+    """Return a JSON document as a `kind`; `ValueError` names the first value of another type.
+
+    No text, number or boolean is taken for another, and no name is ignored. Lists become tuples
+    where `kind` has these. A dataclass may raise `ConfigError` for what it cannot hold.
+    """
+    from pydantic import ValidationError
+
+    text = json.dumps(document, ensure_ascii=False).encode("utf-8")
+    try:
+        validator = adapter(kind)  # type: ignore[arg-type]
+        record: Record = validator.validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error
+    return record
+
+
+@lru_cache
+def adapter(kind: Any) -> "TypeAdapter[Any]":
+    """Return what validates a type; making it takes milliseconds."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def first_fault(error: "ValidationError") -> str:
+    """Return what is wrong with the first value that is of another type than its place has."""
+    first = error.errors(include_url=False)[0]
+    # For a union, pydantic adds the type that it tried, which is no part of the name.
+    place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+    if first["type"] == "missing":
+        return f"{place} is missing"
+    given = repr(first["input"])
+    shown = given if len(given) <= SHOWN_CHARACTERS else f"{given[:SHOWN_CHARACTERS]}..."
+    return f"{place or 'the document'} = {shown}: {first['msg']}"
+
+
+@contextmanager
+def naming_damage(
+    place: str, way_out: str, error: type[AalbertError] = IntegrityError
+) -> Iterator[None]:
+    """Turn what reading raises into an `error` that names the place and the way out."""
+    try:
+        yield
+    except (ValueError, ConfigError) as fault:
+        reason = " ".join(str(fault).split())
+        raise error(f"{place} is damaged ({reason}); {way_out}") from fault
