@@ -4,6 +4,7 @@ Heavy packages are imported inside the commands, so that `--help` answers at onc
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from typer.core import TyperGroup
 from aalbert import __version__
 from aalbert.commands.align import align
 from aalbert.commands.config import config_app
-from aalbert.commands.console import exit_code_of, show_warnings_on_one_line
+from aalbert.commands.console import exit_code_of, require_text, show_warnings_on_one_line
 from aalbert.commands.convert import convert
 from aalbert.commands.demo import demo
 from aalbert.commands.downstream import downstream_app, sweep
@@ -82,4 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for one another sleep, where they would keep a core busy that others need.
     # OpenMP reads it when PyTorch is imported, by a command.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return exit_code_of(lambda: app(arguments, standalone_mode=False))
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def run() -> object:
+        require_text(given)
+        return app(given, standalone_mode=False)
+
+    return exit_code_of(run)

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from aalbert.errors import AalbertError, AalbertWarning, InterruptedRunError, StorageError
+from aalbert.common.text import is_unicode, visible
+from aalbert.errors import (
+    AalbertError,
+    AalbertWarning,
+    InterruptedRunError,
+    StorageError,
+    require,
+)
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -37,9 +44,18 @@ PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, e
 USUAL_FORMAT = warnings.formatwarning
 
 
+def require_text(arguments: Sequence[str]) -> None:
+    """Raise `ConfigError` for an argument of bytes that are no text, such as a path.
+
+    Results name their files and folders; JSON, YAML, HTML and Arrow hold nothing but text.
+    """
+    for argument in arguments:
+        require(is_unicode(argument), f"{argument}: it is not UTF-8 text: rename what it names")
+
+
 def show(document: Any, as_json: bool, text: str) -> None:
-    """Print a result on stdout: one JSON document, or text."""
-    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+    """Print a result on stdout: one JSON document in ASCII, or text."""
+    print(json.dumps(document) if as_json else visible(text, kept="\n"))
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:
@@ -82,27 +98,16 @@ def format_warning(
 ) -> str:
     """Return the text of a warning; those of other packages stay as Python has them."""
     if issubclass(category, AalbertWarning):
-        return f"warning: {one_line(str(message))}\n"
+        return f"warning: {visible(str(message))}\n"
     return USUAL_FORMAT(message, category, filename, lineno, line)
 
 
 def report_error(message: str, exit_code: int, details: Sequence[str] = ()) -> int:
     """Print an error on one line of stderr, its details below, and return the exit code."""
-    print(f"aalbert: {one_line(message)}", file=sys.stderr)
+    print(f"aalbert: {visible(message)}", file=sys.stderr)
     for detail in details:
-        print(f"  {one_line(detail)}", file=sys.stderr)
+        print(f"  {visible(detail)}", file=sys.stderr)
     return exit_code
-
-
-def one_line(message: str) -> str:
-    """Return a text with escapes for characters that are not printable.
-
-    File names may contain line breaks, and codes that move the cursor of a terminal.
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in message
-    )
 
 
 def usage_message(error: typer.TyperException) -> str:

@@ -25,6 +25,7 @@ from aalbert.common.files import (
 )
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.store import is_url
+from aalbert.common.text import is_unicode
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.training_states import STATES_FOLDER
@@ -136,13 +137,21 @@ class RunFolder:
 
 
 def lasting_path(path: str) -> str:
-    """Return an absolute path; an empty one stays empty."""
-    return str(Path(path).resolve()) if path else ""
+    """Return an absolute path; an empty one stays empty.
+
+    Raises `ConfigError` when a folder on the way has a name that is no text, and so cannot be
+    recorded.
+    """
+    if not path:
+        return ""
+    absolute = str(Path(path).resolve())
+    require(is_unicode(absolute), f"{absolute}: a name in it is not UTF-8 text: rename it")
+    return absolute
 
 
 def lasting_place(data: Path | str) -> str:
     """Return the place of a dataset, valid from any working directory: a URL or absolute path."""
-    return str(data) if is_url(data) else str(Path(data).resolve())
+    return str(data) if is_url(data) else lasting_path(str(data))
 
 
 def data_record(data: Sequence[Path | str], datasets: Sequence[Dataset]) -> dict[str, list[str]]:
