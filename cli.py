@@ -4,6 +4,7 @@ Heavy packages are imported inside the commands, so that `--help` answers at onc
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from aalbert.commands.config import config_app
 from aalbert.commands.console import (
     end_at_once,
     exit_code_of,
+    require_text,
     show_tracebacks_without_secrets,
     show_warnings_on_one_line,
 )
@@ -89,5 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for one another sleep, where they would keep a core busy that others need.
     # OpenMP reads it when PyTorch is imported, by a command.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def run() -> object:
+        require_text(given)
+        return app(given, standalone_mode=False)
+
     with handle_stop_signals(end_at_once):
-        return exit_code_of(lambda: app(arguments, standalone_mode=False))
+        return exit_code_of(run)

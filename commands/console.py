@@ -17,7 +17,14 @@ from typing import Annotated, Any
 import typer
 
 from aalbert.common.redaction import redact, redact_all
-from aalbert.errors import AalbertError, AalbertWarning, InterruptedRunError, StorageError
+from aalbert.common.text import is_unicode, visible
+from aalbert.errors import (
+    AalbertError,
+    AalbertWarning,
+    InterruptedRunError,
+    StorageError,
+    require,
+)
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -75,9 +82,18 @@ PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, e
 USUAL_FORMAT = warnings.formatwarning
 
 
+def require_text(arguments: Sequence[str]) -> None:
+    """Raise `ConfigError` for an argument of bytes that are no text, such as a path.
+
+    Results name their files and folders; JSON, YAML, HTML and Arrow hold nothing but text.
+    """
+    for argument in arguments:
+        require(is_unicode(argument), f"{argument}: it is not UTF-8 text: rename what it names")
+
+
 def show(document: Any, as_json: bool, text: str) -> None:
-    """Print a result on stdout: one JSON document, or text, without the secrets of URLs."""
-    print(json.dumps(redact_all(document), ensure_ascii=False) if as_json else redact(text))
+    """Print a result on stdout: one JSON document in ASCII, or text, without secrets of URLs."""
+    print(json.dumps(redact_all(document)) if as_json else visible(redact(text), kept="\n"))
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:
@@ -142,27 +158,16 @@ def format_warning(
 ) -> str:
     """Return the text of a warning; those of other packages stay as Python has them."""
     if issubclass(category, AalbertWarning):
-        return f"warning: {one_line(redact(str(message)))}\n"
+        return f"warning: {visible(redact(str(message)))}\n"
     return redact(USUAL_FORMAT(message, category, filename, lineno, line))
 
 
 def report_error(message: str, exit_code: int, details: Sequence[str] = ()) -> int:
     """Print an error on one line of stderr, its details below, and return the exit code."""
-    print(f"aalbert: {one_line(redact(message))}", file=sys.stderr)
+    print(f"aalbert: {visible(redact(message))}", file=sys.stderr)
     for detail in details:
-        print(f"  {one_line(redact(detail))}", file=sys.stderr)
+        print(f"  {visible(redact(detail))}", file=sys.stderr)
     return exit_code
-
-
-def one_line(message: str) -> str:
-    """Return a text with escapes for characters that are not printable.
-
-    File names may contain line breaks, and codes that move the cursor of a terminal.
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in message
-    )
 
 
 def usage_message(error: typer.TyperException) -> str:

@@ -64,5 +64,6 @@ def evaluate(
     if as_markdown:
         text = markdown_tables(results, comparisons)
     if as_csv:
-        text = result_csv(results, comparisons).rstrip("\n")
+        print(result_csv(results, comparisons), end="")
+        return
     show(document, as_json, text)

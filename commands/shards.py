@@ -118,12 +118,15 @@ def show_utterance(
 
 def draw_utterance(dataset: "Dataset", row: int, about: dict[str, Any], path: Path) -> None:
     """Write the picture of an utterance's features."""
+    from aalbert.common.png import drawable
     from aalbert.shards.views.pictures import save, utterance_figure
 
     settings = dataset.manifest.features
     arrays = {name: dataset.features(row, name) for name in settings}
-    speaker = f"speaker {about['speaker']}, " if about["speaker"] is not None else ""
-    title = f"{about['key']}: {speaker}{about['split']}, {about['duration_s']:.2f} s"
+    speaker = about["speaker"]
+    spoken_by = f"speaker {drawable(speaker)}, " if speaker is not None else ""
+    about_it = f"{spoken_by}{drawable(about['split'])}, {about['duration_s']:.2f} s"
+    title = f"{drawable(about['key'])}: {about_it}"
     save(utterance_figure(arrays, settings, title), path)
 
 

@@ -1,7 +1,46 @@
-"""Words and numbers as people read them: durations, bytes, shares, tables, dotted names."""
+"""Words and numbers as people read them: durations, bytes, shares, tables, names from data."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import Any
+
+# Python does not call these printable, yet they are no trick: what joins the letters of Persian, of
+# Indian scripts and of emoji, and the spaces that do not break or are as wide as Japanese letters.
+HARMLESS = "\u200c\u200d\u00a0\u3000"
+# What is markup in Markdown at any place of a line; an underscore is none inside a word, a colon or
+# a full stop only in addresses, which become links by themselves.
+MARKUP = re.compile(r"[\\`*\[\]|~$!#{}]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def visible(text: str, *, kept: str = "") -> str:
+    """Return a text with escapes, as `\\x1b`, for characters that are not printable.
+
+    Names come from data and folders. They may hold line breaks, codes that move the cursor of a
+    terminal, controls that turn the order of the text around them, and bytes that are no UTF-8.
+    `kept` are characters that stay.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in HARMLESS or character in kept
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a name is text: Python keeps other bytes of a name as lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def markdown(text: str) -> str:
+    """Return a text for a line or cell of Markdown in which nothing is markup, on one line."""
+    line = visible(" ".join(text.split()))
+    return escape(MARKUP.sub(r"\\\g<0>", line), quote=False)
 
 
 def duration(seconds: float) -> str:
@@ -51,6 +90,7 @@ def text_table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
 
     Cells stand at the left of their column; with `numbers` those after the first at the right.
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = [
         [

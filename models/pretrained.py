@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aalbert.common.text import flat
+from aalbert.common.text import flat, markdown
 from aalbert.errors import require
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
@@ -245,7 +245,9 @@ def model_card(model: PretrainedModel) -> str:
     """Return the model card of a pretrained model in Markdown, with Hugging Face's header."""
     config, encoder = model.config, model.config.encoder
     assert encoder is not None and model.upstream.encoder is not None
-    training = "\n".join(f"- {key}: {value}" for key, value in flat(config.training))
+    training = "\n".join(
+        f"- {markdown(key)}: {markdown(str(value))}" for key, value in flat(config.training)
+    )
     return MODEL_CARD.format(
         system="AALBERT" if encoder.share_layers else "Mockingjay",
         tag="audio-albert" if encoder.share_layers else "mockingjay",

@@ -101,9 +101,27 @@ class Browser:
             assert time.monotonic() < give_up, f"no {method} within {TIMEOUT_S:.0f} s"
             self.events.append(self.receive())
 
+    def open(self, url: str) -> None:
+        """Open a page and wait until all of it is there."""
+        self.events.clear()
+        self.call("Page.navigate", url=url)
+        self.wait_for("Page.loadEventFired")
+
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of an expression of JavaScript in the page."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"]["value"]
+
+    def complaints(self) -> list[str]:
+        """Return what the page has said to the console, or thrown."""
+        return [text for event in self.events if (text := complaint(event))]
+
+    def requests(self, url: str) -> list[str]:
+        """Return what the page has asked for besides itself."""
+        return [request for event in self.events if (request := requested(event, url))]
+
     def visit(self, url: str, width: int) -> Visit:
         """Open a page in a window of this width and look at it."""
-        self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -111,14 +129,12 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        self.call("Page.navigate", url=url)
-        self.wait_for("Page.loadEventFired")
-        evaluated = self.call("Runtime.evaluate", expression=LAYOUT, returnByValue=True)
-        layout = evaluated["result"]["value"]
+        self.open(url)
+        layout = self.evaluate(LAYOUT)
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         return Visit(
-            complaints=[text for event in self.events if (text := complaint(event))],
-            requests=[request for event in self.events if (request := requested(event, url))],
+            complaints=self.complaints(),
+            requests=self.requests(url),
             picture_widths=[size if complete else 0 for complete, size in layout["pictures"]],
             width=layout["width"],
             content_width=layout["content"],

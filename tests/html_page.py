@@ -17,11 +17,14 @@ class HtmlPage(HTMLParser):
         self.descriptions: list[str] = []
         self.texts: list[str] = []
         self.open: list[str] = []
+        # Every beginning of an element, with its attributes' names.
+        self.shape: list[tuple[str, ...]] = []
         self.feed(source)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add(tag)
+        self.shape.append((tag, *(name for name, _ in attrs)))
         self.attributes |= {name for name, _ in attrs}
         self.references += [value or "" for name, value in attrs if name in ("src", "href")]
         self.descriptions += [value or "" for name, value in attrs if name == "alt"]

@@ -12,9 +12,11 @@ import pytest
 
 from aalbert import __version__
 from aalbert.cli import app, main
-from aalbert.commands.console import exit_code_of, format_warning, one_line, storage_message
-from aalbert.errors import AalbertWarning
+from aalbert.commands.console import exit_code_of, format_warning, show, storage_message
+from aalbert.common.text import visible
+from aalbert.errors import AalbertWarning, ConfigError
 from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
+from aalbert.train.run_folder import lasting_place
 
 COMMANDS = [
     ["prepare", "librispeech"],
@@ -272,7 +274,7 @@ def test_a_folder_that_cannot_be_written_ends_with_its_code(
 
 
 @pytest.mark.parametrize("place", ["file/deeper", "n" * 300])
-def test_a_path_that_cannot_be_a_folder_is_one_line_with_the_way_out(
+def test_a_path_that_cannot_be_a_folder_is_visible_with_the_way_out(
     corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -307,7 +309,7 @@ def test_a_signal_ends_a_command_at_once_with_one_line(number: signal.Signals) -
 
 
 def test_an_error_escapes_unprintable_characters_and_keeps_other_scripts() -> None:
-    assert one_line("a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום") == (
+    assert visible("a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום") == (
         r"a\nb\r\x1b[31m \u202e \udce9 é 日本 שלום"
     )
 
@@ -334,7 +336,7 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
         (errno.EMFILE, "raise its limit with 'ulimit -n'"),
     ],
 )
-def test_a_fault_of_the_machine_is_one_line_with_the_way_out(
+def test_a_fault_of_the_machine_is_visible_with_the_way_out(
     capsys: pytest.CaptureFixture[str], number: int, way_out: str
 ) -> None:
     def fail() -> None:
@@ -382,8 +384,28 @@ def test_help_takes_little_longer_than_importing_typer() -> None:
     pytest.fail(f"the fastest help took {min(helps):.2f} s, importing typer {min(imports):.2f} s")
 
 
-def test_a_warning_of_this_package_is_one_line_and_others_keep_their_place() -> None:
+def test_a_warning_of_this_package_is_visible_and_others_keep_their_place() -> None:
     place = ("module.py", 7)
     own = format_warning(AalbertWarning("two\nlines"), AalbertWarning, *place)
     assert own == "warning: two\\nlines\n"
     assert format_warning("old", DeprecationWarning, *place).startswith("module.py:7: Deprecation")
+
+
+def test_a_name_that_is_no_text_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / os.fsdecode(b"bad\xff")
+    place.mkdir()
+    assert main(["shards", "info", str(place)]) == 2
+    assert capsys.readouterr().err.strip() == (
+        rf"aalbert: {tmp_path}/bad\udcff: it is not UTF-8 text: rename what it names"
+    )
+    with pytest.raises(ConfigError, match=r"not UTF-8 text: rename it"):
+        lasting_place(place)
+
+
+def test_results_hold_no_codes_for_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show({"name": "\x9b\u202e"}, as_json=True, text="")
+    assert capsys.readouterr().out == '{"name": "\\u009b\\u202e"}\n'
+    show({}, as_json=False, text="a\x1b[31m\nb")
+    assert capsys.readouterr().out == "a\\x1b[31m\nb\n"

@@ -33,7 +33,7 @@ from aalbert.common.json_files import (
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.store import is_url
-from aalbert.common.text import flat
+from aalbert.common.text import flat, is_unicode
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.training_states import STATES_FOLDER, state_path
@@ -243,13 +243,21 @@ def settings_of(config: Any) -> dict[str, Any]:
 
 
 def lasting_path(path: str) -> str:
-    """Return an absolute path; an empty one stays empty."""
-    return str(Path(path).resolve()) if path else ""
+    """Return an absolute path; an empty one stays empty.
+
+    Raises `ConfigError` when a folder on the way has a name that is no text, and so cannot be
+    recorded.
+    """
+    if not path:
+        return ""
+    absolute = str(Path(path).resolve())
+    require(is_unicode(absolute), f"{absolute}: a name in it is not UTF-8 text: rename it")
+    return absolute
 
 
 def lasting_place(data: Path | str) -> str:
     """Return the place of a dataset as records name it: a URL without secrets or absolute path."""
-    return redact_url(str(data)) if is_url(data) else str(Path(data).resolve())
+    return redact_url(str(data)) if is_url(data) else lasting_path(str(data))
 
 
 def data_record(data: Sequence[Path | str], datasets: Sequence[Dataset]) -> dict[str, list[str]]:

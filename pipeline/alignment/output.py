@@ -11,6 +11,7 @@ from typing import Any
 
 from aalbert import __version__
 from aalbert.common.files import write_json, write_text
+from aalbert.common.text import markdown
 from aalbert.pipeline.alignment.phone_aligner import LABEL_SHIFT_MS
 from aalbert.pipeline.alignment.pronunciations import PHONES, SILENCE
 
@@ -143,9 +144,14 @@ def json_lines(documents: Iterable[Any]) -> str:
 def readme(record: Mapping[str, Any], failures: Sequence[Failure]) -> str:
     """Return the description of the labels in Markdown."""
     counts = Counter(failure.reason.partition(":")[0] for failure in failures).most_common()
-    reasons = "".join(f"| {count} | {reason} |\n" for reason, count in counts)
+    reasons = "".join(f"| {count} | {markdown(reason)} |\n" for reason, count in counts)
     return TEMPLATE.format(
-        **{**record, "silence": SILENCE},
+        **{
+            **record,
+            "silence": SILENCE,
+            "corpus": markdown(record["corpus"]),
+            "licence": markdown(record["licence"]),
+        },
         labels_name=LABELS_NAME,
         phones_name=PHONES_NAME,
         failed_name=FAILED_NAME,

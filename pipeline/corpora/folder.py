@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from aalbert.common.text import is_unicode
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.pipeline.corpora.corpus import (
     AUDIO_SUFFIXES,
@@ -176,15 +177,6 @@ def read_labels(source: str, options: FolderOptions) -> PathLabels | str:
         speaker=groups.get("speaker") or None,
         fields={name: groups[name] for name in options.fields},
     )
-
-
-def is_unicode(name: str) -> bool:
-    """Return whether a name is text: Python keeps other bytes of a name as lone surrogates."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def nothing_found(root: Path, skipped: tuple[Skip, ...]) -> str:

@@ -1,7 +1,6 @@
 """The end of a `prepare`: indexes, list of skipped inputs, dataset card, and the manifest last."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from aalbert.common.files import file_digest
 from aalbert.common.signals import stop_if_asked
+from aalbert.common.text import markdown
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.output import Output
@@ -190,13 +190,13 @@ def publish_text(output: Output, name: str, text: str) -> None:
 def dataset_card(manifest: Manifest, licence: str, skipped: list[Skip]) -> str:
     """Return the description of a dataset in Markdown: contents, features, and how to read it."""
     return TEMPLATE.format(
-        corpus=manifest.corpus,
+        corpus=markdown(manifest.corpus),
         utterances=manifest.utterances,
         hours=manifest.hours,
         fingerprint=manifest.fingerprint,
-        licence=licence,
+        licence=markdown(licence),
         splits="\n".join(
-            f"| {cell(name)} | {split.utterances:,} | {split.hours:.2f} | {split.speakers} "
+            f"| {markdown(name)} | {split.utterances:,} | {split.hours:.2f} | {split.speakers} "
             f"| {len(split.shards)} |"
             for name, split in manifest.splits.items()
         ),
@@ -213,11 +213,6 @@ def skip_table(skipped: list[Skip]) -> str:
     if not skipped:
         return "None."
     counts = Counter(skip.kind for skip in skipped).most_common(20)
-    rows = "\n".join(f"| {count} | {cell(reason)} |" for reason, count in counts)
+    rows = "\n".join(f"| {count} | {markdown(reason)} |" for reason, count in counts)
     header = f"{len(skipped)} in all, each listed in `skipped.jsonl`."
     return f"{header}\n\n| files | reason |\n|---|---|\n{rows}"
-
-
-def cell(text: str) -> str:
-    """Return a text escaped for a cell of a Markdown table."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.json_files import parse_records
-from aalbert.common.text import flat, human_bytes, text_table
+from aalbert.common.text import flat, human_bytes, text_table, visible
 from aalbert.errors import IntegrityError
 from aalbert.shards.format.feature_groups import unusual_settings
 from aalbert.shards.format.feature_settings import FeatureSettings
@@ -99,11 +99,14 @@ def description_text(document: dict[str, Any]) -> str:
     ]
     titles = ["split", "utterances", "hours", "speakers", "shards", "size"]
     software = ", ".join(f"{name} {version}" for name, version in document["software"].items())
-    skipped = [f"  {count:,}  {reason}" for reason, count in document["skipped_by_reason"].items()]
+    skipped = [
+        f"  {count:,}  {visible(reason)}" for reason, count in document["skipped_by_reason"].items()
+    ]
     return "\n".join(
         [
-            f"{document['data']}: {document['corpus']}, {document['utterances']:,} utterances, "
-            f"{document['hours']:,.2f} hours, {human_bytes(document['bytes'])}",
+            f"{document['data']}: {visible(document['corpus'])}, "
+            f"{document['utterances']:,} utterances, {document['hours']:,.2f} hours, "
+            f"{human_bytes(document['bytes'])}",
             f"fingerprint {document['fingerprint']}",
             "",
             text_table([titles, *splits], numbers=True),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aalbert.common.files import atomic_write
 from aalbert.common.palette import ACCENT, ACCENT_AREA, CONTRAST, INK, INTENSITY_MAP, PAPER
-from aalbert.common.png import png_bytes
+from aalbert.common.png import drawable, png_bytes
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import FeatureStatistics
 from aalbert.shards.views.stats import SpeakerTotals
@@ -97,7 +97,8 @@ def speaker_figure(speakers: SpeakerTotals) -> "Figure":
     if count <= NAMED_SPEAKERS:
         rotation = 0 if count <= UPRIGHT_NAMES else 90
         places = np.arange(count) + 0.5
-        panels[-1].set_xticks(places, speakers.names, rotation=rotation, fontsize=9)
+        names = [drawable(name) for name in speakers.names]
+        panels[-1].set_xticks(places, names, rotation=rotation, fontsize=9)
     panels[-1].set_xlabel("speaker" if count <= NAMED_SPEAKERS else "speakers")
     title = f"{count:,} speakers, those with the most first"
     panels[0].set_title(title, loc="left", color=INK, fontsize=11)

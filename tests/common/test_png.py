@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from aalbert.common.png import png_bytes
+from aalbert.common.png import drawable, png_bytes
 
 # No mathematics, mathematics, and an escaped sign, as matplotlib reads them.
 NAMES = [r"$\bad$", "$x^2$", r"5\$"]
@@ -40,3 +40,11 @@ def test_names_in_a_figure_are_drawn_as_they_are_written(name: str) -> None:
 def test_left_to_itself_a_figure_fails_on_such_a_name() -> None:
     with pytest.raises(ValueError, match=r"\\bad"):
         figure_with(r"$\bad$").savefig(io.BytesIO(), format="png")
+
+
+def test_a_name_is_drawn_short_and_in_letters_that_the_font_has() -> None:
+    assert drawable("$x^2$ שלום") == "$x^2$ שלום"
+    assert drawable("日") == r"\u65e5" and drawable("a\nb\udcff") == r"a\nb\udcff"
+    assert drawable("a" * 20 + "b" * 220 + "c" * 20) == f"{'a' * 18}…{'c' * 8}"
+    # An escape is never cut.
+    assert drawable("日" * 9) == r"\u65e5\u65e5\u65e5…\u65e5"

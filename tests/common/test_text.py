@@ -1,6 +1,6 @@
 import pytest
 
-from aalbert.common.text import flat, human_bytes, text_table
+from aalbert.common.text import flat, human_bytes, markdown, text_table, visible
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,24 @@ def test_nested_settings_have_dotted_names_in_their_order() -> None:
         ("wave.gain_db", None),
         ("kind", "logmel"),
     ]
+
+
+def test_what_is_not_printable_becomes_visible_and_other_scripts_stay() -> None:
+    assert visible("a\n\x9b2J\u202e\udcff") == r"a\n\x9b2J\u202e\udcff"
+    assert visible("a\nb\t", kept="\n\t") == "a\nb\t"
+    scripts = "é 日本\u3000שלום علی\u200cرضا 👩\u200d👧 100\u00a0%"
+    assert visible(scripts) == scripts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a|b\n<script>", r"a\|b &lt;script&gt;"),
+        ("![p](x) **b** `c` $x$", r"\!\[p\](x) \*\*b\*\* \`c\` \$x\$"),
+        ("_it_ __init__ snake_case", r"\_it\_ \_\_init\_\_ snake_case"),
+        ("https://a.b www.c.d 10:30", r"https\://a.b www\.c.d 10:30"),
+        ("\u202ea\nb", r"\\u202ea b"),
+    ],
+)
+def test_nothing_is_markup_in_markdown(text: str, expected: str) -> None:
+    assert markdown(text) == expected

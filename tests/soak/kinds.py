@@ -59,5 +59,5 @@ TRAINING = (
     Kind(name="extract: signals and scarce resources", outcomes=(RIGHT,), quick=1),
     Kind(name="align: signals and scarce resources", outcomes=(RIGHT,), quick=1),
 )
-PAGES = (Kind(name="pages: hostile names", outcomes=(RIGHT, *exits(2, 3)), quick=3),)
+PAGES = (Kind(name="pages: hostile names", outcomes=(RIGHT, *exits(2)), quick=60),)
 KINDS = {kind.name: kind for kind in (*PREPARE, *DATASETS, *FILES, *TRAINING, *PAGES)}

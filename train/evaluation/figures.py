@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aalbert.common.palette import ACCENT, INK, QUIET, RULE, SHARE_MAP, WRONG
+from aalbert.common.png import drawable
 from aalbert.train.downstream.confusion import Confusion
 from aalbert.train.downstream.error_rates import ErrorRates, probit
 from aalbert.train.evaluation.probes import LayerProbe
@@ -30,7 +31,7 @@ def confusion_figure(
     """
     totals = confusion.totals()[chosen]
     block = confusion.among(chosen) / np.maximum(1, totals)[:, None]
-    labels = [names[number] for number in chosen]
+    labels = [drawable(names[number]) for number in chosen]
     columns = labels
     if len(chosen) < len(names):
         block = np.column_stack([block, (totals > 0) - block.sum(axis=1)])
@@ -51,15 +52,16 @@ def det_figure(curves: Sequence[tuple[str, ErrorRates]]) -> Figure:
     axes = figure.add_subplot()
     ticks = probit(np.array(DET_TICKS))
     axes.plot(ticks, ticks, color=QUIET, linewidth=0.8, linestyle=":")
-    for name, rates in curves:
-        axes.plot(probit(rates.false_alarms), probit(rates.misses), label=name)
+    lines = [axes.plot(probit(rates.false_alarms), probit(rates.misses))[0] for _, rates in curves]
     labels = [f"{100 * tick:g}" for tick in DET_TICKS]
     axes.set_xticks(ticks, labels)
     axes.set_yticks(ticks, labels)
     limits = (float(ticks[0]), float(ticks[-1]))
     axes.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %")
     axes.grid(color=RULE)
-    axes.legend(frameon=False, fontsize=8)
+    # Left to find the names itself, matplotlib leaves out those that begin with an underscore.
+    names = [drawable(name) for name, _ in curves]
+    axes.legend(lines, names, frameon=False, fontsize=8)
     tidy(axes)
     return figure
 
@@ -99,26 +101,29 @@ def plane_figure(
     axes = figure.add_subplot()
     rest = ~np.isin(labels, coloured)
     axes.scatter(points[rest, 0], points[rest, 1], s=8, color=QUIET, linewidths=0)
+    groups = []
     for number, name in enumerate(sorted(coloured)):
         own = np.array(labels) == name
         colour = f"C{number % 10}"
         marker = "o" if number < 10 else "^"
-        axes.scatter(
-            points[own, 0],
-            points[own, 1],
-            s=18,
-            color=colour,
-            marker=marker,
-            linewidths=0,
-            label=name,
+        group = axes.scatter(
+            points[own, 0], points[own, 1], s=18, color=colour, marker=marker, linewidths=0
         )
+        groups.append(group)
     axes.set(
         xlabel=f"first component ({100 * shares[0]:.0f} % of the variance)",
         ylabel=f"second component ({100 * shares[1]:.0f} %)",
         xticks=[],
         yticks=[],
     )
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(
+        groups,
+        [drawable(str(name)) for name in sorted(coloured)],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
     tidy(axes)
     return figure
 

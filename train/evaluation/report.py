@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aalbert.common.files import write_text
+from aalbert.common.png import drawable
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
@@ -36,7 +37,8 @@ from aalbert.train.evaluation.result import Result, layer_words
 from aalbert.train.evaluation.tables import (
     best_first,
     comparison_rows,
-    comparison_title,
+    how_compared,
+    reference_name,
     result_rows,
     run_names,
 )
@@ -73,7 +75,8 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         results=result_rows(results),
         position=[each.run for each in best_first(results)].index(first.result.run),
         comparisons=comparison_rows(comparisons),
-        comparison_title=comparison_title(comparisons),
+        reference=reference_name(comparisons),
+        how_compared=how_compared(comparisons),
         det_curves=det_curves(evaluations),
         data=describe(first.measured.dataset.origin),
     )
@@ -87,6 +90,7 @@ def report_page(evaluation: Evaluation) -> str:
     return render_page(
         "evaluation.html",
         title=f"{task.title}: {result.upstream_name}",
+        task_title=task.title,
         result=result,
         results=result_rows([result]),
         published=task.benchmark.figures if task.benchmark else None,
@@ -194,9 +198,9 @@ def examples(evaluation: Evaluation, names: Names) -> dict[str, str] | None:
         for place in generator.permutation(found)[:EXAMPLES_OF_A_KIND]:
             true = decisions.names[int(decisions.true[place])]
             predicted = decisions.names[int(decisions.predicted[place])]
-            title = names.get(true, true)
+            title = drawable(names.get(true, true))
             if not correct:
-                title += f", predicted as {names.get(predicted, predicted)}"
+                title += f", predicted as {drawable(names.get(predicted, predicted))}"
             features = dataset.features(int(decisions.rows[place]), feature)
             drawn.append(Example(title, features, correct))
     shift_ms = dataset.manifest.features[feature].frame_shift_ms

@@ -3,10 +3,9 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 
-from aalbert.common.text import interval, percent, text_table
+from aalbert.common.text import interval, markdown, percent, text_table, visible
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.scoring import Outcome, Trials
 from aalbert.train.evaluation.comparison import Comparison
@@ -14,7 +13,7 @@ from aalbert.train.evaluation.result import Result
 
 Cells = Sequence[str]
 # Spreadsheet programs run a cell that starts with one of these as a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")  # noqa: RUF001
 
 
 def best_first(results: Sequence[Result]) -> list[Result]:
@@ -97,15 +96,21 @@ def accuracies_by_time(comparison: Comparison) -> str:
 
 def comparison_title(comparisons: Sequence[Comparison]) -> str:
     """Return the title of a table of comparisons."""
-    reference = compared_names(comparisons)[comparisons[0].reference]
-    title = (
-        f"Points of difference to {reference}, paired over the same test items; p-values adjusted "
-        "for the number of runs (Holm)"
-    )
+    return f"Points of difference to {reference_name(comparisons)}, {how_compared(comparisons)}"
+
+
+def reference_name(comparisons: Sequence[Comparison]) -> str:
+    """Return the name of the run that others are compared with."""
+    return compared_names(comparisons)[comparisons[0].reference]
+
+
+def how_compared(comparisons: Sequence[Comparison]) -> str:
+    """Return in words how runs were compared."""
+    paired = "paired over the same test items; p-values adjusted for the number of runs (Holm)"
     if all(each.accuracy_by_time is None for each in comparisons):
-        return title
+        return paired
     return (
-        f"{title}; runs whose frames have another length than the reference's are compared by "
+        f"{paired}; runs whose frames have another length than the reference's are compared by "
         "time, over label frames, each with the prediction of the nearest frame"
     )
 
@@ -114,7 +119,8 @@ def text_tables(results: Sequence[Result], comparisons: Sequence[Comparison]) ->
     """Return the tables of results and comparisons as plain text."""
     parts = [text_table(result_rows(results))]
     if comparisons:
-        parts += ["", comparison_title(comparisons), text_table(comparison_rows(comparisons))]
+        title = visible(comparison_title(comparisons))
+        parts += ["", title, text_table(comparison_rows(comparisons))]
     return "\n".join(parts)
 
 
@@ -122,20 +128,15 @@ def markdown_tables(results: Sequence[Result], comparisons: Sequence[Comparison]
     """Return the same tables in Markdown."""
     parts = [markdown_table(result_rows(results))]
     if comparisons:
-        title = markdown_cell(comparison_title(comparisons))
+        title = markdown(comparison_title(comparisons))
         parts += ["", f"{title}:", "", markdown_table(comparison_rows(comparisons))]
     return "\n".join(parts)
 
 
 def markdown_table(rows: Sequence[Cells]) -> str:
     """Return rows as a Markdown table, the first one as its header."""
-    lines = ["| " + " | ".join(markdown_cell(cell) for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
-def markdown_cell(text: str) -> str:
-    """Return a text on one line, with markup and cell borders escaped."""
-    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from aalbert.common import palette
-from aalbert.common.text import flat, interval, percent
+from aalbert.common.text import flat, interval, percent, visible
 
 
 def listed(values: Mapping[str, object]) -> str:
@@ -14,10 +15,19 @@ def listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in flat(values))
 
 
+def shown(value: object) -> object:
+    """Return a value as a page shows it: a text with escapes for what is not printable.
+
+    What a macro has made is text already.
+    """
+    return value if isinstance(value, Markup) else visible(str(value), kept="\n\t")
+
+
 # A value that a template names and does not get is an error, not an empty text.
 ENVIRONMENT = Environment(
     loader=PackageLoader("aalbert.train.report"),
     autoescape=True,
+    finalize=shown,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

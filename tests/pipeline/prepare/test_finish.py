@@ -2,8 +2,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from aalbert.common.text import markdown
 from aalbert.pipeline.corpora.corpus import Skip
-from aalbert.pipeline.prepare.finish import cell, dataset_card, skip_table
+from aalbert.pipeline.prepare.finish import dataset_card, skip_table
 from aalbert.shards.format.manifest import read_manifest
 
 UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
@@ -21,7 +22,7 @@ def test_a_reason_with_bars_and_line_breaks_stays_in_its_row() -> None:
     assert {len(UNESCAPED_BAR.findall(row.replace("\\\\", ""))) for row in rows} == {3}
     assert r"| 1 | has \| a bar and a break |" in rows
     assert r"| 1 | ends with a backslash \\ |" in rows
-    assert r"| 1 | \<script\>alert(1)\</script\> |" in rows
+    assert r"| 1 | &lt;script&gt;alert(1)&lt;/script&gt; |" in rows
     assert r"| 1 | \[text\](address) \`code\` |" in rows
 
 
@@ -33,4 +34,4 @@ def test_a_split_with_a_bar_stays_in_its_row(prepared: Path) -> None:
 
 
 def test_plain_text_stays_as_it_is() -> None:
-    assert cell("cut off, 40 % (train-clean_100)") == "cut off, 40 % (train-clean_100)"
+    assert markdown("cut off, 40 % (train-clean_100)") == "cut off, 40 % (train-clean_100)"

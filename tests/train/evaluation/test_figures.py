@@ -49,3 +49,13 @@ def test_losses_of_pretraining_stand_beside_trivial_predictors() -> None:
     levels = [np.asarray(line.get_ydata()).tolist() for line in axes.lines[2:]]
     assert levels == [[0.8, 0.8], [0.3, 0.3], [0.2, 0.2]]
     assert [text.get_text() for text in axes.texts] == ["corpus mean", "interpolation", "linear"]
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [det_figure([("_a", RATES)]), plane_figure(np.eye(2), (0.6, 0.3), ["_a", "_a"])],
+    ids=["det", "plane"],
+)
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend(figure: Figure) -> None:
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+    assert [text.get_text() for each in legends if each for text in each.get_texts()] == ["_a"]

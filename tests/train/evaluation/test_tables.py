@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from aalbert.cli import main
+from aalbert.common.text import markdown
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations
 from aalbert.train.evaluation.tables import (
     comparison_rows,
     comparison_title,
     csv_text,
-    markdown_cell,
     markdown_tables,
     neutral,
     p_value,
@@ -35,7 +35,7 @@ def test_numbers_stay_numbers_even_below_zero() -> None:
 
 
 def test_markdown_cells_hold_no_markup() -> None:
-    assert markdown_cell("a|b\n<script>") == "a\\|b &lt;script&gt;"
+    assert markdown("a|b\n<script>") == "a\\|b &lt;script&gt;"
 
 
 def test_small_p_values_are_not_called_zero() -> None:

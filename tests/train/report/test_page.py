@@ -39,7 +39,7 @@ def bare_page(title: str) -> str:
 def test_text_stays_text_in_every_part_of_a_page(template: str, elements: set[str]) -> None:
     page = filled(template, HOSTILE)
     assert page.elements == elements and page.open == []
-    assert page.attributes <= {"class"}
+    assert page.attributes <= {"class", "dir"}
     assert HOSTILE in "".join(page.texts)
 
 
