@@ -57,11 +57,11 @@ class ShardCache:
         lock = lock_file(path).open("ab")
         try:
             while True:
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                self._lock(lock, fcntl.LOCK_SH, path, record)
                 if is_complete(path, record):
                     os.utime(path)
                     return lock
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._lock(lock, fcntl.LOCK_EX, path, record)
                 if not is_complete(path, record):
                     self._fetch_locked(store, record, path)
         except BaseException:
@@ -77,10 +77,28 @@ class ShardCache:
                 "window_shards lower"
             )
 
+    def _lock(self, lock: IO[bytes], operation: int, path: Path, record: FileRecord) -> None:
+        """Lock a shard; `StorageError` when the process that fetches it makes no progress."""
+        partial = partial_file(path, record)
+        fetched, deadline = -1, 0.0
+        while True:
+            try:
+                fcntl.flock(lock, operation | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                size = partial.stat().st_size if partial.is_file() else 0
+            if size != fetched:
+                fetched, deadline = size, time.monotonic() + self.timeout_s
+            elif time.monotonic() > deadline:
+                raise StorageError(
+                    f"another process has locked {path} for {self.timeout_s:g} s without fetching "
+                    "any of it: end that process, or wait for it and run the same command again"
+                )
+            time.sleep(RETRY_INTERVAL_S)
+
     def _fetch_locked(self, store: Store, record: FileRecord, path: Path) -> None:
         """Fetch a shard whose exclusive lock is held."""
-        # The name has the size that is reserved while the file grows.
-        partial = path.with_name(f"{path.name}.{record.size}{TEMPORARY_SUFFIX}")
+        partial = partial_file(path, record)
         self._reserve(record.size, partial)
         try:
             store.get(record.path, partial)
@@ -136,6 +154,11 @@ class ShardCache:
 def is_complete(path: Path, record: FileRecord) -> bool:
     """Return whether a shard is present with its size; its arrays have their own checksums."""
     return path.is_file() and path.stat().st_size == record.size
+
+
+def partial_file(path: Path, record: FileRecord) -> Path:
+    """Return where a shard grows; the name has the size that is reserved for it meanwhile."""
+    return path.with_name(f"{path.name}.{record.size}{TEMPORARY_SUFFIX}")
 
 
 def occupied_bytes(path: Path) -> int:
