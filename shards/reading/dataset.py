@@ -210,10 +210,16 @@ class Dataset:
         return payload.view(STORED_DTYPE).reshape(-1, dims)
 
     def raise_checksum_error(self, row: int, feature: str) -> NoReturn:
-        """Raise the `IntegrityError` for a row whose bytes do not match their checksum."""
+        """Raise the `IntegrityError` for a row whose bytes do not match their checksum.
+
+        Those of a store matched when they were fetched.
+        """
+        way_out = "restore the shard or prepare the data again"
+        if self.mirror:
+            way_out = f"delete its copy {self.shard_path(row)}, and it is fetched again"
         raise IntegrityError(
             f"{self.shard_name(row)}: the {feature} of '{self.key(row)}' is "
-            "not what was written (checksum); restore the shard or prepare the data again"
+            f"not what was written (checksum); {way_out}"
         )
 
     @cached_property

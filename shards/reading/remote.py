@@ -1,17 +1,18 @@
-"""The local part of a dataset in a store: manifest and indexes, and shards when they are needed."""
+"""The local part of a dataset in a store: indexes, and shards when they are needed."""
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import xxhash
 
-from aalbert.common.files import TEMPORARY_SUFFIX, atomic_write, file_digest
+from aalbert.common.files import TEMPORARY_SUFFIX, file_digest
 from aalbert.common.store import Store, open_store
 from aalbert.errors import InputError, IntegrityError
 from aalbert.shards.format.manifest import MANIFEST_NAME, FileRecord, Manifest, parse_manifest
-from aalbert.shards.reading.shard_cache import ShardCache
+from aalbert.shards.reading.shard_cache import ShardCache, naming_what_is_in_the_way
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,16 @@ class Mirror:
         path = self.folder / record.path
         if path.is_file() and file_digest(path) == record.xxh3:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes may open the dataset at once.
-        temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-        try:
-            self.store.get(record.path, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        # Several processes, and threads, may open the dataset at once.
+        mine = f"{os.getpid()}.{threading.get_ident()}"
+        temporary = path.with_name(f"{path.name}.{mine}{TEMPORARY_SUFFIX}")
+        with naming_what_is_in_the_way(self.cache.folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.store.get(record.path, temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:
@@ -74,9 +77,6 @@ def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:
     content = fetch_manifest(store)
     manifest = parse_manifest(content, store.name)
     folder = mirror_folder(cache, content)
-    if not (folder / MANIFEST_NAME).is_file():
-        with atomic_write(folder / MANIFEST_NAME) as stream:
-            stream.write(content)
     return Mirror(store, cache, folder), manifest
 
 

@@ -5,6 +5,7 @@ it, or removes it to make room, holds an exclusive lock. The operating system re
 of a process that ends for any reason, so nothing has to be cleaned up before others continue.
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -53,8 +54,9 @@ class ShardCache:
         fetched, or when others do not release enough shards, and `IntegrityError` when the bytes
         in the store do not match their hash.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(path).open("ab")
+        with naming_what_is_in_the_way(self.folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = lock_file(path).open("ab")
         try:
             while True:
                 self._lock(lock, fcntl.LOCK_SH, path, record)
@@ -86,7 +88,7 @@ class ShardCache:
                 fcntl.flock(lock, operation | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                size = partial.stat().st_size if partial.is_file() else 0
+                size = size_of(partial) or 0
             if size != fetched:
                 fetched, deadline = size, time.monotonic() + self.timeout_s
             elif time.monotonic() > deadline:
@@ -107,7 +109,7 @@ class ShardCache:
                     f"{store.name}/{record.path} is not what was written (checksum); restore it, "
                     "or prepare the data again"
                 )
-            with self._sizes_locked():
+            with self._sizes_locked(), naming_what_is_in_the_way(self.folder):
                 partial.replace(path)
         finally:
             with self._sizes_locked():
@@ -131,12 +133,13 @@ class ShardCache:
 
     def _make_room(self, size: int) -> bool:
         """Remove shards without a reader, least recently used first; return whether `size` fits."""
-        sizes = {
-            path: occupied_bytes(path)
+        files = {
+            path: path.lstat()
             for path in self.folder.rglob("*.tar*")
-            if path.suffix in (".tar", TEMPORARY_SUFFIX)
+            if path.suffix in (".tar", TEMPORARY_SUFFIX) and (path.is_symlink() or path.is_file())
         }
-        for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
+        sizes = {path: occupied_bytes(path, found.st_size) for path, found in files.items()}
+        for path in sorted(files, key=lambda path: files[path].st_mtime):
             if sum(sizes.values()) + size <= self.limit_bytes:
                 break
             if remove_unused(path):
@@ -161,11 +164,32 @@ def partial_file(path: Path, record: FileRecord) -> Path:
     return path.with_name(f"{path.name}.{record.size}{TEMPORARY_SUFFIX}")
 
 
-def occupied_bytes(path: Path) -> int:
+def occupied_bytes(path: Path, size: int) -> int:
     """Return the size of a shard, or the final size of one that is being fetched."""
-    if path.suffix == TEMPORARY_SUFFIX:
-        return int(path.name.split(".")[-2])
-    return path.stat().st_size
+    reserved = path.name.split(".")[-2]
+    return int(reserved) if path.suffix == TEMPORARY_SUFFIX and reserved.isdecimal() else size
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a file, None when there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def naming_what_is_in_the_way(folder: Path) -> Iterator[None]:
+    """Raise `StorageError` where something else lies in place of a file or folder of the cache."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+            raise
+        raise StorageError(
+            f"{error.filename2 or error.filename} is in the way of the cache "
+            f"({error.strerror}): delete it, or all of {folder}, and it is fetched again"
+        ) from error
 
 
 def lock_file(path: Path) -> Path:
