@@ -13,6 +13,7 @@ import xxhash
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
+from aalbert.common import silence
 from aalbert.common.files import TEMPORARY_SUFFIX, file_digest, is_side_file, temporary_name
 from aalbert.common.redaction import redact, redact_url
 from aalbert.common.signals import pause
@@ -161,7 +162,7 @@ class Store:
 
     def locate(self, path: str) -> tuple[Any, str]:
         """Return the filesystem, which fsspec keeps for reuse, and the full path there."""
-        filesystem, root = fsspec.core.url_to_fs(self.url)
+        filesystem, root = fsspec.core.url_to_fs(self.url, **silence.options(self.url))
         # Other processes write here too, so cached listings may be outdated.
         filesystem.invalidate_cache()
         return filesystem, f"{root}/{path}"
@@ -318,7 +319,8 @@ def lacks_credentials(error: Exception) -> bool:
 def explain(error: Exception) -> str:
     """Return the cause of a failure and the way out, on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    cause = " ".join(text.split()).rstrip(".") or type(error).__name__
+    silent = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
+    cause = " ".join(text.split()).rstrip(".") or silent
     if lacks_credentials(error):
         return (
             f"{cause}: set those that its fsspec backend reads "

@@ -5,6 +5,7 @@ every feature. They are most of the bytes and only training reads them, so openi
 not read them.
 """
 
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -91,9 +92,14 @@ def read_index(path: Path) -> pa.Table:
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        # Names are decoded when they are asked for.
+        _ = table.column_names
+    # Of damage pyarrow raises each of its own errors, and system errors that have no number.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise
         raise IntegrityError(f"{path} is missing or damaged ({error}); prepare again") from error
-    version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+    version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode("utf-8", "replace")
     if version != str(FORMAT_VERSION):
         raise IntegrityError(
             f"{path} has format version {version}, this aalbert reads {FORMAT_VERSION}; "

@@ -91,6 +91,11 @@ class Manifest:
         return sum(split.hours for split in self.splits.values())
 
     @property
+    def feature_dims(self) -> dict[str, int]:
+        """Numbers per frame of each feature."""
+        return {name: settings.dims for name, settings in self.features.items()}
+
+    @property
     def files(self) -> tuple[FileRecord, ...]:
         """Every file of the dataset except the manifest itself."""
         split_files = (

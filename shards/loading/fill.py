@@ -3,9 +3,10 @@
 Without PyTorch, so that the reader process starts faster.
 """
 
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import xxhash
@@ -26,8 +27,7 @@ class ShardMaps(dict[int, memoryview]):
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         super().__init__()
         self._datasets = datasets
-        self._executor: ThreadPoolExecutor | None = None
-        self._fetching: Future[None] | None = None
+        self._fetching: Thread | None = None
         self._remote = any(dataset.mirror for dataset in datasets)
         self._entered: tuple[int, int] | None = None
 
@@ -70,15 +70,16 @@ class ShardMaps(dict[int, memoryview]):
                 del self[shard]
         for first, dataset in self._numbered():
             dataset.release_shards({shard - first for shard in window})
-        self._executor = self._executor or ThreadPoolExecutor(1, "fetch-ahead")
-        if self._fetching is None or self._fetching.done():
-            self._fetching = self._executor.submit(self._fetch, [*window, *following])
-
-    def _fetch(self, shards: Sequence[int]) -> None:
-        """Fetch shards. An error here occurs again, and is reported, when the shard is read."""
-        for shard in shards:
-            dataset, number = self._find(shard)
-            dataset.fetch_shard(number)
+        if self._fetching is None or not self._fetching.is_alive():
+            shards = [self._find(shard) for shard in (*window, *following)]
+            # A daemon: a program that has all its batches does not wait for more to be fetched.
+            self._fetching = Thread(
+                target=fetch_ahead,
+                args=(shards, weakref.ref(self)),
+                name="fetch-ahead",
+                daemon=True,
+            )
+            self._fetching.start()
 
     def _check_room(self, window: Collection[int]) -> None:
         """Raise `ConfigError` when a cache cannot hold all its shards of a window."""
@@ -103,6 +104,20 @@ class ShardMaps(dict[int, memoryview]):
             if shard < first + len(dataset.shard_paths):
                 return dataset, shard - first
         raise KeyError(shard)
+
+
+def fetch_ahead(shards: Sequence[tuple[Dataset, int]], reader: "weakref.ref[ShardMaps]") -> None:
+    """Fetch shards while there is someone to read them.
+
+    An error here occurs again, and is reported, when the shard is read.
+    """
+    for dataset, number in shards:
+        if reader() is None:
+            return
+        try:
+            dataset.fetch_shard(number)
+        except Exception:  # of the system, a backend, the cache: all of them will occur again
+            return
 
 
 class Filler:

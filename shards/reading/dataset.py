@@ -4,7 +4,7 @@ import os
 import weakref
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -13,14 +13,15 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from aalbert.common.files import file_digest, is_side_file
+from aalbert.common.files import is_side_file
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, require
-from aalbert.shards.format.index import frame_counts, read_index
+from aalbert.shards.format.index import frame_counts
 from aalbert.shards.format.manifest import FeatureStatistics, FileRecord, SplitRecord, read_manifest
 from aalbert.shards.format.statistics import pool_statistics
 from aalbert.shards.reading.remote import Mirror, open_mirror
 from aalbert.shards.reading.shard_cache import ShardCache
+from aalbert.shards.reading.tables import check_locations, open_index, open_statistics
 
 STORED_DTYPE = np.dtype("<f2")
 
@@ -65,13 +66,14 @@ class Dataset:
             for split in self.manifest.splits.values():
                 check_split(self.folder, split)
         splits = self.manifest.splits
-        self.table: pa.Table = pa.concat_tables(
-            [open_index(self.folder, split.index) for split in splits.values()]
-        )
+        self.table: pa.Table = open_index(self.folder, self.manifest)
         self._shard_records = [shard for split in splits.values() for shard in split.shards]
         self.shard_paths = [self.folder / shard.path for shard in self._shard_records]
         self._shard_of_row = self._column("shard") + self._first_shards()
         self._locations = lru_cache(maxsize=None)(self._array_locations)
+        self._check_locations = lru_cache(maxsize=None)(
+            partial(check_locations, self.folder, self.manifest, self.table)
+        )
         self._maps: dict[int, NDArray[np.uint8]] = {}
         self._locks: dict[int, IO[bytes]] = {}
         weakref.finalize(self, close_locks, self._locks)
@@ -106,8 +108,12 @@ class Dataset:
         return values
 
     def frames(self, feature: str) -> NDArray[np.int64]:
-        """Return the number of frames of each row."""
+        """Return the number of frames of each row.
+
+        Raises `IntegrityError` when an array cannot have so many where the index places it.
+        """
         self.require_feature(feature)
+        self._check_locations(feature)
         return frame_counts(self.table, feature)
 
     def statistics(self, rows: NDArray[np.int64], feature: str) -> FeatureStatistics:
@@ -223,23 +229,29 @@ class Dataset:
         return payload.view(STORED_DTYPE).reshape(-1, dims)
 
     def raise_checksum_error(self, row: int, feature: str) -> NoReturn:
-        """Raise the `IntegrityError` for a row whose bytes do not match their checksum."""
+        """Raise the `IntegrityError` for a row whose bytes do not match their checksum.
+
+        Those of a store matched when they were fetched.
+        """
+        way_out = "restore the shard or prepare the data again"
+        if self.mirror:
+            way_out = f"delete its copy {self.shard_path(row)}, and it is fetched again"
         raise IntegrityError(
             f"{self.shard_name(row)}: the {feature} of '{self.key(row)}' is "
-            "not what was written (checksum); restore the shard or prepare the data again"
+            f"not what was written (checksum); {way_out}"
         )
 
     @cached_property
     def _statistics(self) -> pa.Table:
         """The statistics of all splits, with the rows of `table`."""
-        records = [split.statistics for split in self.manifest.splits.values()]
-        return pa.concat_tables([open_index(self.folder, record) for record in records])
+        return open_statistics(self.folder, self.manifest)
 
     def _column(self, name: str) -> NDArray[np.int64]:
         numbers: NDArray[np.int64] = self.table.column(name).to_numpy()
         return numbers
 
     def _array_locations(self, feature: str) -> ArrayLocations:
+        self._check_locations(feature)
         return ArrayLocations(
             offset=self._column(f"{feature}_offset"),
             bytes=self._column(f"{feature}_bytes"),
@@ -314,17 +326,6 @@ def check_size(folder: Path, record: FileRecord) -> Path:
             f"restore it, or delete {folder} and prepare the data again"
         )
     return path
-
-
-def open_index(folder: Path, record: FileRecord) -> pa.Table:
-    """Map an index, or statistics, after comparing its hash with that in the manifest."""
-    path = folder / record.path
-    if file_digest(path) != record.xxh3:
-        raise IntegrityError(
-            f"{path} is not what was written (checksum); restore it, or delete "
-            f"{folder} and prepare the data again"
-        )
-    return read_index(path)
 
 
 def close_locks(locks: dict[int, IO[bytes]]) -> None:

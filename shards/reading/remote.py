@@ -1,4 +1,4 @@
-"""The local part of a dataset in a store: manifest and indexes, and shards when they are needed."""
+"""The local part of a dataset in a store: indexes, and shards when they are needed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import IO
 
 import xxhash
 
-from aalbert.common.files import atomic_write, file_digest, replacing
+from aalbert.common.files import file_digest, replacing
 from aalbert.common.store import Store, open_store
 from aalbert.errors import InputError, IntegrityError
 from aalbert.shards.format.manifest import MANIFEST_NAME, FileRecord, Manifest, parse_manifest
-from aalbert.shards.reading.shard_cache import ShardCache
+from aalbert.shards.reading.shard_cache import ShardCache, naming_what_is_in_the_way
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Mirror:
         path = self.folder / record.path
         if path.is_file() and file_digest(path) == record.xxh3:
             return
-        # Several processes may open the dataset at once.
-        with replacing(path) as temporary:
+        # Several processes, and threads, may open the dataset at once.
+        with naming_what_is_in_the_way(self.cache.folder), replacing(path) as temporary:
             self.store.get(record.path, temporary)
 
 
@@ -68,9 +68,6 @@ def open_mirror(url: str, cache: ShardCache) -> tuple[Mirror, Manifest]:
     content = fetch_manifest(store)
     manifest = parse_manifest(content, store.name)
     folder = mirror_folder(cache, content)
-    if not (folder / MANIFEST_NAME).is_file():
-        with atomic_write(folder / MANIFEST_NAME) as stream:
-            stream.write(content)
     return Mirror(store, cache, folder), manifest
 
 

@@ -5,7 +5,9 @@ it, or removes it to make room, holds an exclusive lock. The operating system re
 of a process that ends for any reason, so nothing has to be cleaned up before others continue.
 """
 
+import errno
 import fcntl
+import glob
 import os
 import time
 from collections.abc import Iterator
@@ -59,15 +61,16 @@ class ShardCache:
         fetched, or when others do not release enough shards, and `IntegrityError` when the bytes
         in the store do not match their hash.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open_lock(path)
+        with naming_what_is_in_the_way(self.folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = open_lock(path)
         try:
             while True:
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                self._lock(lock, fcntl.LOCK_SH, path)
                 if is_complete(path, record):
                     os.utime(path)
                     return lock
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._lock(lock, fcntl.LOCK_EX, path)
                 if not is_complete(path, record):
                     self._fetch_locked(store, record, path)
         except BaseException:
@@ -83,6 +86,24 @@ class ShardCache:
                 "window_shards lower"
             )
 
+    def _lock(self, lock: IO[bytes], operation: int, path: Path) -> None:
+        """Lock a shard; `StorageError` when the process that fetches it makes no progress."""
+        fetched, deadline = -1, 0.0
+        while True:
+            try:
+                fcntl.flock(lock, operation | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                size = fetched_bytes(path)
+            if size != fetched:
+                fetched, deadline = size, time.monotonic() + self.timeout_s
+            elif time.monotonic() > deadline:
+                raise StorageError(
+                    f"another process has locked {path} for {self.timeout_s:g} s without fetching "
+                    "any of it: end that process, or wait for it and run the same command again"
+                )
+            time.sleep(RETRY_INTERVAL_S)
+
     def _fetch_locked(self, store: Store, record: FileRecord, path: Path) -> None:
         """Fetch a shard whose exclusive lock is held."""
         # The name has the size that is reserved while the file grows.
@@ -95,7 +116,7 @@ class ShardCache:
                     f"{store.name}/{record.path} is not what was written (checksum); restore it, "
                     "or prepare the data again"
                 )
-            with self._sizes_locked():
+            with self._sizes_locked(), naming_what_is_in_the_way(self.folder):
                 partial.replace(path)
         finally:
             with self._sizes_locked():
@@ -119,12 +140,13 @@ class ShardCache:
 
     def _make_room(self, size: int) -> bool:
         """Remove shards without a reader, least recently used first; return whether `size` fits."""
-        sizes = {
-            path: occupied_bytes(path)
+        files = {
+            path: path.lstat()
             for path in self.folder.rglob("*.tar*")
-            if path.suffix in (".tar", TEMPORARY_SUFFIX)
+            if path.suffix in (".tar", TEMPORARY_SUFFIX) and (path.is_symlink() or path.is_file())
         }
-        for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
+        sizes = {path: occupied_bytes(path, found.st_size) for path, found in files.items()}
+        for path in sorted(files, key=lambda path: files[path].st_mtime):
             if sum(sizes.values()) + size <= self.limit_bytes:
                 break
             if remove_unused(path):
@@ -144,11 +166,38 @@ def is_complete(path: Path, record: FileRecord) -> bool:
     return path.is_file() and path.stat().st_size == record.size
 
 
-def occupied_bytes(path: Path) -> int:
+def fetched_bytes(path: Path) -> int:
+    """Return the bytes of a shard that have been fetched so far."""
+    growing = path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}")
+    return sum(size_of(each) or 0 for each in growing)
+
+
+def occupied_bytes(path: Path, size: int) -> int:
     """Return the size of a shard, or the final size of one that is being fetched."""
-    if path.suffix == TEMPORARY_SUFFIX:
-        return int(path.name.split(".")[-2])
-    return path.stat().st_size
+    reserved = path.name.split(".")[-2]
+    return int(reserved) if path.suffix == TEMPORARY_SUFFIX and reserved.isdecimal() else size
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a file, None when there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def naming_what_is_in_the_way(folder: Path) -> Iterator[None]:
+    """Raise `StorageError` where something else lies in place of a file or folder of the cache."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+            raise
+        raise StorageError(
+            f"{error.filename2 or error.filename} is in the way of the cache "
+            f"({error.strerror}): delete it, or all of {folder}, and it is fetched again"
+        ) from error
 
 
 def lock_file(path: Path) -> Path:

@@ -14,11 +14,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from aalbert.shards.format.index import location_columns
+from aalbert.shards.format.problem import Problem
 from aalbert.shards.format.tar import BLOCK_BYTES, END_BYTES, member_header, padding_bytes
 from aalbert.shards.format.writer import encode_json
-from aalbert.shards.verification.problem import Problem
+from aalbert.shards.verification.values_check import payload_problem
+
+# The mean and deviation `(2, dims)` of each feature of an utterance, by name.
+Statistics = Mapping[str, NDArray[np.float32]]
 
 CHUNK_BYTES = 2**22
 # A completely different shard is wrong everywhere, and nobody reads a list of all differences.
@@ -32,7 +37,8 @@ class Piece:
     """A sequence of bytes of a shard, of an utterance or (`key` of None) the end of the archive.
 
     `content` is the bytes themselves. For a payload it is None, `xxh3` is their hash (XXH3-64)
-    and `offset` their location according to the index.
+    and `offset` their location according to the index; `statistics (2, dims)` are the mean and
+    deviation of its numbers, where they are known.
     """
 
     what: str
@@ -41,6 +47,7 @@ class Piece:
     content: bytes | None = None
     offset: int | None = None
     xxh3: int | None = None
+    statistics: NDArray[np.float32] | None = None
 
     def matches(self, found: bytes) -> bool:
         """Return whether these bytes are those of the piece."""
@@ -63,12 +70,15 @@ class ShardLayout:
     feature_dims: Mapping[str, int]
     metadata: tuple[str, ...]
 
-    def utterance(self, row: Mapping[str, Any]) -> list[Piece]:
-        """Return the pieces of an utterance in their order in the shard, from its index row."""
+    def utterance(self, row: Mapping[str, Any], statistics: Statistics) -> list[Piece]:
+        """Return the pieces of an utterance in their order in the shard.
+
+        They follow from its index row and, where they are known, the statistics of each feature.
+        """
         key = row["key"]
         pieces: list[Piece] = []
         for name in sorted(self.feature_dims):
-            pieces += feature_pieces(row, name, self.feature_dims[name])
+            pieces += feature_pieces(row, name, self.feature_dims[name], statistics.get(name))
         metadata = encode_json({name: row[name] for name in self.metadata})
         return [*pieces, *member_pieces(f"{key}.json", key, "content", metadata)]
 
@@ -80,7 +90,9 @@ def layout_of(feature_dims: Mapping[str, int], columns: Iterable[str]) -> ShardL
     return ShardLayout(feature_dims=feature_dims, metadata=metadata)
 
 
-def feature_pieces(row: Mapping[str, Any], name: str, dims: int) -> list[Piece]:
+def feature_pieces(
+    row: Mapping[str, Any], name: str, dims: int, statistics: NDArray[np.float32] | None
+) -> list[Piece]:
     """Return the pieces of one feature of an utterance."""
     key, size = row["key"], row[f"{name}_bytes"]
     start = npy_header(row[f"{name}_frames"], dims)
@@ -93,6 +105,7 @@ def feature_pieces(row: Mapping[str, Any], name: str, dims: int) -> list[Piece]:
         size,
         offset=row[f"{name}_offset"],
         xxh3=row[f"{name}_xxh3"],
+        statistics=statistics,
     )
     return [header, content, payload, padding]
 
@@ -119,7 +132,10 @@ def npy_header(frames: int, dims: int) -> bytes:
 
 
 class ShardComparison:
-    """One pass over an open shard, which collects `problems` and the hash of all bytes."""
+    """One pass over an open shard, which collects `problems` and the hash of all bytes.
+
+    `end` is where the archive ends, once it has been compared to there.
+    """
 
     def __init__(self, path: str, stream: BinaryIO, advance: Callable[[int], object]) -> None:
         self.path = path
@@ -128,6 +144,7 @@ class ShardComparison:
         self._advance = advance
         self._hash = xxhash.xxh3_128()
         self._position = 0
+        self.end: int | None = None
 
     def finish(self) -> str:
         """Read the rest and return the hash of the whole file (XXH3-128)."""
@@ -135,12 +152,16 @@ class ShardComparison:
             pass
         return self._hash.hexdigest()
 
-    def compare(self, layout: ShardLayout, rows: Iterable[dict[str, Any]]) -> None:
-        """Compare the shard with the utterances of these index rows and the end of the archive."""
-        for row in rows:
-            if not all(self._compare_piece(piece) for piece in layout.utterance(row)):
+    def compare(
+        self, layout: ShardLayout, utterances: Iterable[tuple[dict[str, Any], Statistics]]
+    ) -> None:
+        """Compare the shard with these index rows, their statistics and the archive's end."""
+        for row, statistics in utterances:
+            pieces = layout.utterance(row, statistics)
+            if not all(self._compare_piece(piece) for piece in pieces):
                 return
         self._compare_piece(END_PIECE)
+        self.end = self._position
 
     def _compare_piece(self, piece: Piece) -> bool:
         """Compare one piece; return False when the file ended in it."""
@@ -149,6 +170,8 @@ class ShardComparison:
             self._report(piece, f"the index places the {piece.what} at byte {piece.offset:,}")
         found = self._read(piece.size)
         if piece.matches(found):
+            if piece.statistics is not None and (what := payload_problem(found, piece.statistics)):
+                self._report(piece, f"the {piece.what} {what}")
             return True
         if len(found) < piece.size:
             self._report(piece, f"the file ends in the {piece.what}, at byte {self._position:,}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
@@ -11,23 +12,35 @@ from aalbert.common.files import file_digest
 from aalbert.common.store import has_final_name
 from aalbert.errors import IntegrityError
 from aalbert.shards.format.index import read_index
+from aalbert.shards.format.index_check import (
+    index_problems,
+    repeated_keys,
+    statistics_problems,
+)
 from aalbert.shards.format.manifest import (
     MANIFEST_NAME,
+    SKIPPED_NAME,
     FileRecord,
     Manifest,
     ShardRecord,
     SplitRecord,
     parse_manifest,
 )
+from aalbert.shards.format.problem import Problem
 from aalbert.shards.reading.place import Place, open_place
 from aalbert.shards.reading.shard_cache import is_complete
-from aalbert.shards.verification.index_check import (
-    index_problems,
-    repeated_keys,
-    statistics_problems,
+from aalbert.shards.verification.shard_check import (
+    REPORTED_PIECES,
+    ShardComparison,
+    Statistics,
+    layout_of,
 )
-from aalbert.shards.verification.problem import Problem
-from aalbert.shards.verification.shard_check import REPORTED_PIECES, ShardComparison, layout_of
+from aalbert.shards.verification.values_check import (
+    frame_problems,
+    pooled_problems,
+    recorded_statistics,
+    split_problems,
+)
 
 ROWS_AT_A_TIME = 256
 CHANGED = "is not what was written (checksum)"
@@ -71,12 +84,13 @@ def in_place(place: Place, path: str) -> str:
 
 @dataclass(frozen=True)
 class Verification:
-    """The checks of one dataset. `indexes` holds the undamaged indexes, by split."""
+    """The checks of one dataset. `indexes` and `statistics` hold the undamaged ones, by split."""
 
     place: Place
     manifest: Manifest
     advance: Callable[[int], object]
     indexes: dict[str, pa.Table] = field(default_factory=dict)
+    statistics: dict[str, pa.Table] = field(default_factory=dict)
 
     def run(self) -> list[Problem]:
         """Return the problems of small files, indexes and shards, and the unexpected files."""
@@ -86,6 +100,7 @@ class Verification:
         for name, split in self.manifest.splits.items():
             problems += self.check_index(name, split)
         problems += self.check_keys()
+        problems += self.check_totals()
         for name, split in self.manifest.splits.items():
             counts = (shard.utterances for shard in split.shards)
             for first, shard in zip(accumulate(counts, initial=0), split.shards, strict=False):
@@ -98,7 +113,17 @@ class Verification:
         if problems := self.check_size(record):
             return problems
         with self.place.local_file(record.path) as file:
-            return self.check_hash(record, file)
+            if (problems := self.check_hash(record, file)) or record.path != SKIPPED_NAME:
+                return problems
+            return self.check_skipped(file)
+
+    def check_skipped(self, file: Path) -> list[Problem]:
+        """Check the number of skipped inputs, of which `file` has a line each."""
+        lines, recorded = file.read_bytes().count(b"\n"), self.manifest.skipped
+        if lines == recorded:
+            return []
+        what = f"lists {lines:,} inputs, of {recorded:,} skipped ones in the manifest"
+        return [Problem(in_place(self.place, SKIPPED_NAME), None, what)]
 
     def check_size(self, record: FileRecord) -> list[Problem]:
         """Check that a file is there, with its size."""
@@ -126,18 +151,23 @@ class Verification:
 
     def check_index(self, name: str, split: SplitRecord) -> list[Problem]:
         """Check index and statistics of a split: their bytes, then their contents."""
-        dims = {feature: settings.dims for feature, settings in self.manifest.features.items()}
+        dims = self.manifest.feature_dims
         path = in_place(self.place, split.index.path)
 
         def of_index(table: pa.Table) -> list[Problem]:
             problems = index_problems(path, table, name, split, dims)
             if not problems:
                 self.indexes[name] = table
+                whats = frame_problems(self.manifest, table)
+                return [Problem(path, None, what) for what in whats]
             return problems
 
         def of_statistics(table: pa.Table) -> list[Problem]:
             statistics_path = in_place(self.place, split.statistics.path)
-            return statistics_problems(statistics_path, table, split, dims)
+            problems = statistics_problems(statistics_path, table, split, dims)
+            if not problems:
+                self.statistics[name] = table
+            return problems
 
         return [
             *self.check_table(split.index, of_index),
@@ -174,6 +204,17 @@ class Verification:
             }
         )
 
+    def check_totals(self) -> list[Problem]:
+        """Check what the manifest says of all utterances of a split, or of the dataset."""
+        manifest = self.manifest
+        found: list[str] = []
+        for name, table in self.indexes.items():
+            found += split_problems(manifest, name, table)
+        if self.indexes.keys() == self.statistics.keys() == manifest.splits.keys():
+            indexes, statistics = self.indexes.values(), self.statistics.values()
+            found += pooled_problems(manifest, list(indexes), list(statistics))
+        return [Problem(in_place(self.place, MANIFEST_NAME), None, what) for what in found]
+
     def check_shard(self, split: str, first: int, record: ShardRecord) -> list[Problem]:
         """Check a shard whose utterances begin at row `first` of the index of its split."""
         size = self.check_size(record)
@@ -191,26 +232,38 @@ class Verification:
             with file.open("rb") as stream:
                 comparison = ShardComparison(path, stream, self.advance)
                 if split in self.indexes:
-                    table = self.indexes[split].slice(first, record.utterances)
-                    dims = {name: each.dims for name, each in self.manifest.features.items()}
-                    rows = (
-                        row
-                        for batch in table.to_batches(max_chunksize=ROWS_AT_A_TIME)
-                        for row in batch.to_pylist()
-                    )
-                    comparison.compare(layout_of(dims, table.column_names), rows)
+                    layout = layout_of(self.manifest.feature_dims, self.indexes[split].column_names)
+                    utterances = self.utterances(split, first, record.utterances)
+                    comparison.compare(layout, utterances)
                 digest = comparison.finish()
         except OSError as error:
             return size or [unreadable(path, error)]
         if digest != record.xxh3 and (other := self.find_by_hash(digest)):
             return [Problem(path, None, f"holds what was written as {other.path}")]
         problems = [*size, *comparison.problems[:REPORTED_PIECES]]
-        more = len(comparison.problems) - REPORTED_PIECES
-        if more > 0:
-            problems.append(Problem(path, None, f"and {more:,} more places in it"))
+        if not problems and comparison.end is not None and record.size > comparison.end:
+            more = record.size - comparison.end
+            problems.append(Problem(path, comparison.end, f"has {more:,} bytes after its end"))
+        others = len(comparison.problems) - REPORTED_PIECES
+        if others > 0:
+            problems.append(Problem(path, None, f"and {others:,} more places in it"))
         if digest != record.xxh3 and not problems:
             return [Problem(path, None, CHANGED)]
         return problems
+
+    def utterances(
+        self, split: str, first: int, count: int
+    ) -> Iterator[tuple[dict[str, Any], Statistics]]:
+        """Yield the index row of each of these utterances, with its statistics if known."""
+        for start in range(first, first + count, ROWS_AT_A_TIME):
+            size = min(ROWS_AT_A_TIME, first + count - start)
+            rows = self.indexes[split].slice(start, size).to_pylist()
+            recorded = {}
+            if split in self.statistics:
+                table = self.statistics[split].slice(start, size)
+                recorded = recorded_statistics(table, self.manifest.feature_dims)
+            for number, row in enumerate(rows):
+                yield row, {name: each[number] for name, each in recorded.items()}
 
     def check_copy(self, record: ShardRecord) -> list[Problem]:
         """Check the copy of a shard in the cache, if there is one that would be used."""

@@ -33,7 +33,7 @@ PREPARE = (
 )
 DATASETS = (
     Kind(name="datasets: damage, verified", outcomes=exits(3, 4), quick=20),
-    Kind(name="datasets: damage, loaded", outcomes=(RIGHT, *exits(3, 4)), quick=20),
+    Kind(name="datasets: damage, loaded", outcomes=(RIGHT, *exits(1, 2, 3, 4)), quick=20),
     Kind(name="datasets: damage in a store", outcomes=(RIGHT, *exits(3, 4, 7)), quick=4),
 )
 FILES = (

@@ -1,5 +1,6 @@
 """Programs `aalbert` that are disturbed while they run, and what is left of them."""
 
+import io
 import json
 import os
 import signal
@@ -8,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+from aalbert.cli import main
 
 NURSERY = Path(__file__).with_name("nursery.py")
 # A program that takes longer hangs.
@@ -101,6 +104,14 @@ class Running:
                 os.killpg(self.pid, signal.SIGKILL)
                 raise AssertionError(f"processes it started stay for {GRACE_SECONDS} s")
             time.sleep(0.01)
+
+
+def run_here(*arguments: object) -> Ended:
+    """Run `aalbert ARGUMENTS` in this process: ten times as fast, where nothing can crash it."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        code = main([str(each) for each in arguments])
+    return Ended(code=code, stdout=stdout.getvalue(), stderr=stderr.getvalue(), peak_mib=0.0)
 
 
 def exists(group: int) -> bool:

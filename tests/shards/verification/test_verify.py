@@ -82,6 +82,7 @@ def test_a_hundred_random_bits_of_a_dataset_with_skipped_inputs_are_all_found(
 ) -> None:
     line = json.dumps({"source": "a.flac", "reason": "it is empty"}) + "\n"
     (dataset_copy / "skipped.jsonl").write_text(line)
+    replace(read_manifest(dataset_copy), skipped=1).write(dataset_copy)
     record_files(dataset_copy)
     rng = np.random.default_rng(7)
     paths = [path for path in sorted(dataset_copy.rglob("*")) if path.is_file()]

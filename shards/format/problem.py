@@ -1,4 +1,4 @@
-"""The problems that verification finds in a dataset."""
+"""The problems that may be found in a dataset."""
 
 from dataclasses import dataclass
 
