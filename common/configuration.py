@@ -67,6 +67,12 @@ def validate(kind: type[Config], document: Document) -> Config:
         raise ConfigError(message) from error
 
 
+def read_group(kind: type[Config], document: Any, source: str) -> Config:
+    """Return the settings of a group in a file; `ConfigError` for unknown and invalid ones."""
+    check(kind, document, source)
+    return validate(kind, dict(document))
+
+
 @contextmanager
 def naming_variables(variables: Sequence[Assignment]) -> Iterator[None]:
     """Add to an error about settings the environment variables that set them, which nobody sees."""

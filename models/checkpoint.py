@@ -6,12 +6,13 @@ behind a URL; files that are read from there are cached.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.models.extent import check_extent
 from aalbert.models.training_states import (
     MODEL_ENTRY,
     STATES_FOLDER,
@@ -36,8 +38,14 @@ CARD_NAME = "README.md"
 FILE_NAMES = (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
+# A configuration has some hundred values, and names for up to some hundred thousand classes.
+MOST_VALUES = 2_000_000
+LONGEST_REASON = 1_000
+# A safetensors file begins with the size of its header, which has some 100 bytes for a tensor.
+HEADER_SIZE_BYTES, LARGEST_HEADER_BYTES = 8, 4 * 2**20
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
+ModuleKind = TypeVar("ModuleKind", bound=nn.Module)
 
 
 def save_checkpoint(
@@ -94,9 +102,16 @@ def load_checkpoint(place: Path | str, kind: str) -> tuple[dict[str, Tensor], di
             "copy the checkpoint again or export it again"
         )
     try:
-        return load(weights.read_bytes()), document
-    except SafetensorError as error:
-        raise IntegrityError(f"{weights} is not a safetensors file: {error}") from error
+        content = weights.read_bytes()
+        header = int.from_bytes(content[:HEADER_SIZE_BYTES], "little")
+        if header > LARGEST_HEADER_BYTES:
+            raise ValueError(f"its header has {header:,} bytes, no model's has")
+        return load(content), document
+    # The last ones are of types and sizes that torch does not have.
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise IntegrityError(
+            f"{weights} is not a safetensors file: {shortened(str(error))}"
+        ) from error
 
 
 def find_checkpoint(place: Path | str) -> Path:
@@ -186,9 +201,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        check_extent(document, MOST_VALUES)
         found = (document["format"], document["format_version"])
         document["kind"], document["weights_xxh3"], document["upstream"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, IntegrityError) as error:
         raise IntegrityError(f"{path} is not the configuration of an aalbert model") from error
     if found != (FORMAT_NAME, FORMAT_VERSION):
         raise IntegrityError(
@@ -203,17 +219,52 @@ def reading_config(place: Path | str) -> Iterator[None]:
     """Raise `IntegrityError` for the errors that a foreign `config.json` causes in the block."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
+        ConfigError,
+    ) as error:
         raise IntegrityError(
-            f"{CONFIG_NAME} of {place} does not describe a model of this aalbert ({error}): "
-            "use the version that saved it"
+            f"{CONFIG_NAME} of {place} does not describe a model of this aalbert "
+            f"({shortened(str(error))}): use the version that saved it"
         ) from error
 
 
-def restore(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path | str) -> None:
-    """Load tensors into a module; raise `IntegrityError` when names or shapes do not match."""
-    try:
-        module.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise IntegrityError(f"{folder}: weights and configuration differ: {reason}") from error
+def rebuild(
+    make: Callable[[], ModuleKind], tensors: Mapping[str, Tensor], place: Path | str
+) -> ModuleKind:
+    """Return the module that a `config.json` describes, with the tensors of its checkpoint.
+
+    It is made without memory first: a few bytes may claim any size, so these have to agree with
+    the tensors before anything is allocated. Raises `IntegrityError` when names, shapes or types
+    do not match.
+    """
+    with reading_config(place):
+        with torch.device("meta"):
+            claimed = make().state_dict()
+        if different := difference(claimed, tensors):
+            raise IntegrityError(f"{place}: weights and configuration differ about {different}")
+        module = make()
+    module.load_state_dict(dict(tensors))
+    return module
+
+
+def difference(claimed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the first tensor that is not as claimed, and how; empty if there is none.
+
+    Integers and real numbers are no substitute for each other.
+    """
+    for name in sorted(claimed.keys() ^ tensors.keys()):
+        return f"'{shortened(name)}', which only {'settings' if name in claimed else 'tensors'} have"
+    for name, expected in claimed.items():
+        found = tensors[name]
+        if found.shape != expected.shape:
+            return f"'{name}': size mismatch, {tuple(found.shape)} and {tuple(expected.shape)}"
+        if found.is_floating_point() != expected.is_floating_point():
+            return f"'{name}': numbers of {found.dtype} and {expected.dtype}"
+    return ""
+
+
+def shortened(reason: str) -> str:
+    """Return the first line of a reason, or its beginning: it may quote a whole file."""
+    reason = reason.partition("\n")[0]
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
+from aalbert.common.configuration import read_group
+from aalbert.errors import require
+from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
@@ -83,17 +85,21 @@ class DownstreamModel(nn.Module):
     def from_pretrained(cls, place: Path | str) -> "DownstreamModel":
         """Load a saved model or the result of a downstream run, in evaluation mode."""
         tensors, document = load_checkpoint(place, KIND)
-        with reading_config(place):
-            head = document["head"]
-            model = cls(
+
+        def make() -> DownstreamModel:
+            require(
+                all(isinstance(name, str) for name in document["classes"]),
+                "classes are no list of names",
+            )
+            return cls(
                 Upstream(UpstreamConfig.from_dict(document["upstream"])),
                 document["classes"],
                 document["layers"],
-                HeadConfig(**{**head, "hidden": tuple(head["hidden"])}),
-                frozen=document["frozen"],
+                read_group(HeadConfig, document["head"], "head"),
+                frozen=bool(document["frozen"]),
             )
-        restore(model, tensors, place)
-        return model.eval()
+
+        return rebuild(make, tensors, place).eval()
 
 
 def downstream_card(model: DownstreamModel) -> str:

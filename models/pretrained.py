@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aalbert.common.configuration import read_group
 from aalbert.common.text import flat
-from aalbert.errors import require
-from aalbert.models.checkpoint import load_checkpoint, reading_config, restore, save_checkpoint
+from aalbert.errors import ConfigError, require
+from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
 from aalbert.models.layout import Packed
@@ -80,7 +81,8 @@ class PretrainedModel(nn.Module):
         target_front_ends: Mapping[str, FrontEnd] | None = None,
     ) -> None:
         super().__init__()
-        assert config.encoder is not None, "a pretrained model has an encoder"
+        if config.encoder is None:
+            raise ConfigError("a pretrained model has an encoder, this one has none")
         self.upstream = Upstream(config, front_end)
         assert self.upstream.encoder is not None
         # Heads read only the last state: no gradient reaches the norms of the other states.
@@ -99,8 +101,10 @@ class PretrainedModel(nn.Module):
                 config.encoder, prepare.config.input_dims
             )
         self.mask_token = (
-            nn.Parameter(torch.randn(config.front_end.input_dims)) if mask_token else None
+            nn.Parameter(torch.empty(config.front_end.input_dims)) if mask_token else None
         )
+        if self.mask_token is not None and not self.mask_token.is_meta:
+            nn.init.normal_(self.mask_token)
 
     @property
     def config(self) -> UpstreamConfig:
@@ -173,14 +177,15 @@ class PretrainedModel(nn.Module):
         when it is damaged, `StorageError` when the store does not answer.
         """
         tensors, document = load_checkpoint(place, KIND)
-        with reading_config(place):
-            model = cls(
+
+        def make() -> PretrainedModel:
+            return cls(
                 UpstreamConfig.from_dict(document["upstream"]),
-                tuple(TargetConfig(**target) for target in document["targets"]),
-                mask_token=document["mask_token"],
+                tuple(read_group(TargetConfig, each, "targets") for each in document["targets"]),
+                mask_token=bool(document["mask_token"]),
             )
-        restore(model, tensors, place)
-        return model.eval()
+
+        return rebuild(make, tensors, place).eval()
 
 
 def input_target(config: UpstreamConfig) -> TargetConfig:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from aalbert.common.configuration import read_group
 from aalbert.errors import AalbertWarning, ConfigError, require
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
@@ -38,12 +39,17 @@ class UpstreamConfig:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "UpstreamConfig":
-        """Read the configuration from its JSON document."""
+        """Read the configuration from its JSON document.
+
+        Raises `ConfigError` for settings that are unknown or invalid, `KeyError` for missing ones.
+        """
         encoder = document["encoder"]
+        for name in ("features", "training"):
+            require(isinstance(document[name], Mapping), f"{name} is no group of settings")
         return cls(
             features=document["features"],
-            front_end=FrontEndConfig(**document["front_end"]),
-            encoder=None if encoder is None else EncoderConfig(**encoder),
+            front_end=read_group(FrontEndConfig, document["front_end"], "front_end"),
+            encoder=None if encoder is None else read_group(EncoderConfig, encoder, "encoder"),
             training=document["training"],
         )
 

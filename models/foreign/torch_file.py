@@ -11,7 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -27,22 +27,34 @@ ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 # The pickle of a checkpoint contains names and settings, some hundred kB.
 LARGEST_PICKLE_BYTES = 64 * 2**20
+# A member for each storage, so some thousand.
+MOST_MEMBERS = 100_000
+# What `zipfile` raises for names, versions and offsets that no archive has.
+ZIP_DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error)
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """An open file: its object, with `StoredTensor` for tensors, and a reader of their bytes."""
+    """An open file: its object, with `StoredTensor` for tensors, and a reader of their bytes.
+
+    Every storage is read once, and its tensors share the memory, as they share the bytes in the
+    file of `size` bytes.
+    """
 
     document: Any
     read_storage: Callable[[Storage], bytes]
+    size: int
+    storages: dict[str, Tensor] = field(default_factory=dict)
 
     def tensor(self, stored: StoredTensor) -> Tensor:
-        """Read a tensor."""
-        data = bytearray(self.read_storage(stored.storage))
-        if not data:
-            return torch.empty(stored.shape, dtype=stored.storage.dtype)
-        flat = torch.frombuffer(data, dtype=stored.storage.dtype)
-        return flat.as_strided(stored.shape, stored.stride, stored.offset).contiguous()
+        """Return a tensor, a view of its storage."""
+        key, dtype = stored.storage.key, stored.storage.dtype
+        if key not in self.storages:
+            data = bytearray(self.read_storage(stored.storage))
+            self.storages[key] = (
+                torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+            )
+        return self.storages[key].as_strided(stored.shape, stored.stride, stored.offset)
 
 
 @contextmanager
@@ -55,16 +67,24 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
         start = stream.read(len(ZIP_MAGIC))
         stream.seek(0)
         if start == ZIP_MAGIC:
-            try:
-                with zipfile.ZipFile(stream) as archive:
-                    yield read_archive(archive, path.stat().st_size)
-            except zipfile.BadZipFile as error:
-                raise IntegrityError(f"its zip archive is damaged or cut short: {error}") from error
+            with naming_damage():
+                archive = zipfile.ZipFile(stream)
+            with archive:
+                yield read_archive(archive, path.stat().st_size)
         elif start.startswith(PICKLE_MAGIC):
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 yield read_legacy(view)
         else:
             raise InputError("not a checkpoint: expected a file that torch.save wrote")
+
+
+@contextmanager
+def naming_damage() -> Iterator[None]:
+    """Raise `IntegrityError` for what `zipfile` raises in the block."""
+    try:
+        yield
+    except ZIP_DAMAGE as error:
+        raise IntegrityError(f"its zip archive is damaged or cut short: {error}") from error
 
 
 def read_archive(archive: zipfile.ZipFile, file_size: int) -> TorchFile:
@@ -76,18 +96,27 @@ def read_archive(archive: zipfile.ZipFile, file_size: int) -> TorchFile:
     folder = PurePosixPath(pickles[0]).parent
     if members[pickles[0]] > LARGEST_PICKLE_BYTES:
         raise IntegrityError(f"its pickle has {members[pickles[0]]:,} bytes, no checkpoint's has")
+
+    def read_member(name: str) -> bytes:
+        with naming_damage():
+            return archive.read(name)
+
     if str(folder / "byteorder") in members:
-        check_byte_order(archive.read(str(folder / "byteorder")) == b"little")
+        check_byte_order(read_member(str(folder / "byteorder")) == b"little")
     storages = Storages()
-    document = Interpreter(storages.replacements()).read(io.BytesIO(archive.read(pickles[0])))
+    document = Interpreter(storages.replacements()).read(io.BytesIO(read_member(pickles[0])))
     for storage in storages.found.values():
         check_size(storage, members.get(str(folder / "data" / storage.key)))
-    return TorchFile(document, lambda storage: archive.read(str(folder / "data" / storage.key)))
+    return TorchFile(
+        document, lambda storage: read_member(str(folder / "data" / storage.key)), file_size
+    )
 
 
 def checked_members(archive: zipfile.ZipFile, file_size: int) -> dict[str, int]:
     """Return the size of each member; raise `IntegrityError` for what `torch.save` never writes."""
     members: dict[str, int] = {}
+    if len(archive.infolist()) > MOST_MEMBERS:
+        raise IntegrityError(f"it has {len(archive.infolist()):,} members, no checkpoint has")
     for member in archive.infolist():
         path = PurePosixPath(member.filename)
         if path.is_absolute() or ".." in path.parts or "\\" in member.filename:
@@ -117,7 +146,7 @@ def read_legacy(view: mmap.mmap) -> TorchFile:
         start = offsets[storage.key]
         return view[start : start + storage.size]
 
-    return TorchFile(document, read_storage)
+    return TorchFile(document, read_storage, len(view))
 
 
 def storage_offsets(view: mmap.mmap, found: dict[str, Storage], keys: Any) -> dict[str, int]:
@@ -125,7 +154,7 @@ def storage_offsets(view: mmap.mmap, found: dict[str, Storage], keys: Any) -> di
     offsets: dict[str, int] = {}
     position = view.tell()
     for key in keys if isinstance(keys, list) else ():
-        storage = found.get(str(key))
+        storage = found.get(key) if isinstance(key, str) else None
         header = view[position : position + 8]
         if storage is None or len(header) < 8 or struct.unpack("<q", header)[0] != storage.elements:
             raise IntegrityError(f"its storage {key} is damaged or cut short")

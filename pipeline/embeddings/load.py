@@ -10,7 +10,7 @@ import torch
 from aalbert.common.files import file_digest
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, require
-from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.checkpoint import find_checkpoint, read_config, reading_config
 from aalbert.models.device import best_device
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
@@ -42,14 +42,16 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
         classifier = DownstreamModel.from_pretrained(place)
         mix = classifier.head.mix
         weights = mix.weights().detach() if mix else None
-        opened = EmbeddingModel(
-            classifier, classifier.upstream, weights, fingerprint(document), str(place)
-        )
+        with reading_config(place):
+            opened = EmbeddingModel(
+                classifier, classifier.upstream, weights, fingerprint(document), str(place)
+            )
     else:
         model = PretrainedModel.from_pretrained(place)
-        opened = EmbeddingModel(
-            model, model.upstream, fingerprint=fingerprint(document), place=str(place)
-        )
+        with reading_config(place):
+            opened = EmbeddingModel(
+                model, model.upstream, fingerprint=fingerprint(document), place=str(place)
+            )
     return opened.to(chosen)
 
 

@@ -66,6 +66,11 @@ class EmbeddingModel(nn.Module):
         self.layer_weights: Tensor | None
         self.register_buffer("layer_weights", layer_weights, persistent=False)
         self.settings: FeatureSettings = settings_from_dict(dict(upstream.config.features))
+        dims = upstream.config.front_end.feature_dims
+        require(
+            self.settings.dims == dims,
+            f"its features have {self.settings.dims} dims, its front end reads {dims}",
+        )
         self.eval()
 
     @property

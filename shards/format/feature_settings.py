@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import xxhash
 
+from aalbert.common.configuration import validate
 from aalbert.errors import ConfigError, require
 from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 SLOWEST_SAMPLE_RATE, FASTEST_SAMPLE_RATE = 1_000, 768_000
 # Kaldi's filters begin here; those of HTK and torchaudio begin at 0 Hz.
 KALDI_LOWEST_HERTZ = 20.0
+# 4 s at 16 kHz: settings come from files, which may claim any size.
+LARGEST_FFT = 2**16
 
 
 class FeatureSettings(ABC):
@@ -61,6 +64,12 @@ class FeatureSettings(ABC):
                 math.isfinite(value) and whole_samples(self.sample_rate, value) >= smallest,
                 f"{self.kind}: {name} is {value}: it must be at least "
                 f"{1000 * smallest / self.sample_rate:g}, {smallest} samples at "
+                f"{self.sample_rate} Hz",
+            )
+            require(
+                whole_samples(self.sample_rate, value) <= LARGEST_FFT,
+                f"{self.kind}: {name} is {value}: it must be at most "
+                f"{1000 * LARGEST_FFT / self.sample_rate:g}, {LARGEST_FFT:,} samples at "
                 f"{self.sample_rate} Hz",
             )
 
@@ -255,6 +264,10 @@ def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
     )
     require(settings.fft_size % 2 == 0, f"{kind}: fft_size is {settings.fft_size}: it must be even")
     require(
+        settings.fft_size <= LARGEST_FFT,
+        f"{kind}: fft_size is {settings.fft_size}: it must be at most {LARGEST_FFT}",
+    )
+    require(
         0 < settings.log_offset < math.inf,
         f"{kind}: log_offset is {settings.log_offset}: it must be above 0",
     )
@@ -269,6 +282,11 @@ def check_filters(
     """
     kind, mels = settings.kind, settings.mels
     require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
+    require(
+        mels <= settings.fft_size // 2,
+        f"{kind}: mels is {mels}: an FFT of {settings.fft_size} has bins for at most "
+        f"{settings.fft_size // 2}",
+    )
     bin_hertz = settings.sample_rate / settings.fft_size
     edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
     empty = [
@@ -313,6 +331,8 @@ def settings_from_dict(document: dict[str, Any]) -> FeatureSettings:
             f"feature '{known.kind}' has settings this version does not know: "
             f"{', '.join(unknown)}; prepare the data again or upgrade aalbert"
         )
+    # For the types alone: a whole number stays one in the settings, on which fingerprints depend.
+    validate(type(known), {**document, "wave": wave})
     if silence is not None:
         wave["silence"] = SilenceSettings(**silence)
     return type(known)(**{**document, "wave": WaveSettings(**wave)})

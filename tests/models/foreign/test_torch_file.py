@@ -217,7 +217,7 @@ def tensor_program(elements: int, offset: int, shape: tuple[int, ...], stride: A
         (6, -1, (2,), (1,), "not whole numbers"),
         (6, 5, (2,), (-1,), "not whole numbers"),
         (6, 0, (2,), (1.0,), "not whole numbers"),
-        (6, 0, (2,), (1, 1), "not whole numbers"),
+        (6, 0, (2,), (1, 1), "a tensor of 1 dimensions and 2 strides"),
     ],
 )
 def test_a_tensor_outside_its_storage_is_refused(
