@@ -23,11 +23,9 @@ from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.extent import check_extent
 from aalbert.models.training_states import (
-    MODEL_ENTRY,
     STATES_FOLDER,
     find_state,
     is_intact,
-    model_tensors,
     read_state,
 )
 
@@ -155,11 +153,10 @@ def unpack_state(path: Path) -> Path:
     folder = cache_folder() / "models" / file_digest(path)
     if (folder / CONFIG_NAME).is_file():
         return folder
-    state = read_state(path)
-    if MODEL_ENTRY not in state:
+    tensors, entry = read_state(path)
+    if entry is None:
         raise InputError(f"{path} is not a state of pretraining: name the run instead")
-    entry = state[MODEL_ENTRY]
-    write_files(folder, model_tensors(state), entry["document"], entry["card"])
+    write_files(folder, tensors, entry["document"], entry["card"])
     return folder
 
 
@@ -254,7 +251,9 @@ def difference(claimed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
     Integers and real numbers are no substitute for each other.
     """
     for name in sorted(claimed.keys() ^ tensors.keys()):
-        return f"'{shortened(name)}', which only {'settings' if name in claimed else 'tensors'} have"
+        return (
+            f"'{shortened(name)}', which only {'settings' if name in claimed else 'tensors'} have"
+        )
     for name, expected in claimed.items():
         found = tensors[name]
         if found.shape != expected.shape:

@@ -12,8 +12,8 @@ from aalbert.errors import InputError, IntegrityError
 from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.foreign.lightning import read_lightning
 from aalbert.models.foreign.s3prl import read_s3prl
-from aalbert.models.foreign.tensors import StoredTensor
-from aalbert.models.foreign.torch_file import TorchFile, open_torch_file
+from aalbert.models.torch_files.tensors import StoredTensor
+from aalbert.models.torch_files.torch_file import TorchFile, open_torch_file
 
 S3PRL_KEYS = ("Transformer", "Mockingjay")
 LIGHTNING_KEYS = ("state_dict", "hyper_parameters")

@@ -67,8 +67,7 @@ def are_equal(layers: Iterable[Tensors]) -> bool:
     """Return whether all layers have equal tensors."""
     first, *others = layers
     return all(
-        other.keys() == first.keys()
-        and all(is_same(first[name], other[name]) for name in first)
+        other.keys() == first.keys() and all(is_same(first[name], other[name]) for name in first)
         for other in others
     )
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from aalbert.errors import InputError
 
-
 # Longer texts are no settings of a training.
 LONGEST_FACT = 200
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from aalbert.errors import IntegrityError
-from aalbert.models.foreign.pickles import Persistent, Placeholder, Replacement, make_dictionary
+from aalbert.models.torch_files.pickles import Persistent, Placeholder, Replacement, make_dictionary
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -71,6 +71,11 @@ class StoredTensor:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of a copy."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
 
 
 class Storages:

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Callable, Iterable
 
 START, STOP = b"\x80\x02", b"."
-# The rank of a storage: one number per element.
 FLOATS = "FloatStorage"
 
 
@@ -110,8 +109,8 @@ def many_copies() -> bytes:
 
 def long_pairs() -> bytes:
     """A dictionary of 1,000 times the same tuple of 1,000 values."""
-    pairs = sequence([b"N"] * 1_000) + put(0) + listing([get(0)] * 1_000)
-    return in_zip(call(name("collections", "OrderedDict"), pairs + b"\x85"))
+    pair = sequence([b"N"] * 1_000) + put(0)
+    return in_zip(name("collections", "OrderedDict") + listing([pair] + [get(0)] * 999) + b"\x85R")
 
 
 def long_arguments() -> bytes:
@@ -151,23 +150,17 @@ def contains_itself() -> bytes:
     return in_zip(b"]" + put(0) + get(0) + b"a")
 
 
-def many_views() -> bytes:
-    """20,000 tensors of one storage of 8 MB, each from another number on."""
-    million = 2_000_000
-    shape = sequence([number(million - 30_000)])
-    names = ((text(f"{n}"), view(get(0), n, get(1), get(2))) for n in range(2_000))
-    kept = storage(million) + put(0) + shape + put(1) + sequence([b"K\x01"]) + put(2)
-    document = mapping([(text("Transformer"), mapping(names)), (text("Upstream_Config"), UPSTREAM)])
-    return in_zip(kept + document, **{"0": bytes(4 * million)})
-
-
 UPSTREAM = mapping([(text("transformer"), b"}")])
 
 
-def end_of(archive: bytes, offset: int, value: bytes) -> bytes:
-    """The archive with other bytes in its end record, of 22 bytes."""
-    start = len(archive) - 22 + offset
-    return archive[:start] + value + archive[start + len(value) :]
+def many_views() -> bytes:
+    """2,000 tensors of one storage of 400 kB, each from another number on."""
+    elements = 100_000
+    shape = sequence([number(elements - 3_000)])
+    names = ((text(f"{n}"), view(get(0), n, get(1), get(2))) for n in range(2_000))
+    kept = storage(elements) + put(0) + shape + put(1) + sequence([b"K\x01"]) + put(2)
+    document = mapping([(text("Transformer"), mapping(names)), (text("Upstream_Config"), UPSTREAM)])
+    return in_zip(kept + document, **{"0": bytes(4 * elements)})
 
 
 def name_of_other_bytes() -> bytes:
@@ -188,9 +181,7 @@ def many_members() -> bytes:
     archive = in_zip(b"}")
     start = archive.index(b"PK\x01\x02")
     entries = bytearray(archive[start:-22])
-    directory = b"".join(
-        entry_of(f"{n:06d}".encode()) for n in range(200_000)
-    )
+    directory = b"".join(entry_of(f"{n:06d}".encode()) for n in range(200_000))
     total = bytes(entries) + directory
     end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, len(total), start, 0)
     return archive[:start] + total + end
@@ -202,4 +193,42 @@ def entry_of(file_name: bytes) -> bytes:
     return struct.pack("<4s4B4HL2L5H2L", *fields) + file_name
 
 
-Make = Callable[[], bytes]
+def in_settings(value: bytes) -> bytes:
+    """A checkpoint of s3prl with this as its tensors."""
+    items = [(text("Transformer"), value), (text("Upstream_Config"), UPSTREAM)]
+    return in_zip(mapping(items))
+
+
+def key_of(key: bytes) -> bytes:
+    """A tensor in a storage of this key."""
+    return in_zip(view(storage(1, key), 0, b")", b")"))
+
+
+def wide_number() -> bytes:
+    """A number of 80,000 bits, which takes long to print, in the first pickle of several."""
+    return in_legacy(listing([number(1 << 80_000)]))
+
+
+# Each file, and what is said of it.
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "the same pairs, copied by every call": (many_copies, "gives the same objects to calls again"),
+    "one long pair, many times": (long_pairs, "too many values to unpack"),
+    "the same arguments, unpacked by every call": (long_arguments, "gives the same objects to"),
+    "long names of the same texts": (long_names, "a name of 40,000 characters"),
+    "a shape of 20,000 dimensions": (long_shapes, "a tensor of 20000 dimensions"),
+    "numbers of 24,000 bits": (huge_shape, "a number of 24,001 bits"),
+    "a wide number in an old file": (wide_number, "a number of 80,001 bits"),
+    "keys with one hash": (equal_hashes, "a number of 65 bits as a key"),
+    "a list of itself": (contains_itself, "nested more than 100 deep"),
+    "views of one storage": (many_views, "its tensors overlap: up to '[0-9]+' they take"),
+    "a name that is not UTF-8": (name_of_other_bytes, "zip archive is damaged or cut short: 'utf-"),
+    "a zip version to come": (version_of_zip, "damaged or cut short: zip file version 25.5"),
+    "a key of shared tuples": (lambda: key_of(laughs(60)), "a storage of an unknown kind"),
+    "a key of deep tuples": (lambda: key_of(deep(20_000)), "a storage of an unknown kind"),
+    "keys of shared tuples in an old file": (
+        lambda: in_legacy(b"}", listing([laughs(60)])),
+        "contained in each other so often",
+    ),
+    "shared tuples": (lambda: in_settings(laughs(60)), "contained in each other so often"),
+    "deep tuples": (lambda: in_settings(deep(20_000)), "nested more than 100 deep"),
+}

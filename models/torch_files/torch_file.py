@@ -4,6 +4,7 @@ Since torch 1.6 such a file is a zip archive of a pickle and one member per stor
 it is a sequence of pickles followed by the storages (`torch/serialization.py` of torch 1.5).
 """
 
+import errno
 import io
 import mmap
 import struct
@@ -19,8 +20,8 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import InputError, IntegrityError
-from aalbert.models.foreign.pickles import Interpreter
-from aalbert.models.foreign.tensors import Storage, Storages, StoredTensor
+from aalbert.models.torch_files.pickles import Interpreter
+from aalbert.models.torch_files.tensors import Storage, Storages, StoredTensor
 
 ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 # The values of the first two pickles of a file from before torch 1.6.
@@ -85,6 +86,11 @@ def naming_damage() -> Iterator[None]:
         yield
     except ZIP_DAMAGE as error:
         raise IntegrityError(f"its zip archive is damaged or cut short: {error}") from error
+    except OSError as error:
+        # A member that begins before or far behind the file; any other is an error of the disk.
+        if error.errno != errno.EINVAL:
+            raise
+        raise IntegrityError("its zip archive has members outside the file") from error
 
 
 def read_archive(archive: zipfile.ZipFile, file_size: int) -> TorchFile:
