@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import xxhash
 
-from aalbert.common.configuration import validate
 from aalbert.errors import ConfigError, require
+from aalbert.shards.format.mel_filters import empty_filters
 from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 if TYPE_CHECKING:
@@ -243,17 +243,6 @@ class LinearSettings(FeatureSettings):
         return self.fft_size // 2 + 1
 
 
-def mel_edges(lowest_hertz: float, highest_hertz: float, mels: int) -> list[float]:
-    """Return the `mels + 2` edges of overlapping filters in Hz, equally spaced in mel.
-
-    `mel = ln(1 + hertz / 700)` up to a factor (2595 / ln 10 for HTK, 1127 for Kaldi), which
-    does not move the edges: filter `i` rises from edge `i` to `i + 1` and falls to `i + 2`.
-    """
-    lowest, highest = (math.log1p(hertz / 700) for hertz in (lowest_hertz, highest_hertz))
-    step = (highest - lowest) / (mels + 1)
-    return [700 * math.expm1(lowest + number * step) for number in range(mels + 2)]
-
-
 def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
     """Refuse a window that is longer than the FFT, an odd FFT, and a logarithm of zero."""
     kind, window = settings.kind, settings.window_samples
@@ -281,23 +270,17 @@ def check_filters(
     `lengthen` names what brings the bins closer together.
     """
     kind, mels = settings.kind, settings.mels
-    require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
     require(
-        mels <= settings.fft_size // 2,
-        f"{kind}: mels is {mels}: an FFT of {settings.fft_size} has bins for at most "
-        f"{settings.fft_size // 2}",
+        3 <= mels <= settings.fft_size // 2,
+        f"{kind}: mels is {mels}: it must be at least 3, and at most half of the FFT's "
+        f"{settings.fft_size} samples",
     )
-    bin_hertz = settings.sample_rate / settings.fft_size
-    edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
-    empty = [
-        number
-        for number, (left, right) in enumerate(zip(edges, edges[2:], strict=False))
-        if (math.floor(left / bin_hertz) + 1) * bin_hertz >= right
-    ]
+    empty = empty_filters(lowest_hertz, settings.sample_rate, settings.fft_size, mels)
     require(
         not empty,
-        f"{kind}: {len(empty)} of {mels} mel filters fall between the FFT's bins, which lie "
-        f"{bin_hertz:.4g} Hz apart, and would be empty: use fewer mels or a longer {lengthen}",
+        f"{kind}: {empty} of {mels} mel filters fall between the FFT's bins, which lie "
+        f"{settings.sample_rate / settings.fft_size:.4g} Hz apart, and would be empty: use fewer "
+        f"mels or a longer {lengthen}",
     )
 
 
@@ -318,6 +301,9 @@ def default_settings(kind: str) -> FeatureSettings:
 
 def settings_from_dict(document: dict[str, Any]) -> FeatureSettings:
     """Read settings as `dataclasses.asdict` wrote them; `ConfigError` when they are not known."""
+    # Here, since the command line starts without pydantic.
+    from aalbert.common.configuration import validate
+
     known = default_settings(str(document.get("kind")))
     wave = dict(document.get("wave") or {})
     silence = wave.get("silence")
@@ -331,11 +317,12 @@ def settings_from_dict(document: dict[str, Any]) -> FeatureSettings:
             f"feature '{known.kind}' has settings this version does not know: "
             f"{', '.join(unknown)}; prepare the data again or upgrade aalbert"
         )
-    # For the types alone: a whole number stays one in the settings, on which fingerprints depend.
-    validate(type(known), {**document, "wave": wave})
+    # Of the result only what counts is taken: fingerprints tell -25 from -25.0 dB.
+    valid = validate(type(known), {**document, "wave": wave})
+    counts = {name: each for name in document if isinstance(each := getattr(valid, name), int)}
     if silence is not None:
         wave["silence"] = SilenceSettings(**silence)
-    return type(known)(**{**document, "wave": WaveSettings(**wave)})
+    return type(known)(**{**document, **counts, "wave": WaveSettings(**wave)})
 
 
 def unknown_names(

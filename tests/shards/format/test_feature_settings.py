@@ -102,7 +102,28 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
         "fbank: 1 of 128 mel filters fall between the FFT's bins, which lie 31.25 Hz apart, "
         "and would be empty: use fewer mels or a longer window",
     ),
-    (FbankSettings, {"mels": 2}, "fbank: mels is 2: it must be at least 3"),
+    (
+        FbankSettings,
+        {"mels": 2},
+        "fbank: mels is 2: it must be at least 3, and at most half of the FFT's 512 samples",
+    ),
+    (
+        LogMelSettings,
+        {"mels": 10**9},
+        "logmel: mels is 1000000000: it must be at least 3, and at most half of the FFT's 400 "
+        "samples",
+    ),
+    (
+        LogMelSettings,
+        {"fft_size": 2**40},
+        "logmel: fft_size is 1099511627776: it must be at most 65536",
+    ),
+    (
+        FbankSettings,
+        {"window_length_ms": 1e9},
+        "fbank: window_length_ms is 1000000000.0: it must be at most 4096, 65,536 samples at "
+        "16000 Hz",
+    ),
     (LogMelSettings, {"log_offset": 0.0}, "logmel: log_offset is 0.0: it must be above 0"),
     (
         LogMelSettings,
