@@ -66,7 +66,7 @@ def describe(model: "EmbeddingModel") -> dict[str, Any]:
         raise ConfigError("plain features have no layers to inspect: name a pretrained model")
     frames_per_second = 1000 / model.frame_shift_ms
     parameters = count_parts(model.model, upstream)
-    work = count_work(encoder, front_end.input_dims, round(SECONDS * frames_per_second))
+    work = count_work(encoder, front_end.input_dims, max(1, round(SECONDS * frames_per_second)))
     return {
         "features": dict(upstream.config.features),
         "front_end": asdict(front_end),

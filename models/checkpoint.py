@@ -23,11 +23,9 @@ from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.training_states import (
-    MODEL_ENTRY,
     STATES_FOLDER,
     find_state,
     is_intact,
-    model_tensors,
     read_state,
 )
 
@@ -38,6 +36,9 @@ CARD_NAME = "README.md"
 FILE_NAMES = (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
+LONGEST_REASON = 1_000
+# A safetensors file begins with the size of its header, which has some 100 bytes for a tensor.
+HEADER_SIZE_BYTES, LARGEST_HEADER_BYTES = 8, 4 * 2**20
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
 # What `config.json` has besides the description of the model.
@@ -104,9 +105,16 @@ def load_checkpoint(
             "copy the checkpoint again or export it again"
         )
     try:
-        tensors = load(weights.read_bytes())
-    except SafetensorError as error:
-        raise IntegrityError(f"{weights} is not a safetensors file: {error}") from error
+        content = weights.read_bytes()
+        header = int.from_bytes(content[:HEADER_SIZE_BYTES], "little")
+        if header > LARGEST_HEADER_BYTES:
+            raise ValueError(f"its header has {header:,} bytes, no model's has")
+        tensors = load(content)
+    # The last ones are of types and sizes that torch does not have.
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise IntegrityError(
+            f"{weights} is not a safetensors file: {shortened(str(error))}"
+        ) from error
     with reading_config(place):
         described = {name: value for name, value in document.items() if name not in HEADER}
         return tensors, as_record(saved, described)
@@ -153,11 +161,10 @@ def unpack_state(path: Path) -> Path:
     folder = cache_folder() / "models" / file_digest(path)
     if (folder / CONFIG_NAME).is_file():
         return folder
-    state = read_state(path)
-    if MODEL_ENTRY not in state:
+    tensors, entry = read_state(path)
+    if entry is None:
         raise InputError(f"{path} is not a state of pretraining: name the run instead")
-    entry = state[MODEL_ENTRY]
-    write_files(folder, model_tensors(state), entry["document"], entry["card"])
+    write_files(folder, tensors, entry["document"], entry["card"])
     return folder
 
 
@@ -214,34 +221,55 @@ def reading_config(place: Path | str) -> Iterator[None]:
     """Raise `IntegrityError` for the errors that a foreign `config.json` causes in the block."""
     try:
         yield
-    except (ValueError, KeyError, RuntimeError, ConfigError) as error:
-        reason = " ".join(str(error).split())
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
+        ConfigError,
+    ) as error:
         raise IntegrityError(
             f"{CONFIG_NAME} of {redact_url(str(place))} does not describe a model of this aalbert "
-            f"({reason}): use the version that saved it"
+            f"({shortened(str(error))}): use the version that saved it"
         ) from error
 
 
 def rebuild(make: Callable[[], Module], tensors: Mapping[str, Tensor], place: Path | str) -> Module:
-    """Return the module that a configuration describes, with its tensors, in evaluation mode.
+    """Return the module that a `config.json` describes, with the tensors of its checkpoint, in
+    evaluation mode.
 
-    Raises `IntegrityError` when names or shapes do not match, before memory is taken for them.
+    It is made without memory first: a few bytes may claim any size, so these have to agree with
+    the tensors before anything is allocated. Raises `IntegrityError` when names, shapes or types
+    do not match.
     """
-    with reading_config(place), torch.device("meta"):
-        outline = make()
-    restore(outline, tensors, place, assign=True)
-    module = make()
-    restore(module, tensors, place)
+    with reading_config(place):
+        with torch.device("meta"):
+            claimed = make().state_dict()
+        if different := difference(claimed, tensors):
+            raise IntegrityError(
+                f"{redact_url(str(place))}: weights and configuration differ about {different}"
+            )
+        module = make()
+    module.load_state_dict(dict(tensors))
     return module.eval()
 
 
-def restore(
-    module: nn.Module, tensors: Mapping[str, Tensor], place: Path | str, *, assign: bool = False
-) -> None:
-    """Load tensors into a module, or put them in it; raise `IntegrityError` if they do not fit."""
-    try:
-        module.load_state_dict(dict(tensors), assign=assign)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        place = redact_url(str(place))
-        raise IntegrityError(f"{place}: weights and configuration differ: {reason}") from error
+def difference(claimed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the first tensor that is not as claimed, and how; empty if there is none.
+
+    Integers and real numbers are no substitute for each other.
+    """
+    for name in sorted(claimed.keys() ^ tensors.keys()):
+        return (
+            f"'{shortened(name)}', which only {'settings' if name in claimed else 'tensors'} have"
+        )
+    for name, expected in claimed.items():
+        found = tensors[name]
+        if found.shape != expected.shape:
+            return f"'{name}': size mismatch, {tuple(found.shape)} and {tuple(expected.shape)}"
+        if found.is_floating_point() != expected.is_floating_point():
+            return f"'{name}': numbers of {found.dtype} and {expected.dtype}"
+    return ""
+
+
+def shortened(reason: str) -> str:
+    """Return the first line of a reason, or its beginning: it may quote a whole file."""
+    reason = reason.partition("\n")[0]
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."

@@ -206,7 +206,8 @@ class CosineClassifier(nn.Module):
     def __init__(self, width: int, classes: int, scale: float) -> None:
         super().__init__()
         self.directions = nn.Parameter(torch.empty(classes, width))
-        nn.init.xavier_normal_(self.directions)
+        if not self.directions.is_meta:
+            nn.init.xavier_normal_(self.directions)
         self.scale = scale
 
     def forward(self, embeddings: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from aalbert.models.positions import LearnedPositions, Rotation, SinusoidalPosit
 
 # BERT's value, which published checkpoints need to be reproduced closely.
 LAYER_NORM_EPSILON = 1e-12
+# A shared layer can be applied any number of times, at the cost of time alone.
+MOST_LAYERS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,10 @@ class EncoderConfig:
         for name in (*sizes, "position_frames", "initial_std"):
             value = getattr(self, name)
             require(value is None or value > 0, f"encoder.{name} {value} must be above 0")
+        require(
+            self.layers <= MOST_LAYERS,
+            f"encoder.layers {self.layers} must not be above {MOST_LAYERS:,}",
+        )
         for name in ("dropout", "attention_dropout"):
             value = getattr(self, name)
             require(value is None or 0 <= value < 1, f"encoder.{name} {value} must be in [0, 1)")
@@ -329,7 +335,12 @@ def make_activation(config: EncoderConfig) -> nn.Module:
 
 
 def initialise(module: nn.Module, std: float) -> None:
-    """Initialise as in BERT: normal weights and positions with this deviation, zero biases."""
+    """Initialise as in BERT: normal weights and positions with this deviation, zero biases.
+
+    A module without memory, on the device `meta`, has nothing to initialise.
+    """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=std)

@@ -13,6 +13,9 @@ from aalbert.models.layout import Packed, frame_mask
 # s3prl adds this to a standard deviation before dividing by it.
 STD_OFFSET = 1e-10
 
+# A second of frames; every one of them takes a pass over the features.
+MOST_DELTA_FRAMES = 101
+
 Normalisation = Literal["utterance", "speaker", "global", "none"]
 
 
@@ -40,8 +43,8 @@ class FrontEndConfig:
             require(value > 0, f"front_end.{name} {value} must be above 0")
         require(0 <= self.deltas <= 2, f"front_end.deltas {self.deltas} must be 0, 1 or 2")
         require(
-            3 <= self.delta_window <= 999 and self.delta_window % 2 == 1,
-            f"front_end.delta_window {self.delta_window} must be odd and 3 to 999",
+            3 <= self.delta_window <= MOST_DELTA_FRAMES and self.delta_window % 2 == 1,
+            f"front_end.delta_window {self.delta_window} must be odd, 3 to {MOST_DELTA_FRAMES}",
         )
         require_context("front_end", self.context)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.common.text import flat, markdown
-from aalbert.errors import require
+from aalbert.errors import ConfigError, require
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
@@ -92,7 +92,8 @@ class PretrainedModel(nn.Module):
         target_front_ends: Mapping[str, FrontEnd] | None = None,
     ) -> None:
         super().__init__()
-        assert config.encoder is not None, "a pretrained model has an encoder"
+        if config.encoder is None:
+            raise ConfigError("a pretrained model has an encoder, this one has none")
         self.upstream = Upstream(config, front_end)
         assert self.upstream.encoder is not None
         # Heads read only the last state: no gradient reaches the norms of the other states.
@@ -111,8 +112,10 @@ class PretrainedModel(nn.Module):
                 config.encoder, prepare.config.input_dims
             )
         self.mask_token = (
-            nn.Parameter(torch.randn(config.front_end.input_dims)) if mask_token else None
+            nn.Parameter(torch.empty(config.front_end.input_dims)) if mask_token else None
         )
+        if self.mask_token is not None and not self.mask_token.is_meta:
+            nn.init.normal_(self.mask_token)
 
     @property
     def config(self) -> UpstreamConfig:

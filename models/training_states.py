@@ -3,7 +3,9 @@
 A state is complete or absent; a checksum lies beside it.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import torch
 from torch import Tensor
 
 from aalbert.common.files import file_digest
-from aalbert.errors import InputError
+from aalbert.errors import InputError, IntegrityError
+from aalbert.models.torch_files.tensors import StoredTensor
+from aalbert.models.torch_files.torch_file import TorchFile, open_torch_file
 
 # The folder of the states in that of a run.
 STATES_FOLDER = "checkpoints"
@@ -70,16 +74,51 @@ def find_state(place: Path | str) -> Path | None:
     return state
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """Read a state, of which only tensors and plain values are loaded."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+def read_state(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
+    """Read the model's tensors of a state, and its configuration and card if there are any.
+
+    No code in the file is run. Raises `IntegrityError` when it is damaged.
+    """
+    try:
+        with open_torch_file(path) as file:
+            return model_tensors(file), model_entry(file.document)
+    except (InputError, IntegrityError) as error:
+        raise IntegrityError(f"{path} is no state of a run: {error}") from error
 
 
-def model_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the model's tensors of a state."""
-    return {
-        name.removeprefix(MODEL_PREFIX): tensor.contiguous()
-        for name, tensor in state["state_dict"].items()
-        if name.startswith(MODEL_PREFIX)
-    }
+def model_tensors(file: TorchFile) -> dict[str, Tensor]:
+    """Return copies of the model's tensors of a state."""
+    state = file.document.get("state_dict") if isinstance(file.document, dict) else None
+    if not isinstance(state, dict):
+        raise IntegrityError("it has no 'state_dict'")
+    tensors: dict[str, Tensor] = {}
+    size = 0
+    for name, stored in state.items():
+        if not isinstance(name, str) or not name.startswith(MODEL_PREFIX):
+            continue
+        if not isinstance(stored, StoredTensor):
+            raise IntegrityError(f"its '{name:.100}' is no tensor")
+        # Several names may have the same bytes, and each becomes a tensor.
+        size += stored.size
+        if size > file.size:
+            raise IntegrityError(f"its tensors take more bytes than the file's {file.size:,}")
+        tensors[name.removeprefix(MODEL_PREFIX)] = file.tensor(stored).clone(
+            memory_format=torch.contiguous_format
+        )
+    return tensors
+
+
+def model_entry(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the configuration and the card of a state's model; None if it has no such entry."""
+    entry = document.get(MODEL_ENTRY)
+    if entry is None:
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("card"), str):
+        raise IntegrityError(f"its '{MODEL_ENTRY}' has no card")
+    try:
+        json.dumps(entry.get("document"))
+    except (TypeError, ValueError) as error:
+        raise IntegrityError(f"its '{MODEL_ENTRY}' is no JSON document: {error}") from error
+    if not isinstance(entry.get("document"), dict):
+        raise IntegrityError(f"its '{MODEL_ENTRY}' has no document")
+    return entry

@@ -7,7 +7,7 @@ from typing import Any
 
 from aalbert.common.configuration import load_config
 from aalbert.common.files import require_empty
-from aalbert.errors import OutputInUseError, require
+from aalbert.errors import ConfigError, IntegrityError, OutputInUseError, require
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.foreign.foreign_model import ForeignModel
@@ -63,23 +63,34 @@ def import_model(
     front_end = replace(reading.front_end, feature_dims=settings.dims)
     training = {"converted_from": f"{source.name} ({foreign.layout})", **foreign.training}
     foreign = replace(foreign, training=training)
-    return foreign.build(asdict(settings), front_end), foreign
+    try:
+        return foreign.build(asdict(settings), front_end), foreign
+    except IntegrityError as error:
+        raise IntegrityError(f"{source}: {error}") from error
 
 
 def read_settings(foreign: ForeignModel, source: Path, assignments: Sequence[str]) -> ReadingConfig:
-    """Return how the model reads audio, with the user's settings over the checkpoint's."""
+    """Return how the model reads audio, with the user's settings over the checkpoint's.
+
+    Raises `IntegrityError` when those of the checkpoint alone are invalid.
+    """
     document: dict[str, Any] = {"front_end": dict(foreign.front_end)}
     if foreign.features is not None:
         features = dict(foreign.features)
         document["wave"] = features.pop("wave", {})
         document["feature"] = features.pop("kind")
         document[document["feature"]] = features
-    reading = load_config(
-        with_feature_groups(ReadingConfig),
-        preset=(str(source), document),
-        environment={},
-        assignments=assignments,
-    )
+    try:
+        reading = load_config(
+            with_feature_groups(ReadingConfig),
+            preset=(str(source), document),
+            environment={},
+            assignments=assignments,
+        )
+    except ConfigError as error:
+        if assignments:
+            raise
+        raise IntegrityError(f"{source}: its settings are invalid: {error}") from error
     first, *others = SETTINGS_BY_KIND
     require(
         bool(reading.feature),

@@ -1,23 +1,29 @@
 """The detection of a foreign checkpoint's layout, by the keys in the file."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from aalbert.errors import InputError, IntegrityError
 from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.foreign.lightning import read_lightning
 from aalbert.models.foreign.s3prl import read_s3prl
-from aalbert.models.foreign.tensors import StoredTensor
-from aalbert.models.foreign.torch_file import TorchFile, open_torch_file
+from aalbert.models.torch_files.tensors import StoredTensor
+from aalbert.models.torch_files.torch_file import TorchFile, open_torch_file
 
 S3PRL_KEYS = ("Transformer", "Mockingjay")
 LIGHTNING_KEYS = ("state_dict", "hyper_parameters")
 # What `DataParallel` puts before every name.
 PARALLEL_PREFIX = "module."
 MOST_KEYS_SHOWN = 12
+# Longer errors quote names and values of the file that may be as long as the file.
+LONGEST_ERROR = 1_000
+# Weights are read in float32: numbers of 16 bits take twice the bytes that they have in the file.
+MOST_BYTES_PER_STORED = 4
 
 
 def read_foreign(path: Path) -> ForeignModel:
@@ -34,7 +40,9 @@ def read_foreign(path: Path) -> ForeignModel:
         with open_torch_file(path) as file:
             return read_document(file)
     except (InputError, IntegrityError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        message = str(error)
+        shown = message[:LONGEST_ERROR] + ("..." if len(message) > LONGEST_ERROR else "")
+        raise type(error)(f"{path}: {shown}") from error
 
 
 def read_document(file: TorchFile) -> ForeignModel:
@@ -42,11 +50,7 @@ def read_document(file: TorchFile) -> ForeignModel:
     document = file.document
     if not isinstance(document, dict):
         raise InputError(f"it holds a {type(document).__name__}, not a checkpoint")
-
-    def read_tensors(group: Mapping[str, Any], key: str) -> dict[str, Tensor]:
-        stored = stored_tensors(group, key)
-        return {name: read_tensor(file, name, tensor) for name, tensor in stored.items()}
-
+    read_tensors = WeightReader(file)
     if any(key in document for key in S3PRL_KEYS):
         return read_s3prl(document, read_tensors)
     if all(key in document for key in LIGHTNING_KEYS):
@@ -56,6 +60,34 @@ def read_document(file: TorchFile) -> ForeignModel:
         f"its layout is not known: it has the keys {', '.join(keys) or 'none'}, expected "
         f"{' or '.join(S3PRL_KEYS)} (s3prl) or {' and '.join(LIGHTNING_KEYS)} (AALBERT repository)"
     )
+
+
+class WeightReader:
+    """Reads the weights under a key of a checkpoint, each tensor once however many names it has.
+
+    Raises `IntegrityError` when they overlap so that they take much more memory than the file.
+    """
+
+    def __init__(self, file: TorchFile) -> None:
+        self.file = file
+        self.tensors: dict[StoredTensor, Tensor] = {}
+        self.bytes = 0
+
+    def __call__(self, group: Mapping[str, Any], key: str) -> dict[str, Tensor]:
+        """Return the named weights."""
+        return {name: self.read(name, each) for name, each in stored_tensors(group, key).items()}
+
+    def read(self, name: str, stored: StoredTensor) -> Tensor:
+        """Return the weights of a name."""
+        if stored not in self.tensors:
+            self.bytes += math.prod(stored.shape) * torch.float32.itemsize
+            if self.bytes > MOST_BYTES_PER_STORED * self.file.size:
+                raise IntegrityError(
+                    f"its tensors overlap: up to '{name}' they take {self.bytes:,} bytes, the "
+                    f"file has {self.file.size:,}"
+                )
+            self.tensors[stored] = read_tensor(self.file, name, stored)
+        return self.tensors[stored]
 
 
 def stored_tensors(document: Mapping[str, Any], key: str) -> dict[str, StoredTensor]:

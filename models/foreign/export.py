@@ -15,6 +15,7 @@ from aalbert.errors import require
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
 from aalbert.models.foreign.audio_export import can_predict, check_writable, write_audio
 from aalbert.models.foreign.layer_names import HEAD_PARTS, export_encoder, export_parts
+from aalbert.models.foreign.plain_values import is_step
 from aalbert.models.foreign.s3prl import TASK_FACTS
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
 
@@ -39,6 +40,8 @@ def s3prl_document(model: PretrainedModel) -> tuple[dict[str, Any], tuple[str, .
     target, notes = choose_target(model)
     audio, audio_notes = write_audio(config.features, config.front_end, target)
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    steps = config.training.get("steps", 0)
+    require(is_step(steps), f"training.steps is {steps!r:.40}: expected a number of steps")
     document = {
         "Transformer": export_encoder(starting_with(tensors, "upstream.encoder."), encoder),
         "Upstream_Config": {
@@ -47,7 +50,7 @@ def s3prl_document(model: PretrainedModel) -> tuple[dict[str, Any], tuple[str, .
             "audio": audio,
         },
         "Config": {},
-        "Step": int(config.training.get("steps", 0)),
+        "Step": steps,
     }
     if target is not None:
         document["SpecHead"] = export_parts(tensors, f"heads.{target.feature}.", HEAD_PARTS, "")

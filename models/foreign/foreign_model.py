@@ -1,12 +1,14 @@
 """A model read from a foreign checkpoint, and its conversion to a model of this package."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from aalbert.errors import IntegrityError, require
+from aalbert.models.checkpoint import difference
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig, Normalisation
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
@@ -74,16 +76,19 @@ class ForeignModel:
         """
         self.check_sizes(front_end)
         targets = [head.target(features["kind"], front_end) for head in self.heads]
-        model = PretrainedModel(
-            UpstreamConfig(
-                features=dict(features),
-                front_end=front_end,
-                encoder=self.encoder,
-                training=dict(self.training),
-            ),
-            tuple(targets),
-            mask_token=self.mask_token is not None,
-        )
+
+        def make() -> PretrainedModel:
+            return PretrainedModel(
+                UpstreamConfig(
+                    features=dict(features),
+                    front_end=front_end,
+                    encoder=self.encoder,
+                    training=dict(self.training),
+                ),
+                tuple(targets),
+                mask_token=self.mask_token is not None,
+            )
+
         tensors = {
             f"upstream.encoder.{name}": tensor for name, tensor in self.encoder_tensors.items()
         }
@@ -92,11 +97,14 @@ class ForeignModel:
                 tensors[f"heads.{target.feature}.{name}"] = tensor
         if self.mask_token is not None:
             tensors["mask_token"] = self.mask_token
-        copy_tensors(model, tensors)
+        check_shapes(make, tensors)
+        model = make()
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(tensors[name])
         return model.eval()
 
     def check_sizes(self, front_end: FrontEndConfig) -> None:
-        """Raise an error when sizes differ, before a model of these sizes is allocated."""
+        """Raise an error when the first sizes differ, the ones that settings are about."""
         projection = self.encoder_tensors["projection.weight"]
         width, dims = len(projection), projection[0].numel()
         hidden = len(self.encoder_tensors["layers.0.expand.weight"])
@@ -115,18 +123,15 @@ class ForeignModel:
         )
 
 
-def copy_tensors(model: PretrainedModel, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into all parameters of a model; buffers keep their values.
+def check_shapes(make: Callable[[], PretrainedModel], tensors: Mapping[str, Tensor]) -> None:
+    """Raise `IntegrityError` when names or shapes of tensors differ from a model's parameters.
 
-    Raises `IntegrityError` when names or shapes differ.
+    The model is made without memory: its sizes are only claimed until these are known to agree.
     """
-    parameters = dict(model.named_parameters())
-    for name in sorted({*parameters} ^ {*tensors}):
-        raise IntegrityError(f"its tensors and its settings differ about '{name}'")
-    for name, parameter in parameters.items():
-        if parameter.shape != tensors[name].shape:
-            raise IntegrityError(
-                f"'{name}' has the shape {tuple(tensors[name].shape)}, its settings say "
-                f"{tuple(parameter.shape)}"
-            )
-        parameter.data.copy_(tensors[name])
+    try:
+        with torch.device("meta"):
+            claimed = dict(make().named_parameters())
+    except RuntimeError as error:
+        raise IntegrityError(f"its settings say sizes that no model has: {error}") from error
+    if different := difference(claimed, tensors):
+        raise IntegrityError(f"its tensors and its settings differ about {different}")

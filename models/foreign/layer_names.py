@@ -35,8 +35,12 @@ SUFFIXES = ("weight", "bias")
 # The names of a layer norm's parameters in TensorFlow, and so in checkpoints up to 2020.
 OLD_SUFFIXES = {"gamma": "weight", "beta": "bias"}
 # In the first layouts a shared layer has no number.
-LAYER_PATTERN = re.compile(r"encoder\.layer\.(?:(\d+)\.)?([a-zA-Z].*)")
-STATE_NORM_PATTERN = re.compile(r"encoder\.LayerNorm\.(\d+)\.(weight|bias)")
+# Every number has one spelling.
+NUMBER = r"(0|[1-9][0-9]{0,3})"
+LAYER_PATTERN = re.compile(rf"encoder\.layer\.(?:{NUMBER}\.)?([a-zA-Z].*)")
+STATE_NORM_PATTERN = re.compile(rf"encoder\.LayerNorm\.{NUMBER}\.(weight|bias)")
+# Layers that are not shared may share a few tensors, not most of their weights.
+MOST_BYTES_PER_STORED = 4
 
 
 def rename_old_suffixes(tensors: Tensors) -> dict[str, Tensor]:
@@ -63,10 +67,14 @@ def are_equal(layers: Iterable[Tensors]) -> bool:
     """Return whether all layers have equal tensors."""
     first, *others = layers
     return all(
-        other.keys() == first.keys()
-        and all(torch.equal(first[name], other[name]) for name in first)
+        other.keys() == first.keys() and all(is_same(first[name], other[name]) for name in first)
         for other in others
     )
+
+
+def is_same(left: Tensor, right: Tensor) -> bool:
+    """Return whether two tensors are equal; those of a shared layer are often one object."""
+    return left is right or torch.equal(left, right)
 
 
 def import_encoder(tensors: Tensors, config: EncoderConfig, inputs: str) -> dict[str, Tensor]:
@@ -103,7 +111,22 @@ def distinct_layers(
         raise IntegrityError(
             f"its {len(layers)} layers should be equal, as it shares them, but differ"
         )
-    return layers[:1] if config.share_layers else layers
+    if config.share_layers:
+        return layers[:1]
+    check_separate([tensor for layer in layers for tensor in layer.values()])
+    return layers
+
+
+def check_separate(tensors: list[Tensor]) -> None:
+    """Raise `IntegrityError` when the tensors of separate layers are mostly the same bytes."""
+    storages = {each.data_ptr(): each for each in map(Tensor.untyped_storage, tensors)}
+    size = sum(each.nbytes for each in tensors)
+    stored = sum(each.nbytes() for each in storages.values())
+    if size > MOST_BYTES_PER_STORED * stored:
+        raise IntegrityError(
+            f"its layers share their tensors, its settings say that they do not: they take "
+            f"{size:,} bytes, {stored:,} are stored"
+        )
 
 
 def import_layer(layer: Tensors, config: EncoderConfig, what: str) -> dict[str, Tensor]:
@@ -141,7 +164,7 @@ def without_duplicates(layer: Tensors, what: str) -> dict[str, Tensor]:
                 kept.pop(f"{duplicate}.{suffix}", None),
                 layer.get(f"{original}.{suffix}"),
             )
-            if second is not None and (first is None or not torch.equal(second, first)):
+            if second is not None and (first is None or not is_same(second, first)):
                 raise IntegrityError(
                     f"{what}: {duplicate}.{suffix} and {original}.{suffix} should be equal"
                 )

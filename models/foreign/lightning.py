@@ -16,13 +16,13 @@ from aalbert.errors import InputError, IntegrityError
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.foreign.audio import KINDS
 from aalbert.models.foreign.foreign_model import ForeignHead, ForeignModel
-from aalbert.models.foreign.layer_names import import_encoder, import_head
-from aalbert.models.foreign.plain_values import Settings
+from aalbert.models.foreign.layer_names import NUMBER, import_encoder, import_head
+from aalbert.models.foreign.plain_values import Settings, facts, is_step
 from aalbert.models.foreign.s3prl import ReadTensors, check_epsilon, make_config
 from aalbert.models.positions import sinusoids
 
 ENCODER = "pretrained_model.extractor."
-HEAD_PATTERN = re.compile(r"pretrained_heads\.(\d+)\.(.+)")
+HEAD_PATTERN = re.compile(rf"pretrained_heads\.{NUMBER}\.(.+)")
 MASK_TOKEN = "mask_token_embedding.weight"
 # Windows and filters of the feature extractor, which are computed again here.
 FEATURE_EXTRACTOR = "tradition_feat_extractor."
@@ -90,6 +90,11 @@ def read_sizes(model: Settings, positions: Tensor | None) -> tuple[EncoderConfig
     common = model.group("common")
     check_epsilon(common, "norm_eps")
     width = common.whole("hidden_dim")
+    if positions is not None and positions.shape[1:] != (width,):
+        raise IntegrityError(
+            f"its position table has the shape {tuple(positions.shape)}, its settings say a width "
+            f"of {width}"
+        )
     learned = None if positions is None or are_sinusoids(positions) else positions
     position_settings: dict[str, Any] = {}
     if learned is not None:
@@ -113,9 +118,9 @@ def read_sizes(model: Settings, positions: Tensor | None) -> tuple[EncoderConfig
 
 
 def are_sinusoids(table: Tensor) -> bool:
-    """Return whether a position table is the sinusoidal one."""
-    if table.dim() != 2:
-        raise IntegrityError(f"its position table has the shape {tuple(table.shape)}")
+    """Return whether a position table `(frames, width)` is the sinusoidal one."""
+    if table.shape[1] % 2:
+        return False
     return bool((table - sinusoids(*table.shape)).abs().max() < POSITION_TOLERANCE)
 
 
@@ -156,9 +161,6 @@ def read_mask_token(tensors: Mapping[str, Tensor]) -> Tensor | None:
 def training_facts(document: Mapping[str, Any], training: Settings) -> dict[str, Any]:
     """Return the facts about the training that the checkpoint contains as numbers."""
     masking = training.group("masking_strategy")
-    facts = {
-        "steps": document.get("global_step"),
-        "mask_proportion": masking.values.get("mask_proportion"),
-        "mask_consecutive": masking.values.get("mask_consecutive"),
-    }
-    return {name: value for name, value in facts.items() if isinstance(value, int | float)}
+    found = {"steps": steps} if is_step(steps := document.get("global_step")) else {}
+    found |= {name: masking.values.get(name) for name in ("mask_proportion", "mask_consecutive")}
+    return facts(found)

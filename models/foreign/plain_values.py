@@ -1,9 +1,13 @@
 """The settings in a foreign checkpoint, where any value may be missing or of any type."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from aalbert.errors import InputError
+
+# Longer texts are no settings of a training.
+LONGEST_FACT = 200
 
 
 class Settings:
@@ -37,11 +41,12 @@ class Settings:
         """Return a number."""
         value = self.value(name, default)
         try:
-            if isinstance(value, bool):
-                raise ValueError
-            return float(value)
-        except (TypeError, ValueError) as error:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
             raise self.refusal(name, "a number") from error
+        if isinstance(value, bool) or not math.isfinite(number):
+            raise self.refusal(name, "a number")
+        return number
 
     def whole(self, name: str, default: int | None = None, least: int = 0) -> int:
         """Return a whole number of at least `least`."""
@@ -72,3 +77,20 @@ class Settings:
         value = self.values.get(name)
         shown = repr(value) if isinstance(value, (str, int, float)) else type(value).__name__
         return InputError(f"{self.name}.{name} is {shown[:40]}, expected {expected}")
+
+
+def facts(values: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """Return those of the values that can be kept as facts about a training: numbers and texts."""
+    return {name: value for name, value in values.items() if is_fact(value)}
+
+
+def is_fact(value: Any) -> bool:
+    """Return whether a value is a number, or a text that may be one line of a model card."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST_FACT
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def is_step(value: Any) -> bool:
+    """Return whether a value can be a number of steps."""
+    return type(value) is int and value >= 0

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from aalbert.errors import ConfigError, InputError
-from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
+from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.models.encoder import LAYER_NORM_EPSILON, MOST_LAYERS, EncoderConfig
 from aalbert.models.foreign.audio import read_audio
 from aalbert.models.foreign.foreign_model import ForeignHead, ForeignModel
 from aalbert.models.foreign.layer_names import (
@@ -25,7 +25,7 @@ from aalbert.models.foreign.layer_names import (
     rename_old_suffixes,
     split_layers,
 )
-from aalbert.models.foreign.plain_values import Settings
+from aalbert.models.foreign.plain_values import Settings, facts, is_step
 
 # A function that reads the tensors under one key of a checkpoint.
 ReadTensors = Callable[[Mapping[str, Any], str], dict[str, Tensor]]
@@ -162,7 +162,14 @@ def check_epsilon(settings: Settings, name: str) -> None:
 
 
 def make_config(**sizes: Any) -> EncoderConfig:
-    """Return a configuration; raise `InputError`, an error of the checkpoint, if it is invalid."""
+    """Return a configuration; raise `InputError`, an error of the checkpoint, if it is invalid.
+
+    Raises `IntegrityError` for more layers than could ever be computed.
+    """
+    if sizes["layers"] > MOST_LAYERS:
+        raise IntegrityError(
+            f"its settings say {sizes['layers']:.3g} layers, no model has more than {MOST_LAYERS:,}"
+        )
     if sizes["activation"] not in ("gelu", "relu"):
         raise InputError(f"its activation is '{sizes['activation']}', expected gelu or relu")
     try:
@@ -201,7 +208,7 @@ def training_facts(
 ) -> dict[str, Any]:
     """Return the facts about the training that the checkpoint contains as plain values."""
     task = layout.config.values.get("task", transformer.values)
-    facts = {"steps": document.get(layout.steps)}
-    for name in (*TASK_FACTS, "mask_consecutive"):
-        facts[name] = task.get(name) if isinstance(task, Mapping) else None
-    return {name: value for name, value in facts.items() if isinstance(value, int | float | str)}
+    found = {"steps": steps} if is_step(steps := document.get(layout.steps)) else {}
+    if isinstance(task, Mapping):
+        found |= {name: task.get(name) for name in (*TASK_FACTS, "mask_consecutive")}
+    return facts(found)

@@ -30,8 +30,8 @@ from aalbert.shards.format.feature_settings import (
     LinearSettings,
     LogMelSettings,
     MfccSettings,
-    mel_edges,
 )
+from aalbert.shards.format.mel_filters import mel_edges
 
 INT16_SCALE = 32_768.0
 PRE_EMPHASIS = 0.97

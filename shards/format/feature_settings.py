@@ -9,25 +9,28 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import xxhash
 
 from aalbert.common.json_files import as_record
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, require
+from aalbert.shards.format.mel_filters import empty_filters
 from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 
 if TYPE_CHECKING:
     import numpy as np
+    from _typeshed import DataclassInstance
     from numpy.typing import NDArray
 
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 SLOWEST_SAMPLE_RATE, FASTEST_SAMPLE_RATE = 1_000, 768_000
-# Of a window, a shift or an FFT: a minute at 16 kHz.
-MOST_SAMPLES = 2**20
 # Kaldi's filters begin here; those of HTK and torchaudio begin at 0 Hz.
 KALDI_LOWEST_HERTZ = 20.0
+# 4 s at 16 kHz: settings come from files, which may claim any size.
+LARGEST_FFT = 2**16
 
 
 class FeatureSettings(ABC):
@@ -68,9 +71,10 @@ class FeatureSettings(ABC):
                 f"{self.sample_rate} Hz",
             )
             require(
-                whole_samples(self.sample_rate, value) <= MOST_SAMPLES,
-                f"{self.kind}: {name} is {value}: it must be at most {MOST_SAMPLES:,} samples, "
-                f"{1000 * MOST_SAMPLES / self.sample_rate:g}",
+                whole_samples(self.sample_rate, value) <= LARGEST_FFT,
+                f"{self.kind}: {name} is {value}: it must be at most "
+                f"{1000 * LARGEST_FFT / self.sample_rate:g}, {LARGEST_FFT:,} samples at "
+                f"{self.sample_rate} Hz",
             )
 
     @property
@@ -243,17 +247,6 @@ class LinearSettings(FeatureSettings):
         return self.fft_size // 2 + 1
 
 
-def mel_edges(lowest_hertz: float, highest_hertz: float, mels: int) -> list[float]:
-    """Return the `mels + 2` edges of overlapping filters in Hz, equally spaced in mel.
-
-    `mel = ln(1 + hertz / 700)` up to a factor (2595 / ln 10 for HTK, 1127 for Kaldi), which
-    does not move the edges: filter `i` rises from edge `i` to `i + 1` and falls to `i + 2`.
-    """
-    lowest, highest = (math.log1p(hertz / 700) for hertz in (lowest_hertz, highest_hertz))
-    step = (highest - lowest) / (mels + 1)
-    return [700 * math.expm1(lowest + number * step) for number in range(mels + 2)]
-
-
 def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
     """Refuse a window that is longer than the FFT, an odd FFT, and a logarithm of zero."""
     kind, window = settings.kind, settings.window_samples
@@ -263,9 +256,9 @@ def check_spectrum(settings: LogMelSettings | LinearSettings) -> None:
         f"({settings.window_length_ms:g} ms at {settings.sample_rate} Hz): use at least {window}",
     )
     require(settings.fft_size % 2 == 0, f"{kind}: fft_size is {settings.fft_size}: it must be even")
-    size = settings.fft_size
     require(
-        size <= MOST_SAMPLES, f"{kind}: fft_size is {size}: at most {MOST_SAMPLES:,} is possible"
+        settings.fft_size <= LARGEST_FFT,
+        f"{kind}: fft_size is {settings.fft_size}: it must be at most {LARGEST_FFT}",
     )
     require(
         0 < settings.log_offset < math.inf,
@@ -281,20 +274,17 @@ def check_filters(
     `lengthen` names what brings the bins closer together.
     """
     kind, mels = settings.kind, settings.mels
-    require(mels >= 3, f"{kind}: mels is {mels}: it must be at least 3")
-    size = settings.fft_size
-    require(mels <= size, f"{kind}: mels is {mels}: the FFT of {size} has bins for fewer")
-    bin_hertz = settings.sample_rate / size
-    edges = mel_edges(lowest_hertz, settings.sample_rate / 2, mels)
-    empty = [
-        number
-        for number, (left, right) in enumerate(zip(edges, edges[2:], strict=False))
-        if (math.floor(left / bin_hertz) + 1) * bin_hertz >= right
-    ]
+    require(
+        3 <= mels <= settings.fft_size // 2,
+        f"{kind}: mels is {mels}: it must be at least 3, and at most half of the FFT's "
+        f"{settings.fft_size} samples",
+    )
+    empty = empty_filters(lowest_hertz, settings.sample_rate, settings.fft_size, mels)
     require(
         not empty,
-        f"{kind}: {len(empty)} of {mels} mel filters fall between the FFT's bins, which lie "
-        f"{bin_hertz:.4g} Hz apart, and would be empty: use fewer mels or a longer {lengthen}",
+        f"{kind}: {empty} of {mels} mel filters fall between the FFT's bins, which lie "
+        f"{settings.sample_rate / settings.fft_size:.4g} Hz apart, and would be empty: use fewer "
+        f"mels or a longer {lengthen}",
     )
 
 
@@ -326,9 +316,22 @@ def settings_from_dict(document: Mapping[str, Any]) -> FeatureSettings:
             f"{', '.join(unknown)}; prepare the data again or upgrade aalbert"
         )
     try:
-        return as_record(type(known), document)
+        valid = as_record(type(known), document)
     except ValueError as error:
         raise ConfigError(f"feature '{known.kind}': {error}") from error
+    return as_spelled(valid, document)
+
+
+def as_spelled(settings: Settings, document: Mapping[str, Any]) -> Settings:
+    """Return settings with the real numbers of their document: fingerprints tell -25 from -25.0."""
+    spelled: dict[str, Any] = {}
+    for name, given in document.items():
+        value = getattr(settings, name)
+        if isinstance(given, Mapping):
+            spelled[name] = as_spelled(value, given)
+        elif isinstance(value, float):
+            spelled[name] = given
+    return replace(settings, **spelled)
 
 
 def fingerprint(document: Any) -> str:

@@ -91,6 +91,16 @@ def test_a_header_that_is_not_safetensors_is_refused_even_with_its_checksum(
         {"upstream": None},
         {"targets": [{"feature": "logmel", "bins": 8}]},
         {"targets": [{"feature": "logmel", "dims": -8}]},
+        {"targets": [{"feature": "logmel", "dims": "8"}]},
+        {"upstream/training": None},
+        {"upstream/encoder": None},
+        {"upstream/encoder/layers": 10**9},
+        {"upstream/encoder/layers": 2.5},
+        {"upstream/encoder/width": 10**9},
+        {"upstream/encoder/width": 10**30},
+        {"upstream/encoder/norm": "both"},
+        {"upstream/encoder/later_setting": 1},
+        {"upstream/front_end/delta_window": 10**9 + 1},
     ],
 )
 def test_a_foreign_configuration_is_an_error_with_a_message(
@@ -98,7 +108,13 @@ def test_a_foreign_configuration_is_an_error_with_a_message(
 ) -> None:
     model.save_pretrained(tmp_path)
     document = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**document, **change}))
+    for place, value in change.items():
+        *groups, name = place.split("/")
+        inner = document
+        for group in groups:
+            inner = inner[group]
+        inner[name] = value
+    (tmp_path / "config.json").write_text(json.dumps(document))
     with pytest.raises(IntegrityError, match=r"config\.json of .* does not describe a model"):
         PretrainedModel.from_pretrained(tmp_path)
 
@@ -151,8 +167,88 @@ def test_weights_of_other_sizes_are_refused(model: PretrainedModel, tmp_path: Pa
     document = json.loads((tmp_path / "config.json").read_text())
     document["upstream"]["encoder"]["width"] = 32
     (tmp_path / "config.json").write_text(json.dumps(document))
-    with pytest.raises(IntegrityError, match="weights and configuration differ: .*size mismatch"):
+    with pytest.raises(
+        IntegrityError, match="weights and configuration differ about .*size mismatch"
+    ):
         PretrainedModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["width", "feed_forward_width", "input_width"])
+def test_sizes_are_compared_with_the_weights_before_a_model_is_made(
+    model: PretrainedModel, tmp_path: Path, name: str
+) -> None:
+    model.save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    document["upstream"]["encoder"][name] = 10**8
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="weights and configuration differ about 'upstream"):
+        PretrainedModel.from_pretrained(tmp_path)
+
+
+def test_a_configuration_that_is_nested_without_end_is_refused(
+    model: PretrainedModel, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    text = (tmp_path / "config.json").read_text().rstrip().removesuffix("}")
+    for levels in (500, 100_000):
+        (tmp_path / "config.json").write_text(f'{text}, "x": {"[" * levels}{"]" * levels}}}')
+        with pytest.raises(IntegrityError, match=r"config\.json is not the configuration"):
+            PretrainedModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b'{"a":{"dtype":"F4","shape":[0],"data_offsets":[0,0]}}', "is not a safetensors file"),
+        (
+            b'{"a":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}}',
+            "is not a safetensors file",
+        ),
+        (b'{"__metadata__":' + b"[" * 10_000, "is not a safetensors file"),
+        (b" " * (5 * 2**20), "its header has 5,242,880 bytes, no model's has"),
+    ],
+)
+def test_a_header_that_no_model_has_is_refused(
+    model: PretrainedModel, tmp_path: Path, header: bytes, message: str
+) -> None:
+    model.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(len(header).to_bytes(8, "little") + header)
+    document = json.loads((tmp_path / "config.json").read_text())
+    document["weights_xxh3"] = file_digest(weights)
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match=message):
+        PretrainedModel.from_pretrained(tmp_path)
+
+
+STATE = {"document": {}, "card": ""}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([1], "it has no 'state_dict'"),
+        ({"state_dict": {"model.a": 1}, "model": STATE}, "its 'model.a' is no tensor"),
+        ({"state_dict": {}, "model": {"document": {}}}, "its 'model' has no card"),
+        (
+            {"state_dict": {}, "model": {**STATE, "document": {"x": torch.zeros(1)}}},
+            "is no JSON document",
+        ),
+        (
+            {
+                "state_dict": dict.fromkeys([f"model.{n}" for n in range(99)], torch.zeros(9_999)),
+                "model": STATE,
+            },
+            "its tensors take more bytes than the file's",
+        ),
+    ],
+)
+def test_a_state_that_no_run_wrote_is_refused(tmp_path: Path, document: Any, message: str) -> None:
+    path = tmp_path / "step-00000001.ckpt"
+    torch.save(document, path)
+    path.with_name(f"{path.name}.xxh3").write_text(file_digest(path))
+    with pytest.raises(IntegrityError, match=rf"ckpt is no state of a run: .*{message}"):
+        PretrainedModel.from_pretrained(path)
 
 
 @pytest.fixture

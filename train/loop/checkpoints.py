@@ -16,7 +16,6 @@ from aalbert.models.training_states import (
     hash_path,
     is_intact,
     list_states,
-    model_tensors,
     read_state,
     state_path,
     step_of,
@@ -78,7 +77,7 @@ def best_weights(folder: Path, step: int) -> dict[str, Tensor]:
             f"{path}, the best state, is missing or damaged (checksum): set export: last in the "
             "run's config.yaml, and resume"
         )
-    return model_tensors(read_state(path))
+    return read_state(path)[0]
 
 
 def remove_old_states(folder: Path, step: int, *, keep: int, best_step: int | None) -> None:

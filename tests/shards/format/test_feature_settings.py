@@ -71,6 +71,13 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
     assert fingerprint({"a": 1, "b": "ä"}) == fingerprint({"b": "ä", "a": 1})
 
 
+def test_numbers_that_are_read_back_keep_their_spelling_and_so_the_fingerprint() -> None:
+    for loudness_db in (-25, -25.0):
+        settings = LogMelSettings(wave=WaveSettings(loudness_db=loudness_db))
+        read = settings_from_dict(json.loads(json.dumps(asdict(settings))))
+        assert read == settings and fingerprint(read) == fingerprint(settings)
+
+
 def test_the_fingerprint_of_the_defaults_is_the_one_that_old_datasets_hold() -> None:
     assert fingerprint(LogMelSettings()) == "42608a0c878d50f1"
     assert fingerprint(FbankSettings()) == "e10c89a72ec4967f"
@@ -102,7 +109,28 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
         "fbank: 1 of 128 mel filters fall between the FFT's bins, which lie 31.25 Hz apart, "
         "and would be empty: use fewer mels or a longer window",
     ),
-    (FbankSettings, {"mels": 2}, "fbank: mels is 2: it must be at least 3"),
+    (
+        FbankSettings,
+        {"mels": 2},
+        "fbank: mels is 2: it must be at least 3, and at most half of the FFT's 512 samples",
+    ),
+    (
+        LogMelSettings,
+        {"mels": 10**9},
+        "logmel: mels is 1000000000: it must be at least 3, and at most half of the FFT's 400 "
+        "samples",
+    ),
+    (
+        LogMelSettings,
+        {"fft_size": 2**40},
+        "logmel: fft_size is 1099511627776: it must be at most 65536",
+    ),
+    (
+        FbankSettings,
+        {"window_length_ms": 1e9},
+        "fbank: window_length_ms is 1000000000.0: it must be at most 4096, 65,536 samples at "
+        "16000 Hz",
+    ),
     (LogMelSettings, {"log_offset": 0.0}, "logmel: log_offset is 0.0: it must be above 0"),
     (
         LogMelSettings,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from aalbert.errors import IntegrityError
-from aalbert.models.foreign.pickles import Persistent, Placeholder, Replacement, make_dictionary
+from aalbert.models.torch_files.pickles import Persistent, Placeholder, Replacement, make_dictionary
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -21,6 +21,8 @@ DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+# PyTorch's own limit.
+MOST_DIMENSIONS = 64
 # Other objects in checkpoints, which are not needed here.
 NOT_NEEDED = (
     "argparse.Namespace",
@@ -70,6 +72,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of a copy."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
+
 
 class Storages:
     """The storages that a checkpoint's pickle refers to, collected while the pickle is read."""
@@ -102,8 +109,12 @@ class Storages:
         Raises `IntegrityError` when it reaches beyond its storage.
         """
         storage = self.storage(persistent)
+        if not isinstance(shape, tuple) or not isinstance(stride, tuple):
+            raise TypeError("a tensor whose shape and strides are no tuples")
+        if len(shape) > MOST_DIMENSIONS or len(shape) != len(stride):
+            raise ValueError(f"a tensor of {len(shape)} dimensions and {len(stride)} strides")
         numbers = (offset, *shape, *stride)
-        if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
+        if any(type(n) is not int or not 0 <= n < 2**63 for n in numbers):
             raise ValueError("a tensor whose offset, shape and strides are not whole numbers")
         elements = math.prod(shape)
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
@@ -115,11 +126,14 @@ class Storages:
 
     def storage(self, persistent: Persistent) -> Storage:
         """Return the storage of a reference; all references to a key must agree."""
+        if not isinstance(persistent.key, tuple) or len(persistent.key) not in (5, 6):
+            raise TypeError("a storage of an unknown kind")
         _, kind, key, _, elements, *view = persistent.key
         name = kind.text.rpartition(".")[2]
         if (
             name not in DTYPES
-            or view not in ([], [None])
+            or not all(each is None for each in view)
+            or not isinstance(key, (str, int))
             or type(elements) is not int
             or elements < 0
         ):

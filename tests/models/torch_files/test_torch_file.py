@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from aalbert.errors import AalbertError, InputError, IntegrityError
-from aalbert.models.foreign.pickles import Interpreter, Placeholder
-from aalbert.models.foreign.tensors import StoredTensor
-from aalbert.models.foreign.torch_file import open_torch_file
+from aalbert.models.torch_files.pickles import Interpreter, Placeholder
+from aalbert.models.torch_files.tensors import StoredTensor
+from aalbert.models.torch_files.torch_file import open_torch_file
 
 ZIP, LEGACY = True, False
 both_formats = pytest.mark.parametrize("zipped", [ZIP, LEGACY], ids=["zip", "before-1.6"])
@@ -217,7 +217,7 @@ def tensor_program(elements: int, offset: int, shape: tuple[int, ...], stride: A
         (6, -1, (2,), (1,), "not whole numbers"),
         (6, 5, (2,), (-1,), "not whole numbers"),
         (6, 0, (2,), (1.0,), "not whole numbers"),
-        (6, 0, (2,), (1, 1), "not whole numbers"),
+        (6, 0, (2,), (1, 1), "a tensor of 1 dimensions and 2 strides"),
     ],
 )
 def test_a_tensor_outside_its_storage_is_refused(
