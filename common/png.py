@@ -1,4 +1,4 @@
-"""Figures of matplotlib as PNG files; matplotlib is not imported here, a figure comes with it."""
+"""Figures of matplotlib as PNG files, and names in them; matplotlib is imported to draw alone."""
 
 import io
 import unicodedata

@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import signal
@@ -409,3 +410,15 @@ def test_results_hold_no_codes_for_the_terminal(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == '{"name": "\\u009b\\u202e"}\n'
     show({}, as_json=False, text="a\x1b[31m\nb")
     assert capsys.readouterr().out == "a\\x1b[31m\nb\n"
+
+
+def test_a_terminal_that_lacks_letters_gets_escapes(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "שלום"
+    place.symlink_to(prepared)
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["shards", "info", str(place)]) == 0
+    sys.stdout.flush()
+    assert rf"{tmp_path}/\u05e9\u05dc\u05d5\u05dd: librispeech".encode() in written.getvalue()

@@ -104,7 +104,7 @@ def description_text(document: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"{document['data']}: {visible(document['corpus'])}, "
+            f"{visible(document['data'])}: {visible(document['corpus'])}, "
             f"{document['utterances']:,} utterances, {document['hours']:,.2f} hours, "
             f"{human_bytes(document['bytes'])}",
             f"fingerprint {document['fingerprint']}",

@@ -191,11 +191,9 @@ def compared_results(evaluation: Evaluation, draw: Draw) -> tuple[list[Result], 
 
 def results_of(evaluation: Evaluation, draw: Draw) -> list[Result]:
     """Two results whose runs have different names."""
-    results = [
-        hostile_result(evaluation.result, lambda place, number=number: draw(f"{place} {number}"))
-        for number in (1, 2)
-    ]
-    return [replace(each, run=f"{each.run}{place}") for place, each in enumerate(results)]
+    first = hostile_result(evaluation.result, lambda place: draw(f"{place} of one"))
+    second = hostile_result(evaluation.result, lambda place: draw(f"{place} of two"))
+    return [first, second]
 
 
 def evaluation_page(evaluation: Evaluation, draw: Draw) -> str:
@@ -210,8 +208,7 @@ def comparison_page(evaluation: Evaluation, draw: Draw) -> str:
 
 
 def pretraining_page(run: RunFolder, dataset: Dataset, draw: Draw) -> str:
-    record = dict.fromkeys(("command", "python", "host", "system", "exported"), "")
-    changes = {name: draw(name) for name in record}
+    changes = {name: draw(name) for name in ("command", "python", "host", "system", "exported")}
     own = run.read_record()
     manifest = replace(dataset.manifest, corpus=draw("corpus"))
     split = next(iter(manifest.splits.values()))
@@ -219,7 +216,6 @@ def pretraining_page(run: RunFolder, dataset: Dataset, draw: Draw) -> str:
         manifest=replace(manifest, splits={draw("split"): split}), place=draw("place")
     )
     settings = draw("settings")
-    page = RunFolder(run.path)
     recorded = {**own, **changes, "software": {draw("package"): draw("version")}}
     shown: Any = SimpleNamespace(
         read_metrics=run.read_metrics,
@@ -227,7 +223,7 @@ def pretraining_page(run: RunFolder, dataset: Dataset, draw: Draw) -> str:
         held_out_losses=run.held_out_losses,
         pictures=run.pictures / "none",
         config=SimpleNamespace(read_text=lambda encoding: settings),
-        report=page.report,
+        report=run.report,
     )
     written: list[str] = []
 
@@ -373,6 +369,7 @@ def predictions(draw: Draw) -> str:
 def described(document: dict[str, Any], draw: Draw) -> str:
     split = next(iter(document["splits"].values()))
     changed = {"corpus": draw("corpus"), "splits": {draw("split"): split, draw("other"): split}}
+    changed["data"] = draw("folder of data")
     reasons = {draw("reason one"): 3, draw("reason two"): 2}
     return description_text({**document, **changed, "skipped_by_reason": reasons})
 
