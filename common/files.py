@@ -204,6 +204,12 @@ def json_text(document: Any) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+def canonical(document: Any) -> bytes:
+    """Return the one spelling of a JSON document that hashes are taken of."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return text.encode("ascii")
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write `document` as indented JSON, finished or absent."""
     write_text(path, json_text(document))

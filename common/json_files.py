@@ -6,17 +6,19 @@ place in it and the way out, whatever it holds.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from aalbert.errors import AalbertError, ConfigError, IntegrityError
 
-# It takes long to import, and `aalbert --help` needs none of it.
+# It takes long to import, and neither `aalbert --help` nor the workers of `prepare` need it.
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
+    from pydantic_core.core_schema import CoreSchema
 
 Record = TypeVar("Record")
 # A file beyond them is none of this package.
@@ -25,6 +27,32 @@ MOST_DEPTH = 50
 # Of an integer, so that it is one for NumPy and Arrow too.
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Matching:
+    """In `Annotated`: the regular expression that a text matches."""
+
+    pattern: str
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> "CoreSchema":
+        """Return what pydantic checks; it asks for this when something is read."""
+        from pydantic_core.core_schema import str_schema
+
+        return str_schema(pattern=self.pattern)
+
+
+@dataclass(frozen=True)
+class ReadBy:
+    """In `Annotated`: what makes a value of that in JSON; it raises `ConfigError` if it cannot."""
+
+    read: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> "CoreSchema":
+        """Return how pydantic makes it; it asks for this when something is read."""
+        from pydantic_core.core_schema import no_info_plain_validator_function
+
+        return no_info_plain_validator_function(self.read)
 
 
 def read_record(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Annotated, TextIO
 
-from pydantic import Field
+from annotated_types import Gt, Lt
 
 from aalbert.common.files import sole_file
 from aalbert.common.json_files import read_records
@@ -27,7 +27,7 @@ NO_LOCKS_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, 
 class Holder:
     """A process that holds, or held, a lock file."""
 
-    pid: Annotated[int, Field(gt=0, lt=2**31)]
+    pid: Annotated[int, Gt(0), Lt(2**31)]
     host: str
 
 

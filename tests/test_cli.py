@@ -17,7 +17,7 @@ from aalbert.commands.console import exit_code_of, format_warning, show, storage
 from aalbert.common.text import visible
 from aalbert.errors import AalbertWarning, ConfigError
 from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
-from aalbert.train.run_folder import lasting_place
+from aalbert.train.places import lasting_place
 
 COMMANDS = [
     ["prepare", "librispeech"],

@@ -20,7 +20,7 @@ from aalbert.pipeline.prepare.prepare import PrepareLimits, finalize, prepare, p
 from aalbert.pipeline.prepare.work_folder import Part
 from aalbert.shards import Dataset
 from aalbert.shards.verification.verify import verify
-from aalbert.train.run_folder import digest_places
+from aalbert.train.places import digest_places
 from tests.trees import tree
 
 SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini", ".nfs000000000a1b2c3d00000001")

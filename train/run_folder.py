@@ -12,13 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import xxhash
-from pydantic import Field
+from annotated_types import Ge, Le
 
 from aalbert.common.configuration import as_plain, load_config, to_yaml
 from aalbert.common.files import (
-    file_digest,
-    is_side_file,
     remove_unfinished,
     require_empty,
     temporary_name,
@@ -32,12 +29,10 @@ from aalbert.common.json_files import (
 )
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
-from aalbert.common.store import is_url
-from aalbert.common.text import flat, is_unicode
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.training_states import STATES_FOLDER, state_path
-from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.measurements import Measurements, read_measurements
 
 # The task of a run of pretraining, in its record.
@@ -71,7 +66,7 @@ class RunRecord:
     data_fingerprint: str | tuple[str, ...]
     files: Mapping[str, str]
     seed: int
-    threads: Annotated[int, Field(ge=1, le=2**16)]
+    threads: Annotated[int, Ge(1), Le(2**16)]
     settings: Mapping[str, Any]
     software: Mapping[str, str]
     python: str
@@ -242,57 +237,6 @@ def settings_of(config: Any) -> dict[str, Any]:
     }
 
 
-def lasting_path(path: str) -> str:
-    """Return an absolute path; an empty one stays empty.
-
-    Raises `ConfigError` when a folder on the way has a name that is no text, and so cannot be
-    recorded.
-    """
-    if not path:
-        return ""
-    absolute = str(Path(path).resolve())
-    require(is_unicode(absolute), f"{absolute}: a name in it is not UTF-8 text: rename it")
-    return absolute
-
-
-def lasting_place(data: Path | str) -> str:
-    """Return the place of a dataset as records name it: a URL without secrets or absolute path."""
-    return redact_url(str(data)) if is_url(data) else lasting_path(str(data))
-
-
-def data_record(data: Sequence[Path | str], datasets: Sequence[Dataset]) -> dict[str, list[str]]:
-    """Return the entries of a run's record for its datasets, which lie at the places `data`."""
-    return {
-        "data": [lasting_place(place) for place in data],
-        "data_fingerprint": [dataset.manifest.fingerprint for dataset in datasets],
-    }
-
-
-def open_data(record: dict[str, Any], data: Path | str | None = None) -> Dataset:
-    """Open the dataset of a run at its recorded place, or in `data`.
-
-    Raises `IntegrityError` when it is not the one that the run was trained on, and `ConfigError`
-    when its record lacks the secrets of its URL.
-    """
-    place = data or record["data"]
-    require_whole(place, "--data")
-    dataset = Dataset(place)
-    if dataset.manifest.fingerprint != record["data_fingerprint"]:
-        raise IntegrityError(
-            f"{dataset.place} has fingerprint {dataset.manifest.fingerprint}, the run was "
-            f"trained on {record['data_fingerprint']}: it is another dataset, or was prepared again"
-        )
-    return dataset
-
-
-def require_whole(place: Path | str, option: str) -> None:
-    """Raise `ConfigError` for a place whose secrets were left out of the record it is from."""
-    require(
-        not is_redacted(place),
-        f"{place} was recorded without its secrets: give the whole URL with {option}",
-    )
-
-
 def resume_command(name: str, run: RunFolder, data: Sequence[str], upstream: str = "") -> str:
     """Return the command that continues a run; it names the places that the record has not whole.
 
@@ -311,58 +255,6 @@ def evaluate_command(run: RunFolder) -> str:
     data = run.read_record()["data"]
     words = ["aalbert", "evaluate", str(run.path)]
     return shlex.join([*words, "--data", data] if is_redacted(data) else words)
-
-
-def open_datasets(
-    record: dict[str, Any], data: Sequence[Path | str] | None = None
-) -> list[Dataset]:
-    """Open the datasets of a `data_record`, or the same in `data`, in their order.
-
-    Raises `IntegrityError` as `open_data` does, and `ConfigError` for another number of them.
-    """
-    places, fingerprints = data or record["data"], record["data_fingerprint"]
-    require(
-        len(places) == len(fingerprints),
-        f"{len(places)} datasets are given, the run was trained on {len(fingerprints)}: give "
-        "--data for each, in their order",
-    )
-    return [
-        open_data({"data": place, "data_fingerprint": fingerprint})
-        for place, fingerprint in zip(places, fingerprints, strict=True)
-    ]
-
-
-def digest_places(places: Mapping[str, str]) -> dict[str, str]:
-    """Return the hash of what lies at each place, by the setting that names it; "" is no place.
-
-    A folder has the hash of the names and the contents of its files.
-    """
-    return {setting: digest_place(Path(place)) for setting, place in places.items() if place}
-
-
-def digest_place(path: Path) -> str:
-    """Return the hash of a file, or of all files below a folder; nothing has one too."""
-    if path.is_file():
-        return file_digest(path)
-    digest = xxhash.xxh3_128()
-    for file in sorted(each for each in path.rglob("*") if is_content(each)):
-        digest.update(f"{file.relative_to(path)}\0{file_digest(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def is_content(path: Path) -> bool:
-    """Return whether a path is a file that a user put there: looking at a folder may add others."""
-    return path.is_file() and not is_side_file(path.name)
-
-
-def require_same_files(record: Mapping[str, Any], places: Mapping[str, str]) -> None:
-    """Raise `IntegrityError` when a file that settings name is not what the run was made with."""
-    for setting, digest in digest_places(places).items():
-        if record["files"].get(setting) != digest:
-            raise IntegrityError(
-                f"{places[setting]} ({setting}) has changed since the run was made with it: put "
-                "back what it was, or train again into another --out"
-            )
 
 
 def describe_environment() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from annotated_types import Ge, Lt
 
 from aalbert.common.files import claim, remove_unfinished, write_json
 from aalbert.common.isolation import isolated_children
@@ -61,7 +61,7 @@ UNFINISHED = "alignment of other utterances, texts or pronunciations"
 # What is lost of a piece when the run is stopped takes seconds.
 PIECE_UTTERANCES = 8
 NUMBER_OF = {phone: number for number, phone in enumerate(PHONES)}
-PhoneNumber = Annotated[int, Field(ge=0, lt=len(PHONES))]
+PhoneNumber = Annotated[int, Ge(0), Lt(len(PHONES))]
 
 
 @dataclass(frozen=True, kw_only=True)

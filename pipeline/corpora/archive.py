@@ -15,7 +15,7 @@ from typing import Annotated
 
 import indexed_gzip
 import xxhash
-from pydantic import Field
+from annotated_types import Ge, Le
 
 from aalbert.common.files import (
     atomic_write,
@@ -62,8 +62,8 @@ class Member:
     """A regular file in an archive: `size` bytes from `offset` in the unpacked bytes."""
 
     name: str
-    offset: Annotated[int, Field(ge=0)]
-    size: Annotated[int, Field(ge=0, le=LARGEST_MEMBER)]
+    offset: Annotated[int, Ge(0)]
+    size: Annotated[int, Ge(0), Le(LARGEST_MEMBER)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import xxhash
 
-from aalbert.common.files import file_digest
+from aalbert.common.files import canonical, file_digest
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance, estimated_seconds
 from aalbert.pipeline.corpora.names import KEY_PATTERN, LONGEST_KEY
 from aalbert.pipeline.prepare.config import PrepareConfig
-from aalbert.shards.format.feature_settings import FeatureSettings, canonical
+from aalbert.shards.format.feature_settings import FeatureSettings
 
 STORED_BYTES_PER_NUMBER = 2
 # A small split is divided into up to this many shards, so that several workers have work.

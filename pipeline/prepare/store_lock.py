@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
-from pydantic import Field
+from annotated_types import Gt, Lt
 
 from aalbert.common.json_files import parse_record
 from aalbert.common.locking import in_use_message, process_exists
@@ -38,7 +38,7 @@ ATTEMPTS = 20
 class Holder:
     """The holder of a lock; the token distinguishes two holders in one process."""
 
-    pid: Annotated[int, Field(gt=0, lt=2**31)]
+    pid: Annotated[int, Gt(0), Lt(2**31)]
     host: str
     time: float
     token: str

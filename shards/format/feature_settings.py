@@ -4,7 +4,6 @@ To add a feature kind, enter the class of its settings in `SETTINGS_BY_KIND`, an
 in `EXTRACTORS` of `pipeline/audio/features.py`.
 """
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import xxhash
 
+from aalbert.common.files import canonical
 from aalbert.common.json_files import as_record
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, require
@@ -339,12 +339,6 @@ def fingerprint(document: Any) -> str:
     if isinstance(document, FeatureSettings):
         document = asdict(document)
     return xxhash.xxh3_64_hexdigest(canonical(document))
-
-
-def canonical(document: Any) -> bytes:
-    """Return the one spelling of a JSON document that hashes are taken of."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return text.encode("ascii")
 
 
 def whole_samples(sample_rate: int, milliseconds: float) -> int:

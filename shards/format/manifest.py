@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import xxhash
-from pydantic import Field, PlainValidator
+from annotated_types import Ge
 
 from aalbert.common.files import json_text, write_text
-from aalbert.common.json_files import as_record, naming_damage, parse_record
+from aalbert.common.json_files import Matching, ReadBy, as_record, naming_damage, parse_record
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.shards.format.feature_settings import FeatureSettings, fingerprint, settings_from_dict
 from aalbert.shards.format.index import FORMAT_VERSION
@@ -19,11 +19,11 @@ MANIFEST_NAME = "manifest.json"
 SKIPPED_NAME = "skipped.jsonl"
 FORMAT_NAME = "aalbert-shards"
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Ge(0)]
 # Of an amount or a deviation.
-NotNegative = Annotated[float, Field(ge=0)]
-Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-StoredSettings = Annotated[FeatureSettings, PlainValidator(settings_from_dict)]
+NotNegative = Annotated[float, Ge(0)]
+Hash = Annotated[str, Matching("^[0-9a-f]{32}$")]
+StoredSettings = Annotated[FeatureSettings, ReadBy(settings_from_dict)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,14 +42,8 @@ from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
 from aalbert.train.measurements import MetricsWriter
-from aalbert.train.run_folder import (
-    RunFolder,
-    lasting_place,
-    open_data,
-    require_same_files,
-    require_whole,
-    resume_command,
-)
+from aalbert.train.places import lasting_place, open_data, require_same_files, require_whole
+from aalbert.train.run_folder import RunFolder, resume_command
 
 COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
 KEEP_STATES = 2

@@ -16,7 +16,7 @@ from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.phones import NAMES_FILE
 from aalbert.train.downstream.tasks import find_task
 from aalbert.train.downstream.trials import choose_trials
-from aalbert.train.run_folder import digest_places, lasting_path
+from aalbert.train.places import digest_places, lasting_path
 
 
 def find_sources(config: DownstreamConfig, dataset: Dataset, upstream: str) -> dict[str, Any]:

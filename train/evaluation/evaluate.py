@@ -56,14 +56,9 @@ from aalbert.train.evaluation.probes import (
 )
 from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import predictions_csv
+from aalbert.train.places import lasting_place, open_data, require_same_files
 from aalbert.train.randomness import seed_of
-from aalbert.train.run_folder import (
-    EvaluationFolder,
-    RunFolder,
-    lasting_place,
-    open_data,
-    require_same_files,
-)
+from aalbert.train.run_folder import EvaluationFolder, RunFolder
 
 # More utterances hardly improve a probe, and these pass through an encoder in minutes.
 PROBE_UTTERANCES = 10_000

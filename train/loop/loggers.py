@@ -7,10 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
-
 from aalbert.common.files import write_json
-from aalbert.common.json_files import read_record
+from aalbert.common.json_files import Matching, read_record
 from aalbert.errors import ConfigError
 
 LoggerName = Literal["tensorboard", "wandb"]
@@ -56,7 +54,7 @@ class TensorBoard:
 class WandbRun:
     """What `wandb.json` holds: the id under which a run goes on."""
 
-    id: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
+    id: Annotated[str, Matching("^[0-9a-f]{8}$")]
 
 
 class WeightsAndBiases:

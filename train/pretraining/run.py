@@ -31,6 +31,13 @@ from aalbert.train.loop.throughput import Clock, ModelFlops
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Validation
 from aalbert.train.measurements import MetricsWriter
+from aalbert.train.places import (
+    data_record,
+    digest_places,
+    lasting_path,
+    open_datasets,
+    require_same_files,
+)
 from aalbert.train.pretraining.build import (
     PretrainSelections,
     frame_shift_ms,
@@ -53,16 +60,7 @@ from aalbert.train.pretraining.trivial_predictors import (
     measure_trivial_predictors,
     recorded_predictors,
 )
-from aalbert.train.run_folder import (
-    PRETRAIN,
-    RunFolder,
-    data_record,
-    digest_places,
-    lasting_path,
-    open_datasets,
-    require_same_files,
-    resume_command,
-)
+from aalbert.train.run_folder import PRETRAIN, RunFolder, resume_command
 
 TASK = PRETRAIN
 COLUMNS = (*STEP_COLUMNS, "validation_loss")

@@ -17,7 +17,7 @@ from typing import Annotated, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from pydantic import Field
+from annotated_types import Ge
 
 from aalbert.common.files import (
     atomic_write,
@@ -112,7 +112,7 @@ class CopyNotes:
     """What is noted of a copy: size, time and column of what was copied, and the rows' sizes."""
 
     of: tuple[int, int, str]
-    sizes: tuple[Annotated[int, Field(ge=0)] | None, ...]
+    sizes: tuple[Annotated[int, Ge(0)] | None, ...]
 
 
 def names_in(file: pq.ParquetFile, column: str) -> Iterator[list[str | None]]:

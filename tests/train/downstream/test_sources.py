@@ -18,7 +18,8 @@ from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.sweep import run_sweep
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
 from aalbert.train.evaluation.report import write_reports
-from aalbert.train.run_folder import RunFolder, digest_places
+from aalbert.train.places import digest_places
+from aalbert.train.run_folder import RunFolder
 
 QUICK = DownstreamConfig(epochs=1, prefetch=0)
 FRAMES = HeadConfig(pooling="none")
