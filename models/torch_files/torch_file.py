@@ -139,7 +139,7 @@ def checked_members(archive: zipfile.ZipFile, file_size: int) -> dict[str, int]:
 def read_legacy(stream: BinaryIO, file_size: int) -> TorchFile:
     """Read the pickles of a file from before torch 1.6, and locate its storages."""
     # From memory: there a length that a damaged pickle claims allocates nothing.
-    pickles = io.BytesIO(stream.read(LARGEST_PICKLE_BYTES))
+    pickles = io.BytesIO(stream.read(min(file_size, LARGEST_PICKLE_BYTES)))
     magic, version, system = (Interpreter({}).read(pickles) for _ in range(3))
     if (magic, version) != (LEGACY_MAGIC, LEGACY_VERSION) or not isinstance(system, dict):
         raise InputError("a pickle, but not one that torch.save wrote")

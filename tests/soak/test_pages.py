@@ -221,6 +221,7 @@ def pretraining_page(run: RunFolder, dataset: Dataset, draw: Draw) -> str:
         read_metrics=run.read_metrics,
         read_record=lambda: recorded,
         held_out_losses=run.held_out_losses,
+        held_out_loss=run.held_out_loss,
         pictures=run.pictures / "none",
         config=SimpleNamespace(read_text=lambda encoding: settings),
         report=run.report,

@@ -32,7 +32,7 @@ def resident():
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
-import numpy, pyarrow
+import numpy, pyarrow, pydantic
 from aalbert.shards import Dataset
 Dataset
 before = resident()
