@@ -74,7 +74,8 @@ class RunRecord:
     system: str
     command: str
     upstream: str = ""
-    upstream_weights: str | None = None
+    # None for features, which have no weights.
+    upstream_weights: str | None = ""
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)
     exported: str = ""
     exported_step: int = 0
@@ -87,7 +88,14 @@ class RunRecord:
         for name in ("data", "data_fingerprint"):
             value = getattr(self, name)
             require(isinstance(value, kind), f"{name} of {self.task!r:.60} is {value!r:.60}")
-        require(self.task == PRETRAIN or self.upstream != "", f"{self.task!r:.60} has no upstream")
+        for name in ("upstream", "upstream_weights"):
+            require(
+                self.task == PRETRAIN or getattr(self, name) != "",
+                f"{self.task!r:.60} has no {name}",
+            )
+
+
+NOT_EXPORTED = {"exported": "", "exported_step": 0}
 
 
 class EvaluationFolder:
@@ -167,7 +175,7 @@ class RunFolder:
         record = read_record(dict[str, Any], self.record, RECORD_WAY_OUT)
         with naming_damage(str(self.record), RECORD_WAY_OUT):
             as_record(RunRecord, record)
-        return record
+        return {**NOT_EXPORTED, **record}
 
     def read_config(self, kind: type[Config]) -> Config:
         """Return the settings that the run was made with.

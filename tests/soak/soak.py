@@ -73,7 +73,8 @@ class Soak:
                 tally.outcomes[outcome] += 1
             # Whatever is raised is what the soak looks for; the next fault may show more.
             except (Exception, pytest.fail.Exception) as error:
-                tally.fallen.append(f"seed {seed}: {type(error).__name__}: {error}")
+                notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+                tally.fallen.append(f"seed {seed}: {type(error).__name__}: {error}{notes}")
             if len(tally.fallen) == MOST_FALLEN:
                 break
         self.note(tally)

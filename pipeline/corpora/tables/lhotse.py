@@ -45,7 +45,10 @@ def cut_row(place: str, cut: Document) -> Row:
             return Row(place=place, values=values, unusable=reason)
         values |= {"path": cut["recording"]["sources"][0]["source"], **times_of(cut)}
         values |= labels_of(cut.get("supervisions") or ())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        for column, value in values.items():
+            if not isinstance(value, str | None):
+                raise TypeError(f"{column} is a {type(value).__name__}")
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(
             f"{place} is not a cut as lhotse writes it: {type(error).__name__}: {error}"
         ) from error

@@ -121,6 +121,14 @@ def test_what_is_no_plain_part_of_one_file_is_skipped(
         ({"id": "a", "recording_id": "a"}, ":2 is no cut, unlike the first line: it has id, rec"),
         (cut(id="b", start="soon"), ":2 is not a cut as lhotse writes it: ValueError: could not"),
         (cut(id="b", recording={"sources": ["x"]}), ":2 is not a cut as lhotse writes it: Attr"),
+        (
+            cut(id="b", recording={**RECORDING, "sampling_rate": 0}),
+            ":2 is not a cut as lhotse writes it: ZeroDivisionError",
+        ),
+        (
+            cut(id="b", recording={**RECORDING, "sources": [{"type": "file", "source": ["x"]}]}),
+            ":2 is not a cut as lhotse writes it: TypeError: path is a list",
+        ),
         (cut(id="b", supervisions=["x"]), ":2 is not a cut as lhotse writes it: AttributeError"),
     ],
 )
