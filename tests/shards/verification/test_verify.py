@@ -23,7 +23,8 @@ from aalbert.shards import Dataset
 from aalbert.shards.format.index import read_index, write_index
 from aalbert.shards.format.manifest import FileRecord, Manifest, ShardRecord, read_manifest
 from aalbert.shards.format.tar import TarWriter, member_header
-from aalbert.shards.verification.shard_check import ShardComparison
+from aalbert.shards.loading.webdataset_pipeline import decode
+from aalbert.shards.verification.shard_check import ShardComparison, describe_npy
 from aalbert.shards.verification.verify import verify
 
 SHARD = Path("train-clean-100/000000.tar")
@@ -577,3 +578,13 @@ def test_a_dataset_with_an_index_that_cannot_be_true_is_not_opened(dataset_copy:
     edit_index(dataset_copy, "shard", move)
     with pytest.raises(IntegrityError, match="does not give every shard the utterances"):
         Dataset(dataset_copy)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f2', 'shape': (3,\n", b"{'shape': (" + b"9" * 60])
+def test_a_header_that_numpy_cannot_parse_is_no_header(header: bytes) -> None:
+    """NumPy raises `tokenize.TokenError` for it, which is no `ValueError`."""
+    content = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(118)
+    assert describe_npy(content) is None
+    sample = {"__url__": "x.tar", "__key__": "k", "logmel.npy": content}
+    with pytest.raises(IntegrityError, match=r"^x\.tar: 'k\.logmel\.npy' holds no array"):
+        decode(sample)
