@@ -74,7 +74,7 @@ class Store:
             found = filesystem.find(root, detail=True).items()
             # On S3 there may be empty objects `NAME/` that stand for folders.
             return {
-                name.removeprefix(root): int(info["size"])
+                name.removeprefix(root): size_of(filesystem, name, info)
                 for name, info in found
                 if name.startswith(root) and not name.endswith("/")
             }
@@ -263,6 +263,12 @@ def is_atomic(filesystem: Any) -> bool:
     """Return whether an uploaded file appears complete or not at all."""
     protocols = filesystem.protocol
     return not ATOMIC_PROTOCOLS.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
+
+
+def size_of(filesystem: Any, name: str, listed: dict[str, Any]) -> int:
+    """Return the bytes of a file; a web server's list does not say, the file's own header does."""
+    size = listed["size"]
+    return int(filesystem.info(name)["size"] if size is None else size)
 
 
 def has_final_name(path: str) -> bool:

@@ -16,6 +16,7 @@ from webdataset.utils import pytorch_worker_info
 from aalbert.common.json_files import as_record, parse_json
 from aalbert.errors import ConfigError, IntegrityError
 from aalbert.shards.format.manifest import read_manifest
+from aalbert.shards.format.npy import NPY_ERRORS
 
 RawSample = dict[str, Any]
 
@@ -108,7 +109,7 @@ def decode(sample: RawSample) -> RawSample:
                 decoded[name.removesuffix(".npy")] = array
             elif name == "json":
                 decoded["json"] = as_record(dict[str, Any], parse_json(payload))
-        except ValueError as error:
+        except NPY_ERRORS as error:
             what = "array of numbers" if name.endswith(".npy") else "description"
             raise IntegrityError(
                 f"{sample['__url__']}: '{sample['__key__']}.{name}' holds no {what}; restore the "

@@ -22,10 +22,14 @@ from aalbert.shards.format.problem import Problem
 
 def open_index(folder: Path, manifest: Manifest) -> pa.Table:
     """Map the indexes of all splits, one after another; `IntegrityError` for one that is wrong."""
-    tables = []
+    tables: list[pa.Table] = []
     for name, split in manifest.splits.items():
         table, path = open_table(folder, split.index), str(folder / split.index.path)
         require_none(structure_problem(path, table, name, split, manifest.feature_dims), folder)
+        if tables and not table.schema.equals(tables[0].schema):
+            require_none(
+                Problem(path, None, "has other columns than that of another split"), folder
+            )
         tables.append(table)
     return pa.concat_tables(tables)
 

@@ -17,6 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from aalbert.shards.format.index import location_columns
+from aalbert.shards.format.npy import NPY_ERRORS
 from aalbert.shards.format.problem import Problem
 from aalbert.shards.format.tar import BLOCK_BYTES, END_BYTES, member_header, padding_bytes
 from aalbert.shards.format.writer import encode_json
@@ -259,7 +260,7 @@ def describe_npy(found: bytes) -> str | None:
     try:
         np.lib.format.read_magic(stream)
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError:
+    except NPY_ERRORS:
         return None
     pickled = ", a pickle, which is not opened" if dtype.hasobject else ""
     return f"an array of {dtype} {shape}{pickled}"

@@ -15,6 +15,7 @@ from tests.soak.damage import OTHER_SIZE, SAME_SIZE
 
 PROTOCOL = "faulty"
 URL = f"{PROTOCOL}://data"
+CALLS = ("info", "ls", "cat_file", "get_file", "get_shard")
 GARBAGE = b"<html><body>502 Bad Gateway</body></html>"
 
 
@@ -36,20 +37,21 @@ ERRORS: tuple[Callable[[], Exception], ...] = (
 
 
 class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
-    """The folder `root`; each call fails with the probability `rate`, drawn from `random`."""
+    """The folder `root`; each of some `calls` fails with the probability `rate`, from `random`."""
 
     protocol = PROTOCOL
     cachable = False
     root = Path()
     rate = 0.0
+    calls: tuple[str, ...] = ()
     random = Random()
 
     def path(self, name: str) -> Path:
         return self.root / name.removeprefix("data").strip("/")
 
-    def fails(self) -> bool:
+    def fails(self, call: str) -> bool:
         """Whether this call fails; some raise at once."""
-        if self.random.random() >= self.rate:
+        if call not in self.calls or self.random.random() >= self.rate:
             return False
         if self.random.random() < 0.5:
             raise self.random.choice(ERRORS)()
@@ -61,14 +63,14 @@ class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return {"name": name, "size": path.stat().st_size, "type": kind}
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        fails = self.fails()
+        fails = self.fails("info")
         found = self.entry(self.path(path))
         if fails:
             found["size"] = self.random.choice([None, -1, 0, found["size"] + 1])
         return found
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        fails = self.fails()
+        fails = self.fails("ls")
         found = [self.entry(each) for each in sorted(self.path(path).iterdir())]
         if fails and found:
             one = self.random.randrange(len(found))
@@ -82,12 +84,12 @@ class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return found if detail else [each["name"] for each in found]
 
     def cat_file(self, path: str, *_: Any, **__: Any) -> bytes:
-        fails = self.fails()
+        fails = self.fails("cat_file")
         content = self.path(path).read_bytes()
         return self.damaged(content) if fails else content
 
     def get_file(self, rpath: str, lpath: str, **_: Any) -> None:
-        fails = self.fails()
+        fails = self.fails("get_shard" if rpath.endswith(".tar") else "get_file")
         if not fails:
             shutil.copyfile(self.path(rpath), lpath)
             return
@@ -112,6 +114,9 @@ def faulty_store(root: Path, random: Random, rate: float) -> Iterator[str]:
     """Serve a folder at a URL, with faults until the block ends."""
     FaultyFileSystem.root, FaultyFileSystem.random = root, random
     FaultyFileSystem.rate = rate
+    FaultyFileSystem.calls = random.choice(
+        [CALLS, *((call,) for call in CALLS), *[("get_shard",)] * 3]
+    )
     try:
         yield URL
     finally:

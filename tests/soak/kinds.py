@@ -32,9 +32,9 @@ PREPARE = (
     Kind(name="prepare: inputs that change", outcomes=(RIGHT, *exits(3, 5, 6)), quick=4),
 )
 DATASETS = (
-    Kind(name="datasets: damage, verified", outcomes=exits(3, 4), quick=20),
-    Kind(name="datasets: damage, loaded", outcomes=(RIGHT, *exits(1, 2, 3, 4)), quick=20),
-    Kind(name="datasets: damage in a store", outcomes=(RIGHT, *exits(3, 4, 7)), quick=4),
+    Kind(name="datasets: damage, verified", outcomes=exits(3, 4), quick=30),
+    Kind(name="datasets: damage, loaded", outcomes=(RIGHT, *exits(1, 2, 3, 4)), quick=30),
+    Kind(name="datasets: damage in a store", outcomes=(RIGHT, *exits(3, 4, 7)), quick=12),
 )
 FILES = (
     Kind(name="files: audio", outcomes=(RIGHT, "refused"), quick=40),

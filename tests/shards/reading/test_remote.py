@@ -1,5 +1,6 @@
 """Datasets in a store: fetched ahead into a cache of limited size that processes share."""
 
+import fcntl
 import json
 import os
 import signal
@@ -297,3 +298,52 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AALBERT_CACHE_BYTES", "64GiB")
     with pytest.raises(ConfigError, match="AALBERT_CACHE_BYTES is '64GiB': give a number of bytes"):
         ShardCache.from_environment()
+
+
+def test_a_shard_that_a_stopped_process_fetches_is_an_error_after_a_timeout(
+    remote: Remote, ten: Path, tmp_path: Path
+) -> None:
+    cache = ShardCache(folder=tmp_path / "cache", timeout_s=0.2)
+    dataset = Dataset(remote.url, cache)
+    path = dataset.shard_paths[0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match=r"has locked .*\.tar for 0\.2 s without fetching"):
+            dataset.map_shard(0)
+    assert len(dataset.map_shard(0)) == Dataset(ten).shard_bytes(0)
+
+
+def test_what_lies_in_place_of_a_cached_shard_is_named(remote: Remote, tmp_path: Path) -> None:
+    dataset = Dataset(remote.url, ShardCache(folder=tmp_path / "cache"))
+    path = dataset.shard_paths[0]
+    path.mkdir(parents=True)
+    with pytest.raises(StorageError, match=rf"^{path} is in the way of the cache .*: delete it"):
+        dataset.map_shard(0)
+    path.rmdir()
+    path.symlink_to("nowhere")
+    dataset.map_shard(0)
+    assert not path.is_symlink()
+
+
+def test_a_damaged_copy_is_named(remote: Remote, tmp_path: Path) -> None:
+    cache = ShardCache(folder=tmp_path / "cache")
+    path = Dataset(remote.url, cache).shard_paths[0]
+    Dataset(remote.url, cache).map_shard(0)
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(IntegrityError, match=rf"delete its copy {path}, and it is fetched again$"):
+        Dataset(remote.url, cache).features(0, "logmel")
+
+
+def test_a_program_does_not_wait_for_what_it_fetches_ahead(
+    remote: Remote, small_cache: ShardCache
+) -> None:
+    """Others may hold the room that it waits for as long as they like."""
+    loader = Loader(Dataset(remote.url, small_cache).select(["*"]), CONFIG)
+    next(iter(loader))
+    ahead = [each for each in threading.enumerate() if each.name == "fetch-ahead"]
+    assert all(each.daemon for each in ahead)
+    loader.close()
+    for each in ahead:
+        each.join(30)
+        assert not each.is_alive()

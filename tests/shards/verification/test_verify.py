@@ -7,13 +7,14 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from aalbert.common.files import file_digest
-from aalbert.errors import InputError
+from aalbert.errors import InputError, IntegrityError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
@@ -22,7 +23,8 @@ from aalbert.shards import Dataset
 from aalbert.shards.format.index import read_index, write_index
 from aalbert.shards.format.manifest import FileRecord, Manifest, ShardRecord, read_manifest
 from aalbert.shards.format.tar import TarWriter, member_header
-from aalbert.shards.verification.shard_check import ShardComparison
+from aalbert.shards.loading.webdataset_pipeline import decode
+from aalbert.shards.verification.shard_check import ShardComparison, describe_npy
 from aalbert.shards.verification.verify import verify
 
 SHARD = Path("train-clean-100/000000.tar")
@@ -471,3 +473,118 @@ def test_a_tar_of_this_writer_is_what_the_standard_library_writes(tmp_path: Path
 def test_a_header_that_cannot_hold_its_member_is_refused(name: str, size: int) -> None:
     with pytest.raises(ValueError, match="a tar header cannot hold"):
         member_header(name, size)
+
+
+# Every checksum is computed anew: only what the files say of one another can tell.
+
+
+def edit_statistics(folder: Path, edit: Callable[[list[list[float]]], None]) -> Path:
+    """Change the means of the larger split and update the manifest."""
+    path = folder / "statistics/train-clean-100.arrow"
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    values = table.column("logmel_mean").to_pylist()
+    edit(values)
+    field = table.schema.field("logmel_mean")
+    place = table.schema.get_field_index("logmel_mean")
+    write_index(path, table.set_column(place, field, pa.array(values, field.type)))
+    record_files(folder)
+    return path
+
+
+def test_statistics_that_are_not_those_of_the_arrays_are_reported(dataset_copy: Path) -> None:
+    def exchange(values: list[list[float]]) -> None:
+        values[0], values[1] = values[1], values[0]
+
+    edit_statistics(dataset_copy, exchange)
+    keys = read_index(dataset_copy / "index/train-clean-100.arrow").column("key").to_pylist()
+    found = messages(dataset_copy)
+    assert found[0].endswith("has not the mean and deviation of logmel that its utterances have")
+    assert [message.partition(": ")[2] for message in found[1:]] == [
+        f"the payload of '{key}' (logmel) has another mean or deviation than its statistics say"
+        for key in keys[:2]
+    ]
+
+
+def test_statistics_that_are_not_finite_are_reported(dataset_copy: Path) -> None:
+    def spoil(values: list[list[float]]) -> None:
+        values[3][5] = float("nan")
+
+    path = edit_statistics(dataset_copy, spoil)
+    assert messages(dataset_copy) == [f"{path}: has numbers in logmel_mean that are not finite"]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"hours": 2.0}, "says that 'dev-clean' has 2.0 hours, its index "),
+        ({"speakers": 9}, "says that 'dev-clean' has 9 speakers, its index 2"),
+    ],
+)
+def test_totals_that_an_index_contradicts_are_reported(
+    dataset_copy: Path, change: dict[str, Any], what: str
+) -> None:
+    manifest = read_manifest(dataset_copy)
+    split = replace(manifest.splits["dev-clean"], **change)
+    replace(manifest, splits={**manifest.splits, "dev-clean": split}).write(dataset_copy)
+    [message] = messages(dataset_copy)
+    assert message.startswith(f"{dataset_copy / 'manifest.json'}: {what}")
+
+
+def test_a_count_of_skipped_inputs_that_differs_is_reported(dataset_copy: Path) -> None:
+    replace(read_manifest(dataset_copy), skipped=2).write(dataset_copy)
+    assert messages(dataset_copy) == [
+        f"{dataset_copy / 'skipped.jsonl'}: lists 0 inputs, of 2 skipped ones in the manifest"
+    ]
+
+
+def test_a_shard_that_was_recorded_with_more_after_its_end_is_reported(dataset_copy: Path) -> None:
+    path = dataset_copy / SHARD
+    with path.open("ab") as stream:
+        stream.write(b"xyz")
+    record_files(dataset_copy)
+    assert messages(dataset_copy) == [f"{path}: has 3 bytes after its end"]
+
+
+def test_a_key_that_no_member_has_room_for_is_reported(dataset_copy: Path) -> None:
+    def lengthen(keys: list[object]) -> None:
+        keys[0] = "k" * 101
+
+    edit_index(dataset_copy, "key", lengthen)
+    assert "is longer than a member's name may be" in messages(dataset_copy)[0]
+
+
+def test_frames_that_do_not_follow_from_the_samples_are_reported(dataset_copy: Path) -> None:
+    def lengthen(samples: list[object]) -> None:
+        samples[0] = 10**6
+
+    edit_index(dataset_copy, "samples", lengthen)
+    key = read_index(dataset_copy / "index/train-clean-100.arrow").column("key")[0].as_py()
+    what = f"gives the logmel of '{key}' more or fewer frames than its samples have"
+    assert any(what in message for message in messages(dataset_copy))
+
+
+def test_a_dataset_with_an_index_that_cannot_be_true_is_not_opened(dataset_copy: Path) -> None:
+    def stretch(frames: list[object]) -> None:
+        frames[0] = 2**31 - 1
+
+    edit_index(dataset_copy, "logmel_frames", stretch)
+    dataset = Dataset(dataset_copy)
+    with pytest.raises(IntegrityError, match="a size that does not match its frames; restore"):
+        dataset.frames("logmel")
+
+    def move(shards: list[object]) -> None:
+        shards[0] = 99
+
+    edit_index(dataset_copy, "shard", move)
+    with pytest.raises(IntegrityError, match="does not give every shard the utterances"):
+        Dataset(dataset_copy)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f2', 'shape': (3,\n", b"{'shape': (" + b"9" * 60])
+def test_a_header_that_numpy_cannot_parse_is_no_header(header: bytes) -> None:
+    """NumPy raises `tokenize.TokenError` for it, which is no `ValueError`."""
+    content = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(118)
+    assert describe_npy(content) is None
+    sample = {"__url__": "x.tar", "__key__": "k", "logmel.npy": content}
+    with pytest.raises(IntegrityError, match=r"^x\.tar: 'k\.logmel\.npy' holds no array"):
+        decode(sample)
