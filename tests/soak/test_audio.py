@@ -1,7 +1,7 @@
 """A damaged file is refused, or read as another decoder reads it: never in part, never wrongly."""
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -43,7 +43,7 @@ def test_a_damaged_file_is_refused_or_read_as_ffmpeg_reads_it(
         path.write_bytes(content)
         return reader.read(path)
 
-    @lru_cache(maxsize=None)
+    @cache
     def read_whole(name: str) -> Decoded | None:
         """The file as it is; None where it is refused."""
         whole = read(files[name])
@@ -66,7 +66,11 @@ def test_a_damaged_file_is_refused_or_read_as_ffmpeg_reads_it(
         if isinstance(found, Refused):
             assert found.reason
             return "refused"
-        wrong = None if is_whole(found, whole) else difference(name, found, by_ffmpeg(path), damaged=True)
+        wrong = (
+            None
+            if is_whole(found, whole)
+            else difference(name, found, by_ffmpeg(path), damaged=True)
+        )
         assert wrong is None, f"{name}, {mutation.__name__}: {wrong}"
         return "right"
 

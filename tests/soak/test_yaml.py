@@ -26,9 +26,7 @@ def leaves(document: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], s
     else:
         return {path: str(document)}
     return {
-        place: text
-        for name, inner in pairs
-        for place, text in leaves(inner, (*path, name)).items()
+        place: text for name, inner in pairs for place, text in leaves(inner, (*path, name)).items()
     }
 
 
