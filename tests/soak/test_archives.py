@@ -17,7 +17,7 @@ from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards.format.feature_settings import LogMelSettings
 from aalbert.shards.reading.dataset import Dataset
-from tests.soak.damage import damaged
+from tests.soak.mutations import damaged
 from tests.soak.soak import Soak
 
 NAMES = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from aalbert.shards.format.manifest import text_with_checksum
 from tests.soak import in_process
-from tests.soak.damage import damaged
+from tests.soak.mutations import damaged
 from tests.soak.soak import Soak
 
 MOST_SECONDS = 60.0

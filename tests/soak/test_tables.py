@@ -17,7 +17,7 @@ from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
 from aalbert.pipeline.corpora.names import KEY_PATTERN
 from tests.soak import in_process
-from tests.soak.damage import damaged
+from tests.soak.mutations import damaged
 from tests.soak.programs import Programs
 from tests.soak.soak import Soak
 

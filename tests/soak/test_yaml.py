@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tests.soak import in_process
-from tests.soak.damage import HOSTILE, damaged
+from tests.soak.mutations import HOSTILE, damaged
 from tests.soak.soak import Soak
 
 PRESETS = resources.files("aalbert.train") / "presets" / "pretrain"
