@@ -41,7 +41,7 @@ FILES = (
     Kind(name="files: archives", outcomes=(RIGHT, *exits(3, 4, 5)), quick=10),
     Kind(name="files: HTTP", outcomes=(RIGHT, *exits(3, 4, 7)), quick=3),
     Kind(name="files: tables", outcomes=(RIGHT, *exits(3, 5)), quick=20),
-    Kind(name="files: YAML", outcomes=(RIGHT, *exits(2)), quick=40),
+    Kind(name="files: YAML", outcomes=(RIGHT, *exits(2, 3)), quick=40),
     Kind(name="files: JSON", outcomes=(RIGHT, *exits(3, 4)), quick=40),
     Kind(name="files: our checkpoints", outcomes=(RIGHT, *exits(3, 4)), quick=20),
     Kind(name="files: training states", outcomes=(RIGHT, *exits(3, 4)), quick=4),

@@ -106,11 +106,17 @@ class Running:
             time.sleep(0.01)
 
 
-def run_here(*arguments: object) -> Ended:
-    """Run `aalbert ARGUMENTS` in this process: ten times as fast, where nothing can crash it."""
+def run_here(*arguments: object, most_seconds: float = MOST_SECONDS) -> Ended:
+    """Run `aalbert ARGUMENTS` in this process: ten times as fast, where nothing can crash it.
+
+    Fails when it takes too long.
+    """
     stdout, stderr = io.StringIO(), io.StringIO()
+    began = time.monotonic()
     with redirect_stdout(stdout), redirect_stderr(stderr):
         code = main([str(each) for each in arguments])
+    seconds = time.monotonic() - began
+    assert seconds < most_seconds, f"takes {seconds:.1f} s"
     return Ended(code=code, stdout=stdout.getvalue(), stderr=stderr.getvalue(), peak_mib=0.0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from tests.pipeline.audio.fuzz.reader import Decoded
+from tests.soak.audio.reader import Decoded
 
 AU_HEADER_BYTES = 24
 

@@ -3,7 +3,7 @@
 import numpy as np
 import soxr
 
-from tests.pipeline.audio.fuzz.reader import Decoded
+from tests.soak.audio.reader import Decoded
 
 # Relative to the largest sample. Decoders of MP3 round differently; those of Microsoft's ADPCM
 # round a division up or down, and what they have decoded leads to the next sample.
