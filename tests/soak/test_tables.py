@@ -76,7 +76,7 @@ TABLES = {
     "list.tsv": separated("\t"),
     "list.jsonl": lines_of(ROWS),  # type: ignore[arg-type]
     "list.json": json.dumps(ROWS, indent=1).encode(),
-    "nemo.jsonl": lines_of(NEMO),  # type: ignore[arg-type]
+    "nemo.jsonl": lines_of(NEMO),
     "validated.tsv": COMMON_VOICE.encode(),
     "cuts.jsonl": lines_of([cut_of_lhotse(number) for number in range(RECORDINGS)]),
 }
