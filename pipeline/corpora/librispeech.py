@@ -289,7 +289,7 @@ def read_archive(
     audio = {
         source: member
         for source, member in ((below_top(member.name), member) for member in listing.members)
-        if source.parts[0] == subset and is_audio(source.name)
+        if source.parts[:1] == (subset,) and is_audio(source.name)
     }
     if not audio:
         raise InputError(

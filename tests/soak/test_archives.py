@@ -37,6 +37,7 @@ PAX = (
     {"GNU.sparse.major": "1"},
     {"a": "b"},
 )
+ENCODING = ("utf-8", "surrogateescape")
 KNOWN = {"root", "cache", "out", "whole", "user-cache"}
 Entries = list[tuple[tarfile.TarInfo, bytes]]
 
@@ -88,13 +89,14 @@ def sized(info: tarfile.TarInfo, size: int) -> tarfile.TarInfo:
 
 def tar_of(entries: Entries, random: Random) -> bytes:
     stream = io.BytesIO()
-    form = random.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))
+    gnu = random.random() < 0.5
     for info, content in entries:
         try:
-            stream.write(info.tobuf(form, "utf-8", "surrogateescape"))
+            header = info.tobuf(tarfile.GNU_FORMAT if gnu else tarfile.PAX_FORMAT, *ENCODING)
+            stream.write(header)
         except ValueError:  # a number that this format has no place for
             info.size = 8**11 - 1
-            stream.write(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+            stream.write(info.tobuf(tarfile.GNU_FORMAT, *ENCODING))
         stream.write(content + bytes(-len(content) % tarfile.BLOCKSIZE))
     return stream.getvalue() + bytes(2 * tarfile.BLOCKSIZE)
 

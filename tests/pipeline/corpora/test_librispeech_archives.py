@@ -1,3 +1,4 @@
+import gzip
 import io
 import shutil
 import tarfile
@@ -289,3 +290,16 @@ def test_a_transcript_that_is_no_text_is_named_and_the_archive_is_not_called_dam
     assert str(caught.value) == (
         f"{archive}: LibriSpeech/{place}:{line} is not UTF-8 (byte 0xfc): save it as UTF-8"
     )
+
+
+def test_a_file_in_place_of_the_top_folder_is_no_audio(
+    librispeech_folder: Path, tmp_path: Path
+) -> None:
+    archive = pack(librispeech_folder, "dev-clean", tmp_path / "archives")
+    stream = io.BytesIO(gzip.decompress(archive.read_bytes()))
+    with tarfile.open(fileobj=stream, mode="a") as tar:
+        tar.addfile(tarfile.TarInfo("LibriSpeech"))
+        tar.addfile(tarfile.TarInfo("."))
+    archive.write_bytes(gzip.compress(stream.getvalue()))
+    packed = read_librispeech(archive, (), tmp_path / "cache")
+    assert facts(packed) == facts(read_librispeech(librispeech_folder, ["dev-clean"]))
