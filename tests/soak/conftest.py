@@ -42,7 +42,11 @@ def pytest_terminal_summary(
     tallies: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for reports in terminalreporter.stats.values():
         for name, value in (
-            pair for each in reports for pair in getattr(each, "user_properties", ())
+            pair
+            for each in reports
+            # A test's setup and teardown have its properties too.
+            if getattr(each, "when", None) == "call"
+            for pair in each.user_properties
         ):
             if name == PROPERTY:
                 kind, counts = json.loads(value)
