@@ -161,9 +161,7 @@ def state(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
 
-def judge_struck(
-    ended: Ended, numbers: Sequence[int], out: Path, before: dict[Path, int]
-) -> None:
+def judge_struck(ended: Ended, numbers: Sequence[int], out: Path, before: dict[Path, int]) -> None:
     """A first signal may come before it is handled or after the end; a second ends at once."""
     if ended.code < 0:
         assert -ended.code in numbers, ended
