@@ -387,3 +387,14 @@ def test_a_warning_of_this_package_is_one_line_and_others_keep_their_place() -> 
     own = format_warning(AalbertWarning("two\nlines"), AalbertWarning, *place)
     assert own == "warning: two\\nlines\n"
     assert format_warning("old", DeprecationWarning, *place).startswith("module.py:7: Deprecation")
+
+
+def test_a_lack_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    assert exit_code_of(fail) == 7
+    assert capsys.readouterr().err == (
+        "aalbert: Cannot allocate memory: this machine has no memory left: end other programs, "
+        "or raise the limit of 'ulimit -v'\n"
+    )
