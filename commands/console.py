@@ -36,6 +36,8 @@ SERVER_FAILS = "its server does not respond or ended the connection: run it agai
 NO_SERVICE = "its file system cannot do this: choose a folder on another one"
 BUSY = "another program uses it: end that, or choose another path"
 DISK_FAILS = "the disk or its server fails: run it again when it works"
+MEMORY_ENDS = "this machine has no memory left: end other programs"
+NO_MEMORY = f"{os.strerror(errno.ENOMEM)}: {MEMORY_ENDS}, or raise the limit of 'ulimit -v'"
 STORAGE_ERRORS = SPACE_ERRORS | {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -66,7 +68,7 @@ MACHINE_ERRORS = {
     **dict.fromkeys((errno.EILSEQ, *optional("ENOKEY", "EKEYREJECTED")), NO_SERVICE),
     **dict.fromkeys((errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EDEADLK), BUSY),
     errno.EFBIG: "files may not be so large here: raise 'ulimit -f', or choose another file system",
-    errno.ENOMEM: "this machine has no memory left: end other programs",
+    errno.ENOMEM: MEMORY_ENDS,
     errno.ENOLCK: "its file system has no locks left: run it again, or choose another folder",
     errno.EMLINK: "its folder can hold no more: choose another one",
     errno.ESTALE: "its server has closed it: run it again",
@@ -111,6 +113,8 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return report_error(str(error), SIGNAL_EXIT_BASE + error.signal_number)
     except AalbertError as error:
         return report_error(str(error), error.exit_code, error.details)
+    except MemoryError:
+        return report_error(NO_MEMORY, StorageError.exit_code)
     except OSError as error:
         message = system_message(error)
         if message is None:

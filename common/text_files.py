@@ -1,5 +1,6 @@
 """Reading the text files that users write, with whatever their editors put at the beginning."""
 
+import errno
 import gzip
 import re
 import zlib
@@ -9,6 +10,7 @@ from pathlib import Path
 from aalbert.errors import InputError
 
 PACKED_SUFFIX = ".gz"
+NO_FILE = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
 LINE_END = re.compile(r"\r\n|\n|\r")
 
 
@@ -16,15 +18,31 @@ def read_text(path: Path) -> str:
     """Return a file's text, of a file `.gz` that of what is packed in it.
 
     It is UTF-8 with or without a byte order mark, or UTF-16 with one. Raises `InputError` that
-    names the line of the first byte that is no text.
+    names the line of the first byte that is no text, or the file when there is none.
     """
-    data = path.read_bytes()
+    data = read_input(path)
     if path.suffix.lower() == PACKED_SUFFIX:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path} is not a complete gzip file: {error}") from error
     return decode_text(data, str(path))
+
+
+def read_input(path: Path) -> bytes:
+    """Return the bytes of a file that a user named, or that was found; `InputError` if it is none.
+
+    It may have gone since it was found, or be a link to a file that is not there.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): put the file there, or take it away from "
+            "the inputs, and run the command again"
+        ) from error
 
 
 def read_lines(path: Path) -> list[str]:

@@ -422,3 +422,14 @@ def test_a_terminal_that_lacks_letters_gets_escapes(
     assert main(["shards", "info", str(place)]) == 0
     sys.stdout.flush()
     assert rf"{tmp_path}/\u05e9\u05dc\u05d5\u05dd: librispeech".encode() in written.getvalue()
+
+
+def test_a_lack_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    assert exit_code_of(fail) == 7
+    assert capsys.readouterr().err == (
+        "aalbert: Cannot allocate memory: this machine has no memory left: end other programs, "
+        "or raise the limit of 'ulimit -v'\n"
+    )

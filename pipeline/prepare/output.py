@@ -256,8 +256,10 @@ def remove_local(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    for folder, _, names in os.walk(path, topdown=False):
-        for name in names:
+    for folder, inner, names in os.walk(path, topdown=False):
+        # Links to folders are among these, and are not entered.
+        links = [name for name in inner if os.path.islink(os.path.join(folder, name))]
+        for name in (*names, *links):
             Path(folder, name).unlink(missing_ok=True)
         try:
             os.rmdir(folder)

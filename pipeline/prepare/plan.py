@@ -8,7 +8,8 @@ from typing import Any
 
 import xxhash
 
-from aalbert.common.files import canonical, file_digest
+from aalbert.common.files import canonical
+from aalbert.common.text_files import read_input
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance, estimated_seconds
 from aalbert.pipeline.corpora.names import KEY_PATTERN, LONGEST_KEY
@@ -82,7 +83,10 @@ def plan_pieces(corpus: Corpus, config: PrepareConfig) -> Iterator[Any]:
         "corpus": corpus.name,
         "config": asdict(config),
         "skipped": [asdict(skip) for skip in corpus.skipped],
-        "attachments": {name: file_digest(path) for name, path in corpus.attachments.items()},
+        "attachments": {
+            name: xxhash.xxh3_128_hexdigest(read_input(path))
+            for name, path in corpus.attachments.items()
+        },
     }
     for utterance in corpus.utterances:
         yield [

@@ -76,14 +76,21 @@ def read_samples(task: ShardTask, skipped: list[Skip], report: ReportAmount) -> 
 
 
 def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
-    """Decode one utterance, condition its wave and compute its features."""
+    """Decode one utterance, condition its wave and compute its features.
+
+    Raises `InputError` when its file is gone or has changed since the plan was made.
+    """
     sample_rate, wave_settings = config.features[0].sample_rate, config.features[0].wave
-    audio = read_audio(
-        audio_of(utterance),
-        sample_rate,
-        strict=config.strict_audio,
-        span=(utterance.start, utterance.end),
-    )
+    try:
+        audio = read_audio(
+            audio_of(utterance),
+            sample_rate,
+            strict=config.strict_audio,
+            span=(utterance.start, utterance.end),
+        )
+    finally:
+        # What is found wrong with a file that has changed is not why it cannot be used.
+        require_unchanged(utterance)
     # With a recording of hours, each of these takes seconds.
     stop_if_asked()
     wave = condition(audio.wave, sample_rate, wave_settings)
@@ -101,6 +108,24 @@ def make_sample(utterance: Utterance, config: PrepareConfig) -> Sample:
         fields=utterance.fields,
         flags=audio.flags + (("trimmed",) if len(wave) < len(audio.wave) else ()),
     )
+
+
+def require_unchanged(utterance: Utterance) -> None:
+    """Raise `InputError` when the file of a recording has not the size that the plan counts."""
+    if utterance.offset is not None:
+        return
+    try:
+        size = utterance.path.stat().st_size
+    except OSError as error:
+        raise InputError(
+            f"{utterance.path} cannot be read now ({error.strerror}): run the same command again "
+            "when it can, finished work is kept"
+        ) from error
+    if size != utterance.size:
+        raise InputError(
+            f"{utterance.path} has changed during the run: {size} bytes, {utterance.size} before; "
+            "delete the output and run the command again"
+        )
 
 
 def audio_of(utterance: Utterance) -> Path | bytes:

@@ -33,7 +33,6 @@ from aalbert.pipeline.corpora import librispeech_download as download
 from aalbert.pipeline.prepare import prepare as prepare_module
 from aalbert.pipeline.prepare import shard_task
 from aalbert.shards.verification import verify as verification
-from tests.trees import tree
 
 # The pool's processes, which import for a while before they can say what they ignore.
 PROCESSES = 2
@@ -105,21 +104,6 @@ def test_workers_that_just_start_leave_a_signal_to_their_parent(
     os.killpg(process.pid, number)
     assert complaint(process).count("\n") == 0
     assert process.returncode == 128 + number
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.3])
-def test_a_stopped_run_is_finished_bit_for_bit(
-    recordings: Path, tmp_path: Path, delay_s: float
-) -> None:
-    assert complaint(start(recordings, tmp_path / "a", 1)) == ""
-    process = start(recordings, tmp_path / "b", 2)
-    wait_until(lambda: any((tmp_path / "b").rglob("*.tar.*.partial")))
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGTERM)
-    assert "stopped by SIGTERM" in complaint(process)
-    assert complaint(start(recordings, tmp_path / "b", 2)) == ""
-    assert tree(tmp_path / "b") == tree(tmp_path / "a")
 
 
 def call_from_c(action: Callable[[], object]) -> None:

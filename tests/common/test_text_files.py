@@ -54,3 +54,12 @@ def test_lines_end_at_line_ends_only(line_end: str, tmp_path: Path) -> None:
         assert read_lines(tmp_path / "list") == lines
     (tmp_path / "list").write_bytes(b"")
     assert read_lines(tmp_path / "list") == []
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    for name, reason in (("link", "No such file or directory"), ("folder", "Is a directory")):
+        message = rf"/{name} cannot be read \({reason}\): put the file there, or take it away"
+        with pytest.raises(InputError, match=message):
+            read_text(tmp_path / name)

@@ -27,9 +27,9 @@ def exits(*codes: int) -> tuple[str, ...]:
 
 PREPARE = (
     Kind(name="prepare: signals", outcomes=(RIGHT,), quick=2),
-    Kind(name="prepare: damage between runs", outcomes=(RIGHT, *exits(4, 6)), quick=10),
+    Kind(name="prepare: damage between runs", outcomes=(RIGHT, *exits(4, 6, 7)), quick=6),
     Kind(name="prepare: scarce resources", outcomes=(RIGHT,), quick=2),
-    Kind(name="prepare: inputs that change", outcomes=(RIGHT, *exits(3, 5, 6)), quick=4),
+    Kind(name="prepare: inputs that change", outcomes=(RIGHT, *exits(3, 5, 6)), quick=2),
 )
 DATASETS = (
     Kind(name="datasets: damage, verified", outcomes=exits(3, 4), quick=30),

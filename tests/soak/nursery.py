@@ -142,6 +142,8 @@ def main() -> None:
     """Import, listen, and run the command line in every program."""
     for name in IMPORTED:
         importlib.import_module(name)
+    # As the command has it until it handles Ctrl-C, and after that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Supervisors are reaped by the system.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.errors import IntegrityError, OutputInUseError
+from aalbert.errors import InputError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare import prepare as prepare_module
@@ -110,4 +110,28 @@ def test_a_shard_that_is_lost_during_the_run_is_not_sealed(
     monkeypatch.setattr(prepare_module, "finish_dataset", lose_one)
     with pytest.raises(IntegrityError, match=r"000000\.tar has \d+ bytes, \d+ were written: run"):
         prepare(corpus, tmp_path / "data", small_config, ONE)
+    assert not (tmp_path / "data/manifest.json").exists()
+
+
+def test_a_link_to_a_folder_in_the_work_folder_goes_with_it(
+    computed: Path, corpus: Corpus, small_config: PrepareConfig, prepared: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(computed, tmp_path / "data"))
+    records = (out / ".prepare/records").rename(tmp_path / "elsewhere")
+    (out / ".prepare/records").symlink_to(records)
+    prepare(corpus, out, small_config, ONE)
+    assert tree(out) == tree(prepared) and not (out / ".prepare").exists()
+    assert records.is_dir()
+
+
+@pytest.mark.parametrize("content", [b"", b"fLaC"])
+def test_a_recording_that_changes_during_the_run_ends_it(
+    content: bytes, librispeech_folder: Path, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(librispeech_folder, tmp_path / "LibriSpeech"))
+    found = read_librispeech(root)
+    found.utterances[-1].path.write_bytes(content)
+    message = rf"{found.utterances[-1].path} has changed during the run: {len(content)} bytes, "
+    with pytest.raises(InputError, match=message):
+        prepare(found, tmp_path / "data", small_config, ONE)
     assert not (tmp_path / "data/manifest.json").exists()
