@@ -45,7 +45,8 @@ class Job:
             return
         trace = self.folder / "trace"
         self.clear()
-        assert self.go_on(trace=trace).wait().outcome() == "right"
+        ended = self.go_on(trace=trace).wait()
+        assert ended.outcome() == "right", ended.stderr[-1000:]
         self.reference = files_of(self.run)
         for line in trace.read_text().splitlines():
             event, _, path = line.partition(" ")

@@ -158,6 +158,8 @@ def main() -> None:
     """Import, listen, and run the command line in every program."""
     for name in IMPORTED:
         importlib.import_module(name)
+    # A program that is interrupted before its first line ends at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Supervisors are reaped by the system.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
