@@ -25,7 +25,7 @@ def test_work_continues_after_a_process_that_was_killed_before_its_plan_was_ther
 def test_finished_work_is_removed_before_another_process_may_begin(tmp_path: Path) -> None:
     with hold_work(tmp_path / ".work"):
         claim(tmp_path / ".work", "plan", "work")
-        with pytest.raises(OutputInUseError, match="is in use"):
+        with pytest.raises(OutputInUseError, match="is being written by process"):
             work(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
