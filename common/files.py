@@ -19,7 +19,6 @@ from typing import Any, BinaryIO
 
 import xxhash
 
-from aalbert.common.json_files import read_record
 from aalbert.errors import OutputInUseError
 
 TEMPORARY_SUFFIX = ".partial"
@@ -166,22 +165,6 @@ def require_empty(folder: Path) -> None:
         raise OutputInUseError(f"{folder} is a file: choose another --out")
     if holds_something(folder):
         raise OutputInUseError(f"{folder} is not empty: choose another --out")
-
-
-def claim(out: Path, work_folder: str, plan: str, unfinished: str) -> None:
-    """Start work in an empty folder, or continue that of the same plan.
-
-    The plan is kept in `work_folder` inside it. Raises `OutputInUseError` when the folder holds
-    other things, or `unfinished` work of another plan, as the error calls it.
-    """
-    path = out / work_folder / "plan.json"
-    if not path.is_file():
-        require_empty(out)
-        write_json(path, plan)
-    elif read_record(str, path, f"delete {out / work_folder} and start again") != plan:
-        raise OutputInUseError(
-            f"{out} holds an unfinished {unfinished}: choose another --out, or delete it first"
-        )
 
 
 def sync_folder(folder: Path) -> None:

@@ -95,9 +95,6 @@ class RunRecord:
             )
 
 
-NOT_EXPORTED = {"exported": "", "exported_step": 0}
-
-
 class EvaluationFolder:
     """The folder of an evaluation: that of the run, or one inside it for further trials."""
 
@@ -175,7 +172,7 @@ class RunFolder:
         record = read_record(dict[str, Any], self.record, RECORD_WAY_OUT)
         with naming_damage(str(self.record), RECORD_WAY_OUT):
             as_record(RunRecord, record)
-        return {**NOT_EXPORTED, **record}
+        return record
 
     def read_config(self, kind: type[Config]) -> Config:
         """Return the settings that the run was made with.

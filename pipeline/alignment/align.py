@@ -4,7 +4,6 @@ Utterances are aligned in pieces that are finished or absent, by several process
 alignment continues where it stopped, and the files are the same whatever the number of processes.
 """
 
-import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -16,10 +15,9 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
 
-from aalbert.common.files import claim, remove_unfinished, write_json
+from aalbert.common.files import write_json
 from aalbert.common.isolation import isolated_children
 from aalbert.common.json_files import read_record
-from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.signals import (
     blocked_signals,
@@ -27,6 +25,7 @@ from aalbert.common.signals import (
     stop_if_asked,
     stoppable,
 )
+from aalbert.common.work_folder import claim, hold_work, remove_work
 from aalbert.errors import InputError, WorkersDiedError
 from aalbert.pipeline.alignment.output import (
     RECORD_NAME,
@@ -106,14 +105,15 @@ def align_corpus(
     transcripts = read_transcripts(corpus, text_field, own)
     skipped = [[skip.source, skip.reason] for skip in corpus.skipped]
     plan = fingerprint([software(), skipped, [each.identity for each in transcripts]])
-    path = out / RECORD_NAME
-    if path.is_file():
-        finished = read_record(AlignmentRecord, path, f"delete {out} and align again")
-        if finished.plan == plan:
-            return asdict(finished)
-    claim(out, WORK_FOLDER, plan, UNFINISHED)
-    with stoppable(), hold(out / WORK_FOLDER / "lock"):
-        remove_unfinished(out)
+    work = out / WORK_FOLDER
+    finished = read_finished(out, plan)
+    if finished is not None and not work.is_dir():
+        return finished
+    with stoppable(), hold_work(work):
+        # Another process may have finished it before this one held it.
+        if (finished := read_finished(out, plan)) is not None:
+            return finished
+        claim(work, plan, UNFINISHED)
         starts = range(0, len(transcripts), PIECE_UTTERANCES)
         pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
         with progress_bar("align", total=len(transcripts), unit="utterance") as bar:
@@ -122,7 +122,7 @@ def align_corpus(
         unread = [Failure("", skip.source, skip.reason) for skip in corpus.skipped]
         failures = [*unread, *failed]
         if not labelled:
-            shutil.rmtree(out / WORK_FOLDER)
+            remove_work(work)
             raise InputError(
                 f"none of the {len(failures)} utterances can be aligned; for example "
                 f"{failures[0].source}: {failures[0].reason}"
@@ -135,9 +135,16 @@ def align_corpus(
             "without_text": len(corpus.utterances) - len(transcripts),
             "plan": plan,
         }
-        record = write_output(out, labelled, failures, described)
-    shutil.rmtree(out / WORK_FOLDER)
-    return record
+        return write_output(out, labelled, failures, described)
+
+
+def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
+    """Return the record of a finished alignment of this plan."""
+    path = out / RECORD_NAME
+    if not path.is_file():
+        return None
+    record = read_record(AlignmentRecord, path, f"delete {out} and align again")
+    return asdict(record) if record.plan == plan else None
 
 
 def read_transcripts(

@@ -6,19 +6,18 @@ extracted and how. An interrupted extraction continues where it stopped.
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.files import claim, remove_unfinished, write_json, write_text
+from aalbert.common.files import write_json, write_text
 from aalbert.common.json_files import read_record
-from aalbert.common.locking import hold
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.redaction import redact_url
 from aalbert.common.signals import stoppable
+from aalbert.common.work_folder import claim, hold_work, remove_work
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
@@ -111,18 +110,20 @@ def extract_embeddings(
     # All that decides the bytes of the embeddings; audio files count by their sizes.
     recordings = [(each.key, each.source, *each.identity) for each in inputs.recordings]
     plan = fingerprint([model.fingerprint, asdict(config), recordings])
-    if (finished := read_finished(out, plan)) is not None:
+    work = out / WORK_FOLDER
+    finished = read_finished(out, plan)
+    if finished is not None and not work.is_dir():
         return finished
-    claim(out, WORK_FOLDER, plan, UNFINISHED)
-    with stoppable(), hold(out / WORK_FOLDER / "lock"):
-        remove_unfinished(out)
+    with stoppable(), hold_work(work):
+        # Another process may have finished it before this one held it.
+        if (finished := read_finished(out, plan)) is not None:
+            return finished
+        claim(work, plan, UNFINISHED)
         pieces = list(split_into_pieces(inputs.recordings, model, config))
         with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
             for number, piece in enumerate(pieces):
                 embed_piece(model, piece, number, out, config, bar)
-        record = finish(model, inputs, out, config, plan, len(pieces))
-    shutil.rmtree(out / WORK_FOLDER)
-    return record
+        return finish(model, inputs, out, config, plan, len(pieces))
 
 
 def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
@@ -206,7 +207,7 @@ def finish(
     rows = sorted((row for note in notes for row in note.rows), key=lambda row: row.key)
     skipped = [*inputs.skipped, *(skip for note in notes for skip in note.skipped)]
     if not rows:
-        shutil.rmtree(out / WORK_FOLDER)
+        remove_work(out / WORK_FOLDER)
         example = f"; for example {skipped[0].source}: {skipped[0].reason}" if skipped else ""
         raise InputError(f"none of the {len(skipped)} inputs can be used{example}")
     write_text(out / INDEX_NAME, json_lines(map(asdict, rows)))

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aalbert.common import json_files
-from aalbert.common.files import claim
 from aalbert.common.json_files import (
     MOST_DEPTH,
     parse_json,
@@ -17,6 +16,7 @@ from aalbert.common.json_files import (
     read_record,
 )
 from aalbert.common.locking import hold, holder
+from aalbert.common.work_folder import claim
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_plan_of_work_is_named(tmp_path: Path, content: bytes) -> None
     (tmp_path / ".work").mkdir()
     (tmp_path / ".work" / "plan.json").write_bytes(content)
     with pytest.raises(IntegrityError, match=r"plan\.json is damaged .*; delete .*/\.work and"):
-        claim(tmp_path, ".work", "plan", "work")
+        claim(tmp_path / ".work", "plan", "work")
 
 
 @pytest.mark.parametrize(

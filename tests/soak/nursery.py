@@ -36,6 +36,8 @@ IMPORTED = (
     "aalbert.cli",
 )
 
+EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+
 
 def become_program(request: dict[str, Any]) -> None:
     """Make of this process the program that is asked for, up to its first line."""
@@ -48,6 +50,9 @@ def become_program(request: dict[str, Any]) -> None:
     for name, limit in request["limits"].items():
         number = getattr(resource, f"RLIMIT_{name}")
         resource.setrlimit(number, (limit, resource.getrlimit(number)[1]))
+    exec(request["setup"])
+    if request["trace"] is not None:
+        trace(request["trace"])
     if request["aim"] is not None:
         aim(**request["aim"])
     sys.argv = ["aalbert", *request["arguments"]]
@@ -56,7 +61,7 @@ def become_program(request: dict[str, Any]) -> None:
 def aim(event: str, path: str, nth: int, action: str, argument: float) -> None:
     """Strike when the `nth` audit event of a kind touches a path that holds this text.
 
-    Events are those of Python's table: `open`, `os.rename`, `os.remove`, `os.mkdir`. Actions:
+    Events are those of Python's table: those in `EVENTS` and others. Actions:
     `signal` sends the signal `argument` to this process, `group` to its process group, `error`
     raises the system's error of the number `argument`, `clock` sets the clock back by `argument`
     seconds.
@@ -71,6 +76,17 @@ def aim(event: str, path: str, nth: int, action: str, argument: float) -> None:
         left -= 1
         if left == 0:
             actions[action](argument)
+
+    sys.addaudithook(watch)
+
+
+def trace(path: str) -> None:
+    """Write a line for every audit event that `aim` could strike at: the event and the path."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def watch(happened: str, arguments: tuple[Any, ...]) -> None:
+        if happened in EVENTS:
+            os.write(file, f"{happened} {str(arguments[0])!a}\n".encode())
 
     sys.addaudithook(watch)
 

@@ -164,11 +164,13 @@ class Programs:
         environment: Mapping[str, str] | None = None,
         limits: Mapping[str, int] | None = None,
         aim: Mapping[str, Any] | None = None,
+        trace: Path | None = None,
+        setup: str = "",
     ) -> Running:
         """Start `aalbert ARGUMENTS` in a folder.
 
         `limits` are those of `setrlimit` by name (`FSIZE`, `NOFILE`, `AS`, `CPU`); for `aim` see
-        `nursery.aim`.
+        `nursery.aim`, for `trace` `nursery.trace`. `setup` are statements that are run in it first.
         """
         self.number += 1
         stdout, stderr = (self.folder / f"{self.number}.{name}" for name in ("out", "err"))
@@ -178,6 +180,8 @@ class Programs:
             "environment": dict(environment or {}),
             "limits": dict(limits or {}),
             "aim": dict(aim) if aim else None,
+            "trace": str(trace) if trace else None,
+            "setup": setup,
             "stdout": str(stdout),
             "stderr": str(stderr),
         }

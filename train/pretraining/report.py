@@ -21,7 +21,7 @@ PICTURES_SHOWN = 4
 def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> None:
     """Write `report.html` into the folder of a finished run."""
     measurements, record = run.read_metrics(), run.read_record()
-    held_out_loss = run.held_out_loss(record["exported_step"])
+    held_out_loss = run.held_out_loss(record.get("exported_step", 0))
     predictors = recorded_predictors(run)
     page = render_page(
         "pretraining.html",
