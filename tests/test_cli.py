@@ -312,6 +312,7 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
         (errno.EIO, "run it again when it works"),
         (errno.ESTALE, "run it again"),
         (errno.EMFILE, "raise its limit with 'ulimit -n'"),
+        (errno.EFBIG, "raise the limit with 'ulimit -f'"),
     ],
 )
 def test_a_fault_of_the_machine_is_one_line_with_the_way_out(

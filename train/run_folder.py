@@ -60,6 +60,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         # States from which training continues.
         self.checkpoints = path / STATES_FOLDER
+        # Held by the process that trains.
+        self.lock = self.checkpoints / "lock"
         # Spectrograms, masked and reconstructed, at some steps.
         self.pictures = path / "pictures"
         # The finished model.
@@ -67,15 +69,50 @@ class RunFolder:
         # The page that shows how pretraining went.
         self.report = path / REPORT_NAME
 
-    def create(self, config: str, record: Mapping[str, Any]) -> None:
-        """Create the folder of a new run; `OutputInUseError` when it is not empty."""
+    @contextmanager
+    def begin(self, config: str, record: Mapping[str, Any]) -> Iterator[None]:
+        """Create the folder of a new run, and hold it for training.
+
+        Raises `OutputInUseError` when it is not empty, or when another process trains in it. What
+        is left of a run that was ended before it had written its record is replaced.
+        """
+        self.require_new()
+        with self.hold(), self.discarded_if_refused():
+            # Another process may have begun, or even finished, a run before this one held it.
+            self.require_new()
+            for name in (self.config.name, self.record.name):
+                for left_over in self.path.glob(f"{name}*{TEMPORARY_SUFFIX}"):
+                    left_over.unlink()
+            write_text(self.config, config)
+            write_json(self.record, {**record, **describe_environment()})
+            yield
+
+    def require_new(self) -> None:
+        """Raise `OutputInUseError` unless the folder is empty, or holds a beginning of a run."""
         if self.record.is_file():
             raise OutputInUseError(
                 f"{self.path} holds a run: continue it with --resume, or choose another --out"
             )
-        require_empty(self.path)
-        write_text(self.config, config)
-        write_json(self.record, {**record, **describe_environment()})
+        if not self.holds_only_a_beginning():
+            require_empty(self.path)
+
+    def holds_only_a_beginning(self) -> bool:
+        """Return whether there is nothing but what a run makes before its record: lock, settings.
+
+        Settings alone may be a user's own.
+        """
+        if not self.checkpoints.is_dir():
+            return False
+        made = (self.checkpoints.name, self.config.name)
+        return all(path == self.lock for path in self.checkpoints.iterdir()) and all(
+            path.name in made
+            or is_side_file(path.name)
+            or (
+                path.name.endswith(TEMPORARY_SUFFIX)
+                and path.name.startswith((self.config.name, self.record.name))
+            )
+            for path in self.path.iterdir()
+        )
 
     @contextmanager
     def discarded_if_refused(self) -> Iterator[None]:
@@ -96,7 +133,7 @@ class RunFolder:
 
     def hold(self) -> AbstractContextManager[None]:
         """Lock the folder for training; `OutputInUseError` with the process that holds the lock."""
-        return hold_where_possible(self.checkpoints / "lock")
+        return hold_where_possible(self.lock)
 
     def read_record(self) -> dict[str, Any]:
         """Return `run.json`; `InputError` when the folder is not that of a run."""
@@ -234,21 +271,24 @@ class MetricsWriter:
     """Appends measurements to `metrics.jsonl` and `metrics.csv` in a run folder.
 
     Every measurement has a `step` and some of `columns`. Measurements after `first_step`, from
-    which a run is resumed, are dropped, since they are made again.
+    which a run is resumed, are dropped, since they are made again; of those up to it, one that is
+    made again, as a validation that the state of this step owes, is not written twice.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, first_step: int = 0) -> None:
         self.path = path
         self.csv_path = path.with_suffix(".csv")
         self.columns = ("step", *columns)
-        kept = [row for row in read_measurements(path) if row["step"] <= first_step]
-        write_text(path, "".join(to_line(row) for row in kept))
+        self.kept = [row for row in read_measurements(path) if row["step"] <= first_step]
+        write_text(path, "".join(to_line(row) for row in self.kept))
         write_text(self.csv_path, ",".join(self.columns) + "\n")
-        for row in kept:
+        for row in self.kept:
             self._append_csv(row)
 
     def write(self, **row: Any) -> None:
         """Append one measurement to both files."""
+        if any(each["step"] == row["step"] and each.keys() == row.keys() for each in self.kept):
+            return
         with naming(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(to_line(row))
         self._append_csv(row)

@@ -28,6 +28,9 @@ from aalbert.shards.loading.shared_slots import (
 from aalbert.shards.loading.utterance_table import UtteranceTable
 
 GRACE_S = 2.0
+# Ctrl-C, a closed terminal and schedulers signal a whole process group; the reader goes on, so that
+# the step is completed, and ends with its parent.
+PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # A reader is woken when this proportion of its slots is free: waking it takes longer than
 # everything else that is done for a batch.
 WAKING_PROPORTION = 0.6
@@ -157,16 +160,21 @@ def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
     """Start a reader process with these open descriptors.
 
     It is a separate program: spawned by `multiprocessing`, it would run the user's script again,
-    and forked, it would inherit locks of other threads and a GPU that it cannot use.
+    and forked, it would inherit locks of other threads and a GPU that it cannot use. It begins with
+    the signals blocked that this process handles for its whole group, before it could ignore them.
     """
     # The reader imports from the same folders as this process.
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
-        pass_fds=(connection, memory),
-        stdin=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(connection), str(memory)],
+            pass_fds=(connection, memory),
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def end_process(process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:

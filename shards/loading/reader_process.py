@@ -5,7 +5,6 @@ its parent, and it ends when its parent does.
 """
 
 import pickle
-import signal
 import socket
 import sys
 import time
@@ -102,9 +101,6 @@ def look_up_steps(
 
 def main() -> None:
     """Run the job that is given on standard input."""
-    # The parent handles signals to the whole process group; this process ends with its parent.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=int(sys.argv[1]))
     with suppress(EOFError, ConnectionError):  # raised when the parent has closed the connection
         try:

@@ -147,11 +147,12 @@ class Programs:
         environment: Mapping[str, str] | None = None,
         limits: Mapping[str, int] | None = None,
         aim: Mapping[str, Any] | None = None,
+        shared_memory_bytes: int | None = None,
     ) -> Running:
         """Start `aalbert ARGUMENTS` in a folder.
 
         `limits` are those of `setrlimit` by name (`FSIZE`, `NOFILE`, `AS`, `CPU`); for `aim` see
-        `nursery.aim`.
+        `nursery.aim`. `shared_memory_bytes` is the size of a `/dev/shm` of its own.
         """
         self.number += 1
         stdout, stderr = (self.folder / f"{self.number}.{name}" for name in ("out", "err"))
@@ -161,6 +162,7 @@ class Programs:
             "environment": dict(environment or {}),
             "limits": dict(limits or {}),
             "aim": dict(aim) if aim else None,
+            "shared_memory_bytes": shared_memory_bytes,
             "stdout": str(stdout),
             "stderr": str(stderr),
         }

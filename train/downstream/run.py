@@ -81,8 +81,7 @@ def start_downstream(
         "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
-    run.create(to_yaml(config), record)
-    with run.discarded_if_refused(), run.hold():
+    with run.begin(to_yaml(config), record):
         return run_downstream(config, setup, run, states, state=None)
 
 

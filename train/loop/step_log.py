@@ -154,6 +154,10 @@ class StepLog(Callback):
             shown = f"loss {loss:.4f}, {speed:,.0f} x real time"
             self.bar.set_postfix_str(shown, refresh=False)
 
+    def on_exception(self, trainer: Trainer, *_: Any) -> None:
+        """Close the bar, so that the error has a line of its own."""
+        self.exit_stack.close()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar if there is one."""
         self.exit_stack.close()
