@@ -18,23 +18,26 @@ class MetricsWriter:
     """Appends measurements to `metrics.jsonl` and `metrics.csv` in a run folder.
 
     Every measurement has a `step` and some of `columns`. Measurements after `first_step`, from
-    which a run is resumed, are dropped, since they are made again.
+    which a run is resumed, are dropped, since they are made again; of those up to it, one that is
+    made again, as a validation that the state of this step owes, is not written twice.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, first_step: int = 0) -> None:
         self.path = path
         self.csv_path = path.with_suffix(".csv")
         self.columns = ("step", *columns)
-        kept = [row for row in read_measurements(path) if row["step"] <= first_step]
-        if unknown := {name for row in kept for name in row} - {*self.columns}:
+        self.kept = [row for row in read_measurements(path) if row["step"] <= first_step]
+        if unknown := {name for row in self.kept for name in row} - {*self.columns}:
             raise IntegrityError(f"{path} has {min(unknown)!r:.60}; {WAY_OUT}")
-        write_text(path, "".join(to_line(row) for row in kept))
+        write_text(path, "".join(to_line(row) for row in self.kept))
         write_text(self.csv_path, ",".join(self.columns) + "\n")
-        for row in kept:
+        for row in self.kept:
             self._append_csv(row)
 
     def write(self, **row: Any) -> None:
         """Append one measurement to both files."""
+        if any(each["step"] == row["step"] and each.keys() == row.keys() for each in self.kept):
+            return
         with (
             naming(self.path),
             open(self.path, "a", encoding="utf-8", opener=plain_file) as stream,

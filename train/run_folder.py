@@ -16,6 +16,8 @@ from annotated_types import Ge, Le
 
 from aalbert.common.configuration import as_plain, load_config, to_yaml
 from aalbert.common.files import (
+    TEMPORARY_SUFFIX,
+    is_side_file,
     remove_unfinished,
     require_empty,
     temporary_name,
@@ -120,6 +122,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         # States from which training continues.
         self.checkpoints = path / STATES_FOLDER
+        # Held by the process that trains.
+        self.lock = self.checkpoints / "lock"
         # Spectrograms, masked and reconstructed, at some steps.
         self.pictures = path / "pictures"
         # The finished model.
@@ -127,16 +131,44 @@ class RunFolder:
         # The page that shows how pretraining went.
         self.report = path / REPORT_NAME
 
-    def create(self, config: Any, record: Mapping[str, Any]) -> None:
-        """Create the folder of a new run; `OutputInUseError` when it is not empty."""
+    @contextmanager
+    def begin(self, config: Any, record: Mapping[str, Any]) -> Iterator[None]:
+        """Create the folder of a new run, and hold it for training.
+
+        Raises `OutputInUseError` when it is not empty, or when another process trains in it. What
+        is left of a run that was ended before it had written its record is replaced.
+        """
+        self.require_new()
+        with self.hold(), self.discarded_if_refused():
+            # Another process may have begun, or even finished, a run before this one held it.
+            self.require_new()
+            facts = {**record, SETTINGS: settings_of(config), **describe_environment()}
+            write_text(self.config, to_yaml(config))
+            write_json(self.record, redact_all(facts))
+            yield
+
+    def require_new(self) -> None:
+        """Raise `OutputInUseError` unless the folder is empty, or holds a beginning of a run."""
         if self.record.is_file():
             raise OutputInUseError(
                 f"{self.path} holds a run: continue it with --resume, or choose another --out"
             )
-        require_empty(self.path)
-        facts = {**record, SETTINGS: settings_of(config), **describe_environment()}
-        write_text(self.config, to_yaml(config))
-        write_json(self.record, redact_all(facts))
+        if not self.holds_only_a_beginning():
+            require_empty(self.path)
+
+    def holds_only_a_beginning(self) -> bool:
+        """Return whether there is nothing but what a run makes before its record: lock, settings.
+
+        Settings alone may be a user's own.
+        """
+        if not self.checkpoints.is_dir():
+            return False
+        return all(
+            path.name.endswith(TEMPORARY_SUFFIX)
+            or path in (self.lock, self.checkpoints, self.config)
+            for path in (*self.path.iterdir(), *self.checkpoints.iterdir())
+            if not is_side_file(path.name)
+        )
 
     @contextmanager
     def discarded_if_refused(self) -> Iterator[None]:
@@ -161,7 +193,7 @@ class RunFolder:
 
         Raises `OutputInUseError` with the process that holds the lock.
         """
-        with hold_where_possible(self.checkpoints / "lock"):
+        with hold_where_possible(self.lock):
             remove_unfinished(self.path)
             yield
 

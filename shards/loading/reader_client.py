@@ -165,7 +165,8 @@ def start_process(connection: int, memory: int) -> "subprocess.Popen[bytes]":
     """Start a reader process with these open descriptors.
 
     It is a separate program: spawned by `multiprocessing`, it would run the user's script again,
-    and forked, it would inherit locks of other threads and a GPU that it cannot use.
+    and forked, it would inherit locks of other threads and a GPU that it cannot use. It begins with
+    the signals blocked that this process handles for its whole group, before it could ignore them.
     """
     # Not with -I, which would leave out packages that a user installed for himself.
     with blocked_signals():

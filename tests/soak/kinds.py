@@ -48,9 +48,9 @@ FILES = (
     Kind(name="files: foreign checkpoints", outcomes=(RIGHT, *exits(3, 4)), quick=40),
 )
 TRAINING = (
-    Kind(name="pretrain: signals", outcomes=(RIGHT,), quick=2),
-    Kind(name="pretrain: scarce resources", outcomes=(RIGHT,), quick=2),
-    Kind(name="pretrain: what it reads is lost", outcomes=(RIGHT,), quick=2),
+    Kind(name="pretrain: signals", outcomes=(RIGHT,), quick=1),
+    Kind(name="pretrain: scarce resources", outcomes=(RIGHT,), quick=1),
+    Kind(name="pretrain: what it reads is lost", outcomes=(RIGHT,), quick=1),
     Kind(name="pretrain: two ranks", outcomes=(RIGHT,), quick=1),
     Kind(name="pretrain: two runs in one folder", outcomes=(RIGHT,), quick=1),
     Kind(name="downstream: signals and scarce resources", outcomes=(RIGHT,), quick=1),

@@ -166,11 +166,13 @@ class Programs:
         aim: Mapping[str, Any] | None = None,
         trace: Path | None = None,
         setup: str = "",
+        shared_memory_bytes: int | None = None,
     ) -> Running:
         """Start `aalbert ARGUMENTS` in a folder.
 
         `limits` are those of `setrlimit` by name (`FSIZE`, `NOFILE`, `AS`, `CPU`); for `aim` see
         `nursery.aim`, for `trace` `nursery.trace`. `setup` are statements that are run in it first.
+        `shared_memory_bytes` is the size of a `/dev/shm` of its own.
         """
         self.number += 1
         stdout, stderr = (self.folder / f"{self.number}.{name}" for name in ("out", "err"))
@@ -182,6 +184,7 @@ class Programs:
             "aim": dict(aim) if aim else None,
             "trace": str(trace) if trace else None,
             "setup": setup,
+            "shared_memory_bytes": shared_memory_bytes,
             "stdout": str(stdout),
             "stderr": str(stderr),
         }

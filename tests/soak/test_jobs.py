@@ -160,9 +160,9 @@ def lose_an_input(random: Random, job: Job) -> None:
         missed = [name for name in recordings if name in failed]
         if outcome == "exit 5":
             assert missed
-        elif outcome == "right" and not missed:
-            if all(name in "".join(texts.values()) for name in recordings):
-                job.require_right()
+        listed = "".join(texts.values())
+        if outcome == "right" and not missed and all(name in listed for name in recordings):
+            job.require_right()
         job.clear()
 
 

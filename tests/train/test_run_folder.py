@@ -23,7 +23,8 @@ RECORD = {"task": "pretrain", "data": ["data"], "data_fingerprint": ["1"], "file
 def run(tmp_path: Path) -> RunFolder:
     """The folder of a run that has just begun."""
     folder = RunFolder(tmp_path / "run")
-    folder.create(CONFIG, {**RECORD, "seed": 0, "threads": 1})
+    with folder.begin(CONFIG, {**RECORD, "seed": 0, "threads": 1}):
+        pass
     return folder
 
 

@@ -77,8 +77,7 @@ def start_downstream(
         "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
-    run.create(config, record)
-    with run.discarded_if_refused(), run.hold():
+    with run.begin(config, record):
         return run_downstream(config, setup, run, states, state=None)
 
 

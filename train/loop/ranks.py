@@ -8,9 +8,10 @@ import datetime
 import os
 import platform
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ from aalbert.errors import ConfigError, LostRankError
 
 # How long ranks wait for the others to report why they ended.
 GRACE_S = 10.0
+# How long an answer of the first rank may take after that.
+ANSWER_S = 2.0
 # What PyTorch reports when another rank has ended, which is never the cause.
 CONSEQUENCE = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out|peer|socket",
@@ -115,6 +118,12 @@ class Ranks:
             yield
         except Exception as error:
             if self._store is None:
+                if self.size > 1 and is_consequence(error):
+                    raise LostRankError(
+                        f"rank {self.rank} does not reach all other ranks: one of the {self.size} "
+                        "was killed, or not started; start all again, with --resume if there is "
+                        "a run"
+                    ) from error
                 raise
             failure = self._exchange_reasons(error)
             if failure:
@@ -124,7 +133,7 @@ class Ranks:
     def _exchange_reasons(self, error: Exception) -> str:
         """Publish why this rank ends; return which others failed, or "" if this one did."""
         assert self._store is not None
-        own_fault = not (isinstance(error, RuntimeError) and CONSEQUENCE.search(str(error)))
+        own_fault = not is_consequence(error)
         try:
             self._store.set(f"ended/{self.rank}", str(error) if own_fault else "")
             if own_fault:
@@ -137,16 +146,27 @@ class Ranks:
         return "" if own_fault else describe_failure(reasons, self.names, self.rank)
 
     def _wait_for_reasons(self) -> dict[int, str]:
-        """Return the reasons that ranks published, without those that did not in time."""
+        """Return the reasons that ranks published, without those that did not in time.
+
+        They are read in a thread, which a first rank that is stopped or cut off, and so does not
+        answer, keeps for ever.
+        """
+        reasons: dict[int, str] = {}
+        reader = threading.Thread(target=self._read_reasons, args=(reasons,), daemon=True)
+        reader.start()
+        reader.join(GRACE_S + ANSWER_S)
+        return dict(reasons)
+
+    def _read_reasons(self, reasons: dict[int, str]) -> None:
+        """Read the reasons that ranks publish, until there are all or it is time."""
         assert self._store is not None
         deadline = time.monotonic() + GRACE_S
-        reasons: dict[int, str] = {}
-        while len(reasons) < self.size and time.monotonic() < deadline:
-            for rank in set(range(self.size)) - reasons.keys():
-                if self._store.check([f"ended/{rank}"]):
-                    reasons[rank] = self._store.get(f"ended/{rank}").decode()
-            time.sleep(0.05)
-        return reasons
+        with suppress(RuntimeError):  # the first rank, which hosts the store, has ended
+            while len(reasons) < self.size and time.monotonic() < deadline:
+                for rank in set(range(self.size)) - reasons.keys():
+                    if self._store.check([f"ended/{rank}"]):
+                        reasons[rank] = self._store.get(f"ended/{rank}").decode()
+                time.sleep(0.05)
 
 
 class JoinRanks(Callback):
@@ -171,6 +191,11 @@ class JoinRanks(Callback):
         self.ranks.require_same(self.facts)
         if self.ranks.first and self.on_joined is not None:
             self.on_joined()
+
+
+def is_consequence(error: Exception) -> bool:
+    """Return whether an error is what PyTorch reports when another rank has ended."""
+    return isinstance(error, RuntimeError) and CONSEQUENCE.search(str(error)) is not None
 
 
 def describe_failure(reasons: Mapping[int, str], names: Sequence[str], own: int) -> str:

@@ -53,7 +53,15 @@ class SaveStates(Callback):
         self.guard.check()
         with self.clock.stopped():
             trainer.save_checkpoint(state_path(self.folder, step))
-            if self.ranks.first:
-                best_step = self.validation.best_step
-                remove_old_states(self.folder, step, keep=self.keep, best_step=best_step)
+            self.remove_old(step)
         self.saved = step
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the state that was the best one until an owed validation after the last step."""
+        self.remove_old(trainer.global_step)
+
+    def remove_old(self, step: int) -> None:
+        """Remove the states up to a step that are neither the latest nor the best, on one rank."""
+        if self.ranks.first:
+            best_step = self.validation.best_step
+            remove_old_states(self.folder, step, keep=self.keep, best_step=best_step)

@@ -122,6 +122,9 @@ def fit(trainer: Trainer, module: LightningModule, stream: Stream, state: Path |
     with without_irrelevant_warnings():
         try:
             trainer.fit(module, stream, ckpt_path=state, weights_only=True)
+        except SystemExit as error:
+            # Lightning ends the program without a word on a Ctrl-C before training listens.
+            raise KeyboardInterrupt from error
         except pickle.UnpicklingError as error:
             raise IntegrityError(
                 f"{state} holds more than tensors and plain values, and is not loaded: "

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -98,12 +98,7 @@ def start_pretraining(
         "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
-    if ranks.first:
-        run.create(config, record)
-    with ExitStack() as held:
-        if ranks.first:
-            held.enter_context(run.discarded_if_refused())
-            held.enter_context(run.hold())
+    with run.begin(config, record) if ranks.first else nullcontext():
         return run_pretraining(config, selections, run, ranks, state=None, make_module=make_module)
 
 

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import pickle
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from aalbert.common.store import Store
 from aalbert.errors import IntegrityError
 from aalbert.shards import Batch, Dataset, Loader, LoaderConfig, OrderConfig
+from aalbert.shards.loading import reader_client
 from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.shard_cache import ShardCache
 from tests.trees import tree
@@ -144,3 +147,20 @@ def test_a_dataset_that_was_replaced_is_not_taken_for_the_pickled_one(
     dataset_copy.symlink_to(voxceleb1_data)
     with pytest.raises(IntegrityError, match="data was replaced while it was read: start again"):
         pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_reader_outlives_signals_to_its_whole_group_even_as_it_starts(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    start = reader_client.start_process
+
+    def start_and_signal(*arguments: Any) -> Any:
+        process = start(*arguments)
+        process.send_signal(number)
+        return process
+
+    monkeypatch.setattr(reader_client, "start_process", start_and_signal)
+    selection = Dataset(prepared).select(["*"])
+    ahead, inline = Loader(selection, READ_AHEAD), Loader(selection, CONFIG)
+    assert rest_of(ahead)[1] == rest_of(inline)[1]

@@ -284,6 +284,19 @@ def test_later_states_do_not_replace_the_one_that_was_just_saved(tmp_path: Path)
     ]
 
 
+def test_a_state_that_an_owed_validation_shows_not_to_be_the_best_is_removed(
+    tmp_path: Path,
+) -> None:
+    for step in (4, 8):
+        (tmp_path / f"step-{step:08d}.ckpt").touch()
+    validation: Any = SimpleNamespace(best_step=8)
+    unused: Any = None
+    saver = SaveStates(tmp_path, unused, 1, unused, validation, Ranks(), unused)
+    trainer: Any = SimpleNamespace(global_step=8)
+    saver.on_fit_end(trainer, unused)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000008.ckpt"]
+
+
 def test_the_best_state_is_kept_and_exported_when_asked_for(
     librispeech_data: Path,
     pretrain_config: PretrainConfig,

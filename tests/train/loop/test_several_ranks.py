@@ -7,19 +7,23 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from aalbert.common.configuration import to_yaml
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, LostRankError
 from aalbert.models.training_states import step_of
 from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Stream
 from aalbert.shards.reading.dataset import Selection
+from aalbert.train.loop import ranks as ranks_module
 from aalbert.train.loop.ranks import Ranks, describe_failure
 from aalbert.train.pretraining.build import PretrainSelections, make_loaders
 from aalbert.train.pretraining.config import PretrainConfig
@@ -242,6 +246,30 @@ def test_the_message_about_failed_ranks_has_their_names_and_reasons() -> None:
     silent = describe_failure({0: "", 2: ""}, names, 0)
     assert silent.startswith("rank 1 (b) ended without a message")
     assert describe_failure({}, names, 1).startswith("rank 0 (a) ended without a message")
+
+
+def test_a_first_rank_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranks_module, "GRACE_S", 0.05)
+    monkeypatch.setattr(ranks_module, "ANSWER_S", 0.05)
+    answer = threading.Event()
+    # As that of a stopped rank: nothing ends the wait.
+    store: Any = SimpleNamespace(set=lambda *_: None, check=lambda _: not answer.wait())
+    ranks = Ranks(1, 2, names=["rank 0 (a)", "rank 1 (b)"], _store=store)
+    lost = pytest.raises(LostRankError, match=r"rank 0 \(a\) ended without a message")
+    with lost, ranks.reporting_failures():
+        raise RuntimeError("gloo: timed out")
+    answer.set()
+
+
+def test_a_rank_that_never_reached_the_others_says_so() -> None:
+    ranks = Ranks(1, 2)
+    lost = pytest.raises(LostRankError, match="rank 1 does not reach all other ranks: one of the 2")
+    with lost, ranks.reporting_failures():
+        raise RuntimeError("The client socket has timed out while trying to connect")
+    with pytest.raises(RuntimeError, match="of its own"), ranks.reporting_failures():
+        raise RuntimeError("of its own")
 
 
 def test_a_single_process_agrees_with_itself_and_totals_its_own_values(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from aalbert.models import PretrainedModel
 from aalbert.models.training_states import is_intact
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.save_states import SaveStates
+from aalbert.train.measurements import MetricsWriter
 from aalbert.train.pretraining.build import make_loaders, select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
@@ -197,25 +196,6 @@ def test_a_damaged_state_is_written_again_when_its_step_is_repeated(
     assert rows_of(out) == rows_of(pretrained)
 
 
-def test_a_killed_run_resumes_from_its_last_checkpoint(
-    pretrained: Path, librispeech_data: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    command = (sys.executable, "-m", "aalbert", "pretrain", "--out", str(out))
-    settings = ("--config", str(pretrained / "config.yaml"), "--data", str(librispeech_data))
-    process = subprocess.Popen((*command, *settings), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("checkpoints/*.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    resume_pretraining(out)
-    assert weights_of(out).keys() == weights_of(pretrained).keys()
-    # Bit-equal within one process (above); two may split sums differently.
-    for row, expected in zip(last_rows(out), last_rows(pretrained), strict=True):
-        assert row == pytest.approx(expected, rel=1e-6)
-
-
 def test_a_run_is_not_continued_with_another_list_of_what_it_leaves_out(
     librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
 ) -> None:
@@ -285,8 +265,78 @@ def test_a_state_of_a_run_is_a_model(
         PretrainedModel.from_pretrained(f"{run}@2")
 
 
-def last_rows(run: Path) -> list[dict[str, float]]:
-    return [row for row in rows_of(run) if row["step"] == 12]
+FACTS = {
+    **{"task": "pretrain", "data": [], "data_fingerprint": [], "files": {}, "seed": 0},
+    "threads": 1,
+}
+
+
+def test_a_run_that_was_ended_before_its_record_is_started_anew(
+    librispeech_data: Path, pretrain_config: PretrainConfig, tmp_path: Path
+) -> None:
+    run, config = tmp_path / "run", replace(pretrain_config, steps=1)
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("checkpoints/lock", "config.yaml", "config.yaml.partial", "run.json.partial"):
+        (run / name).write_text("cut o")
+    (run / "other").touch()
+    with pytest.raises(OutputInUseError, match="run is not empty"):
+        start_pretraining(config, [librispeech_data], run)
+    (run / "other").unlink()
+    start_pretraining(config, [librispeech_data], run)
+    assert RunFolder(run).read_metrics() and not list(run.rglob("*.partial"))
+
+
+def test_settings_of_a_user_in_the_folder_of_a_run_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("# mine")
+    with pytest.raises(OutputInUseError, match="is not empty"), RunFolder(tmp_path).begin("", {}):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_of_two_runs_that_begin_at_once_one_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, first, second = tmp_path / "run", PretrainConfig(steps=1), PretrainConfig(steps=2)
+    with RunFolder(run).begin(first, FACTS):
+        # The other one looked before the first one had begun.
+        monkeypatch.setattr(RunFolder, "require_new", lambda self: None)
+        refused = pytest.raises(OutputInUseError, match="is being written by")
+        with refused, RunFolder(run).begin(second, FACTS):
+            pass
+    assert RunFolder(run).read_config(PretrainConfig) == first
+
+
+def test_a_run_that_ended_between_a_look_and_the_lock_is_not_overwritten(tmp_path: Path) -> None:
+    run, faster = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first, second = PretrainConfig(steps=1), PretrainConfig(steps=2)
+    hold = run.hold
+
+    def hold_late() -> AbstractContextManager[None]:
+        with faster.begin(first, FACTS):
+            pass
+        return hold()
+
+    run.hold = hold_late  # type: ignore[method-assign, assignment]
+    with pytest.raises(OutputInUseError, match="holds a run"), run.begin(second, FACTS):
+        pass
+    assert run.read_config(PretrainConfig) == first
+
+
+def test_a_measurement_that_is_owed_is_written_once_however_often_it_is_made(
+    tmp_path: Path,
+) -> None:
+    path, columns = tmp_path / "metrics.jsonl", ("train_loss", "validation_loss")
+    MetricsWriter(path, columns).write(step=4, train_loss=2.0)
+    for _ in range(3):
+        writer = MetricsWriter(path, columns, first_step=4)
+        writer.write(step=4, validation_loss=1.0)
+    writer.write(step=5, train_loss=1.5)
+    assert [(row["step"], len(row)) for row in RunFolder(tmp_path).read_metrics()] == [
+        (4, 2),
+        (4, 2),
+        (5, 2),
+    ]
+    assert path.with_suffix(".csv").read_text().splitlines()[1:] == ["4,2.0,", "4,,1.0", "5,1.5,"]
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(

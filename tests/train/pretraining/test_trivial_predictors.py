@@ -168,7 +168,8 @@ def test_the_positions_of_the_loaders_and_global_randomness_stay(
 def test_what_a_signal_interrupts_is_measured_again_and_noted_once(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     made_with = {"task": "pretrain", "data": [], "data_fingerprint": [], "files": {}}
-    run.create(PretrainConfig(), {**made_with, "seed": 0, "threads": 1})
+    with run.begin(PretrainConfig(), {**made_with, "seed": 0, "threads": 1}):
+        pass
     answers = iter([None, {"interpolation": 0.5}])
     losses = iter([{"validation_loss": 1.0}, {"validation_loss": 0.9}])
     measure = HeldOutMeasurement(run, Ranks(), lambda: next(answers), lambda: next(losses))
