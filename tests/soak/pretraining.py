@@ -1,22 +1,16 @@
 """A small pretraining run that is disturbed and continued, and what is right of it in the end."""
 
-import csv
-import io
-import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
-import xxhash
-
 from aalbert.models.training_states import is_intact, list_states
 from tests.soak.programs import Programs, Running
+from tests.soak.run_files import files_of
 
 # The best state is an early one, so that another than the last is kept and exported.
 SETTINGS = (
@@ -33,11 +27,6 @@ SETTINGS = (
     "keep_checkpoints=1",
     "export=best",
 )
-# Measured in seconds, which differ between equal runs.
-MEASURED_ANEW = {"x_real_time", "frames_per_second", "data_wait"}
-SPEED_PICTURE = re.compile(r'(<h2>Speed.*?src=")[^"]*', re.DOTALL)
-# Whether batches are read ahead changes nothing but this setting where it is shown.
-PREFETCH = re.compile(r"(prefetch[=:] ?)\d+")
 # How often an undisturbed run touches files in its folder, by audit event.
 EVENTS = {"open": 80, "os.rename": 20, "os.remove": 24, "os.mkdir": 20}
 
@@ -113,84 +102,6 @@ def beside(expected: bytes, found: bytes) -> str:
     """Return the first place in which two contents differ, of each."""
     start = max(0, len(os.path.commonprefix((expected, found))) - 60)
     return f"{expected[start : start + 120]!r} became {found[start : start + 120]!r}"
-
-
-def files_of(run: Path) -> dict[str, bytes]:
-    """Return what is in the files of a run, by name, as it is in every equal run.
-
-    Equal states have the same values, but PyTorch writes an object that occurs twice in them once
-    or twice, so their bytes and checksums differ.
-    """
-    return {
-        path.relative_to(run).as_posix(): compared(path)(path.read_bytes())
-        for path in run.rglob("*")
-        if path.is_file()
-    }
-
-
-def compared(path: Path) -> Callable[[bytes], bytes]:
-    """Return what takes from the content of a file what is to be the same in equal runs."""
-    return COMPARED.get(path.suffix) or COMPARED.get(path.name) or bytes
-
-
-def values_of_state(content: bytes) -> bytes:
-    """Return the values in a state of training, in their order.
-
-    Without what is known of the validations: one that a signal interrupts is made, and noted
-    anywhere else, when the run is resumed, but the state that was saved then still owes it.
-    """
-    state = torch.load(io.BytesIO(content), weights_only=True)
-    del state["callbacks"]["Validation"]
-    return described(state).encode()
-
-
-def described(value: Any) -> str:
-    """Return a text that is the same for equal values only."""
-    if isinstance(value, torch.Tensor):
-        digest = xxhash.xxh3_128_hexdigest(value.contiguous().numpy().tobytes())
-        return f"{value.dtype} {tuple(value.shape)} {digest}"
-    if isinstance(value, dict):
-        return str({key: described(each) for key, each in value.items()})
-    if isinstance(value, list | tuple):
-        return str([described(each) for each in value])
-    return repr(value)
-
-
-def without_speed(content: bytes) -> bytes:
-    """Return measurements in JSON without those that differ between equal runs."""
-    rows = [json.loads(line) for line in content.splitlines()]
-    return json.dumps(
-        [{name: row[name] for name in row if name not in MEASURED_ANEW} for row in rows]
-    ).encode()
-
-
-def without_speed_in_table(content: bytes) -> bytes:
-    """Return measurements in a table without those that differ between equal runs."""
-    rows = list(csv.DictReader(io.StringIO(content.decode())))
-    return json.dumps(
-        [{name: row[name] for name in row if name not in MEASURED_ANEW} for row in rows]
-    ).encode()
-
-
-def without_prefetch(content: bytes) -> bytes:
-    """Return a text that shows settings without the one for reading ahead."""
-    return PREFETCH.sub(r"\1", content.decode()).encode()
-
-
-def without_speed_picture(content: bytes) -> bytes:
-    """Return a report without the picture of the speed and the setting for reading ahead."""
-    return without_prefetch(SPEED_PICTURE.sub(r"\1", content.decode()).encode())
-
-
-COMPARED: dict[str, Callable[[bytes], bytes]] = {
-    ".ckpt": values_of_state,
-    ".xxh3": lambda content: b"",
-    "metrics.jsonl": without_speed,
-    "metrics.csv": without_speed_in_table,
-    "report.html": without_speed_picture,
-    "config.yaml": without_prefetch,
-    "run.json": without_prefetch,
-}
 
 
 def somewhere(random: Random) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import xxhash
 
 # Measured in seconds, which differ between equal runs.
 MEASURED_ANEW = {"x_real_time", "frames_per_second", "data_wait"}
+SPEED_PICTURE = re.compile(r'(<h2>Speed.*?src=")[^"]*', re.DOTALL)
+# Whether batches are read ahead changes nothing but this setting where it is shown.
+PREFETCH = re.compile(r'(prefetch"?[=:] ?)\d+')
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -33,8 +37,14 @@ def compared(path: Path) -> Callable[[bytes], bytes]:
 
 
 def values_of_state(content: bytes) -> bytes:
-    """Return the values in a state of training, in their order."""
-    return described(torch.load(io.BytesIO(content), weights_only=True)).encode()
+    """Return the values in a state of training, in their order.
+
+    Without what is known of the validations: one that a signal interrupts is made, and noted
+    anywhere else, when the run is resumed, but the state that was saved then still owes it.
+    """
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    state["callbacks"].pop("Validation", None)
+    return described(state).encode()
 
 
 def described(value: Any) -> str:
@@ -65,9 +75,22 @@ def without_speed_in_table(content: bytes) -> bytes:
     ).encode()
 
 
+def without_prefetch(content: bytes) -> bytes:
+    """Return a text that shows settings without the one for reading ahead."""
+    return PREFETCH.sub(r"\1", content.decode()).encode()
+
+
+def without_speed_picture(content: bytes) -> bytes:
+    """Return a report without the picture of the speed and the setting for reading ahead."""
+    return without_prefetch(SPEED_PICTURE.sub(r"\1", content.decode()).encode())
+
+
 COMPARED: dict[str, Callable[[bytes], bytes]] = {
     ".ckpt": values_of_state,
     ".xxh3": lambda content: b"",
     "metrics.jsonl": without_speed,
     "metrics.csv": without_speed_in_table,
+    "report.html": without_speed_picture,
+    "config.yaml": without_prefetch,
+    "run.json": without_prefetch,
 }

@@ -15,8 +15,9 @@ from random import Random
 
 import pytest
 
-from tests.soak.pretraining import PretrainRuns, files_of, somewhere
+from tests.soak.pretraining import PretrainRuns, somewhere
 from tests.soak.programs import NEVER, Ended, Programs, Running
+from tests.soak.run_files import files_of
 from tests.soak.soak import Soak
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
