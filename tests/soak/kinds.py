@@ -45,7 +45,7 @@ FILES = (
     Kind(name="files: JSON", outcomes=(RIGHT, *exits(3, 4)), quick=40),
     Kind(name="files: our checkpoints", outcomes=(RIGHT, *exits(3, 4)), quick=20),
     Kind(name="files: training states", outcomes=(RIGHT, *exits(3, 4)), quick=4),
-    Kind(name="files: foreign checkpoints", outcomes=(RIGHT, *exits(3, 4)), quick=40),
+    Kind(name="files: foreign checkpoints", outcomes=(RIGHT, *exits(2, 3, 4)), quick=10),
 )
 TRAINING = (
     Kind(name="pretrain: signals", outcomes=(RIGHT,), quick=1),
