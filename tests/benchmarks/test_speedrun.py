@@ -29,6 +29,7 @@ def test_the_settings_of_every_entry_are_valid(name: str) -> None:
     assert config.data.exclude == "phones/test_list.txt"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_entry_is_trained_and_measured_once(
     name: str, phone_corpus: Path, tmp_path: Path

@@ -157,6 +157,7 @@ def test_an_alignment_is_continued_kept_and_never_mixed_with_another(
         align_corpus(corpus, whole, pronunciations=own)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_one_clear_line(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

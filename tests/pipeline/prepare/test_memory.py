@@ -33,6 +33,7 @@ def peak_mib(arguments: list[str]) -> float:
     return int(done.stdout.splitlines()[-1]) / 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_four_times_the_recordings_take_no_more_memory(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

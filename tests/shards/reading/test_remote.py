@@ -111,6 +111,7 @@ print(json.dumps([batch.rows.tolist() for batch in loader]))
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_share_a_cache_of_two_shards(remote: Remote, small_cache: ShardCache) -> None:
     """Ten shards and more; each rank locks one, and the limit is never exceeded."""
     arguments = [remote.url, str(small_cache.folder), str(small_cache.limit_bytes)]

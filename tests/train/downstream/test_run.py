@@ -91,6 +91,7 @@ def test_the_untrained_twin_has_other_weights_and_the_same_front_end(
     assert torch.equal(untrained[weights], again[weights])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", [False, True])
 def test_a_stopped_run_resumes_to_the_same_head(
     standardise: bool,

@@ -133,6 +133,7 @@ def arguments(config: PretrainConfig, librispeech_data: Path, tmp_path: Path) ->
     return [*settings, "--data", str(librispeech_data), "--out", str(tmp_path / "run")]
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(
     one_process: Path, arguments: list[str], tmp_path: Path
 ) -> None:
