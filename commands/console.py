@@ -74,7 +74,6 @@ MACHINE_ERRORS = {
     errno.ESTALE: "its server has closed it: run it again",
     errno.ENOTCONN: "its server is not connected: run it again when it is",
     errno.ETIMEDOUT: "its server does not respond: run it again when it does",
-    errno.EFBIG: "no file so large is possible here: raise the limit with 'ulimit -f'",
     errno.EMFILE: "this process may not open more files: raise its limit with 'ulimit -n'",
     errno.ENFILE: "this machine cannot open more files: end other programs",
 }

@@ -335,7 +335,6 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
         (errno.ENOMEM, "has no memory left: end other programs"),
         (errno.EMLINK, "its folder can hold no more: choose another one"),
         (errno.EMFILE, "raise its limit with 'ulimit -n'"),
-        (errno.EFBIG, "raise the limit with 'ulimit -f'"),
     ],
 )
 def test_a_fault_of_the_machine_is_visible_with_the_way_out(
