@@ -79,6 +79,12 @@ class Running:
             return self.connection.recv(1, socket.MSG_PEEK) is not None
         return False
 
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it, until SIGCONT."""
+        with suppress(FileNotFoundError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
+
     def wait(self, most_seconds: float = MOST_SECONDS) -> Ended:
         """Wait for its end; fail when it hangs, or when processes of it stay behind."""
         in_time = self.has_ended(most_seconds)

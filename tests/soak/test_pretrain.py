@@ -299,14 +299,36 @@ def test_two_ranks(soak: Soak, ranks: PretrainRuns) -> None:
     soak.run("pretrain: two ranks", fault)
 
 
+# Where a run touches files of its folder before it trains; first of all when it is not there yet.
+BEGINNINGS = (
+    ("os.mkdir", "run"),
+    ("os.mkdir", "run"),
+    ("open", "run/checkpoints/lock"),
+    ("open", "run/config.yaml"),
+    ("os.rename", "run/config.yaml"),
+    ("open", "run/run.json"),
+    ("os.rename", "run/run.json"),
+)
+
+
 def test_two_runs_in_one_folder(soak: Soak, runs: PretrainRuns) -> None:
     def at_once(random: Random) -> None:
-        """Start two runs in a new folder: one of them is made, and recorded as its own."""
-        first, second = runs.start(0), runs.start(2)
-        ended = [each.wait() for each in (first, second)]
-        outcomes = [each.outcome() for each in ended]
+        """Start two runs in a new folder: one of them is made, and recorded as its own.
+
+        The first one is stopped for a while where it begins, so that the second one overtakes it.
+        """
+        event, path = random.choice(BEGINNINGS)
+        stop = {"action": "signal", "argument": int(signal.SIGSTOP)}
+        read_ahead = random.choice(((0, 2), (2, 0)))
+        first = runs.start(read_ahead[0], aim={"event": event, "path": path, "nth": 1} | stop)
+        while not (first.has_ended(0.01) or first.is_stopped()):
+            pass
+        second = runs.start(read_ahead[1])
+        second.has_ended(random.uniform(0, 1.5 * runs.seconds))
+        first.send(signal.SIGCONT)
+        outcomes = [each.wait().outcome() for each in (first, second)]
         assert sorted(outcomes) == ["exit 6", "right"], outcomes
-        prefetch = 0 if outcomes[0] == "right" else 2
+        prefetch = read_ahead[outcomes.index("right")]
         command = json.loads((runs.run / "run.json").read_text())["command"]
         assert f"data.prefetch={prefetch}" in command
         assert f"prefetch: {prefetch}\n" in (runs.run / "config.yaml").read_text()
@@ -331,7 +353,7 @@ def test_two_runs_in_one_folder(soak: Soak, runs: PretrainRuns) -> None:
 
     def fault(random: Random) -> str:
         runs.clear()
-        random.choice((at_once, later, both_resume))(random)
+        random.choice((at_once, at_once, later, both_resume))(random)
         runs.require_right()
         return "right"
 
