@@ -2,10 +2,9 @@ import errno
 import http.client
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,21 @@ from aalbert.common.redaction import redact
 from aalbert.common.store import Store, explain
 from aalbert.errors import StorageError
 from aalbert.pipeline.prepare.output import Output, open_output
+from tests.local_server import LocalServer, serving
 
 SHARD = "train/000000.tar"
 UNAVAILABLE = b"<Error><Code>ServiceUnavailable</Code><Message>Please try again.</Message></Error>"
 
 
-class FaultyProxy(ThreadingHTTPServer):
+class FaultyProxy(LocalServer):
     """A proxy that answers the next `refuse` PUTs with 503 and cuts off the next `cut`."""
 
-    daemon_threads = True
-
     def __init__(self, backend_port: int) -> None:
-        super().__init__(("127.0.0.1", 0), Forward)
+        super().__init__(Forward)
         self.backend_port = backend_port
         self.refuse = 0
         self.cut = 0
         self.puts = 0
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore errors of connections that were cut."""
 
 
 class Forward(BaseHTTPRequestHandler):
@@ -83,13 +78,11 @@ class Forward(BaseHTTPRequestHandler):
 @pytest.fixture
 def proxy(s3: str, s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """A proxy between s3fs, which tries each call once, and the S3 server."""
-    with FaultyProxy(s3_port) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+    with serving(FaultyProxy(s3_port)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)

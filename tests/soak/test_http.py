@@ -4,10 +4,8 @@ import hashlib
 import http.server
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -15,6 +13,7 @@ import pytest
 
 from aalbert.errors import AalbertError
 from aalbert.pipeline.corpora import librispeech_download as download
+from tests.local_server import LocalServer, serving
 from tests.soak.soak import Soak
 
 CONTENT = Random(0).randbytes(200_000)
@@ -31,22 +30,13 @@ FAULTS = (
 )
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(LocalServer):
     """A server of one archive; `faults` are those of its next responses, drawn from `random`."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.faults: list[str] = []
         self.random = Random()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore a client that closes the connection."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -115,12 +105,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setitem(download.SHA256, "dev-clean", hashlib.sha256(CONTENT).hexdigest())
     monkeypatch.setattr(download, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
-    with Server() as server:
-        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
-        thread.start()
+    with serving(Server()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_download_is_right_in_the_end_or_ends_with_one_line(

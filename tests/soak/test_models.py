@@ -18,15 +18,7 @@ from aalbert.common.files import file_digest
 from aalbert.errors import AalbertError
 from aalbert.models import PretrainedModel
 from aalbert.models.training_states import HASH_SUFFIX
-from tests.models.foreign.transformers import (
-    Sizes,
-    make_head,
-    make_transformer,
-    s3prl_2019,
-    s3prl_2020,
-    s3prl_2021,
-    s3prl_2022,
-)
+from tests.models.foreign.transformers import GENERATIONS, Sizes, make_head, make_transformer
 from tests.soak.damage import SAME_SIZE
 from tests.soak.mutations import damaged
 from tests.soak.programs import Programs
@@ -36,7 +28,6 @@ from tests.soak.soak import Soak
 ODD: tuple[Any, ...] = (
     *(-1, 0, 2**62, 10**30, "x", None, [], {}, [0, 2**62], [8, 4], "F64", "BOOL"),
 )
-LAYOUTS = (s3prl_2019, s3prl_2020, s3prl_2021, s3prl_2022)
 # More than the nursery has, and what one command may add to it; a second is enough for any.
 LIMITS = {"AS": 8 * 2**30, "CPU": 30}
 MOST_MIB = 1200.0
@@ -169,7 +160,7 @@ def rezipped(content: bytes, random: Random) -> bytes:
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """Checkpoints of every layout, packed in the new way and the old one."""
     folder, sizes, found = tmp_path_factory.mktemp("foreign"), Sizes(), []
-    for write in LAYOUTS:
+    for write in GENERATIONS.values():
         document: dict[str, Any] = write(sizes, make_transformer(sizes), make_head(sizes))
         for zipped in (True, False):
             torch.save(document, folder / "x", _use_new_zipfile_serialization=zipped)

@@ -14,6 +14,7 @@ from aalbert.models import FrontEndConfig, PretrainedModel
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.foreign_model import ForeignModel
 from tests.models.foreign.transformers import (
+    GENERATIONS,
     Reference,
     Sizes,
     lightning,
@@ -21,7 +22,6 @@ from tests.models.foreign.transformers import (
     make_transformer,
     s3prl_2019,
     s3prl_2020,
-    s3prl_2021,
     s3prl_2022,
 )
 
@@ -29,12 +29,6 @@ SHARED = Sizes()
 SEPARATE = Sizes(shared=False)
 FEATURES = {"kind": "logmel"}
 Write = Callable[[Sizes, dict[str, Tensor], dict[str, Tensor]], dict[str, Any]]
-GENERATIONS = {
-    "2019": s3prl_2019,
-    "2020": s3prl_2020,
-    "2021": s3prl_2021,
-    "2022": s3prl_2022,
-}
 every_generation = pytest.mark.parametrize("write", GENERATIONS.values(), ids=GENERATIONS)
 
 

@@ -343,3 +343,12 @@ def lightning(
             "training_config": training,
         },
     }
+
+
+# The layouts of s3prl's checkpoints, by the year in which they began.
+GENERATIONS = {
+    "2019": s3prl_2019,
+    "2020": s3prl_2020,
+    "2021": s3prl_2021,
+    "2022": s3prl_2022,
+}

@@ -4,7 +4,6 @@ import http.server
 import io
 import random
 import tarfile
-import threading
 from collections.abc import Iterator
 from functools import partial as bind
 from pathlib import Path
@@ -21,32 +20,24 @@ from aalbert.errors import (
 )
 from aalbert.pipeline.corpora import librispeech_download as download
 from aalbert.pipeline.corpora.librispeech_download import download_subset
+from tests.local_server import LocalServer, serving
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NAME = "dev-clean.tar.gz"
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(LocalServer):
     """A server of one archive, with the configured faults."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.content = CONTENT
         self.knows_ranges = True
         self.claimed: int | str | None = None
         self.cuts: list[int] = []  # how many bytes come before the connection ends
         self.failures: list[int] = []  # status codes of the first responses
         self.ranges: list[str | None] = []  # the requested ranges
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore a client that closes the connection."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -83,12 +74,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setitem(download.SHA256, "dev-clean", DIGEST)
     monkeypatch.setattr(download, "BACKOFF_SECONDS", (0.0, 0.0, 0.0))
-    with Server() as server:
-        thread = threading.Thread(target=bind(server.serve_forever, poll_interval=0.01))
-        thread.start()
+    with serving(Server()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def pack(corpus: Path, subset: str) -> bytes:
