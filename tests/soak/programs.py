@@ -182,6 +182,9 @@ class Programs:
         """
         self.number += 1
         stdout, stderr = (self.folder / f"{self.number}.{name}" for name in ("out", "err"))
+        # Here, since a signal may end the program before it has opened them.
+        for path in (stdout, stderr):
+            path.touch()
         request = {
             "arguments": [str(each) for each in arguments],
             "folder": str(folder or self.folder),
