@@ -6,7 +6,6 @@ Heavy packages are imported inside the commands, so that `--help` answers at onc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -92,14 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for one another sleep, where they would keep a core busy that others need.
     # OpenMP reads it when PyTorch is imported, by a command.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # As Python does on stderr: not every terminal has every letter of a name.
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
 
     def run() -> object:
         require_text(given)
-        return app(given, standalone_mode=False)
+        code = app(given, standalone_mode=False)
+        sys.stdout.flush()
+        return code
 
     with handle_stop_signals(end_at_once):
         return exit_code_of(run)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from aalbert.common.redaction import redact, redact_all
+from aalbert.common.streams import STANDARD_OUTPUT
 from aalbert.common.text import is_unicode, visible
 from aalbert.errors import (
     AalbertError,
@@ -116,6 +117,9 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     except MemoryError:
         return report_error(NO_MEMORY, StorageError.exit_code)
     except OSError as error:
+        if error.errno == errno.EPIPE and error.filename == STANDARD_OUTPUT:
+            # Who reads it wants no more, and no message. The parser of options does the same.
+            return 1
         message = system_message(error)
         if message is None:
             raise
@@ -198,7 +202,7 @@ def system_message(error: OSError) -> str | None:
 def storage_message(error: OSError) -> str:
     """Return which path could not be read or written; on a full disk, with the free space."""
     place = Path(error.filename) if error.filename else Path.cwd()
-    if error.errno not in SPACE_ERRORS:
+    if error.errno not in SPACE_ERRORS or error.filename == STANDARD_OUTPUT:
         return f"{error.strerror}: {place}"
     existing = next(path for path in (place, *place.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free

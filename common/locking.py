@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import IO, Annotated, TextIO
 
 from annotated_types import Gt, Lt
 
-from aalbert.common.files import sole_file
+from aalbert.common.files import remove_unfinished, sole_file
 from aalbert.common.json_files import read_records
 from aalbert.errors import IntegrityError, OutputInUseError, StorageError
 
@@ -49,6 +49,26 @@ def hold(path: Path, shared: bool = False) -> Iterator[None]:
         stream.write(json.dumps(asdict(Holder(os.getpid(), platform.node()))) + "\n")
         stream.flush()
         yield
+
+
+@contextmanager
+def write_beside_others(folder: Path, names: Container[str]) -> Iterator[None]:
+    """Write files `names` in `folder`, where other processes may be writing them too.
+
+    What killed processes left of them half written is removed, unless another is writing now.
+    The folder itself is locked: that leaves nothing behind. Where its file system cannot do that,
+    nothing is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if try_to_flock(descriptor, fcntl.LOCK_EX):
+            remove_unfinished(folder, names)
+        # Waits while another process removes, which takes no time.
+        try_to_flock(descriptor, fcntl.LOCK_SH, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -127,6 +147,18 @@ def flock(stream: IO[str] | IO[bytes], operation: int) -> None:
             f"{stream.name} cannot be locked ({error.strerror}): its file system has no locks; "
             "mount it with them, or choose another folder"
         ) from error
+
+
+def try_to_flock(descriptor: int, operation: int, wait: bool = False) -> bool:
+    """Return whether an open folder could be locked."""
+    try:
+        fcntl.flock(descriptor, operation if wait else operation | fcntl.LOCK_NB)
+    except OSError as error:
+        # Over NFS, only what is open for writing can be locked, which a folder never is.
+        if error.errno not in {errno.EWOULDBLOCK, errno.EBADF, *NO_LOCKS_ERRNOS}:
+            raise
+        return False
+    return True
 
 
 def in_use_message(place: Path | str, process: str) -> str:

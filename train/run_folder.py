@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ from aalbert.common.json_files import (
     naming_damage,
     read_record,
 )
-from aalbert.common.locking import hold_where_possible
+from aalbert.common.locking import hold_where_possible, write_beside_others
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
@@ -107,6 +107,11 @@ class EvaluationFolder:
         # The page that shows the result, and the one that compares other runs with this one.
         self.report = path / REPORT_NAME
         self.comparison = path / "comparison.html"
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Write its files; another evaluation of the run may write there too."""
+        files = (self.metrics, self.predictions, self.report, self.comparison)
+        return write_beside_others(self.path, {each.name for each in files})
 
 
 class RunFolder:

@@ -1,5 +1,6 @@
 """Embeddings on disk: `.npy`, safetensors or WebDataset shards, each file finished or absent."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,11 @@ def write_npy(
     """Write `KEY.npy` for every recording, float32, and return the names of the files."""
     names = [f"{each.recording.key}.npy" for each in piece]
     for name, each in zip(names, piece, strict=True):
+        # Into a file, NumPy writes past Python, and its error does not say that the disk is full.
+        content = io.BytesIO()
+        np.save(content, each.embedding, allow_pickle=False)
         with atomic_write(folder / name) as stream:
-            np.save(stream, each.embedding, allow_pickle=False)
+            stream.write(content.getbuffer())
     return names
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.common.locking import hold, hold_where_possible
+from aalbert.common.locking import hold, hold_where_possible, write_beside_others
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
@@ -160,3 +160,20 @@ def test_a_folder_that_cannot_be_created_is_named() -> None:
     assert str(caught.value) == (
         "/proc/data cannot be created: nothing can be written there; choose another --out"
     )
+
+
+def test_what_is_half_written_is_removed_unless_another_process_is_writing_there(
+    tmp_path: Path,
+) -> None:
+    left, other = (tmp_path / f"{name}.{'0' * 16}.partial" for name in ("a.html", "b.html"))
+    for path in (left, other):
+        path.touch()
+    with write_beside_others(tmp_path, {"a.html"}):
+        assert not left.exists()
+        assert other.exists()
+        left.touch()
+        with write_beside_others(tmp_path, {"a.html"}):
+            assert left.exists()
+    with write_beside_others(tmp_path, {"a.html"}):
+        assert not left.exists()
+    assert os.listdir(tmp_path) == [other.name]

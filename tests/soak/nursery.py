@@ -37,6 +37,7 @@ IMPORTED = (
     "aalbert.train.evaluation.report",
     "aalbert.shards.verification.verify",
     "aalbert.cli",
+    "aalbert.__main__",
 )
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
@@ -187,7 +188,7 @@ def main() -> None:
     gc.freeze()
     print("ready", flush=True)
     if serve(listener):
-        end(importlib.import_module("aalbert.cli").main(sys.argv[1:]))
+        end(importlib.import_module("aalbert.__main__").main())
 
 
 if __name__ == "__main__":

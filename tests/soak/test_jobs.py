@@ -22,6 +22,8 @@ REFUSALS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EACCES)
 DAY_SECONDS = 86_400.0
 # What may come of an input that is lost: without it, with parts of it, or without its reader.
 LOST = ("exit 1", "exit 3", "exit 4", "exit 5")
+# The lists of what a job could not use.
+FAILURES = ("failed.jsonl", "skipped.jsonl")
 # What a program may say; a limit of the size of files is one of its stderr too.
 MESSAGES_BYTES = 2_000
 Disturbance = Callable[[Random, Job], None]
@@ -68,6 +70,11 @@ def refuse_a_file(random: Random, job: Job) -> None:
     ended = job.go_on(aim=aim).wait()
     allowed = ("right", "exit 7") if aim["path"] == f"{RUN}/" else ("right", "exit 7", *LOST)
     assert ended.outcome() in allowed, ended.stderr[-1000:]
+    listed = [path.read_text() for name in FAILURES if (path := job.run / name).is_file()]
+    if aim["path"] == f"{INPUTS}/" and any(listed):
+        # A recording that may not be read is skipped, and the reason listed.
+        assert os.strerror(aim["argument"]) in "".join(listed), listed
+        job.clear()
 
 
 def limit(random: Random, job: Job) -> None:
@@ -130,8 +137,6 @@ def remount(folder: Path, options: str, *, check: bool) -> None:
 
 
 # Of these, others may be found at another time.
-# The lists of what a job could not use.
-FAILURES = ("failed.jsonl", "skipped.jsonl")
 LISTED = (".flac", ".txt")
 
 

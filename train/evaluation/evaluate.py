@@ -218,9 +218,10 @@ def evaluate_run(
     result = summarise(run, measured, clusters)
     probes = probe(measured, embeddings, rows, clusters)
     result = replace(result, layer_probes=probes)
-    write_json(measured.folder.metrics, result.to_dict())
     predictions = predictions_csv(measured.outcome, measured.dataset)
-    write_text(measured.folder.predictions, predictions)
+    with measured.folder.writing():
+        write_json(measured.folder.metrics, result.to_dict())
+        write_text(measured.folder.predictions, predictions)
     return Evaluation(run, result, measured, embeddings, rows)
 
 

@@ -59,10 +59,13 @@ def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Compa
     The comparison is a page in the first run's folder, which stays when a run is evaluated alone.
     """
     for evaluation in evaluations:
-        write_text(evaluation.measured.folder.report, report_page(evaluation))
+        folder, page = evaluation.measured.folder, report_page(evaluation)
+        with folder.writing():
+            write_text(folder.report, page)
     if comparisons:
-        page = comparison_page(evaluations, comparisons)
-        write_text(evaluations[0].measured.folder.comparison, page)
+        folder, page = evaluations[0].measured.folder, comparison_page(evaluations, comparisons)
+        with folder.writing():
+            write_text(folder.comparison, page)
 
 
 def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -252,3 +253,27 @@ def test_mistakes_are_reported_in_one_line(
     assert extract("--model", model_folder, *words, "--out", tmp_path / "out") == code
     assert message in capsys.readouterr().err
     assert not any((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("format", ["npy", "safetensors", "shards"])
+def test_a_file_that_cannot_be_written_is_a_named_error(
+    model_folder: Path,
+    audio_folder: Path,
+    tmp_path: Path,
+    format: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Smaller than an embedding, larger than the notes that are written before."""
+    out = tmp_path / "out"
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, most))
+    try:
+        code = extract(
+            "--model", model_folder, audio_folder / "speaker1", "--format", format, "--out", out
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert code == 7
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"aalbert: File too large: {out}/"), error
+    assert not list(out.rglob("*.partial"))
