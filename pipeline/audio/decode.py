@@ -42,6 +42,8 @@ LARGEST_SAMPLE = 2.0**31
 # A frame of FLAC is at least 11 bytes long and has at most 65535 samples of 8 channels. A
 # header that announces more would make the decoder ask for too much memory.
 FLAC_SAMPLES_PER_BYTE = 8 * 65_535 // 11
+# No codec stores more in speech: Opus has 64 at 6 kbit/s.
+SAMPLES_PER_BYTE = 64
 # Tables round their times: an end this little past that of the recording means its end.
 SPAN_SLACK_S = 0.05
 # The largest file whose size RIFF can write.
@@ -203,6 +205,14 @@ def decode_by_libsndfile(
                 )
             start, stop = span_samples(span, counted, source_rate)
             samples = read_part(file, start, stop)
+    except MemoryError as error:
+        # What may be a file of hours is not to blame for a machine that is short of memory.
+        if counted <= recording.size * SAMPLES_PER_BYTE:
+            raise
+        raise UnusableAudioError(
+            f"announces more samples than this machine can hold: {counted} in {recording.size} "
+            "bytes"
+        ) from error
     except soundfile.LibsndfileError as error:
         raise UnusableAudioError(f"cannot be decoded: {str(error).split(': ')[-1]}") from error
     if stop - start != len(samples):

@@ -15,7 +15,7 @@ from tests.soak.audio.reader import Decoded, Reader, Refused
 from tests.soak.audio.sources import recorded, synthesised
 from tests.soak.soak import Soak
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 # Its header says nothing of sizes, so that all that follows is audio.
 ENDLESS = "zero_sizes.wav"
 APPENDED = 0.1

@@ -9,7 +9,7 @@ from aalbert.pipeline.audio.containers.chunks import (
     require_whole,
 )
 from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
-from aalbert.pipeline.audio.recording import Recording
+from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
 # Bits of a sample by encoding: mu-law, integers of 8 to 32 bits, floats of 32 and 64, G.721, G.723
 # of 3 and 5 bits, A-law.
@@ -18,7 +18,10 @@ UNKNOWN = 0xFFFFFFFF
 
 
 def examine_au(recording: Recording) -> Contents:
-    """Count the samples; `UnusableAudioError` when it is cut off or has more behind."""
+    """Count the samples; `UnusableAudioError` when it is cut off or has more behind.
+
+    So too when it ends amid a sample, which a damaged header has it do.
+    """
     order = ">" if recording.header[:4] == b".snd" else "<"
     start, size, encoding, _, channels = struct.unpack(f"{order}5I", recording.header[4:24])
     if size == UNKNOWN:
@@ -28,4 +31,10 @@ def examine_au(recording: Recording) -> Contents:
     require_no_audio_behind(recording, data.stop, ChunkForm(alignment=1))
     if encoding not in SAMPLE_BITS or not channels:
         return NOTHING_KNOWN
-    return Contents(samples=size * 8 // (SAMPLE_BITS[encoding] * channels))
+    bits = SAMPLE_BITS[encoding]
+    if bits % 8 == 0 and size * 8 % (bits * channels):
+        raise UnusableAudioError(
+            f"has a header that contradicts itself: samples of {bits} bits, channels {channels}, "
+            f"in {size} bytes"
+        )
+    return Contents(samples=size * 8 // (bits * channels))

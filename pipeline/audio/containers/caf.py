@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 from aalbert.pipeline.audio.containers.chunks import (
     Chunk,
@@ -34,28 +35,37 @@ def examine_caf(recording: Recording) -> Contents:
             require_whole(data, recording)
             require_no_audio_behind(recording, data.stop, FORM)
             coded = data.size - EDIT_COUNT_BYTES
-            if not packet_bytes:
-                return Contents(samples=count_packets(recording, coded, packet_frames))
-            return Contents(samples=coded // packet_bytes * packet_frames)
+            return Contents(samples=count_samples(recording, coded, packet_bytes, packet_frames))
         require_whole(chunk, recording)
     return NOTHING_KNOWN
 
 
-def count_packets(recording: Recording, coded: int, packet_frames: int) -> int:
-    """Return the samples in packets of different sizes, whose table must fit the coded bytes."""
+def count_samples(recording: Recording, coded: int, packet_bytes: int, packet_frames: int) -> int:
+    """Return the samples in coded bytes; `UnusableAudioError` where a table or sizes do not fit.
+
+    Packets of different sizes (`packet_bytes` is 0) need a table; others may have one, for the
+    samples that fill the last packet up.
+    """
     for chunk in walk_chunks(recording, 8, FORM):
         if chunk.name == b"pakt" and chunk.size >= PACKETS.size:
             packets, samples, before, behind = PACKETS.unpack(
                 recording.read(chunk.start, PACKETS.size)
             )
-            sizes = list(numbers(recording.read(chunk.start, chunk.size)[PACKETS.size :]))
-            if (sum(sizes[:packets]), packets * packet_frames) == (
-                coded,
-                before + samples + behind,
-            ):
-                return int(samples)
-            raise UnusableAudioError("damaged: the table of its packets does not fit them")
-    raise UnusableAudioError("lacks the table of its packets")
+            sizes = numbers(recording.read(chunk.start, chunk.size)[PACKETS.size :])
+            listed = packets * packet_bytes if packet_bytes else sum(islice(sizes, max(0, packets)))
+            frames = packets * packet_frames
+            if (listed, frames) != (coded, before + samples + behind):
+                raise UnusableAudioError("damaged: the table of its packets does not fit them")
+            return int(samples)
+    if not packet_bytes:
+        raise UnusableAudioError("lacks the table of its packets")
+    packets, remainder = divmod(coded, packet_bytes)
+    if remainder:
+        raise UnusableAudioError(
+            f"has a header that contradicts itself: packets of {packet_bytes} bytes in {coded} "
+            "bytes"
+        )
+    return packets * packet_frames
 
 
 def numbers(content: bytes) -> Iterator[int]:

@@ -20,11 +20,11 @@ from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
 # Integer and float PCM, A-law and mu-law: every sample has the same number of bytes.
 INTEGERS, FLOATS, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
-# An extensible header names the coding with 16 bytes: its number, and one of these, the second for
-# ambisonic recordings.
+# An extensible header names the coding with 16 bytes: its number in four, and one of these, the
+# second for ambisonic recordings.
 EXTENSIBLE_ENDINGS = (
-    bytes.fromhex("000000001000800000aa00389b71"),
-    bytes.fromhex("00002107d3118644c8c1ca000000"),
+    bytes.fromhex("00001000800000aa00389b71"),
+    bytes.fromhex("2107d3118644c8c1ca000000"),
 )
 # Writers that stream do not know the size yet: they write nothing, or about the largest number of
 # 31 or 32 bits, some plus the bytes of the header.
@@ -85,9 +85,9 @@ def contents_of(recording: Recording, layout: bytes | None, data: Chunk, order: 
         return NOTHING_KNOWN
     coding, channels, rate, _, block, bits = struct.unpack(f"{order}HHIIHH", layout[:16])
     used_bits = bits
-    if coding == EXTENSIBLE and len(layout) >= 26:
-        used_bits, _, coding = struct.unpack(f"{order}HIH", layout[18:26])
-        if layout[28:] not in {ending[2:] for ending in EXTENSIBLE_ENDINGS}:
+    if coding == EXTENSIBLE and len(layout) >= 28:
+        used_bits, _, coding = struct.unpack(f"{order}HII", layout[18:28])
+        if coding >= EXTENSIBLE or layout[28:] not in EXTENSIBLE_ENDINGS:
             raise UnusableAudioError("names no known coding in its extensible header")
     if not channels or not block:
         return NOTHING_KNOWN

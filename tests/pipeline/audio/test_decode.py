@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import struct
 import subprocess
@@ -612,3 +613,23 @@ def test_no_environment_variable_changes_resampling(tmp_path: Path) -> None:
         for settings in ({}, {"SOXR_USE_SIMD": "0"}, {"SOXR_USE_SIMD32": "0"})
     }
     assert len(hashes) == 1
+
+
+def test_samples_that_no_memory_can_hold_are_the_fault_of_the_file_that_announces_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not of the machine, which would end a `prepare` of thousands of good files."""
+
+    def read(file: soundfile.SoundFile, start: int, stop: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("aalbert.pipeline.audio.decode.read_part", read)
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).uniform(-1, 1, RATE)
+    soundfile.write(stream, noise, RATE, "PCM_24", format="FLAC")
+    content = bytearray(stream.getvalue())
+    with pytest.raises(MemoryError):
+        read_audio(bytes(content), RATE)
+    content[22:26] = b"\x7f\xff\xff\xff"
+    with pytest.raises(UnusableAudioError, match="than this machine can hold: 2147483647 in"):
+        read_audio(bytes(content), RATE)
