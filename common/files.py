@@ -107,6 +107,18 @@ def new_file(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
+def require_no_link(path: Path | str) -> None:
+    """Raise `OutputInUseError` for a link in place of a file or folder of ours: it may lead away.
+
+    The folder that a user names may be one.
+    """
+    if os.path.islink(path):
+        raise OutputInUseError(
+            f"{path} is a link, and no file is written through one: delete it, and run the "
+            "command again"
+        )
+
+
 def plain_file(path: str, flags: int) -> int:
     """Open a file of ours with a known name, as `open(path, mode, opener=plain_file)`.
 
@@ -115,11 +127,8 @@ def plain_file(path: str, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        if error.errno == errno.ELOOP and os.path.islink(path):
-            raise OutputInUseError(
-                f"{path} is a link, and no file is written through one: delete it, and run the "
-                "command again"
-            ) from error
+        if error.errno == errno.ELOOP:
+            require_no_link(path)
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

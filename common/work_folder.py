@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aalbert.common.files import is_side_file, remove_unfinished, require_empty, write_json
+from aalbert.common.files import (
+    is_side_file,
+    remove_unfinished,
+    require_empty,
+    require_no_link,
+    write_json,
+)
 from aalbert.common.json_files import read_record
 from aalbert.common.locking import hold
 from aalbert.errors import OutputInUseError
@@ -17,8 +23,9 @@ def hold_work(work: Path) -> Iterator[None]:
     """Hold the work folder `work` of an output, and remove it when the block ends.
 
     When the block raises it stays, for the same command to continue. Raises `OutputInUseError`
-    when the output holds something without it, or when another process works there.
+    when the output holds something without it, when another process works there, and for a link.
     """
+    require_no_link(work)
     if not work.is_dir():
         require_empty(work.parent)
     with hold(work / LOCK_NAME):

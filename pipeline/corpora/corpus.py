@@ -12,6 +12,7 @@ from aalbert.common.files import is_side_file
 from aalbert.common.json_files import read_records
 from aalbert.common.redaction import redact, redact_url
 from aalbert.errors import InputError, TooManySkippedError
+from aalbert.pipeline.corpora.attachment import Attachment
 
 DECODED_SUFFIXES = frozenset(
     {".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".au", ".caf", ".w64", ".rf64"}
@@ -117,7 +118,7 @@ class Corpus:
     fields: tuple[str, ...]
     utterances: tuple[Utterance, ...]
     skipped: tuple[Skip, ...] = ()
-    attachments: Mapping[str, Path] = field(default_factory=dict)
+    attachments: Mapping[str, Attachment] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     licence: str = "unknown"
 

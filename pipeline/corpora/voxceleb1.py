@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aalbert.common.text_files import read_lines
 from aalbert.errors import InputError
+from aalbert.pipeline.corpora.attachment import attach
 from aalbert.pipeline.corpora.corpus import (
     Corpus,
     Skip,
@@ -73,7 +74,7 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
         fields=("video", *METADATA_FIELDS),
         utterances=utterances,
         skipped=tuple(item for item in found if isinstance(item, Skip)),
-        attachments={f"trials/{path.name}": path for path in trials},
+        attachments={f"trials/{path.name}": attach(path) for path in trials},
         notes=()
         if metadata
         else (f"no vox1_meta.csv in {root}: name, gender, nationality unknown",),

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import fsspec
@@ -23,6 +23,7 @@ from aalbert.common.files import (
     is_side_file,
     remove_unfinished,
     replacing,
+    require_no_link,
 )
 from aalbert.common.locking import hold
 from aalbert.common.redaction import redact_url
@@ -116,10 +117,17 @@ class LocalOutput:
 
     @contextmanager
     def build(self, path: str) -> Iterator[Path]:
-        """Yield the final path, in a folder that exists."""
+        """Yield the final path, in a folder that exists and is no link."""
         target = self.folder / path
+        self.require_own_folders(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield target
+
+    def require_own_folders(self, path: str) -> None:
+        """Raise `OutputInUseError` when a folder on the way to a file to be written is a link."""
+        for folder in PurePosixPath(path).parents:
+            if folder.name:
+                require_no_link(self.folder / folder)
 
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; one that is missing is fine."""
@@ -139,6 +147,7 @@ class LocalOutput:
 
     def hold(self, lock: str, shared: bool = False) -> AbstractContextManager[None]:
         """Hold a lock file below the folder, alone or with others that share it."""
+        self.require_own_folders(lock)
         return hold(self.folder / lock, shared)
 
 

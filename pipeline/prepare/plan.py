@@ -9,7 +9,6 @@ from typing import Any
 import xxhash
 
 from aalbert.common.files import canonical
-from aalbert.common.text_files import read_input
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance, estimated_seconds
 from aalbert.pipeline.corpora.names import KEY_PATTERN, LONGEST_KEY
@@ -83,10 +82,7 @@ def plan_pieces(corpus: Corpus, config: PrepareConfig) -> Iterator[Any]:
         "corpus": corpus.name,
         "config": asdict(config),
         "skipped": [asdict(skip) for skip in corpus.skipped],
-        "attachments": {
-            name: xxhash.xxh3_128_hexdigest(read_input(path))
-            for name, path in corpus.attachments.items()
-        },
+        "attachments": {name: each.xxh3 for name, each in corpus.attachments.items()},
     }
     for utterance in corpus.utterances:
         yield [

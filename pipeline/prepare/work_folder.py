@@ -19,7 +19,6 @@ from aalbert.common.files import atomic_write, write_json
 from aalbert.common.json_files import parse_record
 from aalbert.common.json_files import read_record as read_json_record
 from aalbert.common.signals import stop_if_asked
-from aalbert.common.text_files import read_input
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
 from aalbert.pipeline.prepare.config import PrepareConfig
@@ -219,7 +218,7 @@ def claim(output: Output, corpus: Corpus, record: PrepareRecord, part: Part) -> 
     """
     check_records(output, record, part)
     for name, path in record.attachments.items():
-        publish_bytes(output, path, read_input(corpus.attachments[name]))
+        publish_bytes(output, path, corpus.attachments[name].read())
     name = f"{RECORD_FOLDER}/{part.number}-of-{part.count}.json"
     if not output.has(name):
         with output.build(name) as local:

@@ -45,3 +45,14 @@ def test_interrupted_work_stays_for_the_same_plan_only(tmp_path: Path) -> None:
         work(tmp_path, "other")
     work(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_work_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "lock").write_text("theirs")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".work").symlink_to(elsewhere)
+    with pytest.raises(OutputInUseError, match="/.work is a link, and no file is written through"):
+        work(tmp_path / "out")
+    assert (elsewhere / "lock").read_text() == "theirs"

@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
+from aalbert.pipeline.corpora.attachment import attach
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare import prepare as prepare_module
@@ -117,11 +119,13 @@ def test_a_link_to_a_folder_in_the_work_folder_goes_with_it(
     computed: Path, corpus: Corpus, small_config: PrepareConfig, prepared: Path, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(computed, tmp_path / "data"))
-    records = (out / ".prepare/records").rename(tmp_path / "elsewhere")
-    (out / ".prepare/records").symlink_to(records)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    (out / ".prepare/link").symlink_to(elsewhere)
     prepare(corpus, out, small_config, ONE)
     assert tree(out) == tree(prepared) and not (out / ".prepare").exists()
-    assert records.is_dir()
+    assert (elsewhere / "file").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"fLaC"])
@@ -135,3 +139,36 @@ def test_a_recording_that_changes_during_the_run_ends_it(
     with pytest.raises(InputError, match=message):
         prepare(found, tmp_path / "data", small_config, ONE)
     assert not (tmp_path / "data/manifest.json").exists()
+
+
+@pytest.mark.parametrize("folder", [".prepare/records", "statistics", "index", "dev-clean"])
+def test_nothing_is_written_through_a_link_in_place_of_a_folder(
+    folder: str, corpus: Corpus, small_config: PrepareConfig, computed: Path, tmp_path: Path
+) -> None:
+    out, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    shutil.copytree(computed, out)
+    shutil.rmtree(out / folder, ignore_errors=True)
+    elsewhere.mkdir()
+    (elsewhere / "lock").write_text("theirs")
+    (out / folder).symlink_to(elsewhere)
+    with pytest.raises(OutputInUseError, match=f"/{folder} is a link, and no file is written"):
+        prepare(corpus, out, small_config, ONE)
+    assert [each.name for each in elsewhere.iterdir()] == ["lock"]
+    assert (elsewhere / "lock").read_text() == "theirs"
+
+
+def test_a_list_that_changes_after_it_was_read_is_not_copied_as_another(
+    corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
+) -> None:
+    trials, out = tmp_path / "trials.txt", tmp_path / "data"
+    trials.write_text("1 a b\n")
+    listed = replace(corpus, attachments={"trials/trials.txt": attach(trials)})
+    trials.write_text("0 a b\n")
+    with pytest.raises(InputError) as caught:
+        prepare(listed, out, small_config, ONE)
+    assert str(caught.value) == (
+        f"{trials} has changed since the inputs were listed: run the same command again"
+    )
+    again = replace(corpus, attachments={"trials/trials.txt": attach(trials)})
+    prepare(again, out, small_config, ONE)
+    assert (out / "trials/trials.txt").read_text() == "0 a b\n"

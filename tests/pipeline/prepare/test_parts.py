@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aalbert.errors import ConfigError, InputError, OutputInUseError
+from aalbert.pipeline.corpora.attachment import attach
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare import prepare as prepare_module
@@ -223,7 +224,7 @@ def test_parts_that_start_together_do_not_collide_on_the_corpus_own_files(
 ) -> None:
     trials = tmp_path / "trials.txt"
     trials.write_bytes(b"1 a b\r\n" * 50_000 + b"\xff")
-    corpus = replace(corpus, attachments={"trials/trials.txt": trials})
+    corpus = replace(corpus, attachments={"trials/trials.txt": attach(trials)})
     out = tmp_path / "data"
     context = get_context("spawn")
     processes = [
