@@ -69,6 +69,7 @@ MACHINE_ERRORS = {
     **dict.fromkeys((errno.EILSEQ, *optional("ENOKEY", "EKEYREJECTED")), NO_SERVICE),
     **dict.fromkeys((errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EDEADLK), BUSY),
     errno.EFBIG: "files may not be so large here: raise 'ulimit -f', or choose another file system",
+    errno.ENOENT: "it has gone while this command ran: put it back, and run the command again",
     errno.ENOMEM: MEMORY_ENDS,
     errno.ENOLCK: "its file system has no locks left: run it again, or choose another folder",
     errno.EMLINK: "its folder can hold no more: choose another one",

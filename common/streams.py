@@ -49,14 +49,15 @@ def prepare_standard_streams() -> None:
 
 
 def text_output(file: Output, before: TextIO | None) -> io.TextIOWrapper:
-    """Return a stream of text that writes to a file as the one before it did, if there was one.
+    """Return a stream of text in the encoding of the one before, if there was one.
 
-    Not every terminal has every letter of a name: others are written as escapes.
+    Not every terminal has every letter of a name: others are written as escapes. Standard error
+    and a terminal get each line at once, and so does what was not buffered at all.
     """
+    unbuffered = getattr(before, "write_through", False)
     return io.TextIOWrapper(
         io.BufferedWriter(file),
         encoding=getattr(before, "encoding", None),
         errors="backslashreplace",
-        line_buffering=getattr(before, "line_buffering", True),
-        write_through=getattr(before, "write_through", False),
+        line_buffering=file.lossy or file.isatty() or unbuffered,
     )

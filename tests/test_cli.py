@@ -1,5 +1,4 @@
 import errno
-import io
 import json
 import os
 import signal
@@ -326,6 +325,10 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
     ("number", "way_out"),
     [
         (errno.EIO, "run it again when it works"),
+        (
+            errno.ENOENT,
+            "it has gone while this command ran: put it back, and run the command again",
+        ),
         (errno.ESTALE, "run it again"),
         (errno.EFBIG, "raise 'ulimit -f', or choose another file system"),
         (errno.ENXIO, "run it again when it works"),
@@ -412,16 +415,16 @@ def test_results_hold_no_codes_for_the_terminal(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "a\\x1b[31m\nb\n"
 
 
-def test_a_terminal_that_lacks_letters_gets_escapes(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_that_lacks_letters_gets_escapes(prepared: Path, tmp_path: Path) -> None:
     place = tmp_path / "שלום"
     place.symlink_to(prepared)
-    written = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
-    assert main(["shards", "info", str(place)]) == 0
-    sys.stdout.flush()
-    assert rf"{tmp_path}/\u05e9\u05dc\u05d5\u05dd: librispeech".encode() in written.getvalue()
+    printed = subprocess.run(
+        [sys.executable, "-m", "aalbert", "shards", "info", str(place)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    assert rf"{tmp_path}/\u05e9\u05dc\u05d5\u05dd: librispeech".encode() in printed
 
 
 def test_a_lack_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,3 +62,15 @@ def test_no_file_takes_the_place_of_a_stream_that_is_closed(closed: str, tmp_pat
     ended = subprocess.run(["sh", "-c", command, "sh", *program], check=False, capture_output=True)
     assert ended.returncode == 0, ended.stderr
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("option", ["", "-u"])
+def test_lines_of_standard_error_are_written_at_once(option: str) -> None:
+    program = (
+        "import os, sys; from aalbert.common.streams import prepare_standard_streams;"
+        "prepare_standard_streams(); sys.stderr.write('progress'); sys.stderr.write('\\n');"
+        "os._exit(0)"
+    )
+    command = [sys.executable, *([option] if option else []), "-c", program]
+    ended = subprocess.run(command, check=True, capture_output=True)
+    assert ended.stderr == b"progress\n"

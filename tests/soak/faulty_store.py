@@ -59,7 +59,8 @@ class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def entry(self, path: Path) -> dict[str, Any]:
         name = f"data/{path.relative_to(self.root).as_posix()}".removesuffix("/.")
-        kind = "directory" if path.is_dir() else "file"
+        # A store has no links, which may lead round in circles.
+        kind = "directory" if path.is_dir() and not path.is_symlink() else "file"
         return {"name": name, "size": path.stat().st_size, "type": kind}
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:

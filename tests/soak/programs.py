@@ -62,6 +62,9 @@ class Running:
 
     def send(self, number: int, *, group: bool = False) -> None:
         """Send it a signal, to its group if asked; one that has ended is left alone."""
+        # Its number may be that of another process by now.
+        if self.has_ended():
+            return
         with suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, number)
 

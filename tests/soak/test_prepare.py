@@ -239,6 +239,8 @@ def unfinished(
 def damage(random: Random, out: Path) -> str:
     """Do something to the folder that a disk or a person may do; returns what."""
     places = sorted(out.rglob("*"))
+    if not places:
+        return "nothing is left"
     path = random.choice(places)
     if random.random() < 0.1:
         extra = (path if path.is_dir() else path.parent) / "extra"

@@ -82,8 +82,8 @@ def run_sweep(
                 diverged = str(error)
                 run.add_to_record({"diverged": diverged})
             points.append(Point(settings=point, run=str(run.path), best=best, diverged=diverged))
-    points.sort(key=lambda point: point.order)
-    write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
+        points.sort(key=lambda point: point.order)
+        write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
     return points
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from aalbert.common.files import atomic_write, write_text
 from aalbert.errors import IntegrityError
 from aalbert.models.training_states import (
+    HASH_SUFFIX,
     hash_path,
     is_intact,
     list_states,
@@ -84,9 +85,13 @@ def remove_old_states(folder: Path, step: int, *, keep: int, best_step: int | No
     """Remove the states up to a step, except for the latest `keep` of them and the best one.
 
     States after the step were found damaged when the run was resumed, and are not counted.
+    Checksums that a killed process left without their states go too.
     """
     states = [path for path in list_states(folder) if step_of(path) <= step]
     for path in states[:-keep]:
         if step_of(path) != best_step:
             path.unlink()
-            hash_path(path).unlink(missing_ok=True)
+    kept = {hash_path(path) for path in list_states(folder)}
+    for path in folder.glob(f"*{HASH_SUFFIX}"):
+        if path not in kept:
+            path.unlink()
