@@ -31,6 +31,8 @@ from aalbert.train.downstream.labels import NO_CLASS
 SILENCE = "sil"
 # The tokens of TextGrids of either form: texts in quotes, and numbers between spaces.
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<=[\s=])(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=\s|$)')
+# A phone in a file of alignments.
+NUMBER = re.compile("[0-9]{1,9}")
 # The names of the numbers in a file of alignments beside it.
 NAMES_FILE = "phones.json"
 MAKE_THEM = "'aalbert align' makes them of transcripts"
@@ -38,6 +40,8 @@ NAMES_EXPECTED = 'expected the names of the phones 0, 1, 2, ..., such as ["AA", 
 STRESS = re.compile(r"(?<=[A-Z])[012]$")
 # Times have few digits, so that an interval may begin a little before the last one ends.
 OVERLAP_SECONDS = 1e-4
+# No utterance lasts longer, whatever a damaged label says.
+LONGEST_SECONDS = 24 * 3600.0
 # The allowed difference of labels and audio in length: aligners drop a frame or two at the end.
 TOLERANCE_MS = 50.0
 
@@ -102,7 +106,7 @@ def read_phone_file(path: Path, wanted: set[str], shift_ms: float) -> dict[str, 
         if not line.strip():
             continue
         key, *phones = line.split()
-        if not phones or not all(phone.isdigit() for phone in phones):
+        if not phones or not all(NUMBER.fullmatch(phone) for phone in phones):
             raise InputError(
                 f"{path}:{number} is '{line.strip()[:60]}': expected 'KEY number number ...'"
             )
@@ -147,13 +151,14 @@ def read_textgrid(path: Path) -> list[PhoneInterval]:
     """Return the intervals of the tier `phones` of a TextGrid, in the long or the short form.
 
     They follow one another from 0 to the end of the tier: what the tier leaves out is silence.
-    Raises `InputError` when there is no such tier, or its intervals are not in order.
+    Raises `InputError` when there is no such tier, or its intervals are not in order, or last
+    longer than any utterance.
     """
     tokens = TOKEN.findall(read_text(path))
     values = [text if not number else float(number) for text, number in tokens]
     try:
         intervals, end = parse_textgrid(values, path)
-    except (IndexError, ValueError, TypeError) as error:
+    except (IndexError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{path} is not a TextGrid with intervals in a tier 'phones'") from error
     filled, reached = [], 0.0
     for interval in intervals:
@@ -169,6 +174,11 @@ def read_textgrid(path: Path) -> list[PhoneInterval]:
         reached = max(reached, interval.end)
     if end > reached:
         filled.append(PhoneInterval(reached, end, SILENCE))
+    last = max(end, reached)
+    if not 0 < last <= LONGEST_SECONDS:
+        raise InputError(
+            f"{path}: its tier 'phones' lasts {last:g} s: expected up to {LONGEST_SECONDS:g} s"
+        )
     return filled
 
 

@@ -87,7 +87,7 @@ def read_trials(place: str, dataset: Dataset) -> Pairs:
             )
         for name in match.groups()[1:]:
             if without_suffix(name) not in row_of:
-                raise InputError(f"{path}:{number} names {name}, which {dataset.place} lacks")
+                raise InputError(f"{path}:{number} names {name[:200]}, which {dataset.place} lacks")
         labels.append(match[1] == "1")
         sides.append([row_of[without_suffix(name)] for name in match.groups()[1:]])
     rows = np.array(sides, np.int64).reshape(-1, 2)

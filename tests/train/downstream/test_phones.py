@@ -190,9 +190,10 @@ def test_utterances_with_an_alignment_are_found_in_both_forms(
 
 def test_a_malformed_alignment_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "phones.txt"
-    path.write_text("a 1 2\nb x\n")
-    with pytest.raises(InputError, match=r"phones\.txt:2 is 'b x': expected 'KEY number"):
-        read_alignments(str(path), ["a", "b"], shift_ms=10, drop_stress=False)
+    for wrong in ("x", "²", "9" * 5_000):
+        path.write_text(f"a 1 2\nb {wrong}\n", "utf-8")
+        with pytest.raises(InputError, match=rf"phones\.txt:2 is 'b {wrong[:58]}': expected 'KEY"):
+            read_alignments(str(path), ["a", "b"], shift_ms=10, drop_stress=False)
     broken = tmp_path / "a.TextGrid"
     broken.write_text(LONG_TEXTGRID.replace("phones", "letters"))
     with pytest.raises(InputError, match="is not a TextGrid with intervals in a tier 'phones'"):
@@ -226,6 +227,8 @@ def test_what_a_tier_leaves_out_is_silence(tmp_path: Path) -> None:
         ),
         (("xmax = 0.05", "xmax = 0.01"), r"'AH1' lasts from 0\.02 to 0\.01 s"),
         (("intervals: size = 3", "intervals: size = 4"), r"says 4 phones and has 3: it is cut off"),
+        (("intervals: size = 3", "intervals: size = 1e999"), "is not a TextGrid with intervals"),
+        (("xmax = 0.06", "xmax = 1e300"), r"lasts 1e\+300 s: expected up to 86400 s"),
     ],
 )
 def test_intervals_out_of_order_or_cut_off_are_refused(
