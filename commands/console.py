@@ -191,7 +191,7 @@ def usage_message(error: typer.TyperException) -> str:
 def system_message(error: OSError) -> str | None:
     """Return what the system refused and the way out; None for an error that is a bug here."""
     if error.errno in PLACE_ERRORS:
-        return f"{error.strerror}: {error.filename}: choose another path to write"
+        return f"{error.strerror}: {error.filename}: choose another path"
     if error.errno in STORAGE_ERRORS:
         return storage_message(error)
     if error.errno in MACHINE_ERRORS:

@@ -282,7 +282,7 @@ def test_a_path_that_cannot_be_a_folder_is_visible_with_the_way_out(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert place in lines[0]
-    assert lines[0].endswith(": choose another path to write")
+    assert lines[0].endswith(": choose another path")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -106,7 +106,7 @@ def test_a_name_that_is_too_long_is_refused_before_the_work(
 
     assert exit_code_of(command) == 7
     assert capsys.readouterr().err == (
-        f"aalbert: File name too long: {tmp_path / ('n' * 256)}: choose another path to write\n"
+        f"aalbert: File name too long: {tmp_path / ('n' * 256)}: choose another path\n"
     )
 
 

@@ -81,6 +81,8 @@ def test_a_damaged_record_is_named(run: RunFolder, text: str) -> None:
         {"data": 5},
         {"data": "data"},
         {"data_fingerprint": None},
+        {"data_fingerprint": []},
+        {"data": [], "data_fingerprint": []},
         {"files": []},
         {"threads": "1"},
         {"threads": 0},

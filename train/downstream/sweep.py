@@ -97,6 +97,10 @@ def train_point(
         if diverged := run.read_record().get("diverged"):
             raise DivergedError(diverged)
         resume_downstream(run.path, config.task, states=states, data=data, upstream=upstream)
+    elif run.lock.exists():
+        # A process was killed between its last file and its end.
+        with run.hold():
+            pass
 
 
 def require_same_run(

@@ -32,9 +32,12 @@ def test_a_sweep_reports_every_point_the_best_first_and_continues(
     with hold(out / "states" / "lock"):
         assert main([*command, *grid, "--out", str(out)]) == OutputInUseError.exit_code
     assert f"{out} is being written by process {os.getpid()}" in capsys.readouterr().err
+    left = out / "learning_rate=1e-1_epochs=2_prefetch=0" / "checkpoints" / "lock"
+    left.touch()
     assert main([*command, *grid, "--out", str(out), "--json"]) == 0
     again = capsys.readouterr()
     assert json.loads(again.out) == points and "step" not in again.err
+    assert not left.exists()
     assert main([*command, *grid, "--seed=1", "--out", str(out)]) == 2
     assert (
         "holds a run with another set of settings: choose another --out" in capsys.readouterr().err
