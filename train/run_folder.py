@@ -92,7 +92,7 @@ class RunRecord:
             require(isinstance(value, kind), f"{name} of {self.task!r:.60} is {value!r:.60}")
         if self.task == PRETRAIN:
             counts = len(self.data), len(self.data_fingerprint)
-            require(0 < counts[0] == counts[1], "{} datasets have {} fingerprints".format(*counts))
+            require(counts[0] == counts[1], "{} datasets have {} fingerprints".format(*counts))
         for name in ("upstream", "upstream_weights"):
             require(
                 self.task == PRETRAIN or getattr(self, name) != "",

@@ -36,7 +36,7 @@ PREPARE = (
 DATASETS = (
     Kind(name="datasets: damage, verified", outcomes=exits(3, 4), quick=30),
     Kind(name="datasets: damage, loaded", outcomes=(RIGHT, *exits(1, 2, 3, 4)), quick=30),
-    Kind(name="datasets: damage in a store", outcomes=(RIGHT, *exits(3, 4, 7)), quick=12),
+    Kind(name="datasets: damage in a store", outcomes=(RIGHT, *exits(3, 4, 7)), quick=6),
 )
 FILES = (
     Kind(name="files: audio", outcomes=(RIGHT, "refused"), quick=40, share=0.4),

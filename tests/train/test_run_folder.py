@@ -82,7 +82,7 @@ def test_a_damaged_record_is_named(run: RunFolder, text: str) -> None:
         {"data": "data"},
         {"data_fingerprint": None},
         {"data_fingerprint": []},
-        {"data": [], "data_fingerprint": []},
+        {"data": []},
         {"files": []},
         {"threads": "1"},
         {"threads": 0},
