@@ -95,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> object:
         require_text(given)
-        code = app(given, standalone_mode=False)
-        sys.stdout.flush()
-        return code
+        return app(given, standalone_mode=False)
 
     with handle_stop_signals(end_at_once):
         return exit_code_of(run)

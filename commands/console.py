@@ -69,7 +69,7 @@ MACHINE_ERRORS = {
     **dict.fromkeys((errno.EILSEQ, *optional("ENOKEY", "EKEYREJECTED")), NO_SERVICE),
     **dict.fromkeys((errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EDEADLK), BUSY),
     errno.EFBIG: "files may not be so large here: raise 'ulimit -f', or choose another file system",
-    errno.ENOENT: "it has gone while this command ran: put it back, and run the command again",
+    errno.ENOENT: "it has gone, or cannot be made: put it back, or choose another path",
     errno.ENOMEM: MEMORY_ENDS,
     errno.ENOLCK: "its file system has no locks left: run it again, or choose another folder",
     errno.EMLINK: "its folder can hold no more: choose another one",
@@ -101,7 +101,16 @@ def show(document: Any, as_json: bool, text: str) -> None:
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:
-    """Run a command and return its exit code; every known error becomes one line on stderr."""
+    """Run a command and return its exit code; every known error becomes one line on stderr.
+
+    What a command has printed may still have to be written, whether it succeeded or not.
+    """
+    code, code_of_output = reported(command), reported(sys.stdout.flush)
+    return code or code_of_output
+
+
+def reported(command: Callable[[], Any]) -> int:
+    """Return what a command does, or the exit code of its error, which is reported."""
     try:
         return int(command() or 0)
     except typer.TyperException as error:
@@ -190,6 +199,8 @@ def usage_message(error: typer.TyperException) -> str:
 
 def system_message(error: OSError) -> str | None:
     """Return what the system refused and the way out; None for an error that is a bug here."""
+    if error.filename == STANDARD_OUTPUT:
+        return f"{error.strerror}: {STANDARD_OUTPUT}"
     if error.errno in PLACE_ERRORS:
         return f"{error.strerror}: {error.filename}: choose another path"
     if error.errno in STORAGE_ERRORS:
@@ -203,7 +214,7 @@ def system_message(error: OSError) -> str | None:
 def storage_message(error: OSError) -> str:
     """Return which path could not be read or written; on a full disk, with the free space."""
     place = Path(error.filename) if error.filename else Path.cwd()
-    if error.errno not in SPACE_ERRORS or error.filename == STANDARD_OUTPUT:
+    if error.errno not in SPACE_ERRORS:
         return f"{error.strerror}: {place}"
     existing = next(path for path in (place, *place.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free

@@ -6,7 +6,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Container, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import IO, Annotated, TextIO
 
 from annotated_types import Gt, Lt
 
-from aalbert.common.files import remove_unfinished, sole_file
+from aalbert.common.files import sole_file
 from aalbert.common.json_files import read_records
+from aalbert.common.signals import pause
 from aalbert.errors import IntegrityError, OutputInUseError, StorageError
 
 OPEN_TRIES = 100
+LOOK_AGAIN_S = 0.05
 # Errors of file systems without locks, such as Lustre by default.
 NO_LOCKS_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
@@ -33,6 +36,10 @@ class Holder:
 
 class NoLocksError(StorageError):
     """The file system has no locks."""
+
+
+class HeldError(OutputInUseError):
+    """Another process holds the lock."""
 
 
 @contextmanager
@@ -52,33 +59,24 @@ def hold(path: Path, shared: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def write_beside_others(folder: Path, names: Container[str]) -> Iterator[None]:
-    """Write files `names` in `folder`, where other processes may be writing them too.
+def hold_where_possible(path: Path, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock file at `path` alone, then remove it; only warn where there are no locks.
 
-    What killed processes left of them half written is removed, unless another is writing now.
-    The folder itself is locked: that leaves nothing behind. Where its file system cannot do that,
-    nothing is removed.
+    Another process is waited for as long as `patience_s`, then refused as `hold` does.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if try_to_flock(descriptor, fcntl.LOCK_EX):
-            remove_unfinished(folder, names)
-        # Waits while another process removes, which takes no time.
-        try_to_flock(descriptor, fcntl.LOCK_SH, wait=True)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def hold_where_possible(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` alone, then remove it; only warn where there are no locks."""
+    end = time.monotonic() + patience_s
     with ExitStack() as held:
-        try:
-            held.enter_context(hold(path))
-        except NoLocksError as error:
-            print(f"{error}; a second process would not be stopped", file=sys.stderr)
+        while True:
+            try:
+                held.enter_context(hold(path))
+            except NoLocksError as error:
+                print(f"{error}; a second process would not be stopped", file=sys.stderr)
+            except HeldError:
+                if time.monotonic() >= end:
+                    raise
+                pause(LOOK_AGAIN_S)
+                continue
+            break
         try:
             yield
         finally:
@@ -98,7 +96,7 @@ def lock(path: Path, shared: bool) -> TextIO:
                 return stream
         except BlockingIOError as error:
             stream.close()
-            raise OutputInUseError(in_use_message(path.parent.parent, holder(path))) from error
+            raise HeldError(in_use_message(path.parent.parent, holder(path))) from error
         except BaseException:
             stream.close()
             raise
@@ -147,18 +145,6 @@ def flock(stream: IO[str] | IO[bytes], operation: int) -> None:
             f"{stream.name} cannot be locked ({error.strerror}): its file system has no locks; "
             "mount it with them, or choose another folder"
         ) from error
-
-
-def try_to_flock(descriptor: int, operation: int, wait: bool = False) -> bool:
-    """Return whether an open folder could be locked."""
-    try:
-        fcntl.flock(descriptor, operation if wait else operation | fcntl.LOCK_NB)
-    except OSError as error:
-        # Over NFS, only what is open for writing can be locked, which a folder never is.
-        if error.errno not in {errno.EWOULDBLOCK, errno.EBADF, *NO_LOCKS_ERRNOS}:
-            raise
-        return False
-    return True
 
 
 def in_use_message(place: Path | str, process: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -23,9 +24,12 @@ class Output(io.FileIO):
         self.lossy = lossy
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write bytes; what is lost counts as written."""
+        """Write bytes, and return how many; those that are lost count as written."""
         try:
-            return super().write(data) or len(memoryview(data))
+            while (written := super().write(data)) is None:
+                # Another program made a pipe or terminal, which it shares, one that does not wait.
+                select.select([], [self], [])
+            return written
         except OSError as error:
             if self.lossy:
                 return len(memoryview(data))

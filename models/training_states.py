@@ -50,6 +50,12 @@ def list_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.ckpt") if NAME_PATTERN.fullmatch(path.name))
 
 
+def list_hashes(folder: Path) -> list[Path]:
+    """Return the checksums of states, oldest first, also those whose states are gone."""
+    paths = folder.glob(f"*{HASH_SUFFIX}")
+    return sorted(path for path in paths if NAME_PATTERN.fullmatch(path.stem))
+
+
 def is_intact(path: Path) -> bool:
     """Return whether a state has the checksum that was written with it."""
     recorded = hash_path(path)

@@ -327,7 +327,7 @@ def test_a_full_disk_is_named_with_the_space_that_is_left(tmp_path: Path) -> Non
         (errno.EIO, "run it again when it works"),
         (
             errno.ENOENT,
-            "it has gone while this command ran: put it back, and run the command again",
+            "it has gone, or cannot be made: put it back, or choose another path",
         ),
         (errno.ESTALE, "run it again"),
         (errno.EFBIG, "raise 'ulimit -f', or choose another file system"),

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from aalbert.common.files import (
     is_side_file,
     remove_unfinished,
     require_empty,
+    require_no_link,
     temporary_name,
     write_json,
     write_text,
@@ -29,7 +30,7 @@ from aalbert.common.json_files import (
     naming_damage,
     read_record,
 )
-from aalbert.common.locking import hold_where_possible, write_beside_others
+from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
@@ -52,6 +53,8 @@ RECORD_WAY_OUT = "restore it, or train again into another --out"
 CONFIG_WAY_OUT = "put back the settings, which run.json has, or train again into another --out"
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
 REPORT_NAME = "report.html"
+# What is measured before is written in moments.
+WRITING_S = 60.0
 Config = TypeVar("Config")
 
 
@@ -110,11 +113,23 @@ class EvaluationFolder:
         # The page that shows the result, and the one that compares other runs with this one.
         self.report = path / REPORT_NAME
         self.comparison = path / "comparison.html"
+        # Held by the process that writes these, by evaluations in turn.
+        self.lock = path / ".evaluate" / "lock"
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Write its files; another evaluation of the run may write there too."""
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write its files, and remove what a killed process left of them half written.
+
+        Raises `OutputInUseError` when another evaluation writes there all the time.
+        """
         files = (self.metrics, self.predictions, self.report, self.comparison)
-        return write_beside_others(self.path, {each.name for each in files})
+        require_no_link(self.lock.parent)
+        with hold_where_possible(self.lock, patience_s=WRITING_S):
+            remove_unfinished(self.path, {each.name for each in files})
+            yield
+        # Another process may have come for its turn.
+        with suppress(OSError):
+            self.lock.parent.rmdir()
 
 
 class RunFolder:

@@ -204,15 +204,16 @@ def decode_by_libsndfile(
                     f"is read in part: {announced} of {counted} samples decode"
                 )
             start, stop = span_samples(span, counted, source_rate)
-            samples = read_part(file, start, stop)
-    except MemoryError as error:
-        # What may be a file of hours is not to blame for a machine that is short of memory.
-        if counted <= recording.size * SAMPLES_PER_BYTE:
-            raise
-        raise UnusableAudioError(
-            f"announces more samples than this machine can hold: {counted} in {recording.size} "
-            "bytes"
-        ) from error
+            try:
+                samples = read_part(file, start, stop)
+            except MemoryError as error:
+                # What may be a file of hours is not to blame for a machine short of memory.
+                if counted <= recording.size * SAMPLES_PER_BYTE:
+                    raise
+                raise UnusableAudioError(
+                    f"announces more samples than this machine can hold: {counted} in "
+                    f"{recording.size} bytes"
+                ) from error
     except soundfile.LibsndfileError as error:
         raise UnusableAudioError(f"cannot be decoded: {str(error).split(': ')[-1]}") from error
     if stop - start != len(samples):

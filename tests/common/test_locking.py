@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.common.locking import hold, hold_where_possible, write_beside_others
+from aalbert.common.locking import hold, hold_where_possible
 from aalbert.errors import OutputInUseError, StorageError
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.prepare.config import PrepareConfig
@@ -162,18 +162,16 @@ def test_a_folder_that_cannot_be_created_is_named() -> None:
     )
 
 
-def test_what_is_half_written_is_removed_unless_another_process_is_writing_there(
-    tmp_path: Path,
-) -> None:
-    left, other = (tmp_path / f"{name}.{'0' * 16}.partial" for name in ("a.html", "b.html"))
-    for path in (left, other):
-        path.touch()
-    with write_beside_others(tmp_path, {"a.html"}):
-        assert not left.exists()
-        assert other.exists()
-        left.touch()
-        with write_beside_others(tmp_path, {"a.html"}):
-            assert left.exists()
-    with write_beside_others(tmp_path, {"a.html"}):
-        assert not left.exists()
-    assert os.listdir(tmp_path) == [other.name]
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    lock = tmp_path / "work" / "lock"
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD.replace("60", "0.5"), str(lock)], stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    with pytest.raises(OutputInUseError), hold_where_possible(lock):
+        pass
+    with hold_where_possible(lock, patience_s=60.0):
+        pass
+    assert other.wait() == 0
+    other.stdout.close()
+    assert not lock.exists()

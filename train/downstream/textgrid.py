@@ -30,8 +30,8 @@ def read_textgrid(path: Path) -> list[PhoneInterval]:
     """Return the intervals of the tier `phones` of a TextGrid, in the long or the short form.
 
     They follow one another from 0 to the end of the tier: what the tier leaves out is silence.
-    Raises `InputError` when there is no such tier, or its intervals are not in order, or last
-    longer than any utterance.
+    Raises `InputError` when there is no such tier, its intervals are not in order, or it lasts no
+    time or longer than any utterance.
     """
     tokens = TOKEN.findall(read_text(path))
     values = [text if not number else float(number) for text, number in tokens]
@@ -56,7 +56,8 @@ def read_textgrid(path: Path) -> list[PhoneInterval]:
     last = max(end, reached)
     if not 0 < last <= LONGEST_SECONDS:
         raise InputError(
-            f"{path}: its tier 'phones' lasts {last:g} s: expected up to {LONGEST_SECONDS:g} s"
+            f"{path}: its tier 'phones' lasts {last:g} s: expected more than 0 and up to "
+            f"{LONGEST_SECONDS:g} s"
         )
     return filled
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from aalbert.common.files import atomic_write, write_text
 from aalbert.errors import IntegrityError
 from aalbert.models.training_states import (
-    HASH_SUFFIX,
     hash_path,
     is_intact,
+    list_hashes,
     list_states,
     read_state,
     state_path,
@@ -91,7 +91,6 @@ def remove_old_states(folder: Path, step: int, *, keep: int, best_step: int | No
     for path in states[:-keep]:
         if step_of(path) != best_step:
             path.unlink()
-    kept = {hash_path(path) for path in list_states(folder)}
-    for path in folder.glob(f"*{HASH_SUFFIX}"):
-        if path not in kept:
+    for path in list_hashes(folder):
+        if not path.with_suffix("").exists():
             path.unlink()

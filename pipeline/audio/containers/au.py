@@ -20,11 +20,12 @@ UNKNOWN = 0xFFFFFFFF
 def examine_au(recording: Recording) -> Contents:
     """Count the samples; `UnusableAudioError` when it is cut off or has more behind.
 
-    So too when it ends amid a sample, which a damaged header has it do.
+    So too when the size that it announces ends amid a sample.
     """
     order = ">" if recording.header[:4] == b".snd" else "<"
     start, size, encoding, _, channels = struct.unpack(f"{order}5I", recording.header[4:24])
-    if size == UNKNOWN:
+    announced = size != UNKNOWN
+    if not announced:
         size = recording.size - start
     data = Chunk(b"data", start, size)
     require_whole(data, recording)
@@ -32,7 +33,7 @@ def examine_au(recording: Recording) -> Contents:
     if encoding not in SAMPLE_BITS or not channels:
         return NOTHING_KNOWN
     bits = SAMPLE_BITS[encoding]
-    if bits % 8 == 0 and size * 8 % (bits * channels):
+    if announced and bits % 8 == 0 and size * 8 % (bits * channels):
         raise UnusableAudioError(
             f"has a header that contradicts itself: samples of {bits} bits, channels {channels}, "
             f"in {size} bytes"

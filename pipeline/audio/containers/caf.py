@@ -35,16 +35,21 @@ def examine_caf(recording: Recording) -> Contents:
             require_whole(data, recording)
             require_no_audio_behind(recording, data.stop, FORM)
             coded = data.size - EDIT_COUNT_BYTES
-            return Contents(samples=count_samples(recording, coded, packet_bytes, packet_frames))
+            samples = count_samples(recording, coded, packet_bytes, packet_frames)
+            if packet_bytes and chunk.size != UNKNOWN and coded % packet_bytes:
+                raise UnusableAudioError(
+                    f"has a header that contradicts itself: packets of {packet_bytes} bytes in "
+                    f"{coded} bytes"
+                )
+            return Contents(samples=samples)
         require_whole(chunk, recording)
     return NOTHING_KNOWN
 
 
 def count_samples(recording: Recording, coded: int, packet_bytes: int, packet_frames: int) -> int:
-    """Return the samples in coded bytes; `UnusableAudioError` where a table or sizes do not fit.
+    """Return the samples in coded bytes; `UnusableAudioError` where a table does not fit them.
 
-    Packets of different sizes (`packet_bytes` is 0) need a table; others may have one, for the
-    samples that fill the last packet up.
+    Packets of different sizes (`packet_bytes` is 0) need one; that of others changes nothing.
     """
     for chunk in walk_chunks(recording, 8, FORM):
         if chunk.name == b"pakt" and chunk.size >= PACKETS.size:
@@ -56,16 +61,10 @@ def count_samples(recording: Recording, coded: int, packet_bytes: int, packet_fr
             frames = packets * packet_frames
             if (listed, frames) != (coded, before + samples + behind):
                 raise UnusableAudioError("damaged: the table of its packets does not fit them")
-            return int(samples)
+            return frames if packet_bytes else int(samples)
     if not packet_bytes:
         raise UnusableAudioError("lacks the table of its packets")
-    packets, remainder = divmod(coded, packet_bytes)
-    if remainder:
-        raise UnusableAudioError(
-            f"has a header that contradicts itself: packets of {packet_bytes} bytes in {coded} "
-            "bytes"
-        )
-    return packets * packet_frames
+    return coded // packet_bytes * packet_frames
 
 
 def numbers(content: bytes) -> Iterator[int]:

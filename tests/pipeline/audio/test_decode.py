@@ -620,7 +620,7 @@ def test_samples_that_no_memory_can_hold_are_the_fault_of_the_file_that_announce
 ) -> None:
     """Not of the machine, which would end a `prepare` of thousands of good files."""
 
-    def read(file: soundfile.SoundFile, start: int, stop: int) -> None:
+    def read(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("aalbert.pipeline.audio.decode.read_part", read)
@@ -632,4 +632,7 @@ def test_samples_that_no_memory_can_hold_are_the_fault_of_the_file_that_announce
         read_audio(bytes(content), RATE)
     content[22:26] = b"\x7f\xff\xff\xff"
     with pytest.raises(UnusableAudioError, match="than this machine can hold: 2147483647 in"):
+        read_audio(bytes(content), RATE)
+    monkeypatch.setattr("aalbert.pipeline.audio.decode.source_for", read)
+    with pytest.raises(MemoryError):
         read_audio(bytes(content), RATE)

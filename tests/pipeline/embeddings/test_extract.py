@@ -265,14 +265,14 @@ def test_a_file_that_cannot_be_written_is_a_named_error(
 ) -> None:
     """Smaller than an embedding, larger than the notes that are written before."""
     out = tmp_path / "out"
-    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, most))
     try:
         code = extract(
             "--model", model_folder, audio_folder / "speaker1", "--format", format, "--out", out
         )
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
     assert code == 7
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"aalbert: File too large: {out}/"), error

@@ -123,7 +123,7 @@ def test_what_a_tier_leaves_out_is_silence(tmp_path: Path) -> None:
         (("xmax = 0.05", "xmax = 0.01"), r"'AH1' lasts from 0\.02 to 0\.01 s"),
         (("intervals: size = 3", "intervals: size = 4"), r"says 4 phones and has 3: it is cut off"),
         (("intervals: size = 3", "intervals: size = 1e999"), "is not a TextGrid with intervals"),
-        (("xmax = 0.06", "xmax = 1e300"), r"lasts 1e\+300 s: expected up to 86400 s"),
+        (("xmax = 0.06", "xmax = 1e300"), r"lasts 1e\+300 s: expected .* up to 86400 s"),
     ],
 )
 def test_intervals_out_of_order_or_cut_off_are_refused(

@@ -61,7 +61,11 @@ def test_a_run_evaluated_alone_keeps_its_comparison_with_others(
     run = evaluations[0].run
     names = ("comparison.html", "metrics.json", "predictions.csv")
     before = {name: (run.path / name).read_bytes() for name in names}
+    # A killed evaluation left this half written.
+    left = run.path / f"report.html.{'0' * 16}.partial"
+    left.touch()
     assert main(["evaluate", str(run.path), form]) == 0
+    assert not left.exists() and not (run.path / ".evaluate").exists()
     assert {name: (run.path / name).read_bytes() for name in names} == before
     assert "logmel" not in capsys.readouterr().out
 

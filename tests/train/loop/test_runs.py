@@ -285,10 +285,12 @@ def test_later_states_do_not_replace_the_one_that_was_just_saved(tmp_path: Path)
 
 
 def test_checksums_that_a_killed_process_left_without_states_are_removed(tmp_path: Path) -> None:
-    for name in ("step-00000004.ckpt.xxh3", "step-00000008.ckpt", "step-00000008.ckpt.xxh3"):
+    kept = ("best.ckpt.xxh3", "step-00000008.ckpt", "step-00000008.ckpt.xxh3")
+    for name in ("step-00000004.ckpt.xxh3", *kept):
         (tmp_path / name).touch()
     remove_old_states(tmp_path, 8, keep=1, best_step=None)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "best.ckpt.xxh3",
         "step-00000008.ckpt",
         "step-00000008.ckpt.xxh3",
     ]

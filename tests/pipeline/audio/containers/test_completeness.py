@@ -377,6 +377,27 @@ def test_a_header_that_contradicts_itself_is_refused(
         read_audio(changed(written(form), place, field), RATE)
 
 
+def test_a_stream_of_unknown_size_may_end_amid_a_sample() -> None:
+    """As a recorder that was ended leaves it, in AU as in WAV."""
+    for form, size, place in (
+        (("AU", "PCM_16"), b"\xff" * 4, 8),
+        (("WAV", "PCM_16"), b"\xff" * 4, 40),
+    ):
+        content = changed(written(form), place, size)[:-1]
+        whole = by_libsndfile(written(form))
+        np.testing.assert_array_equal(read_audio(content, RATE).wave, whole[:-1])
+
+
+def test_a_table_of_packets_of_one_size_changes_nothing() -> None:
+    content = written(("CAF", "FLOAT"))
+    start = content.index(b"data")
+    for before, behind in ((0, 0), (100, 0), (0, 100)):
+        counts = struct.pack(">qqii", SAMPLES, SAMPLES - before - behind, before, behind)
+        table = b"pakt" + struct.pack(">q", len(counts)) + counts
+        found = read_audio(content[:start] + table + content[start:], RATE)
+        np.testing.assert_array_equal(found.wave, by_libsndfile(content))
+
+
 def test_padding_behind_blocks_of_samples_is_no_sample() -> None:
     content = written(("WAV", "GSM610"))
     data, blocks = content.index(b"data") + 8, 75
