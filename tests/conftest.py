@@ -60,6 +60,7 @@ def signals_that_nobody_ignores() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Run `-n auto` with half as many more processes as there are cores.
 
