@@ -176,7 +176,8 @@ def run_pieces(
             bar.update(align_piece(piece, number, out))
         return
     asked = CONTEXT.RawValue("b", 0)
-    with isolated_children():
+    # Blocked for the process too that tracks what pools share: it has to outlive the work.
+    with blocked_signals(), isolated_children():
         executor = ProcessPoolExecutor(count, CONTEXT, initializer=start_worker, initargs=(asked,))
     try:
         with blocked_signals(), isolated_children():

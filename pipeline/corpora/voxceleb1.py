@@ -65,7 +65,7 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
     if not utterances:
         raise InputError(
             f"none of the {len(listed)} files that the split file lists is below "
-            f"{', '.join(map(str, folders))}: for example {min(listed)}"
+            f"{', '.join(map(str, folders))}: for example {min(listed)[:200]}"
         )
     trials = sorted(path for pattern in TRIAL_LISTS for path in root.glob(pattern))
     return Corpus(

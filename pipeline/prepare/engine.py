@@ -161,8 +161,12 @@ def run_in_processes(
 
 
 def start(progress: SharedProgress, slot: int) -> ProcessPoolExecutor:
-    """Return a pool of one process."""
-    with isolated_children():
+    """Return a pool of one process.
+
+    The first one starts the process of `multiprocessing` that tracks what pools share, which a
+    signal to all processes must not end before the work has ended.
+    """
+    with blocked_signals(), isolated_children():
         return ProcessPoolExecutor(1, CONTEXT, initializer=start_worker, initargs=(progress, slot))
 
 

@@ -71,6 +71,7 @@ def complaint(process: "subprocess.Popen[str]") -> str:
     ("number", "workers"),
     [
         (signal.SIGTERM, 2),
+        (signal.SIGHUP, 2),
         pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, 1, marks=pytest.mark.slow),
     ],

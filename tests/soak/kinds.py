@@ -43,7 +43,7 @@ FILES = (
     Kind(name="files: archives", outcomes=(RIGHT, *exits(3, 4, 5)), quick=10, share=0.4),
     Kind(name="files: HTTP", outcomes=(RIGHT, *exits(3, 4, 7)), quick=3, share=0.4),
     Kind(name="files: tables", outcomes=(RIGHT, *exits(3, 5)), quick=20, share=0.4),
-    Kind(name="files: labels and trials", outcomes=(RIGHT, *exits(3)), quick=60, share=0.2),
+    Kind(name="files: labels and trials", outcomes=(RIGHT, *exits(3)), quick=60, share=0.1),
     Kind(name="files: YAML", outcomes=(RIGHT, *exits(2, 3)), quick=40, share=0.4),
     Kind(name="files: JSON", outcomes=(RIGHT, *exits(2, 3, 4)), quick=40, share=0.4),
     Kind(name="files: our checkpoints", outcomes=(RIGHT, *exits(3, 4)), quick=20, share=0.1),

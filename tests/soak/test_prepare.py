@@ -20,6 +20,7 @@ import pytest
 
 from aalbert.cli import main
 from aalbert.pipeline.corpora.synthesis import write_librispeech, write_voxceleb1
+from aalbert.pipeline.prepare.output import remove_local
 from tests.soak.programs import Ended, Programs, Running
 from tests.soak.soak import Soak
 from tests.trees import tree
@@ -303,7 +304,8 @@ def test_damage_between_runs(
             for each in done:
                 added = out / each.removeprefix("add ")
                 if each.startswith("add ") and not each.startswith("add .prepare"):
-                    added.unlink(missing_ok=True)
+                    # Or what later damage has put in its place.
+                    remove_local(added)
             check_damaged(job, out, done)
         else:
             assert not (out / "manifest.json").exists(), (done, ended.stderr)

@@ -34,6 +34,7 @@ CONSEQUENCE = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out|peer|socket",
     re.IGNORECASE,
 )
+NETWORK_ERRORS = (dist.DistNetworkError, dist.DistStoreError)
 
 
 @dataclass
@@ -195,6 +196,8 @@ class JoinRanks(Callback):
 
 def is_consequence(error: Exception) -> bool:
     """Return whether an error is what PyTorch reports when another rank has ended."""
+    if isinstance(error, NETWORK_ERRORS):
+        return True
     return isinstance(error, RuntimeError) and CONSEQUENCE.search(str(error)) is not None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch.distributed import DistNetworkError
 
 from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError, LostRankError
@@ -269,6 +270,8 @@ def test_a_rank_that_never_reached_the_others_says_so() -> None:
     lost = pytest.raises(LostRankError, match="rank 1 does not reach all other ranks: one of the 2")
     with lost, ranks.reporting_failures():
         raise RuntimeError("The client socket has timed out while trying to connect")
+    with lost, ranks.reporting_failures():
+        raise DistNetworkError("Failed to recv, got 0 bytes. Connection was likely closed.")
     with pytest.raises(RuntimeError, match="of its own"), ranks.reporting_failures():
         raise RuntimeError("of its own")
 
