@@ -1,8 +1,9 @@
 """The work folder of a job that is done in pieces: of one process at a time, and of one plan."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from aalbert.common.files import (
     is_side_file,
@@ -13,9 +14,34 @@ from aalbert.common.files import (
 )
 from aalbert.common.json_files import read_record
 from aalbert.common.locking import hold
+from aalbert.common.signals import stoppable
 from aalbert.errors import OutputInUseError
 
 PLAN_NAME, LOCK_NAME = "plan.json", "lock"
+Result = TypeVar("Result")
+
+
+def do_once(
+    work: Path,
+    plan: str,
+    unfinished: str,
+    find: Callable[[], Result | None],
+    do: Callable[[], Result],
+) -> Result:
+    """Return what `find` finds of finished work, or what `do` returns, which does it in `work`.
+
+    Raises `OutputInUseError` as `hold_work` and `claim` do.
+    """
+    found = find()
+    # A process that was killed right after its last file leaves its work folder.
+    if found is not None and not work.is_dir():
+        return found
+    with stoppable(), hold_work(work):
+        # Another process may have finished it before this one held it.
+        if (found := find()) is not None:
+            return found
+        claim(work, plan, unfinished)
+        return do()
 
 
 @contextmanager

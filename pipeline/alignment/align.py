@@ -23,9 +23,8 @@ from aalbert.common.signals import (
     blocked_signals,
     leave_signals_to_the_parent,
     stop_if_asked,
-    stoppable,
 )
-from aalbert.common.work_folder import claim, hold_work, remove_work
+from aalbert.common.work_folder import do_once, remove_work
 from aalbert.errors import InputError, WorkersDiedError
 from aalbert.pipeline.alignment.output import (
     RECORD_NAME,
@@ -105,15 +104,8 @@ def align_corpus(
     transcripts = read_transcripts(corpus, text_field, own)
     skipped = [[skip.source, skip.reason] for skip in corpus.skipped]
     plan = fingerprint([software(), skipped, [each.identity for each in transcripts]])
-    work = out / WORK_FOLDER
-    finished = read_finished(out, plan)
-    if finished is not None and not work.is_dir():
-        return finished
-    with stoppable(), hold_work(work):
-        # Another process may have finished it before this one held it.
-        if (finished := read_finished(out, plan)) is not None:
-            return finished
-        claim(work, plan, UNFINISHED)
+
+    def align() -> dict[str, Any]:
         starts = range(0, len(transcripts), PIECE_UTTERANCES)
         pieces = [tuple(transcripts[start : start + PIECE_UTTERANCES]) for start in starts]
         with progress_bar("align", total=len(transcripts), unit="utterance") as bar:
@@ -122,7 +114,7 @@ def align_corpus(
         unread = [Failure("", skip.source, skip.reason) for skip in corpus.skipped]
         failures = [*unread, *failed]
         if not labelled:
-            remove_work(work)
+            remove_work(out / WORK_FOLDER)
             raise InputError(
                 f"none of the {len(failures)} utterances can be aligned; for example "
                 f"{failures[0].source}: {failures[0].reason}"
@@ -136,6 +128,8 @@ def align_corpus(
             "plan": plan,
         }
         return write_output(out, labelled, failures, described)
+
+    return do_once(out / WORK_FOLDER, plan, UNFINISHED, lambda: read_finished(out, plan), align)
 
 
 def read_finished(out: Path, plan: str) -> dict[str, Any] | None:

@@ -16,8 +16,7 @@ from aalbert.common.files import write_json, write_text
 from aalbert.common.json_files import read_record
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.redaction import redact_url
-from aalbert.common.signals import stoppable
-from aalbert.common.work_folder import claim, hold_work, remove_work
+from aalbert.common.work_folder import do_once, remove_work
 from aalbert.errors import InputError, OutputInUseError
 from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
@@ -110,20 +109,15 @@ def extract_embeddings(
     # All that decides the bytes of the embeddings; audio files count by their sizes.
     recordings = [(each.key, each.source, *each.identity) for each in inputs.recordings]
     plan = fingerprint([model.fingerprint, asdict(config), recordings])
-    work = out / WORK_FOLDER
-    finished = read_finished(out, plan)
-    if finished is not None and not work.is_dir():
-        return finished
-    with stoppable(), hold_work(work):
-        # Another process may have finished it before this one held it.
-        if (finished := read_finished(out, plan)) is not None:
-            return finished
-        claim(work, plan, UNFINISHED)
+
+    def extract() -> dict[str, Any]:
         pieces = list(split_into_pieces(inputs.recordings, model, config))
         with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
             for number, piece in enumerate(pieces):
                 embed_piece(model, piece, number, out, config, bar)
         return finish(model, inputs, out, config, plan, len(pieces))
+
+    return do_once(out / WORK_FOLDER, plan, UNFINISHED, lambda: read_finished(out, plan), extract)
 
 
 def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
