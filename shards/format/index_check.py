@@ -70,11 +70,18 @@ def table_problem(path: str, table: pa.Table, schema: pa.Schema, rows: int) -> P
         names = ", ".join(table.column_names)
         return Problem(path, None, f"has other columns, or other types, than it should: {names}")
     for field in schema:
-        if not field.nullable and table.column(field.name).null_count:
+        column = table.column(field.name)
+        if not field.nullable and (column.null_count or has_gaps(column)):
             return Problem(path, None, f"has rows without {field.name}")
     if table.num_rows != rows:
         return Problem(path, None, f"has {table.num_rows:,} rows, the manifest says {rows:,}")
     return None
+
+
+def has_gaps(column: pa.ChunkedArray) -> bool:
+    """Return whether lists of numbers lack some of them."""
+    is_list = pa.types.is_fixed_size_list(column.type)
+    return is_list and any(chunk.flatten().null_count for chunk in column.chunks)
 
 
 def invalid(path: str, table: pa.Table) -> Problem | None:

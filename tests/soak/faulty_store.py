@@ -47,7 +47,11 @@ class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
     random = Random()
 
     def path(self, name: str) -> Path:
-        return self.root / name.removeprefix("data").strip("/")
+        """What a name stands for; no store has devices and pipes, which end never."""
+        path = self.root / name.removeprefix("data").strip("/")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise FileNotFoundError(errno.ENOENT, "no object", name)
+        return path
 
     def fails(self, call: str) -> bool:
         """Whether this call fails; some raise at once."""
@@ -72,7 +76,8 @@ class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         fails = self.fails("ls")
-        found = [self.entry(each) for each in sorted(self.path(path).iterdir())]
+        inside = sorted(self.path(path).iterdir())
+        found = [self.entry(each) for each in inside if each.is_file() or each.is_dir()]
         if fails and found:
             one = self.random.randrange(len(found))
             kind = self.random.choice(["fewer", "size", "none", "more"])

@@ -144,7 +144,8 @@ class Ranks:
             reasons = self._wait_for_reasons() if self.first or not own_fault else {}
         except (RuntimeError, dist.DistError):
             reasons = {}
-        return "" if own_fault else describe_failure(reasons, self.names, self.rank)
+        said = str(error).partition("\n")[0]
+        return "" if own_fault else describe_failure(reasons, self.names, self.rank, said)
 
     def _wait_for_reasons(self) -> dict[int, str]:
         """Return the reasons that ranks published, without those that did not in time.
@@ -201,8 +202,11 @@ def is_consequence(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and CONSEQUENCE.search(str(error)) is not None
 
 
-def describe_failure(reasons: Mapping[int, str], names: Sequence[str], own: int) -> str:
-    """Return which ranks ended the run and why, from the reasons that ranks published."""
+def describe_failure(reasons: Mapping[int, str], names: Sequence[str], own: int, said: str) -> str:
+    """Return which ranks ended the run and why, from the reasons that ranks published.
+
+    Without one, it is what PyTorch `said` on this rank, such as that the others took too long.
+    """
     if not reasons:
         return f"{names[0]} ended without a message: it was killed, or its machine is gone"
     causes = [f"{names[rank]} ended: {reason}" for rank, reason in reasons.items() if reason]
@@ -211,7 +215,7 @@ def describe_failure(reasons: Mapping[int, str], names: Sequence[str], own: int)
         return "; ".join(causes)
     if silent:
         return f"{', '.join(silent)} ended without a message: killed, hanging, or disconnected"
-    return "the connection between the ranks broke"
+    return f"the connection between the ranks broke ({said})"
 
 
 def find_ranks(timeout_s: float = 60.0) -> Ranks:

