@@ -5,6 +5,7 @@ swallowed, and the signal would be lost. It ends the process, except during `sto
 which it notes the signal; the work calls `stop_if_asked` between its steps.
 """
 
+import ctypes
 import signal
 import threading
 import time
@@ -55,7 +56,10 @@ def handle_stop_signals(end: Callable[[int], None]) -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         for each in before:
-            signal.signal(each, signal.SIG_DFL)
+            # A second one may be waiting already: Python has to find something that handles it.
+            signal.signal(each, end_by_default)
+            # One that comes later ends even what is busy in foreign code.
+            ctypes.CDLL(None).signal(int(each), int(signal.SIG_DFL))
         if WORK.stoppable:
             WORK.received = number
         else:
@@ -73,6 +77,12 @@ def handle_stop_signals(end: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def end_by_default(number: int, _: FrameType | None) -> None:
+    """Have a signal's default action, which ends the process."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 @contextmanager

@@ -304,10 +304,21 @@ def test_outside_of_stoppable_work_a_signal_ends_the_process() -> None:
     assert ended == [signal.SIGHUP]
 
 
-def test_after_a_first_signal_a_second_one_has_the_default_action() -> None:
-    with handle_stop_signals(never), pytest.raises(InterruptedRunError), stoppable():
-        send(signal.SIGTERM)
-        assert {signal.getsignal(number) for number in STOP_SIGNALS} == {signal.SIG_DFL}
+def test_after_a_first_signal_a_second_one_ends_even_what_is_busy_in_c() -> None:
+    program = (
+        "import hashlib, os, signal\n"
+        "from aalbert.common.signals import handle_stop_signals, stoppable\n"
+        "with handle_stop_signals(lambda number: None), stoppable():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print('noted', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
+    )
+    running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert running.stdout is not None and running.stdout.readline() == b"noted\n"
+    running.stdout.close()
+    time.sleep(0.2)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(10) == -signal.SIGTERM
 
 
 def test_earlier_handlers_are_restored_and_ignored_signals_stay_ignored() -> None:
@@ -345,3 +356,19 @@ def test_a_worker_stops_when_its_parent_asks() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "stopped\n"), ended.stderr
+
+
+def test_of_two_signals_at_one_moment_the_second_ends_the_process() -> None:
+    """Both are waiting when Python handles the first."""
+    program = (
+        "import os, signal; from aalbert.common.signals import handle_stop_signals, stoppable\n"
+        "numbers = (signal.SIGHUP, signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "with handle_stop_signals(lambda number: None), stoppable():\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)\n"
+        "    for number in numbers: os.kill(os.getpid(), number)\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)\n"
+        "    print('goes on')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", b"")
