@@ -56,10 +56,7 @@ def handle_stop_signals(end: Callable[[int], None]) -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         for each in before:
-            # A second one may be waiting already: Python has to find something that handles it.
-            signal.signal(each, end_by_default)
-            # One that comes later ends even what is busy in foreign code.
-            ctypes.CDLL(None).signal(int(each), int(signal.SIG_DFL))
+            let_end(each)
         if WORK.stoppable:
             WORK.received = number
         else:
@@ -77,6 +74,13 @@ def handle_stop_signals(end: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def let_end(number: int) -> None:
+    """Have a signal end the process from now on, even one that is busy in foreign code."""
+    # It may be waiting already: then Python has to find something that handles it.
+    signal.signal(number, end_by_default)
+    ctypes.CDLL(None).signal(int(number), int(signal.SIG_DFL))
 
 
 def end_by_default(number: int, _: FrameType | None) -> None:
@@ -145,7 +149,10 @@ def blocked_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            if handler is end_by_default:
+                let_end(number)
+            else:
+                signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for each in dict.fromkeys(deferred):
             signal.raise_signal(each)

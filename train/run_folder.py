@@ -124,12 +124,14 @@ class EvaluationFolder:
         """
         files = (self.metrics, self.predictions, self.report, self.comparison)
         require_no_link(self.lock.parent)
-        with hold_where_possible(self.lock, patience_s=WRITING_S):
-            remove_unfinished(self.path, {each.name for each in files})
-            yield
-        # Another process may have come for its turn.
-        with suppress(OSError):
-            self.lock.parent.rmdir()
+        try:
+            with hold_where_possible(self.lock, patience_s=WRITING_S):
+                remove_unfinished(self.path, {each.name for each in files})
+                yield
+        finally:
+            # Another process may have come for its turn.
+            with suppress(OSError):
+                self.lock.parent.rmdir()
 
 
 class RunFolder:

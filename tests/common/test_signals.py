@@ -307,9 +307,10 @@ def test_outside_of_stoppable_work_a_signal_ends_the_process() -> None:
 def test_after_a_first_signal_a_second_one_ends_even_what_is_busy_in_c() -> None:
     program = (
         "import hashlib, os, signal\n"
-        "from aalbert.common.signals import handle_stop_signals, stoppable\n"
+        "from aalbert.common.signals import blocked_signals, handle_stop_signals, stoppable\n"
         "with handle_stop_signals(lambda number: None), stoppable():\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    with blocked_signals(): pass\n"
         "    print('noted', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
     )

@@ -85,9 +85,10 @@ def contents_of(recording: Recording, layout: bytes | None, data: Chunk, order: 
         return NOTHING_KNOWN
     coding, channels, rate, _, block, bits = struct.unpack(f"{order}HHIIHH", layout[:16])
     used_bits = bits
-    if coding == EXTENSIBLE and len(layout) >= 28:
-        used_bits, _, coding = struct.unpack(f"{order}HII", layout[18:28])
-        if coding >= EXTENSIBLE or layout[28:] not in EXTENSIBLE_ENDINGS:
+    if coding == EXTENSIBLE and len(layout) >= 26:
+        if known := layout[28:] in EXTENSIBLE_ENDINGS:
+            used_bits, _, coding = struct.unpack(f"{order}HII", layout[18:28])
+        if not known or coding >= EXTENSIBLE:
             raise UnusableAudioError("names no known coding in its extensible header")
     if not channels or not block:
         return NOTHING_KNOWN
