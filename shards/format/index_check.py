@@ -79,8 +79,8 @@ def table_problem(path: str, table: pa.Table, schema: pa.Schema, rows: int) -> P
 
 
 def has_gaps(column: pa.ChunkedArray) -> bool:
-    """Return whether lists of numbers lack some of them."""
-    is_list = pa.types.is_fixed_size_list(column.type)
+    """Return whether lists hold places without a value."""
+    is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
     return is_list and any(chunk.flatten().null_count for chunk in column.chunks)
 
 

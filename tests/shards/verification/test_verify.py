@@ -478,7 +478,7 @@ def test_a_header_that_cannot_hold_its_member_is_refused(name: str, size: int) -
 # Every checksum is computed anew: only what the files say of one another can tell.
 
 
-def edit_statistics(folder: Path, edit: Callable[[list[list[float]]], None]) -> Path:
+def edit_statistics(folder: Path, edit: Callable[[list[list[float | None]]], None]) -> Path:
     """Change the means of the larger split and update the manifest."""
     path = folder / "statistics/train-clean-100.arrow"
     table = pa.ipc.open_file(path.read_bytes()).read_all()
@@ -492,7 +492,7 @@ def edit_statistics(folder: Path, edit: Callable[[list[list[float]]], None]) -> 
 
 
 def test_statistics_that_are_not_those_of_the_arrays_are_reported(dataset_copy: Path) -> None:
-    def exchange(values: list[list[float]]) -> None:
+    def exchange(values: list[list[float | None]]) -> None:
         values[0], values[1] = values[1], values[0]
 
     edit_statistics(dataset_copy, exchange)
@@ -506,11 +506,28 @@ def test_statistics_that_are_not_those_of_the_arrays_are_reported(dataset_copy: 
 
 
 def test_statistics_that_are_not_finite_are_reported(dataset_copy: Path) -> None:
-    def spoil(values: list[list[float]]) -> None:
+    def spoil(values: list[list[float | None]]) -> None:
         values[3][5] = float("nan")
 
     path = edit_statistics(dataset_copy, spoil)
     assert messages(dataset_copy) == [f"{path}: has numbers in logmel_mean that are not finite"]
+
+
+def test_lists_with_gaps_are_reported(dataset_copy: Path) -> None:
+    def spoil(values: list[list[float | None]]) -> None:
+        values[3][5] = None
+
+    path = edit_statistics(dataset_copy, spoil)
+    assert messages(dataset_copy) == [f"{path}: has rows without logmel_mean"]
+
+
+def test_a_flag_without_a_name_is_reported(dataset_copy: Path) -> None:
+    def spoil(values: list[object]) -> None:
+        values[2] = ["clipped", None]
+
+    edit_index(dataset_copy, "flags", spoil)
+    path = dataset_copy / "index/train-clean-100.arrow"
+    assert messages(dataset_copy) == [f"{path}: has rows without flags"]
 
 
 @pytest.mark.parametrize(

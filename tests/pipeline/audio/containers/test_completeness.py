@@ -377,6 +377,17 @@ def test_a_header_that_contradicts_itself_is_refused(
         read_audio(changed(written(form), place, field), RATE)
 
 
+def test_an_extensible_header_that_is_too_short_for_its_coding_is_refused() -> None:
+    content = written(("WAVEX", "PCM_16"))
+    for length in (26, 27, 30):
+        layout = b"fmt " + struct.pack("<I", length) + content[20 : 20 + length]
+        padding = bytes(length % 2)
+        short = content[:12] + layout + padding + content[content.index(b"data") :]
+        short = changed(short, 4, struct.pack("<I", len(short) - 8))
+        with pytest.raises(UnusableAudioError, match="names no known coding in its extensible"):
+            read_audio(short, RATE)
+
+
 def test_a_stream_of_unknown_size_may_end_amid_a_sample() -> None:
     """As a recorder that was ended leaves it, in AU as in WAV."""
     for form, size, place in (
