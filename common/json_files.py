@@ -6,6 +6,7 @@ place in it and the way out, whatever it holds.
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ MOST_DEPTH = 50
 # Of an integer, so that it is one for NumPy and Arrow too.
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 SHOWN_CHARACTERS = 60
+# What a character beyond 16 bits is escaped as has two of them; one alone is no text.
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ def read_bounded(path: Path) -> bytes:
 def parse_json(content: str | bytes, **conversions: Any) -> Any:
     """Return a JSON document; every other content is a `ValueError`.
 
-    Stricter than Python: no NaN, no infinity, no integer of more than 64 bits, no name twice, and
-    no nesting beyond `MOST_DEPTH`. `conversions` of `json.loads` go over those of numbers.
+    Stricter than Python: no NaN, no infinity, no integer of more than 64 bits, no name twice, no
+    half of a surrogate pair, and no nesting beyond `MOST_DEPTH`. `conversions` of `json.loads` go
+    over those of numbers.
     """
     text = content if isinstance(content, str) else content.decode("utf-8")
     try:
@@ -135,7 +139,17 @@ def parse_json(content: str | bytes, **conversions: Any) -> Any:
         deep = True
     if deep:
         raise ValueError(f"nested more than {MOST_DEPTH} deep")
+    if SURROGATE.search(text):
+        require_whole_characters(document)
     return document
+
+
+def require_whole_characters(document: Any) -> None:
+    """Raise `ValueError` when a text of the document holds half a surrogate pair."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("half a surrogate pair is no text") from error
 
 
 def whole_number(digits: str) -> int:

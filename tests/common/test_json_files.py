@@ -102,6 +102,13 @@ def test_depth_is_bounded() -> None:
         parse_json("[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1))
 
 
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    assert parse_json(r'["\ud83d\ude00", "\\ud800"]') == ["\U0001f600", r"\ud800"]
+    for document in (r'"\ud800"', r'[["a\uDFFFb"]]', r'{"\udc00": 1}', r'"\ude00\ud83d"'):
+        with pytest.raises(ValueError, match="^half a surrogate pair is no text$"):
+            parse_json(document)
+
+
 def test_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_files, "MOST_BYTES", len(TEXT) - 1)
     (tmp_path / "a.json").write_bytes(TEXT)

@@ -5,6 +5,7 @@ that only what the files say of one another can tell.
 """
 
 import dataclasses
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -336,8 +337,10 @@ def edit_statistics(random: Random, folder: Path, manifest: Manifest) -> Manifes
         row = random.randrange(len(values))
         place = random.randrange(len(values[row]))
         old = values[row][place]
+        # Away from zero by more than rounding is taken for, or to the other side of it.
+        step = math.copysign(1 + abs(old), old)
         values[row][place] = random.choice(
-            [old * 1.001 + 0.001, -old - 1, float("nan"), float("inf")]
+            [old + 0.01 * step, -old - step, float("nan"), float("inf")]
         )
         return replace_column(table, name, values)
 

@@ -57,8 +57,34 @@ class Ranks:
 
     def join(self) -> None:
         """Connect to the other ranks, once PyTorch's own process group has been made."""
-        if self.size == 1 or self._group is not None:
-            return
+        if self.size > 1 and self._group is None:
+            self.in_time(self._join)
+
+    def in_time(self, connect: Callable[[], object]) -> None:
+        """Call what connects the ranks, and raise its error, or `DistNetworkError` if it hangs.
+
+        PyTorch waits without end for a first rank that was stopped or cut off after it began to
+        listen, so that wait is left to a thread which may last for ever.
+        """
+        failures: list[Exception] = []
+
+        def attempt() -> None:
+            try:
+                connect()
+            except Exception as error:  # whatever it is, it is raised below
+                failures.append(error)
+
+        thread = threading.Thread(target=attempt, daemon=True)
+        thread.start()
+        # Where PyTorch has a limit, it is `timeout_s`, and its error says more.
+        thread.join(self.timeout_s + GRACE_S)
+        if failures:
+            raise failures[0]
+        if thread.is_alive():
+            raise dist.DistNetworkError("the first rank listens, and does not answer")
+
+    def _join(self) -> None:
+        """Make the group for values about the run, and the store for the reasons of an end."""
         timeout = datetime.timedelta(seconds=self.timeout_s)
         self._group = dist.new_group(backend="gloo", timeout=timeout)
         self.names = self.gather(f"rank {self.rank} ({platform.node()}, process {os.getpid()})")

@@ -6,6 +6,7 @@ import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def make_trainer(
             process_group_backend="nccl" if device == "cuda" else "gloo",
             timeout=datetime.timedelta(seconds=ranks.timeout_s),
         )
+        connect = strategy.setup_distributed
+        strategy.setup_distributed = partial(ranks.in_time, connect)  # type: ignore[method-assign]
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=[*callbacks, ResumeLoops()],

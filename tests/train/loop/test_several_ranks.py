@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from torch.distributed import DistNetworkError
+from torch.distributed import DistNetworkError, TCPStore  # type: ignore[attr-defined]
 
 from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError, LostRankError
@@ -266,6 +267,32 @@ def test_a_first_rank_that_does_not_answer_is_not_waited_for(
     with lost, ranks.reporting_failures():
         raise RuntimeError("gloo: timed out")
     answer.set()
+
+
+def test_a_first_rank_that_listens_and_is_stopped_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranks_module, "GRACE_S", 0.5)
+    with socket.socket() as listener:
+        # As that of a stopped rank: the system accepts, and nothing is read.
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        host, port = listener.getsockname()
+        timeout = timedelta(seconds=0.1)
+        ranks = Ranks(1, 2, timeout_s=0.1)
+        began = time.monotonic()
+        lost = pytest.raises(LostRankError, match="rank 1 does not reach all other ranks")
+        with lost, ranks.reporting_failures():
+            ranks.in_time(lambda: TCPStore(host, port, is_master=False, timeout=timeout))
+        assert 0.5 < time.monotonic() - began < 5.0
+
+
+def test_an_error_as_ranks_connect_is_raised() -> None:
+    def refuse() -> None:
+        raise ConfigError("of its own")
+
+    with pytest.raises(ConfigError, match="^of its own$"):
+        Ranks(1, 2).in_time(refuse)
 
 
 def test_a_rank_that_never_reached_the_others_says_so() -> None:
