@@ -124,6 +124,5 @@ def parsed(content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError:
-        return [
-            json.loads(line) for line in content.splitlines(keepends=True) if line[-1:] == b"\n"
-        ]
+        # Not `splitlines`: a carriage return is a space between values.
+        return [json.loads(line) for line in content.split(b"\n")[:-1]]

@@ -5,12 +5,13 @@ import struct
 from aalbert.pipeline.audio.containers.chunks import (
     Chunk,
     ChunkForm,
+    no_samples,
     require_announced,
     require_no_audio_behind,
     require_whole,
     walk_chunks,
 )
-from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
+from aalbert.pipeline.audio.containers.contents import Contents
 from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
 FORM = ChunkForm(big_endian=True)
@@ -37,7 +38,7 @@ def examine_aiff(recording: Recording) -> Contents:
                 raise UnusableAudioError("holds samples in several chunks: split them")
             sound = chunk
     if sound is None or layout is None:
-        return NOTHING_KNOWN
+        raise no_samples()
     require_no_audio_behind(recording, stop, FORM)
     require_announced(recording, int.from_bytes(recording.header[4:8], "big") + 8)
     return Contents(

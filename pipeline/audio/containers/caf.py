@@ -7,11 +7,12 @@ from itertools import islice
 from aalbert.pipeline.audio.containers.chunks import (
     Chunk,
     ChunkForm,
+    no_samples,
     require_no_audio_behind,
     require_whole,
     walk_chunks,
 )
-from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
+from aalbert.pipeline.audio.containers.contents import Contents
 from aalbert.pipeline.audio.recording import Recording, UnusableAudioError
 
 FORM = ChunkForm(size_bytes=8, big_endian=True, alignment=1)
@@ -43,7 +44,7 @@ def examine_caf(recording: Recording) -> Contents:
                 )
             return Contents(samples=samples)
         require_whole(chunk, recording)
-    return NOTHING_KNOWN
+    raise no_samples()
 
 
 def count_samples(recording: Recording, coded: int, packet_bytes: int, packet_frames: int) -> int:

@@ -95,6 +95,14 @@ def require_announced(recording: Recording, announced: int, slack: int = SIZE_SL
         raise cut_off(recording.size, announced)
 
 
+def no_samples() -> UnusableAudioError:
+    """Return the error of a file without the chunk of samples.
+
+    libsndfile looks for it also where a wrong size leads elsewhere, and then cuts are not seen.
+    """
+    return UnusableAudioError("damaged: its chunks lead to no samples")
+
+
 def cut_off(size: int, announced: int) -> UnusableAudioError:
     """Return the error of a file that is shorter than its header says."""
     return UnusableAudioError(f"cut off: {size} bytes, the header says {announced}")

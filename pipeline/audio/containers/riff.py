@@ -10,6 +10,7 @@ from aalbert.pipeline.audio.containers.block_codecs import count_block_samples
 from aalbert.pipeline.audio.containers.chunks import (
     Chunk,
     ChunkForm,
+    no_samples,
     require_announced,
     require_no_audio_behind,
     require_whole,
@@ -49,7 +50,7 @@ def examine_riff(recording: Recording) -> Contents:
             return contents_of(recording, layout, data, order)
         if chunk.stop > recording.size:
             require_whole(chunk, recording)
-    return NOTHING_KNOWN
+    raise no_samples()
 
 
 def data_chunk(recording: Recording, chunk: Chunk, large: tuple[int, int, int] | None) -> Chunk:

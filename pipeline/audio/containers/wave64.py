@@ -2,12 +2,13 @@
 
 from aalbert.pipeline.audio.containers.chunks import (
     ChunkForm,
+    no_samples,
     require_announced,
     require_no_audio_behind,
     require_whole,
     walk_chunks,
 )
-from aalbert.pipeline.audio.containers.contents import NOTHING_KNOWN, Contents
+from aalbert.pipeline.audio.containers.contents import Contents
 from aalbert.pipeline.audio.containers.riff import contents_of
 from aalbert.pipeline.audio.recording import Recording
 
@@ -30,4 +31,4 @@ def examine_wave64(recording: Recording) -> Contents:
             # Where they are, libsndfile finds alone.
             return Contents(samples=contents_of(recording, layout, chunk, "<").samples)
         require_whole(chunk, recording)
-    return NOTHING_KNOWN
+    raise no_samples()

@@ -388,6 +388,28 @@ def test_an_extensible_header_that_is_too_short_for_its_coding_is_refused() -> N
             read_audio(short, RATE)
 
 
+@pytest.mark.parametrize(
+    ("form", "before"),
+    [
+        # libsndfile knows the size of `fact`, so it finds the samples all the same.
+        (("WAV", "GSM610"), b"fact"),
+        (("WAV", "PCM_16"), b"fmt "),
+        (("AIFF", "PCM_16"), b"COMM"),
+        (("CAF", "PCM_16"), b"desc"),
+        (("W64", "PCM_16"), b"fmt "),
+    ],
+)
+def test_samples_to_which_no_chunk_leads_are_not_looked_for(
+    form: tuple[str, str], before: bytes
+) -> None:
+    content = written(form)
+    place = content.index(before)
+    size = {"CAF": slice(4, 12), "W64": slice(16, 24)}.get(form[0], slice(4, 8))
+    empty = bytes(size.stop - size.start)
+    with pytest.raises(UnusableAudioError, match="its chunks lead to no samples"):
+        read_audio(changed(content, place + size.start, empty), RATE)
+
+
 def test_a_stream_of_unknown_size_may_end_amid_a_sample() -> None:
     """As a recorder that was ended leaves it, in AU as in WAV."""
     for form, size, place in (
