@@ -65,12 +65,19 @@ def structure_problem(
 
 
 def table_problem(path: str, table: pa.Table, schema: pa.Schema, rows: int) -> Problem | None:
-    """Return the first problem of a table's columns or number of rows, if there is one."""
+    """Return the first problem of a table's columns or number of rows, if there is one.
+
+    After it no value leads a reader outside of the file; they may still be no text.
+    """
     if not table.schema.equals(schema):
         names = ", ".join(table.column_names)
         return Problem(path, None, f"has other columns, or other types, than it should: {names}")
+    if problem := invalid(path, table, full=False):
+        return problem
     for field in schema:
         column = table.column(field.name)
+        if any(runs_backwards(chunk) for chunk in column.chunks):
+            return Problem(path, None, f"holds invalid values (places of {field.name})")
         if not field.nullable and (column.null_count or has_gaps(column)):
             return Problem(path, None, f"has rows without {field.name}")
     if table.num_rows != rows:
@@ -81,14 +88,25 @@ def table_problem(path: str, table: pa.Table, schema: pa.Schema, rows: int) -> P
 def has_gaps(column: pa.ChunkedArray) -> bool:
     """Return whether lists hold places without a value."""
     is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
-    # Not `flatten`, which follows places that nobody has checked yet.
-    return is_list and any(chunk.values.null_count for chunk in column.chunks)
+    return is_list and any(chunk.flatten().null_count for chunk in column.chunks)
 
 
-def invalid(path: str, table: pa.Table) -> Problem | None:
+def runs_backwards(array: pa.Array) -> bool:
+    """Return whether a text or list, or a text in a list, ends before it begins.
+
+    Of where they begin and end, Arrow's quick look sees the first and the last alone.
+    """
+    is_list = pa.types.is_list(array.type)
+    if not (is_list or pa.types.is_string(array.type)) or not len(array):
+        return False
+    places = np.frombuffer(array.buffers()[1], np.int32)[: len(array) + 1]
+    return bool((places[1:] < places[:-1]).any()) or (is_list and runs_backwards(array.values))
+
+
+def invalid(path: str, table: pa.Table, *, full: bool = True) -> Problem | None:
     """Return the problem of a table with values that its types do not allow."""
     try:
-        table.validate(full=True)
+        table.validate(full=full)
     except pa.ArrowInvalid as error:
         return Problem(path, None, f"holds invalid values ({error})")
     return None

@@ -521,7 +521,10 @@ def test_lists_with_gaps_are_reported(dataset_copy: Path) -> None:
     assert messages(dataset_copy) == [f"{path}: has rows without logmel_mean"]
 
 
-def test_lists_whose_places_are_damaged_are_reported(dataset_copy: Path) -> None:
+@pytest.mark.parametrize(("row", "what"), [(0, "(Column "), (3, "(places of flags)")])
+def test_lists_whose_places_are_damaged_are_reported(
+    dataset_copy: Path, row: int, what: str
+) -> None:
     def spoil(values: list[object]) -> None:
         values[:] = [["clipped", "silent"] for _ in values]
 
@@ -530,11 +533,13 @@ def test_lists_whose_places_are_damaged_are_reported(dataset_copy: Path) -> None
     places = 2 * np.arange(read_index(path).num_rows + 1, dtype="<i4")
     content = path.read_bytes()
     assert content.count(places.tobytes()) == 1
-    damaged = np.where(places == 0, 2**30, places).astype("<i4")
+    damaged = np.where(places == 2 * row, 2**30, places).astype("<i4")
     path.unlink()
     path.write_bytes(content.replace(places.tobytes(), damaged.tobytes()))
     record_files(dataset_copy)
-    assert messages(dataset_copy)[0].startswith(f"{path}: holds invalid values (Column ")
+    assert messages(dataset_copy)[0].startswith(f"{path}: holds invalid values {what}")
+    with pytest.raises(IntegrityError, match="holds invalid values"):
+        Dataset(dataset_copy)
 
 
 def test_a_flag_without_a_name_is_reported(dataset_copy: Path) -> None:
