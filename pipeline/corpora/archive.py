@@ -148,10 +148,12 @@ def scan(archive: Path, stream: ForwardStream, kept: tuple[str, ...]) -> Listing
     skipped: list[Skip] = []
     texts: dict[str, str] = {}
     for info in read_headers(stream):
+        # The later one wins, as when the archive is unpacked, also where it is refused.
+        members.pop(info.name, None)
+        texts.pop(info.name, None)
         if (reason := refusal(info)) is not None:
             skipped.append(Skip(source=printable(info.name), reason=reason))
             continue
-        members.pop(info.name, None)  # the later one wins, as when the archive is unpacked
         members[info.name] = Member(name=info.name, offset=info.offset_data, size=info.size)
         if info.name.endswith(kept):
             texts[info.name] = decode_text(stream.read(info.size), f"{archive}: {info.name}")
