@@ -145,14 +145,14 @@ def scan(archive: Path, stream: ForwardStream, kept: tuple[str, ...]) -> Listing
     that cannot be read.
     """
     members: dict[str, Member] = {}
-    skipped: list[Skip] = []
+    skipped: dict[str, Skip] = {}
     texts: dict[str, str] = {}
     for info in read_headers(stream):
         # The later one wins, as when the archive is unpacked, also where it is refused.
-        members.pop(info.name, None)
-        texts.pop(info.name, None)
+        for earlier in (members, skipped, texts):
+            earlier.pop(info.name, None)
         if (reason := refusal(info)) is not None:
-            skipped.append(Skip(source=printable(info.name), reason=reason))
+            skipped[info.name] = Skip(source=printable(info.name), reason=reason)
             continue
         members[info.name] = Member(name=info.name, offset=info.offset_data, size=info.size)
         if info.name.endswith(kept):
@@ -161,7 +161,7 @@ def scan(archive: Path, stream: ForwardStream, kept: tuple[str, ...]) -> Listing
     if stream.last_read != END_BLOCK:
         raise tarfile.ReadError("a header that cannot be read, or no end mark")
     stream.finish()
-    return Listing(members=tuple(members.values()), skipped=tuple(skipped), texts=texts)
+    return Listing(members=tuple(members.values()), skipped=tuple(skipped.values()), texts=texts)
 
 
 def read_headers(stream: ForwardStream) -> Iterator[tarfile.TarInfo]:

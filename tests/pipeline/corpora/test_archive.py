@@ -123,6 +123,20 @@ def test_of_members_with_one_name_the_last_counts(tmp_path: Path) -> None:
     assert read_member(path, tmp_path / "i.index", only.offset, only.size) == b"newer"
 
 
+def test_of_members_with_one_name_the_last_counts_also_where_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    link = member("a.flac", type=LINK, linkname="b.flac")
+    text_link = member("a.txt", type=LINK, linkname="b.txt")
+    refused = [(member("a.flac"), b"old"), (link, b""), (member("a.txt"), b"old"), (text_link, b"")]
+    path.write_bytes(gzip.compress(tar_bytes(refused)))
+    listing = list_members(path, tmp_path / "i.index", ("a.txt",))
+    assert listing.members == () and listing.texts == {}
+    assert [each.source for each in listing.skipped] == ["a.flac", "a.txt"]
+    path.write_bytes(gzip.compress(tar_bytes([(link, b""), (member("a.flac"), b"newer")])))
+    listing = list_members(path, tmp_path / "i.index")
+    assert [each.size for each in listing.members] == [5] and listing.skipped == ()
+
+
 def test_unsafe_members_are_skipped_with_the_reason_and_nothing_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "inner"
     folder.mkdir()
