@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from aalbert.pipeline.embeddings.model import EmbeddingModel
-    from aalbert.pipeline.embeddings.static_batches import Features
+    from aalbert.pipeline.embeddings.model import EmbeddingModel, Features
 
 # Work grows with the length of an utterance; those of LibriSpeech are about this long.
 SECONDS = 10.0

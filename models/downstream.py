@@ -1,11 +1,13 @@
 """A downstream model: an upstream, frozen or fine-tuned, and the head of a task on it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
@@ -13,6 +15,20 @@ from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoi
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "downstream"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """The score from which two utterances are taken to be of one speaker, chosen on dev trials.
+
+    Of these, `trials` in number, it misses the share `misses` of those of one speaker, and accepts
+    the share `false_alarms` of those of two.
+    """
+
+    score: float
+    misses: float
+    false_alarms: float
+    trials: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +40,17 @@ class SavedDownstream:
     layers: LayerChoice
     head: HeadConfig
     frozen: bool
+    threshold: Threshold | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DownstreamModel(nn.Module):
     """A model that scores classes from features `(batch, frames, dims)`.
 
     `classes` are their names in the order of the scores; without a classifier the model
-    returns embeddings only. A frozen upstream stays in evaluation mode and gets no gradient.
+    returns embeddings only. A frozen upstream stays in evaluation mode and gets no gradient. A
+    model that compares speakers has a `threshold`, unless there was nothing to choose it on.
+    `training` has facts about the training of the head, such as its task.
     """
 
     def __init__(
@@ -41,8 +61,12 @@ class DownstreamModel(nn.Module):
         head: HeadConfig,
         *,
         frozen: bool = True,
+        threshold: Threshold | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.threshold = threshold
+        self.training_facts = dict(training or {})
         self.classes = list(classes)
         self.frozen = frozen
         self.upstream = upstream
@@ -87,6 +111,8 @@ class DownstreamModel(nn.Module):
             "head": asdict(self.head.config),
             "frozen": self.frozen,
             "classes": self.classes,
+            "threshold": self.threshold and asdict(self.threshold),
+            "training": self.training_facts,
         }
         save_checkpoint(place, self, document, downstream_card(self))
 
@@ -97,9 +123,23 @@ class DownstreamModel(nn.Module):
 
         def make() -> "DownstreamModel":
             upstream = Upstream(saved.upstream)
-            return cls(upstream, saved.classes, saved.layers, saved.head, frozen=saved.frozen)
+            return cls(
+                upstream,
+                saved.classes,
+                saved.layers,
+                saved.head,
+                frozen=saved.frozen,
+                threshold=saved.threshold,
+                training=saved.training,
+            )
 
         return rebuild(make, tensors, place)
+
+
+def similarity(left: Tensor, right: Tensor) -> Tensor:
+    """Return the cosine of embeddings `(..., dims)` in float64, `(...)`."""
+    left, right = (F.normalize(side.double(), dim=-1) for side in (left, right))
+    return (left * right).sum(dim=-1)
 
 
 def downstream_card(model: DownstreamModel) -> str:

@@ -14,18 +14,12 @@ from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.finite import require_finite
+from aalbert.models.static_batches import StaticShapes, static_batches
 from aalbert.models.upstream import Upstream
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.decode import resample
 from aalbert.pipeline.audio.features import check_long_enough, extract
 from aalbert.pipeline.audio.recording import UnusableAudioError
-from aalbert.pipeline.embeddings.static_batches import (
-    CPU_BATCH_FRAMES,
-    CUDA_BATCH_FRAMES,
-    Features,
-    StaticShapes,
-    static_batches,
-)
 from aalbert.shards.format.feature_settings import (
     FASTEST_SAMPLE_RATE,
     SLOWEST_SAMPLE_RATE,
@@ -33,6 +27,7 @@ from aalbert.shards.format.feature_settings import (
     settings_from_dict,
 )
 
+Features = NDArray[np.float32]
 WaveLike = Tensor | NDArray[Any] | ArrayLike
 Layers = int | Literal["all", "last", "mean", "weighted"]
 EmbeddingPooling = Literal["none", "mean", "mean+std"]
@@ -181,19 +176,15 @@ class EmbeddingModel(nn.Module):
 
     @torch.no_grad()
     def embed(
-        self, utterances: Iterable[tuple[Item, Features]], batch_frames: int | None = None
+        self, utterances: Iterable[tuple[Item, Features]], shapes: StaticShapes | None = None
     ) -> Iterator[tuple[Item, list[Tensor]]]:
         """Yield every utterance's hidden states, `(frames, width)` each, in any order.
 
-        `batch_frames` is the size of a batch in frames; by default about 80 s on a GPU, one
-        utterance on a CPU.
+        `shapes` are those of the batches; by default they depend on the device.
         """
-        default = CUDA_BATCH_FRAMES if self.device.type == "cuda" else CPU_BATCH_FRAMES
-        shapes = StaticShapes(
-            frames_stacked=self.upstream.config.front_end.frames_stacked,
-            batch_frames=batch_frames or default,
-        )
-        for batch in static_batches(utterances, shapes):
+        stacked = self.upstream.config.front_end.frames_stacked
+        tensors = ((item, torch.from_numpy(features)) for item, features in utterances)
+        for batch in static_batches(tensors, shapes or StaticShapes.on(self.device, stacked)):
             states, lengths = self.upstream(
                 batch.features.to(self.device), batch.lengths.to(self.device)
             )

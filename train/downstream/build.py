@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,9 +100,32 @@ def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Do
     # Plain features are one state, with nothing to mix.
     layers = "last" if opened.states == 1 and isinstance(config.layers, str) else config.layers
     model = DownstreamModel(
-        opened, labels.names, layers, config.head, frozen=config.mode == "frozen"
+        opened,
+        labels.names,
+        layers,
+        config.head,
+        frozen=config.mode == "frozen",
+        training=describe_training(config, dataset, data.splits),
     )
     return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
+
+
+def describe_training(
+    config: DownstreamConfig, dataset: Dataset, splits: SplitRows
+) -> dict[str, Any]:
+    """Return the facts about the training of a head that are saved with it."""
+    source = find_task(config.task).labels
+    return {
+        "task": config.task,
+        "labels": "phone" if source == "alignments" else config.labels.column,
+        "corpus": dataset.manifest.corpus,
+        "data_fingerprint": dataset.manifest.fingerprint,
+        "training_utterances": len(splits.train),
+        "mode": config.mode,
+        "untrained": config.untrained,
+        "epochs": config.epochs,
+        "seed": config.seed,
+    }
 
 
 def setup_of_model(

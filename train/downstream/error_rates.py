@@ -10,6 +10,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.models.downstream import Threshold
+
 # The operating point of NIST SRE 2008 that VoxCeleb1 is reported at (Nagrani et al. 2017).
 TARGET_PRIOR = 0.01
 MISS_COST = 1.0
@@ -58,6 +60,24 @@ def equal_error_rate(rates: ErrorRates) -> float:
     before = after - 1
     share = -gap[before] / (gap[after] - gap[before])
     return float(rates.misses[before] + share * (rates.misses[after] - rates.misses[before]))
+
+
+def equal_error_threshold(scores: NDArray[np.float64], targets: NDArray[np.bool_]) -> Threshold:
+    """Return the threshold at which misses and false alarms are closest, and both at it.
+
+    It lies half-way between two scores, so that no trial stands on it.
+    """
+    rates = error_rates(scores, targets)
+    rejected = int(np.argmin(np.abs(rates.misses - rates.false_alarms)))
+    ranked = np.unique(scores)
+    # Rejecting none or all needs a border beyond the scores.
+    borders = np.concatenate(([ranked[0] - 1], (ranked[:-1] + ranked[1:]) / 2, [ranked[-1] + 1]))
+    return Threshold(
+        score=float(borders[rejected]),
+        misses=float(rates.misses[rejected]),
+        false_alarms=float(rates.false_alarms[rejected]),
+        trials=len(scores),
+    )
 
 
 def minimum_detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR) -> float:

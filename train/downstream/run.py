@@ -18,9 +18,19 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.downstream.build import DownstreamSetup, build_setup
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.downstream.error_rates import (
+    equal_error_rate,
+    equal_error_threshold,
+    error_rates,
+)
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
-from aalbert.train.downstream.scoring import classify, embed_all, score_trials, whole_utterances
+from aalbert.train.downstream.scoring import (
+    Trials,
+    classify,
+    embed_all,
+    score_trials,
+    whole_utterances,
+)
 from aalbert.train.downstream.selection import BestModel
 from aalbert.train.downstream.sources import (
     find_sources,
@@ -139,15 +149,19 @@ def centre_embeddings(
 ) -> None:
     """Centre embeddings on the mean of the training part, and measure them on dev trials."""
     model = setup.model.eval().to(best_device())
-    _, embeddings = embed_all(model, make_loader(config, setup, setup.splits.train, cache))
+    loader = make_loader(config, setup, setup.splits.train, cache)
+    _, embeddings = embed_all(model, loader, setup.dataset.key)
     with torch.no_grad():
         model.head.centre.copy_(embeddings.double().mean(dim=0))
     measurement: Measurement = {}
     try:
-        measurement = dev_measure(config, setup, cache)()
+        trials = dev_trials(config, setup, cache)()
     except InputError as error:
-        # Nothing is selected by them.
+        # Nothing is selected by them; without them there is no threshold.
         print(f"not measured on dev: {error}", file=sys.stderr)
+    else:
+        measurement = {"dev_eer": dev_error_rate(trials)}
+        model.threshold = equal_error_threshold(trials.scores, trials.same)
     MetricsWriter(run.metrics, COLUMNS).write(step=0, **measurement)
 
 
@@ -202,25 +216,40 @@ def train_model(
     )
     raise_if_stopped(trainer, request, command)
     best.restore()
+    if setup.pairs is not None:
+        trials = dev_trials(config, setup, cache)()
+        model.threshold = equal_error_threshold(trials.scores, trials.same)
 
 
 def dev_measure(
     config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
 ) -> Callable[[], Measurement]:
     """Return the function that measures the model on the dev part."""
-    rows, pairs = setup.splits.dev, None
     if setup.pairs is not None:
-        pairs = draw_trials(setup.dataset, rows, config.trials.dev_count, config.seed)
-    loader = make_loader(config, setup, rows, cache)
+        score = dev_trials(config, setup, cache)
+        return lambda: {"dev_eer": dev_error_rate(score())}
+    loader = make_loader(config, setup, setup.splits.dev, cache)
 
     def measure() -> Measurement:
-        if pairs is None:
-            decisions, loss = classify(setup.model, loader, setup.labels)
-            return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
-        trials = score_trials(*embed_all(setup.model, loader), pairs)
-        return {"dev_eer": round(equal_error_rate(error_rates(trials.scores, trials.same)), 6)}
+        decisions, loss = classify(setup.model, loader, setup.labels)
+        return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
 
     return measure
+
+
+def dev_trials(
+    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
+) -> Callable[[], Trials]:
+    """Return the function that scores trials of the dev part, always the same ones."""
+    rows, key_of = setup.splits.dev, setup.dataset.key
+    pairs = draw_trials(setup.dataset, rows, config.trials.dev_count, config.seed)
+    loader = make_loader(config, setup, rows, cache)
+    return lambda: score_trials(*embed_all(setup.model, loader, key_of), pairs)
+
+
+def dev_error_rate(trials: Trials) -> float:
+    """Return the equal error rate of trials as it is recorded."""
+    return round(equal_error_rate(error_rates(trials.scores, trials.same)), 6)
 
 
 def frame_shift_ms(setup: DownstreamSetup) -> float:

@@ -1,7 +1,7 @@
 """The outputs of a model for every utterance of a part: decisions, embeddings, scores of trials."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aalbert.models.downstream import DownstreamModel
+from aalbert.models.downstream import DownstreamModel, similarity
 from aalbert.models.finite import require_finite
+from aalbert.models.static_batches import StaticShapes, static_batches
+from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
@@ -21,6 +23,9 @@ from aalbert.train.downstream.label_grid import LabelGrid
 from aalbert.train.downstream.labels import NO_CLASS, Labels
 from aalbert.train.downstream.trials import Pairs
 
+# Lists have up to a million trials, whose embeddings would fill memory.
+TRIALS_AT_ONCE = 2**14
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Decisions:
@@ -28,9 +33,10 @@ class Decisions:
 
     Of the `scored` items of an utterance (itself, or its frames), `correct` were classified
     correctly; `confusion` counts items by true and predicted class. Where whole utterances are
-    classified, `true` and `predicted` are their classes and `top_5` tells whether the true
-    class is among the five with the highest scores; they are None for frames. Where frames are
-    classified on a grid of label frames too, `scored_by_time` and `correct_by_time` count those.
+    classified, `true` and `predicted` are their classes, `score` is the softmax of the predicted
+    one, and `top_5` tells whether the true class is among the five with the highest scores; they
+    are None for frames. Where frames are classified on a grid of label frames too,
+    `scored_by_time` and `correct_by_time` count those.
     """
 
     names: Sequence[str]
@@ -40,6 +46,7 @@ class Decisions:
     confusion: Confusion
     true: NDArray[np.int64] | None = None
     predicted: NDArray[np.int64] | None = None
+    score: NDArray[np.float32] | None = None
     top_5: NDArray[np.bool_] | None = None
     scored_by_time: NDArray[np.int64] | None = None
     correct_by_time: NDArray[np.int64] | None = None
@@ -100,19 +107,45 @@ def whole_utterances(
     return Loader(Selection(dataset, rows), settings)
 
 
-def require_finite_batch(values: Tensor, rows: Tensor, loader: Loader) -> None:
+def in_static_batches(loader: Loader, model: DownstreamModel) -> Iterator[Batch]:
+    """Yield what a loader gives in batches whose shape depends on an utterance's own length alone.
+
+    So the scores of an utterance are those that `predict` gives it, in every bit on a CPU. Where
+    a batch has more features than rows, those without a row are zeros that fill it.
+    """
+    utterances = (
+        (row, features[:length].float())
+        for batch in loader
+        for row, length, features in zip(
+            batch.rows.tolist(), batch.lengths.tolist(), batch.features, strict=True
+        )
+    )
+    stacked = model.upstream.config.front_end.frames_stacked
+    for static in static_batches(utterances, StaticShapes.on(model.head.centre.device, stacked)):
+        lengths = static.lengths[: len(static.items)]
+        yield Batch(
+            features=static.features,
+            lengths=static.lengths,
+            rows=torch.tensor(static.items),
+            real_frames=int(lengths.sum()),
+            squared_frames=int(lengths.square().sum()),
+            longest=int(lengths.max()),
+        )
+
+
+def require_finite_batch(values: Tensor, rows: Tensor, key_of: Callable[[int], str]) -> None:
     """Raise `DivergedError` for the first utterance whose values `(batch, ...)` are not finite."""
     finite = values.flatten(1).isfinite().all(dim=1).cpu()
     if not bool(finite.all()):
         place = int(finite.int().argmin())
-        require_finite(values[place], loader.selections[0].dataset.key(int(rows[place])))
+        require_finite(values[place], key_of(int(rows[place])))
 
 
 @torch.no_grad()
 def classify(
-    model: DownstreamModel, loader: Loader, labels: Labels, grid: LabelGrid | None = None
+    model: DownstreamModel, batches: Iterable[Batch], labels: Labels, grid: LabelGrid | None = None
 ) -> tuple[Decisions, float]:
-    """Classify all that a loader gives; return the decisions and the mean cross-entropy.
+    """Classify the utterances of batches; return the decisions and the mean cross-entropy.
 
     With a `grid` the decisions about frames are counted by time too. The model should be in
     evaluation mode, and the labels and the grid on its device.
@@ -122,10 +155,10 @@ def classify(
     confusions: list[Confusion] = []
     loss = 0.0
     entries: dict[str, list[Tensor]] = defaultdict(list)
-    for batch in loader:
-        moved = batch.to(device)
+    for batch in batches:
+        moved, real = batch.to(device), len(batch.rows)
         states, lengths = model.states(moved.features, moved.lengths)
-        scores = model.head(states, lengths)
+        scores, lengths = model.head(states, lengths)[:real], lengths[:real]
         targets = labels.targets(moved.rows, lengths, scores).cpu()
         scores = scores.float().cpu()
         predicted, scored = scores.argmax(dim=-1), targets != NO_CLASS
@@ -145,6 +178,7 @@ def classify(
             best = scores.topk(min(5, classes), dim=-1).indices
             entries["true"].append(targets)
             entries["predicted"].append(predicted)
+            entries["score"].append(scores.softmax(dim=-1).amax(dim=-1))
             entries["top_5"].append((best == targets.unsqueeze(1)).any(dim=1))
     decisions = Decisions(
         names=labels.names,
@@ -155,14 +189,19 @@ def classify(
 
 
 @torch.no_grad()
-def embed_all(model: DownstreamModel, loader: Loader) -> tuple[Rows, Tensor]:
-    """Return the rows that a loader gives and their embeddings `(rows, dims)`."""
+def embed_all(
+    model: DownstreamModel, batches: Iterable[Batch], key_of: Callable[[int], str]
+) -> tuple[Rows, Tensor]:
+    """Return the rows of batches and their embeddings `(rows, dims)`.
+
+    Raises `DivergedError` with the key of an utterance whose embedding is not finite.
+    """
     device = model.head.centre.device
     rows, embeddings = [], []
-    for batch in loader:
-        moved = batch.to(device)
-        embeddings.append(model.embed(moved.features, moved.lengths).float().cpu())
-        require_finite_batch(embeddings[-1], batch.rows, loader)
+    for batch in batches:
+        moved, real = batch.to(device), len(batch.rows)
+        embeddings.append(model.embed(moved.features, moved.lengths)[:real].float().cpu())
+        require_finite_batch(embeddings[-1], batch.rows, key_of)
         rows.append(batch.rows.clone())
     return torch.cat(rows).numpy(), torch.cat(embeddings)
 
@@ -170,10 +209,11 @@ def embed_all(model: DownstreamModel, loader: Loader) -> tuple[Rows, Tensor]:
 def score_trials(rows: Rows, embeddings: Tensor, pairs: Pairs) -> Trials:
     """Score every trial by the cosine of its two embeddings."""
     order = np.argsort(rows)
-    unit = F.normalize(embeddings.double(), dim=-1)[torch.from_numpy(order)]
-    left, right = (
-        unit[torch.from_numpy(np.searchsorted(rows[order], side))]
-        for side in (pairs.left, pairs.right)
+    places = [order[np.searchsorted(rows[order], side)] for side in (pairs.left, pairs.right)]
+    scores = [
+        similarity(*(embeddings[side[first : first + TRIALS_AT_ONCE]] for side in places))
+        for first in range(0, len(pairs.same), TRIALS_AT_ONCE)
+    ]
+    return Trials(
+        left=pairs.left, right=pairs.right, same=pairs.same, scores=torch.cat(scores).numpy()
     )
-    scores = (left * right).sum(dim=-1).numpy()
-    return Trials(left=pairs.left, right=pairs.right, same=pairs.same, scores=scores)

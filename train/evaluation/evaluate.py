@@ -26,6 +26,7 @@ from aalbert.train.downstream.scoring import (
     Trials,
     classify,
     embed_all,
+    in_static_batches,
     score_trials,
     whole_utterances,
 )
@@ -118,17 +119,18 @@ def measure(
         setup = with_trials(setup, config.trials, run)
     rows: Rows = getattr(setup.splits, split)
     loader = whole_utterances(dataset, rows, setup.feature, config.batch_seconds, config.prefetch)
+    batches = in_static_batches(loader, model)
     outcome: Outcome
     class_of_row = None
     if setup.pairs is not None:
-        outcome = score_trials(*embed_all(model, loader), setup.pairs)
+        outcome = score_trials(*embed_all(model, batches, dataset.key), setup.pairs)
         chance, majority = 0.5, None
     else:
         grid = None
         if config.head.frames:
             upstream, shift_ms = model.upstream.config, config.labels.label_shift_ms
             grid = make_label_grid(setup.labels, dataset, upstream, shift_ms).to(device)
-        outcome, loss = classify(model, loader, setup.labels.to(device), grid)
+        outcome, loss = classify(model, batches, setup.labels.to(device), grid)
         require_finite(torch.tensor(loss), f"the {split} part of {dataset.place}")
         items = outcome.confusion.totals()
         most_frequent = setup.labels.cpu().majority(setup.splits.train)

@@ -157,7 +157,7 @@ def pooled_states(
         moved = batch.to(device)
         states, lengths = upstream(moved.features, moved.lengths)
         means = torch.stack([mean_pool(state, lengths) for state in states], dim=1)
-        require_finite_batch(means, batch.rows, loader)
+        require_finite_batch(means, batch.rows, dataset.key)
         pooled[[place[int(row)] for row in batch.rows]] = means.float().cpu().numpy()
     return pooled
 

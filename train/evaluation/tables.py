@@ -202,8 +202,8 @@ def p_value(value: float) -> str:
 def predictions_csv(outcome: Outcome, dataset: Dataset) -> str:
     """Return one line per utterance or trial, in the order of the outcome, with keys.
 
-    Trials have their score, whole utterances the true and the predicted class, others the number
-    of their frames and of those that were classified correctly.
+    Trials have their score, whole utterances the true and the predicted class with its score (the
+    softmax), others the number of their frames and of those that were classified correctly.
     """
     keys: list[str] = dataset.table.column("key").to_pylist()
     rows: list[list[object]]
@@ -212,13 +212,15 @@ def predictions_csv(outcome: Outcome, dataset: Dataset) -> str:
         for left, right, same, score in zip(
             outcome.left, outcome.right, outcome.same, outcome.scores, strict=True
         ):
-            rows.append([keys[left], keys[right], int(same), round(float(score), 6)])
-    elif outcome.true is None or outcome.predicted is None:
+            rows.append([keys[left], keys[right], int(same), float(score)])
+    elif outcome.true is None or outcome.predicted is None or outcome.score is None:
         rows = [["key", "frames", "correct"]]
         for row, scored, correct in zip(outcome.rows, outcome.scored, outcome.correct, strict=True):
             rows.append([keys[row], int(scored), int(correct)])
     else:
-        rows = [["key", "true", "predicted"]]
-        for row, true, predicted in zip(outcome.rows, outcome.true, outcome.predicted, strict=True):
-            rows.append([keys[row], outcome.names[int(true)], outcome.names[int(predicted)]])
+        rows = [["key", "true", "predicted", "score"]]
+        entries = (outcome.rows, outcome.true, outcome.predicted, outcome.score)
+        for row, true, predicted, score in zip(*entries, strict=True):
+            names = outcome.names[int(true)], outcome.names[int(predicted)]
+            rows.append([keys[row], *names, float(score)])
     return csv_text(rows)

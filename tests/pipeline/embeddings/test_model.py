@@ -17,6 +17,7 @@ from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, Upstr
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.foreign.export import export_s3prl
+from aalbert.models.static_batches import StaticShapes
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.features import extract
 from aalbert.shards.format.feature_settings import LogMelSettings
@@ -66,13 +67,12 @@ def test_pooling_is_over_frames(model_folder: Path) -> None:
 @pytest.mark.parametrize("batch_frames", [1, 300, 1000])
 def test_other_waves_of_an_extraction_change_no_bit(model_folder: Path, batch_frames: int) -> None:
     model = aalbert.from_pretrained(model_folder)
+    shapes = StaticShapes(frames_stacked=2, batch_frames=batch_frames)
     waves = [noise(0.05 + 0.3 * (number % 5), seed=number) for number in range(12)]
     features = [(number, model.features(wave, 16_000)) for number, wave in enumerate(waves)]
-    alone = {
-        number: states for item in features for number, states in model.embed([item], batch_frames)
-    }
+    alone = {number: states for item in features for number, states in model.embed([item], shapes)}
     for order in (features, features[::-1], features[4:] + features[:4]):
-        for number, states in model.embed(order, batch_frames):
+        for number, states in model.embed(order, shapes):
             assert all(map(torch.equal, states, alone[number]))
     together = model.extract(waves)
     assert all(

@@ -56,7 +56,7 @@ def test_scores_of_a_batch_equal_scores_one_by_one(speaker_run: Path, voxceleb1_
     model, dataset = DownstreamModel.from_pretrained(speaker_run), Dataset(voxceleb1_data)
     rows = dataset.rows(["test"])
     together, alone = (
-        embed_all(model, whole_utterances(dataset, rows, "logmel", seconds, 0))
+        embed_all(model, whole_utterances(dataset, rows, "logmel", seconds, 0), dataset.key)
         for seconds in (60, 0.01)
     )
     assert together[0].tolist() == alone[0].tolist()

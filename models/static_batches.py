@@ -2,7 +2,7 @@
 
 Matrix products and attention may round differently in batches of other shapes. Here an
 utterance is always in a batch of the same shape, whatever the other utterances are, so its
-hidden states are bit-identical in every extraction on the same machine.
+hidden states are bit-identical in every extraction, evaluation and prediction on the same machine.
 """
 
 from collections import defaultdict
@@ -10,15 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aalbert.errors import require
 
 Item = TypeVar("Item")
-Features = NDArray[np.float32]
 # Utterances are padded to a multiple of this many encoder frames.
 FRAME_MULTIPLE = 64
 # A GPU gets about 80 s of speech per batch; on a CPU, batches of one utterance are as fast.
@@ -35,6 +32,12 @@ class StaticShapes:
 
     def __post_init__(self) -> None:
         require(self.batch_frames > 0, f"batch_frames {self.batch_frames} must be above 0")
+
+    @classmethod
+    def on(cls, device: torch.device, frames_stacked: int) -> "StaticShapes":
+        """Return the shapes for a device: about 80 s a batch on a GPU, one utterance on a CPU."""
+        frames = CUDA_BATCH_FRAMES if device.type == "cuda" else CPU_BATCH_FRAMES
+        return cls(frames_stacked=frames_stacked, batch_frames=frames)
 
     def padded(self, frames: int) -> int:
         """Return the padded length of an utterance in frames."""
@@ -59,10 +62,10 @@ class StaticBatch(Generic[Item]):
 
 
 def static_batches(
-    utterances: Iterable[tuple[Item, Features]], shapes: StaticShapes
+    utterances: Iterable[tuple[Item, Tensor]], shapes: StaticShapes
 ) -> Iterator[StaticBatch[Item]]:
     """Group utterances `(frames, dims)` into batches of one padded length each."""
-    waiting: defaultdict[int, list[tuple[Item, Features]]] = defaultdict(list)
+    waiting: defaultdict[int, list[tuple[Item, Tensor]]] = defaultdict(list)
     for item, features in utterances:
         padded = shapes.padded(len(features))
         waiting[padded].append((item, features))
@@ -72,13 +75,11 @@ def static_batches(
         yield fill(waiting[padded], padded, shapes)
 
 
-def fill(
-    group: list[tuple[Item, Features]], padded: int, shapes: StaticShapes
-) -> StaticBatch[Item]:
+def fill(group: list[tuple[Item, Tensor]], padded: int, shapes: StaticShapes) -> StaticBatch[Item]:
     """Put the features of a group into one batch."""
     features = torch.zeros(shapes.batch_size(padded), padded, group[0][1].shape[1])
     lengths = torch.ones(len(features), dtype=torch.int64)
-    for row, (_, array) in enumerate(group):
-        features[row, : len(array)] = torch.from_numpy(array)
-        lengths[row] = len(array)
+    for row, (_, utterance) in enumerate(group):
+        features[row, : len(utterance)] = utterance
+        lengths[row] = len(utterance)
     return StaticBatch([item for item, _ in group], features, lengths)
