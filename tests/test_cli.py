@@ -40,6 +40,8 @@ COMMANDS = [
     ["downstream", "classify"],
     ["sweep"],
     ["evaluate"],
+    ["predict"],
+    ["compare"],
     ["extract"],
     ["inspect"],
     ["convert"],
