@@ -192,6 +192,13 @@ def test_a_group_without_a_command_shows_its_help(
         ("pretrain --preset huge --data x --out runs", 2, "unknown preset 'huge'"),
         ("pretrain --config no.yaml --data x --out runs", 3, "no configuration file no.yaml"),
         ("pretrain --set steps=x --data x --out runs", 2, "steps = 'x'"),
+        (
+            "pretrain --from nowhere --data x --out runs",
+            3,
+            "there is no folder nowhere: expected a",
+        ),
+        ("pretrain --from {libri}/SPEAKERS.TXT --data x --out y", 3, "'aalbert convert' makes a"),
+        ("pretrain --resume --from x --out runs", 2, "leave out --from"),
         ("pretrain --resume --out runs", 3, "runs is not the folder of a run"),
         ("pretrain --resume --seed 1 --out runs", 2, "leave out --seed"),
         ("pretrain --no-such-option", 2, "No such option"),

@@ -18,15 +18,16 @@ CONTINUED_FROM = "continued_from"
 class Origin:
     """The model that a run of pretraining continues from.
 
-    `model` is its place, and `weights_xxh3` the hash of its weights. The `models_before` led to it,
-    the latest first.
+    `model` is its place, without the secrets of a URL. The `models_before` led to it, latest first:
+    their places by the hashes of their weights. In full they would be nested deeper with every
+    model, until nothing could read them.
     """
 
     model: str
     kind: str
     weights_xxh3: str
     training: Mapping[str, Any]
-    models_before: tuple[str, ...]
+    models_before: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)

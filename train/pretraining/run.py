@@ -170,7 +170,7 @@ def run_pretraining(
     The first rank calls `on_joined` once all ranks are connected and agree.
     """
     module = build_pretraining(config, selections, make_module, start)
-    if start is not None and ranks.first:
+    if start is not None and state is None and ranks.first:
         print(start.describe(module.model), file=sys.stderr)
     training, held_out = make_loaders(config, selections, ranks)
     batches = ranks.share(config.batches_per_step)

@@ -86,8 +86,8 @@ class Start:
         ]
         require(
             not different,
-            f"{'; '.join(different)}: {self.place} can be continued only as it is; leave out these "
-            "settings, or the preset or file that has them, or set the model's values",
+            f"{'; '.join(different)}: {self.place} can be continued only as it is; leave these out "
+            "of flags, environment, file and preset, or set the model's values",
         )
 
     def require_table_for(self, config: PretrainConfig, crop_frames: int) -> None:
@@ -165,15 +165,15 @@ def open_start(place: Path | str) -> Start:
     return Start(model, origin)
 
 
-def models_before(document: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the places and hashes of the models that led to one, latest first, from its origin.
+def models_before(document: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the models that led to one, by its recorded origin: its own start, and those before.
 
-    In full they would be nested deeper with every model, until nothing could read them.
+    See `Origin`.
     """
     if document is None:
-        return ()
+        return {}
     origin = as_record(Origin, document)
-    return (f"{origin.model} ({origin.weights_xxh3})", *origin.models_before)
+    return {origin.weights_xxh3: origin.model, **origin.models_before}
 
 
 def encoder_of(location: str) -> PretrainedModel:
