@@ -33,6 +33,7 @@ from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.pretraining.start import Start, open_start
 from aalbert.train.recipes import read_pretrain_recipe
 from aalbert.train.run_folder import RunFolder
+from tests.html_page import HtmlPage
 
 
 @pytest.fixture(scope="module")
@@ -308,13 +309,17 @@ def test_a_run_records_what_it_continues_from_and_what_came_before(
     card = (run / "export" / "README.md").read_text()
     assert f"- continued_from.model: {origin['model']}\n" in card
     assert "- continued_from.training.steps: 12\n" in card
+    shown = f"{origin['model']}, weights {origin['weights_xxh3']}"
+    assert shown in HtmlPage((run / "report.html").read_text()).texts
     third = open_start(f"{run}@2").origin
     assert third.model == f"{run}@2"
     assert third.training["exported_step"] == 2 and "continued_from" not in third.training
     assert third.models_before == {origin["weights_xxh3"]: origin["model"]}
 
 
-def test_what_a_model_says_of_its_origin_is_checked(start: Start, tmp_path: Path) -> None:
+def test_what_a_model_or_a_run_says_of_its_origin_is_checked(
+    start: Start, pretrained: Path, tmp_path: Path
+) -> None:
     training = {"continued_from": {"model": "elsewhere"}}
     PretrainedModel(replace(start.model.config, training=training)).save_pretrained(tmp_path)
     with pytest.raises(
