@@ -165,7 +165,8 @@ def run_pretraining(
 ) -> PretrainedModel:
     """Train to the last step, from `state` on if there is one, and export the model.
 
-    Without a state it begins with the weights of `start`, or with fresh ones. The first rank calls `on_joined` once all ranks are connected and agree.
+    Without a state it begins with the weights of `start`, or with fresh ones. The first rank
+    calls `on_joined` once all ranks are connected and agree.
     """
     module = build_pretraining(config, selections, make_module, start)
     if start is not None and state is None and ranks.first:
