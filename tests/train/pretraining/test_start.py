@@ -177,7 +177,11 @@ def test_statistics_are_those_of_the_model_not_of_the_new_data(
 
 
 def test_heads_and_a_mask_token_that_the_model_lacks_are_drawn_from_the_seed(
-    start: Start, pretrain_config: PretrainConfig, librispeech_data: Path
+    start: Start,
+    pretrain_config: PretrainConfig,
+    librispeech_data: Path,
+    other: PretrainConfig,
+    voxceleb1_data: Path,
 ) -> None:
     config = with_targets(pretrain_config, logmel=1.0, linear=1.0)
     config = replace(config, masking=replace(config.masking, learned_token=True))
@@ -201,7 +205,7 @@ def test_heads_and_a_mask_token_that_the_model_lacks_are_drawn_from_the_seed(
         "logmel, the mask token"
     )
     # Of a feature that it reads and does not predict, the statistics are known all the same.
-    fresh = build(pretrain_config, librispeech_data, Start(plain, start.origin))
+    fresh = build(other, voxceleb1_data, Start(plain, start.origin))
     require_equal(fresh.target_front_ends["logmel"], start.model.target_front_ends["logmel"])
     assert (
         Start(plain, start.origin)
