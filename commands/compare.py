@@ -1,15 +1,16 @@
 """The command `aalbert compare`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from aalbert.commands.console import AsJson, show
+from aalbert.commands.console import AsJson, show, show_skipped
 from aalbert.commands.options import DeviceOption, MaxSkippedOption, RunArgument
 from aalbert.commands.threads import ThreadsOption, use_threads
-from aalbert.errors import require
+from aalbert.errors import InputError, require
 
 
 def compare(
@@ -28,8 +29,9 @@ def compare(
         typer.Option("--audio", help="Folder of the files of the list, by default the list's own."),
     ] = None,
     format: Annotated[
-        Literal["table", "jsonl", "csv"], typer.Option(help="How a list's scores are printed.")
-    ] = "table",
+        Literal["table", "jsonl", "csv"] | None,
+        typer.Option(help="How trials are printed: a list as a table, two recordings in words."),
+    ] = None,
     device: DeviceOption = None,
     max_skipped: MaxSkippedOption = 0.001,
     threads: ThreadsOption = None,
@@ -61,27 +63,32 @@ def compare(
         f"{len(audio or ())} recordings are given{' and a list' if trials else ''}: give two, or "
         "--trials LIST",
     )
+    require(
+        not (as_json and format),
+        f"--json and --format {format} exclude each other: give one of them",
+    )
     use_threads(threads)
     predictor = load(run, device)
     if trials is None:
-        listed = [ListedTrial(1, None, *(str(each) for each in audio or ()))]
-        folder = Path()
+        left, right = require_files(audio or ())
+        listed, folder = [ListedTrial(1, None, left, right)], Path()
     else:
         listed, folder = read_trial_list(trials), root or trials.parent
     compared, skipped = compare_trials(predictor, listed, folder)
     errors, threshold = count_errors(compared), predictor.model.threshold
     facts = {"threshold": threshold and asdict(threshold), "errors": asdict(errors)}
+    skips = [asdict(skip) for skip in skipped]
     if as_json:
-        show({"trials": [as_document(each) for each in compared], **facts}, True, "")
-    elif trials is None:
+        documents = [as_document(each) for each in compared]
+        show({"trials": documents, **facts, "skipped": skips}, True, "")
+    elif trials is None and format is None:
         print(describe_pair(compared[0]), describe_threshold(threshold), sep="\n")
     else:
-        print(TABLES[format](compared), end="")
+        print(TABLES[format or "table"](compared), end="")
         print(describe_threshold(threshold), file=sys.stderr)
         if errors != NO_ERRORS:
             print(describe_errors(errors), file=sys.stderr)
-    for skip in skipped:
-        print(f"skipped {skip.source}: {skip.reason}", file=sys.stderr)
+    show_skipped(skips)
     check_skipped(
         taken=sum(each.similarity is not None for each in compared),
         skipped=sum(each.similarity is None for each in compared),
@@ -89,3 +96,11 @@ def compare(
         find_skips=lambda: skipped,
         advice="The scores of the others are above",
     )
+
+
+def require_files(paths: Sequence[Path]) -> list[str]:
+    """Return paths as text; `InputError` for one where no file is."""
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"there is no file {path}: give two recordings")
+    return [str(path) for path in paths]

@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +98,12 @@ def require_text(arguments: Sequence[str]) -> None:
 def show(document: Any, as_json: bool, text: str) -> None:
     """Print a result on stdout: one JSON document in ASCII, or text, without secrets of URLs."""
     print(json.dumps(redact_all(document)) if as_json else visible(redact(text), kept="\n"))
+
+
+def show_skipped(skips: Sequence[Mapping[str, str]]) -> None:
+    """Print inputs that were skipped on stderr, each by its `source` and with the `reason`."""
+    for skip in skips:
+        print(visible(redact(f"skipped {skip['source']}: {skip['reason']}")), file=sys.stderr)
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:

@@ -56,15 +56,18 @@ def extract(
 
     Example: aalbert extract --model runs/pretrain recordings/ --out embeddings
     """
+    from dataclasses import replace
+
     from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
-    from aalbert.pipeline.embeddings.extract import SKIPPED_NAME, ExtractConfig, extract_embeddings
+    from aalbert.pipeline.embeddings.extract import ExtractConfig, extract_embeddings
     from aalbert.pipeline.embeddings.inputs import find_inputs
     from aalbert.pipeline.embeddings.load import from_pretrained
+    from aalbert.pipeline.embeddings.pieces import SKIPPED_NAME
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
     use_threads(threads)
     opened = from_pretrained(model, device)
-    found = find_inputs(opened, listed_places(inputs), split or ())
+    found = replace(find_inputs(opened, listed_places(inputs), split or ()), places=inputs)
     record = extract_embeddings(opened, found, out, config)
     text = (
         f"{out}: {record['utterances']:,} utterances, {record['hours']:.2f} hours, layers "

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from aalbert.common.text_files import decode_text, text_lines
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, InputError
 
 Value = TypeVar("Value")
 
@@ -76,6 +76,8 @@ def listed_places(places: Sequence[str]) -> list[str]:
     """Return places with those that stdin lists, one a line, in place of a `-`."""
     listed: list[str] = []
     for place in places:
+        if place == "-" and sys.stdin is None:
+            raise InputError("stdin is closed: give the inputs themselves in place of -")
         if place == "-":
             listed += filter(None, text_lines(decode_text(sys.stdin.buffer.read(), "stdin")))
         else:

@@ -1,12 +1,12 @@
 """The command `aalbert predict`."""
 
-import sys
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from aalbert.commands.console import AsJson, show
+from aalbert.commands.console import AsJson, show, show_skipped
 from aalbert.commands.options import (
     AudioArgument,
     DeviceOption,
@@ -17,6 +17,12 @@ from aalbert.commands.options import (
 )
 from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import require
+
+if TYPE_CHECKING:
+    from aalbert.pipeline.corpora.corpus import Skip
+    from aalbert.pipeline.embeddings.inputs import Inputs
+    from aalbert.pipeline.prediction.predict import PredictConfig
+    from aalbert.pipeline.prediction.predictor import Predictor
 
 
 def predict(
@@ -52,24 +58,27 @@ def predict(
     """
     from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
     from aalbert.pipeline.embeddings.inputs import find_inputs
-    from aalbert.pipeline.prediction.predict import (
-        SKIPPED_NAME,
-        PredictConfig,
-        predict_here,
-        predict_into,
-    )
+    from aalbert.pipeline.embeddings.pieces import SKIPPED_NAME
+    from aalbert.pipeline.prediction.predict import PredictConfig, predict_into
     from aalbert.pipeline.prediction.predictor import load
-    from aalbert.pipeline.prediction.writers import TEXTS, as_document
 
     form = format or ("jsonl" if out else "table")
     require(
-        out is not None or form in TEXTS,
+        out is not None or form not in ("parquet", "textgrid"),
         f"--format {form} is for files: give --out FOLDER",
+    )
+    require(
+        out is None or form != "table",
+        "--format table is for people, on stdout: use csv, or leave out --out",
+    )
+    require(
+        out is not None or not (as_json and format),
+        f"--json and --format {form} exclude each other: give one of them",
     )
     config = PredictConfig(per=per, top=top, format=form)
     use_threads(threads)
     predictor = load(run, device)
-    found = find_inputs(predictor, listed_places(inputs), split or ())
+    found = replace(find_inputs(predictor, listed_places(inputs), split or ()), places=inputs)
     if out is not None:
         record = predict_into(predictor, found, out, config)
         text = (
@@ -85,18 +94,43 @@ def predict(
             advice=f"The predictions of the others are complete; see {out / SKIPPED_NAME}",
         )
         return
-    predicted, skipped = predict_here(predictor, found, config)
-    kind = predictor.choose_per(per)
-    if as_json:
-        show({"predictions": [as_document(each, kind) for each in predicted]}, True, "")
-    else:
-        print(TEXTS[form](predicted, kind), end="")
-    for skip in skipped:
-        print(f"skipped {skip.source}: {skip.reason}", file=sys.stderr)
+    taken, skipped = print_predictions(predictor, found, config, as_json)
     check_skipped(
-        taken=len(predicted),
+        taken=taken,
         skipped=len(skipped),
         max_skipped=max_skipped,
         find_skips=lambda: skipped,
         advice="The predictions of the others are above",
     )
+
+
+def print_predictions(
+    predictor: "Predictor", inputs: "Inputs", config: "PredictConfig", as_json: bool
+) -> tuple[int, list["Skip"]]:
+    """Print predictions on stdout as they come; return their number, and what was skipped."""
+    from aalbert.pipeline.embeddings.inputs import refuse_all
+    from aalbert.pipeline.prediction.predict import predict_in_turn
+    from aalbert.pipeline.prediction.writers import HEADERS, TEXTS, as_document, as_table
+
+    per, form = predictor.choose_per(config.per), config.format
+    skipped, kept, taken = list(inputs.skipped), [], 0
+    for predicted, unusable in predict_in_turn(predictor, inputs, config):
+        if form == "table":
+            # Its columns line up.
+            kept += predicted
+        elif predicted:
+            print(
+                "" if taken else HEADERS.get(form, ""), TEXTS[form](predicted, per), sep="", end=""
+            )
+        taken += len(predicted)
+        skipped += unusable
+    if not taken:
+        refuse_all(skipped)
+    skips = [asdict(skip) for skip in skipped]
+    if as_json:
+        documents = [as_document(each, per) for each in kept]
+        show({"predictions": documents, "skipped": skips}, True, "")
+    elif kept:
+        print(as_table(kept, per), end="")
+    show_skipped(skips)
+    return taken, skipped

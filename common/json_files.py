@@ -115,9 +115,9 @@ def read_bounded(path: Path) -> bytes:
     return content
 
 
-def json_lines(documents: Iterable[Any]) -> str:
+def json_lines(documents: Iterable[Any], *, ascii: bool = False) -> str:
     """Return JSON documents, one per line."""
-    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)
+    return "".join(json.dumps(each, ensure_ascii=ascii) + "\n" for each in documents)
 
 
 def parse_json(content: str | bytes, **conversions: Any) -> Any:

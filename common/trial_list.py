@@ -32,8 +32,8 @@ def read_trial_list(path: Path) -> list[ListedTrial]:
         match = LINE.fullmatch(line.strip())
         if match is None:
             raise InputError(
-                f"{path}:{number} is '{line.strip()[:80]}': expected '1 FILE FILE' (one speaker) "
-                "or '0 FILE FILE' (two)"
+                f"{path}:{number} is '{line.strip()[:80]}': expected '1 FILE FILE' (one speaker), "
+                "'0 FILE FILE' (two) or 'FILE FILE', and names without spaces"
             )
         label, left, right = match.groups()
         trials.append(ListedTrial(number, None if label is None else label == "1", left, right))

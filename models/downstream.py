@@ -1,10 +1,10 @@
 """A downstream model: an upstream, frozen or fine-tuned, and the head of a task on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,18 @@ from torch import Tensor, nn
 
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
+from aalbert.models.static_batches import (
+    StaticBatch,
+    StaticShapes,
+    compute_each,
+    static_batches,
+)
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "downstream"
+Item = TypeVar("Item")
+# What a layer of the head makes of hidden states and the numbers of their frames.
+HeadLayer = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +103,27 @@ class DownstreamModel(nn.Module):
         with torch.no_grad() if self.frozen else nullcontext():
             states, state_lengths = self.upstream(features, lengths)
         return [states[number] for number in self.head.chosen], state_lengths
+
+    def outputs_of_each(
+        self, utterances: Iterable[tuple[Item, Tensor]], layer: HeadLayer
+    ) -> Iterator[tuple[list[Item], Tensor, Tensor]]:
+        """Yield what a layer of the head gives for features `(frames, dims)`, in static batches.
+
+        These are the items, the outputs `(items, ...)` and the frames `(items,)` that the head
+        read. On a CPU they depend on nothing but the utterance, in every bit.
+        """
+        device = self.head.centre.device
+
+        def compute(batch: StaticBatch[Item]) -> tuple[Tensor, Tensor]:
+            states, lengths = self.states(batch.features.to(device), batch.lengths.to(device))
+            return layer(states, lengths), lengths
+
+        shapes = StaticShapes.on(device, self.upstream.config.front_end.frames_stacked)
+        batches = static_batches(utterances, shapes)
+        for batch, (outputs, lengths) in compute_each(batches, compute, device):
+            # Rows without an utterance fill a batch.
+            real = len(batch.items)
+            yield batch.items, outputs[:real], lengths[:real]
 
     def train(self, mode: bool = True) -> "DownstreamModel":
         """Set the mode; a frozen upstream stays in evaluation mode."""

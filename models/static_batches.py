@@ -5,8 +5,9 @@ utterance is always in a batch of the same shape, whatever the other utterances 
 hidden states are bit-identical in every extraction, evaluation and prediction on the same machine.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from aalbert.errors import require
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 # Utterances are padded to a multiple of this many encoder frames.
 FRAME_MULTIPLE = 64
 # A GPU gets about 80 s of speech per batch; on a CPU, batches of one utterance are as fast.
@@ -83,3 +85,39 @@ def fill(group: list[tuple[Item, Tensor]], padded: int, shapes: StaticShapes) ->
         features[row, : len(utterance)] = utterance
         lengths[row] = len(utterance)
     return StaticBatch([item for item, _ in group], features, lengths)
+
+
+def compute_each(
+    batches: Iterable[StaticBatch[Item]],
+    compute: Callable[[StaticBatch[Item]], Result],
+    device: torch.device,
+) -> Iterator[tuple[StaticBatch[Item], Result]]:
+    """Yield batches in order, with what `compute` makes of each without gradient.
+
+    On a CPU a product rounds differently with another number of threads. There every batch has one
+    thread, and as many batches are computed at once as PyTorch has threads: the numbers do not
+    depend on how many these are.
+    """
+    if device.type != "cpu":
+        for batch in batches:
+            with torch.no_grad():
+                result = compute(batch)
+            yield batch, result
+        return
+    threads = torch.get_num_threads()
+    # Threads that begin to compute after this have one each.
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[StaticBatch[Item], Future[Result]]] = deque()
+    try:
+        for batch in batches:
+            # Whether gradients are kept is a setting of a thread.
+            waiting.append((batch, pool.submit(torch.no_grad()(compute), batch)))
+            if len(waiting) > threads:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -110,6 +110,9 @@ class Upstream(nn.Module):
         """Warn of utterances that reach beyond the positions that the weights know."""
         encoder, layout = self.config.encoder, prepared.lengths
         frames = layout.longest if isinstance(layout, Packed) else prepared.inputs.shape[1]
+        if isinstance(layout, Tensor) and layout.device.type == "cpu":
+            # Padding is no utterance; elsewhere a look at the lengths would wait for the device.
+            frames = int(layout.max())
         known = encoder.position_frames if encoder is not None else None
         if encoder is None or encoder.chunk_frames or known is None or frames <= known:
             return

@@ -11,6 +11,7 @@ from typing import Any
 
 from aalbert import __version__
 from aalbert.common.files import write_json, write_text
+from aalbert.common.json_files import json_lines
 from aalbert.common.text import markdown
 from aalbert.pipeline.alignment.phone_aligner import LABEL_SHIFT_MS
 from aalbert.pipeline.alignment.pronunciations import PHONES, SILENCE
@@ -134,11 +135,6 @@ def write_output(
 def spoken(phones: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
     """Return the phones that are not silence, with their durations."""
     return [(phone, seconds) for phone, seconds in phones if phone != SILENCE]
-
-
-def json_lines(documents: Iterable[Any]) -> str:
-    """Return JSON documents, one per line."""
-    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)
 
 
 def readme(record: Mapping[str, Any], failures: Sequence[Failure]) -> str:

@@ -103,7 +103,7 @@ def check_skipped(
 def read_skips(path: Path) -> list[Skip]:
     """Return what a file lists as skipped, a `reason` a line."""
     lines = read_records(dict[str, str], path, "delete the output and make it again")
-    return [Skip(source="", reason=line.get("reason", "")) for line in lines]
+    return [Skip(source=line.get("source", ""), reason=line.get("reason", "")) for line in lines]
 
 
 def are_too_many(skipped: int, inputs: int, max_skipped: float) -> bool:

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.files import write_json, write_text
-from aalbert.common.json_files import json_lines, read_record
+from aalbert.common.json_files import json_lines
 from aalbert.common.progress import ProgressBar
 from aalbert.common.redaction import redact_url
 from aalbert.common.work_folder import do_once, remove_work
-from aalbert.errors import OutputInUseError
 from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import (
     Inputs,
     Recording,
     by_length,
+    identities,
     prefetch,
     refuse_all,
 )
@@ -34,15 +34,21 @@ from aalbert.pipeline.embeddings.model import (
     check_choice,
     pool,
 )
-from aalbert.pipeline.embeddings.pieces import do_pieces, split_into_pieces
+from aalbert.pipeline.embeddings.pieces import (
+    SOFTWARE,
+    FinishedWork,
+    do_pieces,
+    list_skipped,
+    read_finished,
+    split_into_pieces,
+)
 from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, EmbeddingLayout, Format, IndexRow
 from aalbert.shards.format.feature_settings import fingerprint
 
-RECORD_NAME, INDEX_NAME, SKIPPED_NAME = "extraction.json", "index.jsonl", "skipped.jsonl"
+RECORD_NAME, INDEX_NAME = "extraction.json", "index.jsonl"
 WORK_FOLDER = ".extract"
 # What the folder holds when the plan is another, in the words of an error.
 UNFINISHED = "extraction of other inputs, settings or another model"
-SOFTWARE = ("aalbert", "torch", "numpy")
 PIECE_BYTES = 64 * 2**20
 BYTES_PER_NUMBER = 4
 
@@ -71,7 +77,7 @@ class PieceNotes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionRecord:
+class ExtractionRecord(FinishedWork):
     """What `extraction.json` holds: what was extracted, and how."""
 
     model: str
@@ -84,7 +90,6 @@ class ExtractionRecord:
     width: int
     frame_shift_ms: float
     model_fingerprint: str
-    plan_fingerprint: str
     utterances: int
     hours: float
     skipped: int
@@ -102,7 +107,9 @@ def extract_embeddings(
     """
     check_choice(model, config.layers, config.pooling)
     # All that decides the bytes of the embeddings; audio files count by their sizes.
-    plan = fingerprint([model.fingerprint, asdict(config), inputs.identities()])
+    plan = fingerprint(
+        [model.fingerprint, asdict(config), identities(by_length(inputs.recordings))]
+    )
 
     def extract() -> dict[str, Any]:
         pieces = list(
@@ -121,21 +128,10 @@ def extract_embeddings(
         )
         return finish(model, inputs, out, config, plan, notes)
 
-    return do_once(out / WORK_FOLDER, plan, UNFINISHED, lambda: read_finished(out, plan), extract)
+    def find() -> dict[str, Any] | None:
+        return read_finished(out / RECORD_NAME, ExtractionRecord, plan, "embeddings")
 
-
-def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
-    """Return the record of a finished extraction; `OutputInUseError` when it has another plan."""
-    path = out / RECORD_NAME
-    if not path.is_file():
-        return None
-    record = read_record(ExtractionRecord, path, f"delete {out} and extract again")
-    if record.plan_fingerprint != plan:
-        raise OutputInUseError(
-            f"{out} holds embeddings of other inputs, settings or another model: choose another "
-            "--out, or delete it first"
-        )
-    return asdict(record)
+    return do_once(out / WORK_FOLDER, plan, UNFINISHED, find, extract)
 
 
 def embedding_bytes(recording: Recording, model: EmbeddingModel, config: ExtractConfig) -> float:
@@ -185,8 +181,7 @@ def finish(
         remove_work(out / WORK_FOLDER)
         refuse_all(skipped)
     write_text(out / INDEX_NAME, json_lines(map(asdict, rows)))
-    skipped.sort(key=lambda skip: skip.source)
-    write_text(out / SKIPPED_NAME, json_lines(map(asdict, skipped)))
+    list_skipped(out, skipped)
     record = ExtractionRecord(
         model=model.place,
         inputs=tuple(map(redact_url, inputs.places)),

@@ -1,6 +1,7 @@
 """Inputs of `extract` and `predict`: audio files, folders of them, tables, prepared datasets."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import NoReturn, Protocol
 
 import numpy as np
 
+from aalbert.common.redaction import redact_url
 from aalbert.common.signals import stop_if_asked
 from aalbert.common.store import is_url
 from aalbert.errors import InputError
@@ -72,11 +74,6 @@ class Inputs:
     skipped: Sequence[Skip] = ()
     places: Sequence[str] = ()
 
-    def identities(self) -> list[tuple[str | int | float | None, ...]]:
-        """Return what tells other recordings from these, in an order that does not depend on it."""
-        recordings = by_length(self.recordings)
-        return [(each.key, each.source, *each.identity) for each in recordings]
-
 
 class WaveReader(Protocol):
     """A model that reads waves: its features, and what computes them."""
@@ -98,6 +95,10 @@ def find_inputs(reader: WaveReader, places: Sequence[str], splits: Sequence[str]
     place where nothing is, and two recordings with one key, `ConfigError` for a dataset whose
     features are not those of the model.
     """
+    counts = Counter(place if is_url(place) else os.path.abspath(place) for place in places)
+    [(place, count)] = counts.most_common(1) or [("", 0)]
+    if count > 1:
+        raise InputError(f"{redact_url(place)} is given {count} times: give it once")
     recordings: list[Recording] = []
     skipped: list[Skip] = []
     names = names_of_files([place for place in places if is_one_file(place)])
@@ -117,6 +118,11 @@ def by_length(recordings: Iterable[Recording]) -> list[Recording]:
     return sorted(recordings, key=lambda each: (each.seconds, each.key))
 
 
+def identities(recordings: Iterable[Recording]) -> list[tuple[str | int | float | None, ...]]:
+    """Return what tells other recordings from these."""
+    return [(each.key, each.source, *each.identity) for each in recordings]
+
+
 def refuse_all(skipped: Sequence[Skip]) -> NoReturn:
     """Raise `InputError` for inputs of which none can be used, with an example."""
     example = f"; for example {skipped[0].source}: {skipped[0].reason}" if skipped else ""
@@ -133,9 +139,9 @@ def names_of_files(places: Sequence[str]) -> dict[str, str]:
 
     Else they are the paths below the folder that holds all.
     """
-    if len({Path(place).name for place in places}) == len(set(places)):
-        return {place: Path(place).name for place in places}
     absolute = {place: os.path.abspath(place) for place in places}
+    if len({Path(place).name for place in places}) == len(set(absolute.values())):
+        return {place: Path(place).name for place in places}
     root = os.path.commonpath(absolute.values())
     return {place: Path(os.path.relpath(path, root)).as_posix() for place, path in absolute.items()}
 

@@ -136,7 +136,7 @@ class EmbeddingModel(nn.Module):
         `DivergedError` when the model's weights give numbers that are not finite.
         """
         check_choice(self, layers, pooling)
-        single, waves = listed(wave)
+        single, waves = as_list(wave)
         features = ((number, self.features(each, sample_rate)) for number, each in enumerate(waves))
         found = {
             number: pool(self.choose(states, layers), pooling)
@@ -211,15 +211,14 @@ class EmbeddingModel(nn.Module):
         return list(states), state_lengths
 
 
-def listed(wave: Any) -> tuple[bool, Sequence[Any]]:
+def as_list(wave: Any) -> tuple[bool, Sequence[Any]]:
     """Return whether a single wave was given, and a list of the waves.
 
     Raises `InputError` for a pair of a wave and its rate.
     """
     if isinstance(wave, tuple) and len(wave) == 2 and np.ndim(wave[1]) == 0:
         raise InputError(
-            f"a wave and its rate, {wave[1]}, are no list of waves: give them apart, "
-            f"extract(wave, {wave[1]})"
+            f"a wave and its rate, {wave[1]}, are no list of waves: give the rate apart"
         )
     single = not isinstance(wave, (list, tuple))
     return single, [wave] if single else wave
@@ -231,12 +230,14 @@ def as_samples(wave: WaveLike) -> Features:
         # NumPy has no bfloat16.
         wave = wave.detach().float() if wave.dtype == torch.bfloat16 else wave.detach()
         wave = wave.cpu().numpy()
-    array = np.asarray(wave)
-    if array.ndim != 1:
+    try:
+        array = np.asarray(wave)
+    except ValueError as error:
         raise InputError(
-            f"a wave has the shape {array.shape}: give one channel, (samples,), "
-            "or a list of such waves"
-        )
+            "a wave is no array of numbers: give one channel, (samples,), and the rate apart"
+        ) from error
+    if array.ndim != 1:
+        raise InputError(f"a wave has the shape {array.shape}: give one channel, (samples,)")
     if len(array) == 0:
         raise InputError("the wave is empty: it has no samples")
     if array.dtype.kind == "i" and array.dtype.itemsize == 2:

@@ -1,19 +1,34 @@
 """Recordings in pieces, each of which is finished or absent, so that an interrupted job goes on."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from aalbert.common.files import write_json
-from aalbert.common.json_files import read_record
+from aalbert.common.files import write_json, write_text
+from aalbert.common.json_files import json_lines, read_record
 from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.errors import OutputInUseError
+from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import Recording
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Notes = TypeVar("Notes", bound="DataclassInstance")
+# The list of unusable inputs in an output, and the packages whose versions its record has.
+SKIPPED_NAME = "skipped.jsonl"
+SOFTWARE = ("aalbert", "torch", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedWork:
+    """What the records of finished work have in common."""
+
+    plan_fingerprint: str
+
+
+Finished = TypeVar("Finished", bound=FinishedWork)
 
 
 def split_into_pieces(
@@ -53,3 +68,27 @@ def do_pieces(
             else:
                 write_json(path, asdict(do(number, piece, bar)))
     return [read_record(kind, path, "delete it and run the same command again") for path in paths]
+
+
+def read_finished(
+    path: Path, kind: type[Finished], plan: str, contents: str
+) -> dict[str, Any] | None:
+    """Return the record of finished work, None if there is none.
+
+    Raises `OutputInUseError`, which says what the `contents` are, when it had another plan.
+    """
+    if not path.is_file():
+        return None
+    record = read_record(kind, path, f"delete {path.parent} and run the same command again")
+    if record.plan_fingerprint != plan:
+        raise OutputInUseError(
+            f"{path.parent} holds {contents} of other inputs, settings or another model: choose "
+            "another --out, or delete it first"
+        )
+    return asdict(record)
+
+
+def list_skipped(out: Path, skipped: Sequence[Skip]) -> None:
+    """Write the list of inputs that were skipped, by their sources."""
+    ordered = sorted(skipped, key=lambda skip: skip.source)
+    write_text(out / SKIPPED_NAME, json_lines(map(asdict, ordered)))

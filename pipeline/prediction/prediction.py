@@ -48,8 +48,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of a recording of so many seconds: of one segment, the whole, or of several."""
+    """The classes of a recording of so many seconds, of the whole or `per` segment or frame."""
 
+    per: Per
     seconds: float
     segments: tuple[Segment, ...]
 
@@ -57,9 +58,9 @@ class Prediction:
     def classes(self) -> tuple[ClassScore, ...]:
         """The classes of the whole recording; `ConfigError` when only its segments have any."""
         require(
-            len(self.segments) == 1,
-            f"the prediction has classes of {len(self.segments)} segments, none of the whole "
-            "recording: see its segments",
+            self.per == "utterance",
+            f"the prediction has classes per {self.per}, none of the whole recording: see its "
+            "segments",
         )
         return self.segments[0].classes
 
@@ -75,27 +76,24 @@ class Prediction:
 
 
 def whole_prediction(scores: Tensor, names: Sequence[str], seconds: float, top: int) -> Prediction:
-    """Return the prediction of a recording from the scores `(classes,)` of all classes."""
-    return Prediction(seconds, (Segment(0.0, seconds, best_classes(scores, names, top)),))
+    """Return the prediction of a recording from the logits `(classes,)` of all classes."""
+    whole = Segment(0.0, seconds, best_classes(scores.unsqueeze(0), names, top))
+    return Prediction("utterance", seconds, (whole,))
 
 
 def frame_prediction(
     scores: Tensor, names: Sequence[str], borders: Sequence[float], top: int, per: Per
 ) -> Prediction:
-    """Return the prediction of frames from their scores `(frames, classes)`.
+    """Return the prediction of frames from their logits `(frames, classes)`.
 
     `borders` are the `frames + 1` times at which frames begin and the last one ends.
     """
     edges = range(len(scores) + 1) if per == "frame" else run_edges(scores.argmax(dim=-1))
     segments = [
-        Segment(
-            borders[first],
-            borders[last],
-            best_classes(scores[first:last].mean(dim=0), names, top),
-        )
+        Segment(borders[first], borders[last], best_classes(scores[first:last], names, top))
         for first, last in pairwise(edges)
     ]
-    return Prediction(borders[-1], tuple(segments))
+    return Prediction(per, borders[-1], tuple(segments))
 
 
 def run_edges(classes: Tensor) -> Iterator[int]:
@@ -106,9 +104,14 @@ def run_edges(classes: Tensor) -> Iterator[int]:
 
 
 def best_classes(scores: Tensor, names: Sequence[str], top: int) -> tuple[ClassScore, ...]:
-    """Return the `top` classes with the highest scores `(classes,)`; of equals the first."""
-    best = scores.sort(descending=True, stable=True)
-    pairs = zip(best.indices[:top].tolist(), best.values[:top].tolist(), strict=True)
+    """Return the `top` best classes of frames by their logits `(frames, classes)`.
+
+    They are in the order of the mean logits, the first of equals first, as `evaluate` decides:
+    the softmax of two that are close may be equal. It is stated, as its mean over the frames.
+    """
+    best = scores.mean(dim=0).sort(descending=True, stable=True).indices[:top]
+    stated = scores.softmax(dim=-1).mean(dim=0)[best]
+    pairs = zip(best.tolist(), stated.tolist(), strict=True)
     return tuple(ClassScore(names[number], score) for number, score in pairs)
 
 

@@ -1,6 +1,6 @@
 """A trained run that labels waves: audio, features, hidden states and head in one object."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, overload
@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import InputError, require
-from aalbert.models.downstream import DownstreamModel, Threshold, similarity
+from aalbert.models.downstream import DownstreamModel, HeadLayer, Threshold, similarity
 from aalbert.models.finite import require_finite
-from aalbert.models.static_batches import StaticShapes, static_batches
 from aalbert.pipeline.embeddings.load import from_pretrained
-from aalbert.pipeline.embeddings.model import EmbeddingModel, Features, WaveLike, listed
+from aalbert.pipeline.embeddings.model import EmbeddingModel, Features, WaveLike, as_list
 from aalbert.pipeline.prediction.prediction import (
     Per,
     Prediction,
@@ -25,8 +24,6 @@ from aalbert.pipeline.prediction.prediction import (
 from aalbert.shards.format.feature_settings import FeatureSettings
 
 Item = TypeVar("Item")
-# What a layer of the head makes of hidden states and the numbers of their frames.
-Layer = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Predictor:
         return self.model.classes
 
     @property
-    def frames(self) -> bool:
+    def of_frames(self) -> bool:
         """True if every frame is classified, not every utterance."""
         return self.model.head.config.frames
 
@@ -78,6 +75,7 @@ class Predictor:
         "frame". For what a wave may be, and the errors, see `EmbeddingModel.extract`; raises
         `ConfigError` when the run has no classes, or not of that kind.
         """
+        require(top > 0, f"top {top} must be above 0")
         per = self.choose_per(per)
         features, seconds = self.read(wave, sample_rate)
         [(_, scores)] = self.score([(None, features)])
@@ -96,7 +94,7 @@ class Predictor:
         It is what the classifier reads, or, in a run of verification, what is compared; of a run
         that classifies frames `(frames, dims)`. Waves and errors: see `EmbeddingModel.extract`.
         """
-        single, waves = listed(wave)
+        single, waves = as_list(wave)
         read = [(number, self.read(each, sample_rate)[0]) for number, each in enumerate(waves)]
         found = dict(self.outputs(read, self.model.head.embed))
         results = [found[number] for number in range(len(waves))]
@@ -119,10 +117,11 @@ class Predictor:
     def require_comparison(self) -> None:
         """Raise `ConfigError` when the run has embeddings that were not made to be compared."""
         model = self.model
+        task = model.training_facts.get("task", "another task")
         require(
             model.threshold is not None or model.head.classifier is None,
-            f"{self.reader.place} classifies, and has no threshold for a comparison: give a run of "
-            "'aalbert downstream voxceleb1-verification'",
+            f"{self.reader.place} is a run of {task} and chose no threshold for comparisons: give "
+            "one of 'aalbert downstream voxceleb1-verification'",
         )
 
     def choose_per(self, per: Per | None) -> Per:
@@ -132,15 +131,15 @@ class Predictor:
             self.model.head.classifier is not None,
             f"{place} has no classes, it compares utterances: use 'aalbert compare'",
         )
-        able: tuple[Per, ...] = ("segment", "frame") if self.frames else ("utterance",)
+        able: tuple[Per, ...] = ("segment", "frame") if self.of_frames else ("utterance",)
         chosen = able[0] if per is None else per
         require(
             chosen in able,
             f"per is {chosen}, and {place} classifies every "
-            f"{'frame' if self.frames else 'utterance'}: use {' or '.join(able)}",
+            f"{'frame' if self.of_frames else 'utterance'}: use {' or '.join(able)}",
         )
         require(
-            not self.frames or self.settings.wave.silence is None,
+            not self.of_frames or self.settings.wave.silence is None,
             f"the features of {place} are computed without silence (wave.silence), so the times of "
             "its frames in a recording are unknown",
         )
@@ -159,25 +158,19 @@ class Predictor:
     def score(self, utterances: Iterable[tuple[Item, Features]]) -> Iterator[tuple[Item, Tensor]]:
         """Yield the scores `(classes,)`, or `(frames, classes)`, of every utterance, in any order.
 
-        They are on the CPU and sum to one over the classes.
+        They are on the CPU, as the head gives them: logits, of which the softmax is stated.
         """
         for item, scores in self.outputs(utterances, self.model.head):
-            yield item, scores.float().cpu().softmax(dim=-1)
+            yield item, scores.float().cpu()
 
-    @torch.no_grad()
     def outputs(
-        self, utterances: Iterable[tuple[Item, Features]], layer: Layer
+        self, utterances: Iterable[tuple[Item, Features]], layer: HeadLayer
     ) -> Iterator[tuple[Item, Tensor]]:
         """Yield what a layer of the head gives for every utterance, in any order."""
-        device = self.reader.device
-        stacked = self.model.upstream.config.front_end.frames_stacked
         tensors = ((item, torch.from_numpy(features)) for item, features in utterances)
-        for batch in static_batches(tensors, StaticShapes.on(device, stacked)):
-            moved = batch.features.to(device), batch.lengths.to(device)
-            states, lengths = self.model.states(*moved)
-            outputs = layer(states, lengths)
-            for item, output, length in zip(batch.items, outputs, lengths.tolist(), strict=False):
-                yield item, output[:length] if self.frames else output
+        for items, outputs, lengths in self.model.outputs_of_each(tensors, layer):
+            for item, output, length in zip(items, outputs, lengths.tolist(), strict=True):
+                yield item, output[:length] if self.of_frames else output
 
     def describe(self, scores: Tensor, seconds: float, top: int, per: Per) -> Prediction:
         """Return the prediction that scores are; see `predict`."""

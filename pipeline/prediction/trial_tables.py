@@ -49,7 +49,7 @@ def as_table(compared: Sequence[Compared]) -> str:
 
 TABLES: dict[TableFormat, Callable[[Sequence[Compared]], str]] = {
     "table": as_table,
-    "jsonl": lambda compared: json_lines(map(as_document, compared)),
+    "jsonl": lambda compared: json_lines(map(as_document, compared), ascii=True),
     "csv": as_csv,
 }
 
@@ -64,7 +64,7 @@ def decision(same_speaker: bool | None) -> str:
 def describe_threshold(threshold: Threshold | None) -> str:
     """Return the threshold in words, and what its error rates were."""
     if threshold is None:
-        return "the run had no dev trials to choose a threshold on, so there is no decision"
+        return "no decision: the run chose no threshold, for want of dev trials"
     return (
         f"threshold {threshold.score:.4f}: of the run's {threshold.trials:,} dev trials it missed "
         f"{percent(threshold.misses)} of those of one speaker and accepted "

@@ -1,6 +1,7 @@
 """Predictions as tables, JSON lines, CSV, Parquet, CTM and TextGrid."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,11 @@ from aalbert.common.json_files import json_lines
 from aalbert.common.text import text_table
 from aalbert.common.textgrid import PhoneInterval, textgrid
 from aalbert.errors import require
+from aalbert.pipeline.embeddings.inputs import Recording
 from aalbert.pipeline.prediction.prediction import Per, Prediction, Segment
+from aalbert.shards.format.feature_settings import fingerprint
 
 Format = Literal["table", "jsonl", "csv", "parquet", "ctm", "textgrid"]
-# Of all formats but one file a recording: the file's name.
-FILE_NAMES: dict[Format, str] = {
-    "table": "predictions.txt",
-    "jsonl": "predictions.jsonl",
-    "csv": "predictions.csv",
-    "parquet": "predictions.parquet",
-    "ctm": "predictions.ctm",
-}
 COLUMNS = ("key", "source", "start", "end", "rank", "class", "score")
 # Phones last some 50 ms; a frame has 10.
 TIME_DIGITS = 3
@@ -35,11 +30,32 @@ PLAIN_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """A recording by its key and its source, and what was predicted of it."""
+    """A recording by its key, its source and a name, and what was predicted of it.
+
+    The `name` is what it has in formats that identify a recording by one word, or a file.
+    """
 
     key: str
     source: str
+    name: str
     prediction: Prediction
+
+
+def names_of(recordings: Sequence[Recording]) -> dict[str, str]:
+    """Return a name for the key of each recording: that of its file, where these differ.
+
+    Else it is the key, with a hash where not every disk could tell two keys apart.
+    """
+    keys = [recording.key for recording in recordings]
+    files = [Path(recording.source).stem for recording in recordings]
+    hashed = [f"{key}-{fingerprint(key)}" for key in keys]
+    plain = all(map(PLAIN_NAME.fullmatch, files))
+    names = next(
+        names
+        for names in (*((files,) if plain else ()), keys, hashed)
+        if len({name.lower() for name in names}) == len(names)
+    )
+    return dict(zip(keys, names, strict=True))
 
 
 def rows_of(predicted: Sequence[Predicted]) -> Iterator[tuple[Any, ...]]:
@@ -67,8 +83,11 @@ def as_table(predicted: Sequence[Predicted], per: Per) -> str:
 
 
 def as_json_lines(predicted: Sequence[Predicted], per: Per) -> str:
-    """Return a JSON document a line for each recording, with its `classes` or `segments`."""
-    return json_lines(as_document(each, per) for each in predicted)
+    """Return a JSON document a line for each recording, with its `classes` or `segments`.
+
+    It is ASCII, which every terminal and pipe takes as it is.
+    """
+    return json_lines((as_document(each, per) for each in predicted), ascii=True)
 
 
 def as_document(predicted: Predicted, per: Per) -> dict[str, Any]:
@@ -94,26 +113,19 @@ def classes_of(segment: Segment) -> list[dict[str, Any]]:
 
 
 def as_csv(predicted: Sequence[Predicted], per: Per) -> str:
-    """Return CSV with the `COLUMNS`."""
-    return csv_text([COLUMNS, *rows_of(predicted)])
+    """Return CSV with the `COLUMNS`, without a header."""
+    return csv_text(rows_of(predicted))
 
 
 def as_ctm(predicted: Sequence[Predicted], per: Per) -> str:
-    """Return NIST's CTM: key, channel, begin, duration, class and score of every segment."""
-    return "".join(
-        f"{name} 1 {seconds(segment.start)} {seconds(segment.end - segment.start)} "
-        f"{segment.name} {segment.score:.3f}\n"
-        for name, each in zip(names_of(predicted), predicted, strict=True)
-        for segment in each.prediction.segments
-    )
-
-
-def names_of(predicted: Sequence[Predicted]) -> list[str]:
-    """Return the names of recordings: those of their files, where these differ, else their keys."""
-    names = [Path(each.source).stem for each in predicted]
-    if len(set(names)) == len(names) and all(map(PLAIN_NAME.fullmatch, names)):
-        return names
-    return [each.key for each in predicted]
+    """Return NIST's CTM: name, channel, begin, duration, class and score of every segment."""
+    lines = []
+    for each in predicted:
+        for segment in each.prediction.segments:
+            start, end = (round(time, TIME_DIGITS) for time in (segment.start, segment.end))
+            times = f"{seconds(start)} {seconds(end - start)}"
+            lines.append(f"{each.name} 1 {times} {segment.name} {segment.score:.3f}\n")
+    return "".join(lines)
 
 
 def seconds(time: float) -> str:
@@ -122,38 +134,68 @@ def seconds(time: float) -> str:
 
 
 TEXTS: dict[Format, Callable[[Sequence[Predicted], Per], str]] = {
-    "table": as_table,
     "jsonl": as_json_lines,
     "csv": as_csv,
     "ctm": as_ctm,
 }
+HEADERS: dict[Format, str] = {"csv": csv_text([COLUMNS])}
 
 
-def write_predictions(out: Path, predicted: Sequence[Predicted], format: Format, per: Per) -> None:
-    """Write predictions into a folder: in one file, or, TextGrids, a file a recording."""
+def write_part(
+    out: Path, part: Path, predicted: Sequence[Predicted], format: Format, per: Per
+) -> None:
+    """Write some predictions into a file `part`, or, TextGrids, a file each into `out`."""
     if format == "textgrid":
-        for name, each in zip(names_of(predicted), predicted, strict=True):
-            write_text(out / f"{name}.TextGrid", textgrid(intervals_of(each.prediction)))
-        return
-    path = out / FILE_NAMES[format]
-    if format == "parquet":
-        with atomic_write(path) as stream:
+        for each in predicted:
+            intervals = [
+                PhoneInterval(segment.start, segment.end, segment.name)
+                for segment in each.prediction.segments
+            ]
+            write_text(out / f"{each.name}.TextGrid", textgrid(intervals))
+    elif format == "parquet":
+        with atomic_write(part) as stream:
             pq.write_table(as_arrow(predicted), stream)
     else:
-        write_text(path, TEXTS[format](predicted, per))
+        write_text(part, TEXTS[format](predicted, per))
 
 
-def intervals_of(prediction: Prediction) -> list[PhoneInterval]:
-    """Return the segments as intervals of a TextGrid."""
-    return [PhoneInterval(each.start, each.end, each.name) for each in prediction.segments]
+def join_parts(out: Path, parts: Sequence[Path], format: Format) -> None:
+    """Write the file of all predictions from its parts; TextGrids have none."""
+    if format == "textgrid":
+        return
+    with atomic_write(out / f"predictions.{format}") as stream:
+        if format == "parquet":
+            with pq.ParquetWriter(stream, SCHEMA) as writer:
+                for part in parts:
+                    writer.write_table(pq.read_table(part))
+            return
+        stream.write(HEADERS.get(format, "").encode())
+        for part in parts:
+            with part.open("rb") as content:
+                shutil.copyfileobj(content, stream)
+
+
+SCHEMA = pa.schema(
+    zip(
+        COLUMNS,
+        (
+            pa.string(),
+            pa.string(),
+            pa.float64(),
+            pa.float64(),
+            pa.int32(),
+            pa.string(),
+            pa.float64(),
+        ),
+        strict=True,
+    )
+)
 
 
 def as_arrow(predicted: Sequence[Predicted]) -> pa.Table:
     """Return a table of Arrow with the `COLUMNS`."""
-    types = (pa.string(), pa.string(), pa.float64(), pa.float64())
-    schema = pa.schema(zip(COLUMNS, (*types, pa.int32(), pa.string(), pa.float64()), strict=True))
-    columns = zip(*rows_of(predicted), strict=True)
-    return pa.table([pa.array(column) for column in columns], schema=schema)
+    columns = list(zip(*rows_of(predicted), strict=True)) or [()] * len(COLUMNS)
+    return pa.table([pa.array(column) for column in columns], schema=SCHEMA)
 
 
 def check_format(format: Format, per: Per, classes: Sequence[str]) -> None:

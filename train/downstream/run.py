@@ -27,7 +27,8 @@ from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
 from aalbert.train.downstream.scoring import (
     Trials,
     classify,
-    embed_all,
+    gather,
+    outputs_of_batches,
     score_trials,
     whole_utterances,
 )
@@ -150,7 +151,7 @@ def centre_embeddings(
     """Centre embeddings on the mean of the training part, and measure them on dev trials."""
     model = setup.model.eval().to(best_device())
     loader = make_loader(config, setup, setup.splits.train, cache)
-    _, embeddings = embed_all(model, loader, setup.dataset.key)
+    _, embeddings = gather(outputs_of_batches(model, loader, model.head.embed), setup.dataset.key)
     with torch.no_grad():
         model.head.centre.copy_(embeddings.double().mean(dim=0))
     measurement: Measurement = {}
@@ -231,7 +232,8 @@ def dev_measure(
     loader = make_loader(config, setup, setup.splits.dev, cache)
 
     def measure() -> Measurement:
-        decisions, loss = classify(setup.model, loader, setup.labels)
+        scores = outputs_of_batches(setup.model, loader, setup.model.head)
+        decisions, loss = classify(scores, setup.labels)
         return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
 
     return measure
@@ -244,7 +246,13 @@ def dev_trials(
     rows, key_of = setup.splits.dev, setup.dataset.key
     pairs = draw_trials(setup.dataset, rows, config.trials.dev_count, config.seed)
     loader = make_loader(config, setup, rows, cache)
-    return lambda: score_trials(*embed_all(setup.model, loader, key_of), pairs)
+    model = setup.model
+
+    def score() -> Trials:
+        embeddings = outputs_of_batches(model, loader, model.head.embed)
+        return score_trials(*gather(embeddings, key_of), pairs)
+
+    return score
 
 
 def dev_error_rate(trials: Trials) -> float:

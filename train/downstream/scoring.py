@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aalbert.models.downstream import DownstreamModel, similarity
+from aalbert.models.downstream import DownstreamModel, HeadLayer, similarity
 from aalbert.models.finite import require_finite
-from aalbert.models.static_batches import StaticShapes, static_batches
-from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
@@ -107,11 +105,36 @@ def whole_utterances(
     return Loader(Selection(dataset, rows), settings)
 
 
-def in_static_batches(loader: Loader, model: DownstreamModel) -> Iterator[Batch]:
-    """Yield what a loader gives in batches whose shape depends on an utterance's own length alone.
+@dataclass(frozen=True)
+class Outputs:
+    """What a layer of the head gives for some utterances: `values (batch, ...)`.
 
-    So the scores of an utterance are those that `predict` gives it, in every bit on a CPU. Where
-    a batch has more features than rows, those without a row are zeros that fill it.
+    `rows (batch,)` are those of the dataset, on the CPU, `lengths (batch,)` the frames that the
+    head read.
+    """
+
+    rows: Tensor
+    values: Tensor
+    lengths: Tensor
+
+
+def outputs_of_batches(
+    model: DownstreamModel, loader: Loader, layer: HeadLayer
+) -> Iterator[Outputs]:
+    """Yield the outputs for the batches that a loader gives, without gradient."""
+    device = model.head.centre.device
+    for batch in loader:
+        moved = batch.to(device)
+        with torch.no_grad():
+            states, lengths = model.states(moved.features, moved.lengths)
+            values = layer(states, lengths)
+        yield Outputs(batch.rows.clone(), values, lengths)
+
+
+def outputs_of_each(model: DownstreamModel, loader: Loader, layer: HeadLayer) -> Iterator[Outputs]:
+    """Yield the outputs for all that a loader gives as `predict` computes them.
+
+    They depend on nothing but the utterance, on a CPU in every bit.
     """
     utterances = (
         (row, features[:length].float())
@@ -120,17 +143,8 @@ def in_static_batches(loader: Loader, model: DownstreamModel) -> Iterator[Batch]
             batch.rows.tolist(), batch.lengths.tolist(), batch.features, strict=True
         )
     )
-    stacked = model.upstream.config.front_end.frames_stacked
-    for static in static_batches(utterances, StaticShapes.on(model.head.centre.device, stacked)):
-        lengths = static.lengths[: len(static.items)]
-        yield Batch(
-            features=static.features,
-            lengths=static.lengths,
-            rows=torch.tensor(static.items),
-            real_frames=int(lengths.sum()),
-            squared_frames=int(lengths.square().sum()),
-            longest=int(lengths.max()),
-        )
+    for rows, values, lengths in model.outputs_of_each(utterances, layer):
+        yield Outputs(torch.tensor(rows), values, lengths)
 
 
 def require_finite_batch(values: Tensor, rows: Tensor, key_of: Callable[[int], str]) -> None:
@@ -143,35 +157,33 @@ def require_finite_batch(values: Tensor, rows: Tensor, key_of: Callable[[int], s
 
 @torch.no_grad()
 def classify(
-    model: DownstreamModel, batches: Iterable[Batch], labels: Labels, grid: LabelGrid | None = None
+    outputs: Iterable[Outputs], labels: Labels, grid: LabelGrid | None = None
 ) -> tuple[Decisions, float]:
-    """Classify the utterances of batches; return the decisions and the mean cross-entropy.
+    """Classify utterances by the scores of a head; return the decisions and mean cross-entropy.
 
     With a `grid` the decisions about frames are counted by time too. The model should be in
     evaluation mode, and the labels and the grid on its device.
     """
-    device = model.head.centre.device
     classes = len(labels.names)
     confusions: list[Confusion] = []
     loss = 0.0
     entries: dict[str, list[Tensor]] = defaultdict(list)
-    for batch in batches:
-        moved, real = batch.to(device), len(batch.rows)
-        states, lengths = model.states(moved.features, moved.lengths)
-        scores, lengths = model.head(states, lengths)[:real], lengths[:real]
-        targets = labels.targets(moved.rows, lengths, scores).cpu()
-        scores = scores.float().cpu()
+    for output in outputs:
+        device = output.values.device
+        rows, lengths = output.rows.to(device), output.lengths
+        targets = labels.targets(rows, lengths, output.values).cpu()
+        scores = output.values.float().cpu()
         predicted, scored = scores.argmax(dim=-1), targets != NO_CLASS
         pairs = targets[scored].numpy(), predicted[scored].numpy()
         confusions.append(count_pairs(*pairs, classes))
         loss += float(F.cross_entropy(scores[scored], targets[scored], reduction="sum"))
         # An utterance is one item or has one a frame; both are summed over each utterance.
         correct = (predicted == targets) & scored
-        entries["rows"].append(batch.rows.clone())
+        entries["rows"].append(output.rows)
         entries["scored"].append(scored.reshape(len(scored), -1).sum(dim=1))
         entries["correct"].append(correct.reshape(len(correct), -1).sum(dim=1))
         if grid is not None:
-            counts = grid.count_correct(moved.rows, lengths, predicted.to(device))
+            counts = grid.count_correct(rows, lengths, predicted.to(device))
             entries["scored_by_time"].append(counts[0].cpu())
             entries["correct_by_time"].append(counts[1].cpu())
         if scores.dim() == 2:
@@ -188,22 +200,17 @@ def classify(
     return decisions, loss / max(1, int(decisions.scored.sum()))
 
 
-@torch.no_grad()
-def embed_all(
-    model: DownstreamModel, batches: Iterable[Batch], key_of: Callable[[int], str]
-) -> tuple[Rows, Tensor]:
-    """Return the rows of batches and their embeddings `(rows, dims)`.
+def gather(outputs: Iterable[Outputs], key_of: Callable[[int], str]) -> tuple[Rows, Tensor]:
+    """Return the rows of outputs and their values, such as embeddings `(rows, dims)`.
 
-    Raises `DivergedError` with the key of an utterance whose embedding is not finite.
+    Raises `DivergedError` with the key of an utterance whose values are not finite.
     """
-    device = model.head.centre.device
-    rows, embeddings = [], []
-    for batch in batches:
-        moved, real = batch.to(device), len(batch.rows)
-        embeddings.append(model.embed(moved.features, moved.lengths)[:real].float().cpu())
-        require_finite_batch(embeddings[-1], batch.rows, key_of)
-        rows.append(batch.rows.clone())
-    return torch.cat(rows).numpy(), torch.cat(embeddings)
+    rows, values = [], []
+    for output in outputs:
+        values.append(output.values.float().cpu())
+        require_finite_batch(values[-1], output.rows, key_of)
+        rows.append(output.rows)
+    return torch.cat(rows).numpy(), torch.cat(values)
 
 
 def score_trials(rows: Rows, embeddings: Tensor, pairs: Pairs) -> Trials:

@@ -25,8 +25,8 @@ from aalbert.train.downstream.scoring import (
     Outcome,
     Trials,
     classify,
-    embed_all,
-    in_static_batches,
+    gather,
+    outputs_of_each,
     score_trials,
     whole_utterances,
 )
@@ -119,18 +119,22 @@ def measure(
         setup = with_trials(setup, config.trials, run)
     rows: Rows = getattr(setup.splits, split)
     loader = whole_utterances(dataset, rows, setup.feature, config.batch_seconds, config.prefetch)
-    batches = in_static_batches(loader, model)
+    head = model.head
     outcome: Outcome
     class_of_row = None
     if setup.pairs is not None:
-        outcome = score_trials(*embed_all(model, batches, dataset.key), setup.pairs)
+        outcome = score_trials(
+            *gather(outputs_of_each(model, loader, head.embed), dataset.key), setup.pairs
+        )
         chance, majority = 0.5, None
     else:
         grid = None
         if config.head.frames:
             upstream, shift_ms = model.upstream.config, config.labels.label_shift_ms
             grid = make_label_grid(setup.labels, dataset, upstream, shift_ms).to(device)
-        outcome, loss = classify(model, batches, setup.labels.to(device), grid)
+        outcome, loss = classify(
+            outputs_of_each(model, loader, head), setup.labels.to(device), grid
+        )
         require_finite(torch.tensor(loss), f"the {split} part of {dataset.place}")
         items = outcome.confusion.totals()
         most_frequent = setup.labels.cpu().majority(setup.splits.train)

@@ -234,7 +234,9 @@ def test_too_many_inputs_that_cannot_be_used_are_an_error(
         (["{audio}", "--layers", "weighted"], 2, "this model has no learned mix"),
         (["{audio}", "--device", "cuda:99"], 2, "the device 'cuda:99' cannot be used"),
         (["{audio}/speaker0/broken.flac"], 3, "none of the 1 inputs can be used; for example"),
-        (["{audio}", "{audio}"], 3, "two inputs have the key 'speaker"),
+        (["{audio}", "{audio}"], 3, "is given 2 times: give it once"),
+        (["{audio}", "{audio}/."], 3, "is given 2 times: give it once"),
+        (["{audio}/speaker0", "{audio}/speaker0/0.wav"], 3, "two inputs have the key"),
         (["{data}"], 2, "the model expects another logmel than"),
     ],
 )

@@ -106,7 +106,7 @@ def test_trials_without_labels_and_with_a_broken_recording(
     ("arguments", "code", "message"),
     [
         (["a.wav"], 2, "1 recordings are given: give two, or --trials LIST"),
-        (["a.wav", "b.wav"], 3, "there is no file a.wav, which a trial names: say below which"),
+        (["a.wav", "b.wav"], 3, "there is no file a.wav: give two recordings"),
         (["a.wav", "b.wav", "--trials", "x"], 2, "2 recordings are given and a list: give two"),
     ],
 )
@@ -123,7 +123,9 @@ def test_what_cannot_be_compared_is_one_line(
 
 def test_a_run_that_classifies_does_not_compare(speaker_run: Path) -> None:
     wave = np.zeros(16_000, np.float32)
-    with pytest.raises(ConfigError, match="classifies, and has no threshold for a comparison"):
+    with pytest.raises(
+        ConfigError, match="is a run of voxceleb1 and chose no threshold for comparisons"
+    ):
         aalbert.load(speaker_run).compare(wave, wave)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import aalbert
 from aalbert.cli import main
@@ -18,10 +20,20 @@ from aalbert.common.files import file_digest
 from aalbert.common.signals import handle_stop_signals
 from aalbert.common.textgrid import read_textgrid
 from aalbert.errors import ConfigError, InputError, InterruptedRunError
+from aalbert.models import (
+    DownstreamModel,
+    EncoderConfig,
+    FrontEndConfig,
+    HeadConfig,
+    Upstream,
+    UpstreamConfig,
+)
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.embeddings.inputs import find_inputs
-from aalbert.pipeline.prediction.predict import PredictConfig, predict_here, predict_into
+from aalbert.pipeline.prediction.predict import PredictConfig, predict_in_turn, predict_into
+from aalbert.pipeline.prediction.writers import Predicted, names_of
 from aalbert.shards import Dataset
+from aalbert.shards.format.feature_settings import LogMelSettings
 from aalbert.train.downstream.scoring import Decisions
 from aalbert.train.evaluation.evaluate import Evaluation, measure
 from aalbert.train.run_folder import RunFolder
@@ -33,10 +45,11 @@ def recordings_of(data: Path, rows: Sequence[int]) -> list[str]:
     return [str(data.parent / "corpus" / str(sources[row])) for row in rows]
 
 
-def predicted_of(run: Path, places: Sequence[str], **settings: Any) -> list[Any]:
+def predicted_of(run: Path, places: Sequence[str], **settings: Any) -> list[Predicted]:
     predictor = aalbert.load(run)
     found = find_inputs(predictor, places)
-    return predict_here(predictor, found, PredictConfig(**settings))[0]
+    pieces = predict_in_turn(predictor, found, PredictConfig(**settings))
+    return [each for predicted, _ in pieces for each in predicted]
 
 
 def test_a_prediction_is_what_evaluate_counted_in_every_bit(
@@ -107,7 +120,7 @@ def test_segments_are_frames_of_one_class_in_turn(phone_run: Path, librispeech_d
         assert {each.name for each in inside} == {segment.name}
         assert segment.score == pytest.approx(np.mean([each.score for each in inside]), abs=1e-6)
         assert after is None or (after.start == segment.end and after.name != segment.name)
-    with pytest.raises(ConfigError, match="has classes of [0-9]+ segments, none of the whole"):
+    with pytest.raises(ConfigError, match="has classes per segment, none of the whole recording"):
         _ = segments.prediction.name
 
 
@@ -116,7 +129,7 @@ def test_all_formats_say_the_same(
 ) -> None:
     places = recordings_of(librispeech_data, [0, 1])
     command = ["predict", str(phone_run), *places, "--top", "2"]
-    for form in ("jsonl", "csv", "parquet", "ctm", "textgrid", "table"):
+    for form in ("jsonl", "csv", "parquet", "ctm", "textgrid"):
         assert main([*command, "--format", form, "--out", str(tmp_path / form)]) == 0
     lines = (tmp_path / "jsonl/predictions.jsonl").read_text().splitlines()
     documents = [json.loads(line) for line in lines]
@@ -153,9 +166,14 @@ def test_all_formats_say_the_same(
         ]
         ends = [segment["end"] for segment in document["segments"]]
         assert [each.end for each in intervals] == pytest.approx(ends, abs=1e-6)
-    assert (tmp_path / "table/predictions.txt").read_text().split()[:5] == [
-        *("recording", "start", "end", "class", "score")
-    ]
+    capsys.readouterr()
+    for form, name in (("jsonl", "predictions.jsonl"), ("csv", "predictions.csv")):
+        assert main([*command, "--format", form]) == 0
+        assert capsys.readouterr().out == (tmp_path / form / name).read_text()
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["recording", "start", "end", "class", "score"]
+    assert [line.split()[3] for line in lines[1:]] == [row[5] for row in rows]
     record = json.loads((tmp_path / "csv/prediction.json").read_text())
     assert (record["utterances"], record["per"], record["top"]) == (2, "segment", 2)
     assert {path.name for path in (tmp_path / "csv").iterdir()} == {
@@ -163,12 +181,17 @@ def test_all_formats_say_the_same(
     }
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_an_interrupted_prediction_continues(
-    speaker_run: Path, voxceleb1_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    speaker_run: Path,
+    voxceleb1_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: Any,
 ) -> None:
     predictor = aalbert.load(speaker_run)
     inputs = find_inputs(predictor, [str(voxceleb1_data)], ["test"])
-    config = PredictConfig(piece_seconds=3.0)
+    config = PredictConfig(piece_seconds=3.0, format=form)
     predict_into(predictor, inputs, tmp_path / "whole", config)
     forward, calls = predictor.model.upstream.forward, []
 
@@ -215,6 +238,19 @@ def test_a_list_on_stdin_and_files_of_one_name(
 @pytest.mark.parametrize(
     ("run", "arguments", "code", "message"),
     [
+        (
+            "speaker_run",
+            ["{good}", "--json", "--format", "csv"],
+            2,
+            "--json and --format csv exclu",
+        ),
+        (
+            "speaker_run",
+            ["{good}", "--format", "table", "--out", "x"],
+            2,
+            "table is for people, on",
+        ),
+        ("speaker_run", ["{good}", "{good}"], 3, "is given 2 times: give it once"),
         ("speaker_run", ["missing.wav"], 3, "there is no file or folder missing.wav"),
         ("speaker_run", ["{bad}"], 3, "none of the 1 inputs can be used; for example"),
         (
@@ -298,5 +334,69 @@ def test_embeddings_are_what_the_classifier_reads(speaker_run: Path) -> None:
     ]
     with pytest.raises(InputError, match="a wave and its rate, 16000, are no list of waves"):
         predictor.embed((wave, 16_000))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a wave is no array of numbers: give one channel"):
+        predictor.predict((wave, 16_000))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="top 0 must be above 0"):
+        predictor.predict(wave, top=0)
     with pytest.raises(InputError, match="the wave is too short"):
         predictor.predict(wave[:10])
+
+
+def test_the_number_of_threads_changes_no_bit(speaker_run: Path) -> None:
+    """Of a model so wide that PyTorch divides its products among threads."""
+    upstream = Upstream(
+        UpstreamConfig(
+            features=asdict(LogMelSettings()),
+            front_end=FrontEndConfig(feature_dims=80),
+            encoder=EncoderConfig(layers=1, width=768, heads=12, initial_std=0.1),
+        )
+    )
+    model = DownstreamModel(upstream, list("abcdefgh"), "last", HeadConfig(pooling="none")).eval()
+    generator = torch.Generator().manual_seed(3)
+    features = [torch.randn(frames, 80, generator=generator) for frames in (400, 90, 700)]
+
+    def outputs(threads: int) -> list[torch.Tensor]:
+        torch.set_num_threads(threads)
+        try:
+            found = model.outputs_of_each(enumerate(features), model.head)
+            return [values for _, values, _ in found]
+        finally:
+            assert torch.get_num_threads() == threads
+            torch.set_num_threads(1)
+
+    alone = outputs(1)
+    assert not any(values.requires_grad for values in alone)
+    for threads in (2, 3, 7):
+        assert all(map(torch.equal, outputs(threads), alone))
+
+
+def test_recordings_are_named_by_files_that_every_disk_can_tell_apart(tmp_path: Path) -> None:
+    def recording(key: str, source: str) -> Any:
+        return SimpleNamespace(key=key, source=source)
+
+    plain = [recording("x-1", "x/1.wav"), recording("x-2", "x/2.wav")]
+    assert names_of(plain) == {"x-1": "1", "x-2": "2"}
+    same = [recording("x-1", "x/1.wav"), recording("y-1", "y/1.wav")]
+    assert names_of(same) == {"x-1": "x-1", "y-1": "y-1"}
+    case = [recording("A--flac", "A.flac"), recording("a--flac", "a.flac")]
+    names = list(names_of(case).values())
+    assert len({name.lower() for name in names}) == 2 and names[0].startswith("A--flac-")
+    spaced = [recording("k", "a b.wav")]
+    assert names_of(spaced) == {"k": "k"}
+
+
+def test_hostile_names_are_shown_as_names(
+    speaker_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x\x1b[31mred\nskipped fake: ok.flac").write_bytes(b"no audio")
+    assert main(["predict", str(speaker_run), str(tmp_path)]) == 3
+    printed = capsys.readouterr().err
+    assert "\x1b" not in printed and len(printed.splitlines()) == 1
+
+
+def test_a_closed_stdin_is_one_line(
+    speaker_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["predict", str(speaker_run), "-"]) == 3
+    assert "stdin is closed: give the inputs themselves" in capsys.readouterr().err

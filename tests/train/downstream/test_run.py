@@ -14,7 +14,7 @@ from aalbert.shards import Batch, Dataset, Loader
 from aalbert.train.downstream.build import open_upstream
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.downstream.scoring import Decisions, embed_all, whole_utterances
+from aalbert.train.downstream.scoring import Decisions, gather, outputs_of_batches, whole_utterances
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.run_folder import RunFolder
 
@@ -56,8 +56,8 @@ def test_scores_of_a_batch_equal_scores_one_by_one(speaker_run: Path, voxceleb1_
     model, dataset = DownstreamModel.from_pretrained(speaker_run), Dataset(voxceleb1_data)
     rows = dataset.rows(["test"])
     together, alone = (
-        embed_all(model, whole_utterances(dataset, rows, "logmel", seconds, 0), dataset.key)
-        for seconds in (60, 0.01)
+        gather(outputs_of_batches(model, loader, model.head.embed), dataset.key)
+        for loader in (whole_utterances(dataset, rows, "logmel", each, 0) for each in (60, 0.01))
     )
     assert together[0].tolist() == alone[0].tolist()
     torch.testing.assert_close(together[1], alone[1], atol=1e-4, rtol=0)

@@ -51,7 +51,10 @@ def test_a_list_names_utterances_as_voxceleb_does_or_by_key(
     assert (pairs.left.tolist(), pairs.right.tolist()) == ([0, 0], [1, 2])
     assert pairs.same.tolist() == [True, False]
     for text, message in (
-        ("1 a\n", r"veri_test\.txt:1 is '1 a': expected '1 FILE FILE'"),
+        (
+            "1 a\n",
+            r"veri_test\.txt:1 does not say whether one speaker has both: expected '1 FILE FILE'",
+        ),
         (f"1 {first} id9/x/1.wav\n", r":1 names id9/x/1\.wav, which .* lacks"),
         (f"1 {first} {keys[1]}\n", "has 1 trials of one speaker and 0 of two: both are needed"),
     ):
