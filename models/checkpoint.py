@@ -1,4 +1,7 @@
-"""Checkpoints on disk in the style of Hugging Face: a folder with safetensors, JSON and a card.
+"""Checkpoints on disk in the style of Hugging Face: safetensors, JSON, a card, and modules.
+
+The modules, copies of `models/standalone/`, let `transformers` open the folder without this
+package, which never runs what lies there.
 
 `config.json` is written last and holds the hash of the weights, so a folder that has
 it is complete, and a changed byte of the weights is detected. The folder may be in a store
@@ -32,8 +35,10 @@ from aalbert.models.training_states import (
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
+MODULES_FOLDER = Path(__file__).parent / "standalone"
+MODULE_NAMES = ("features_aalbert.py", "encoder_aalbert.py", "modeling_aalbert.py")
 # The files in the order in which they are written.
-FILE_NAMES = (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME)
+FILE_NAMES = (WEIGHTS_NAME, *MODULE_NAMES, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
 LONGEST_REASON = 1_000
@@ -41,8 +46,16 @@ LONGEST_REASON = 1_000
 HEADER_SIZE_BYTES, LARGEST_HEADER_BYTES = 8, 4 * 2**20
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
+# What `config.json` tells `transformers`: which classes of the modules open the folder.
+TRANSFORMERS_ENTRIES = {
+    "model_type": "aalbert",
+    "auto_map": {
+        "AutoConfig": "modeling_aalbert.AalbertConfig",
+        "AutoModel": "modeling_aalbert.AalbertModel",
+    },
+}
 # What `config.json` has besides the description of the model.
-HEADER = ("format", "format_version", "kind", "weights_xxh3")
+HEADER = ("format", "format_version", *TRANSFORMERS_ENTRIES, "kind", "weights_xxh3")
 # Of a configuration that this version cannot read.
 WAY_OUT = "copy the checkpoint again, or use the version that saved it"
 Module = TypeVar("Module", bound=nn.Module)
@@ -76,11 +89,13 @@ def write_checkpoint(
 def write_files(
     folder: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any], card: str
 ) -> None:
-    """Write tensors, card and, last, the configuration with the hash of the tensors' file."""
+    """Write tensors, modules, card and, last, the configuration with the hash of the tensors."""
     with atomic_write(folder / WEIGHTS_NAME) as stream:
-        stream.write(save(dict(tensors)))
+        stream.write(save(dict(tensors), {"format": "pt"}))
+    for name in MODULE_NAMES:
+        write_text(folder / name, (MODULES_FOLDER / name).read_text("utf-8"))
     write_text(folder / CARD_NAME, card)
-    header = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
+    header = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **TRANSFORMERS_ENTRIES}
     digest = {"weights_xxh3": file_digest(folder / WEIGHTS_NAME)}
     write_json(folder / CONFIG_NAME, {**header, **document, **digest})
 

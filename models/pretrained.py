@@ -227,6 +227,13 @@ model = aalbert.from_pretrained("FOLDER")
 states = model.extract(wave, sample_rate=16_000)
 ```
 
+Without this package, `transformers` opens the folder by the modules beside the weights:
+
+```python
+from transformers import AutoModel
+model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)
+```
+
 Reads `{feature}` features of {dims} dims ({deltas} orders of deltas, {normalisation}
 normalisation, {stacked} frames stacked); `config.json` has all settings of the features.
 
@@ -239,8 +246,9 @@ Reconstructs: {targets}.
 ## Files and licence
 
 `model.safetensors` holds the weights, a shared layer once; `config.json` the settings to rebuild
-the model, and the XXH3 hash of the weights. The licence of the software does not cover the weights:
-their licence is chosen by those who trained them, in accordance with that of the corpus.
+the model, and the XXH3 hash of the weights; `*_aalbert.py` are the modules. The licence of the
+software does not cover the weights: their licence is chosen by those who trained them, in
+accordance with that of the corpus.
 """
 
 

@@ -11,16 +11,10 @@ import pytest
 import soundfile
 
 from aalbert.cli import main
+from tests.examples import examples_of
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("commands", "common", "kernel", "pipeline", "shards", "models", "train")
-BLOCK = re.compile(r"^```(?P<language>\w+)(?P<about>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
-
-
-def examples_of(page: str) -> list[dict[str, str]]:
-    return [match.groupdict() for match in BLOCK.finditer((ROOT / "docs" / page).read_text())]
-
-
 EXAMPLES = examples_of("embeddings.md")
 
 

@@ -1,0 +1,292 @@
+"""Features to hidden states in PyTorch: front end and encoder of a `config.json` of AALBERT.
+
+Names of tensors are those of `model.safetensors`. Audio ALBERT (Chi et al. 2021, arXiv
+2005.08575) applies one layer several times; Mockingjay and TERA have separate ones. Padding never
+changes a state.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STD_OFFSET = 1e-10
+LAYER_NORM_EPSILON = 1e-12
+
+
+class FrontEnd(nn.Module):
+    """Deltas, normalisation, context and stacking of features, in float32.
+
+    `mean` and `std` `(feature_dims,)` are the statistics of global normalisation.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        if config["normalisation"] == "speaker":
+            raise ValueError(
+                "this model normalises by statistics of each speaker (front_end.normalisation), "
+                "which this module does not have: use aalbert"
+            )
+        self.config = config
+        self.register_buffer("mean", torch.zeros(config["feature_dims"]))
+        self.register_buffer("std", torch.ones(config["feature_dims"]))
+
+    @property
+    def input_dims(self) -> int:
+        """Numbers per encoder frame."""
+        config = self.config
+        dims: int = config["feature_dims"] * (1 + config["deltas"])
+        return dims * int(config["context"] * config["frames_stacked"])
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features `(batch, frames, feature_dims)` to encoder inputs and their lengths."""
+        config = self.config
+        time = torch.arange(features.shape[1], device=features.device)
+        real = (time < lengths.unsqueeze(1)).unsqueeze(-1)
+        frames = torch.where(real, features.float(), 0.0)
+        if config["normalisation"] == "global":
+            frames = (frames - self.mean) / (self.std + STD_OFFSET)
+        parts = [frames]
+        for _ in range(config["deltas"]):
+            parts.append(deltas(parts[-1], lengths, config["delta_window"]))
+        frames = torch.cat(parts, dim=-1)
+        if config["normalisation"] == "utterance":
+            frames = normalise(frames, lengths, real)
+        reach = (config["context"] - 1) // 2
+        frames = torch.cat(
+            [shifted(frames, lengths, offset) for offset in range(-reach, reach + 1)], dim=-1
+        )
+        stacked = stack(torch.where(real, frames, 0.0), config["frames_stacked"])
+        return stacked, self.stacked_lengths(lengths)
+
+    def stacked_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the encoder frames of utterances of these lengths, at least 1."""
+        stacks: Tensor = lengths // self.config["frames_stacked"]
+        return stacks.clamp(min=1)
+
+
+def normalise(frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
+    """Return frames of mean 0 and (unbiased) variance 1 over each utterance's real frames."""
+    count = lengths.view(-1, 1, 1).float()
+    mean = (frames * real).sum(dim=1, keepdim=True) / count
+    deviations = (frames - mean) * real
+    variance = deviations.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)
+    return deviations / (variance.sqrt() + STD_OFFSET)
+
+
+def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
+    """Return regression deltas `sum_n n (x[t+n] - x[t-n]) / (2 sum_n n^2)` (HTK Book, 5.9)."""
+    steps = range(1, (window - 1) // 2 + 1)
+    total = torch.zeros_like(features)
+    for n in steps:
+        ahead, behind = (shifted(features, lengths, offset) for offset in (n, -n))
+        total = total + n * (ahead - behind)
+    return total / (2 * sum(n * n for n in steps))
+
+
+def shifted(frames: Tensor, lengths: Tensor, offset: int) -> Tensor:
+    """Return frame `t + offset` at every `t`; beyond the ends the first and last real frame."""
+    if offset == 0:
+        return frames
+    time = torch.arange(frames.shape[1], device=frames.device)
+    indexes = (time + offset).clamp(min=0).minimum((lengths - 1).unsqueeze(1))
+    return frames.gather(1, indexes.unsqueeze(-1).expand(-1, -1, frames.shape[-1]))
+
+
+def stack(frames: Tensor, count: int) -> Tensor:
+    """Concatenate each `count` frames into one, and drop what remains at the end.
+
+    A batch that is shorter than one stack is padded with zeros.
+    """
+    if frames.shape[1] < count:
+        frames = F.pad(frames, (0, 0, 0, count - frames.shape[1]))
+    stacks = frames.shape[1] // count
+    return frames[:, : stacks * count].reshape(len(frames), stacks, count * frames.shape[2])
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, `(batch, frames, width)` to the same."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, given = config["width"], config["attention_dropout"]
+        self.heads = config["heads"]
+        self.dropout = config["dropout"] if given is None else given
+        self.query_key_value = nn.Linear(width, (2 if config["share_query_key"] else 3) * width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, mask: Tensor, rotation: Tensor | None) -> Tensor:
+        """Attend to frames where the mask `(batch, 1, frames or 1, frames)` is true."""
+        head_width = self.output.in_features // self.heads
+        projected = self.query_key_value(hidden).unflatten(-1, (-1, self.heads, head_width))
+        parts = projected.permute(2, 0, 3, 1, 4).unbind(0)
+        # With two parts, the first is both query and key.
+        query, key, value = parts[0], parts[-2], parts[-1]
+        if rotation is not None:
+            query, key = turned(query, rotation), turned(key, rotation)
+        dropout = self.dropout if self.training else 0.0
+        context = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout
+        )
+        attended: Tensor = self.output(context.transpose(1, 2).flatten(2))
+        return attended
+
+
+def turned(values: Tensor, sinusoids: Tensor) -> Tensor:
+    """Turn pairs of numbers of `(batch, heads, frames, head width)` (Su et al. 2021).
+
+    Number `i` of the first half of a head makes a pair with number `i` of the second half; the
+    angles are those of `sinusoids (batch, frames, head width)`.
+    """
+    sine, cosine = (sinusoids[:, None, :, first::2] for first in (0, 1))
+    first, second = values.float().chunk(2, dim=-1)
+    rotated = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return rotated.to(values.dtype)
+
+
+class Layer(nn.Module):
+    """Attention and a feed-forward network, each with a residual and a layer norm."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width = config["width"]
+        self.norm_first = config["norm"] == "pre"
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+        self.expand = nn.Linear(width, config["feed_forward_width"])
+        self.activation = activation_of(config)
+        self.contract = nn.Linear(config["feed_forward_width"], width)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+        self.dropout = nn.Dropout(config["dropout"])
+
+    def forward(self, hidden: Tensor, mask: Tensor, rotation: Tensor | None) -> Tensor:
+        """Map `(batch, frames, width)` to the same shape."""
+        if self.norm_first:
+            attended = self.attention(self.attention_norm(hidden), mask, rotation)
+            hidden = hidden + self.dropout(attended)
+            hidden = hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+        else:
+            attended = self.attention(hidden, mask, rotation)
+            hidden = self.attention_norm(hidden + self.dropout(attended))
+            hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+        return hidden
+
+    def feed_forward(self, hidden: Tensor) -> Tensor:
+        """Transform each frame separately."""
+        transformed: Tensor = self.contract(self.activation(self.expand(hidden)))
+        return transformed
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector for each of a fixed number of frames."""
+
+    def __init__(self, frames: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(frames, width))
+
+
+class Encoder(nn.Module):
+    """Projects inputs, gives them positions, and applies `layers` layers, shared or separate.
+
+    With `beyond_positions` restart, utterances of more than `position_frames` are as if they were
+    cut into as few chunks as possible: positions begin anew in each, and attention stays inside.
+    Memory grows with the square of the frames.
+    """
+
+    def __init__(self, config: Mapping[str, Any], input_dims: int) -> None:
+        super().__init__()
+        self.config = config
+        width, hidden, layers = config["width"], config["input_width"], config["layers"]
+        self.projection: nn.Module
+        if hidden is None:
+            self.projection = nn.Linear(input_dims, width)
+        else:
+            self.projection = nn.Sequential(
+                nn.Linear(input_dims, hidden), activation_of(config), nn.Linear(hidden, width)
+            )
+        if config["positions"] == "learned":
+            self.positions = LearnedPositions(config["position_frames"], width)
+        self.input_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+        self.dropout = nn.Dropout(config["dropout"])
+        self.layers = nn.ModuleList(
+            Layer(config) for _ in range(1 if config["share_layers"] else layers)
+        )
+        self.state_norms = nn.ModuleList(
+            nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+            for _ in range(layers + 1 if config["norm"] == "pre" else 0)
+        )
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Return `layers + 1` states `(batch, frames, width)` of inputs `(batch, frames, dims)`."""
+        time = torch.arange(inputs.shape[1], device=inputs.device)
+        positions, mask = time.unsqueeze(0), (time < lengths.unsqueeze(1))[:, None, None, :]
+        if self.config["beyond_positions"] == "restart" and self.config["position_frames"]:
+            size = chunk_frames(lengths, self.config["position_frames"]).unsqueeze(1)
+            # Padding counts to the last chunk, so that no frame attends to nothing.
+            chunks = time.minimum(lengths.unsqueeze(1) - 1) // size
+            positions = (time - chunks * size).minimum(size - 1)
+            mask = mask & (chunks[:, None, :, None] == chunks[:, None, None, :])
+        hidden, rotation = self.embed(inputs, positions)
+        states = [hidden]
+        for number in range(self.config["layers"]):
+            layer = self.layers[number % len(self.layers)]
+            states.append(layer(states[-1], mask, rotation))
+        if not self.state_norms:
+            return states
+        return [norm(state) for norm, state in zip(self.state_norms, states, strict=True)]
+
+    def embed(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Project inputs to the width; return them with their positions, or with rotations."""
+        projected = self.projection(inputs.to(self.input_norm.weight.dtype))
+        width, rotation = self.config["width"], None
+        if self.config["positions"] == "learned":
+            projected = projected + self.positions.weight[positions]
+        elif self.config["positions"] == "sinusoidal":
+            projected = projected + sinusoids(positions, width).to(projected.dtype)
+        else:
+            rotation = sinusoids(positions, width // self.config["heads"])
+        return self.dropout(self.input_norm(projected)), rotation
+
+
+def activation_of(config: Mapping[str, Any]) -> nn.Module:
+    """Return the activation of feed-forward networks."""
+    return nn.GELU() if config["activation"] == "gelu" else nn.ReLU()
+
+
+def chunk_frames(lengths: Tensor, most_frames: int) -> Tensor:
+    """Return the size of the chunks of utterances: as few as possible, equal but for the last."""
+    count = (lengths + most_frames - 1) // most_frames
+    return (lengths + count - 1) // count
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Map positions `(..., frames)` to `(..., frames, width)`: sine in even, cosine in odd.
+
+    The angle at position `p` in dimensions `2i` and `2i + 1` is `p / 10000^(2i / width)`
+    (Vaswani et al. 2017), in float64: at 24,000 the error of float32 is 1e-3.
+    """
+    even = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device)
+    angles: Tensor = positions.unsqueeze(-1) / 10_000 ** (even / width)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).float()
+
+
+class Upstream(nn.Module):
+    """A front end and, unless the settings have none, an encoder."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.front_end = FrontEnd(config["front_end"])
+        encoder = config["encoder"]
+        self.encoder = None if encoder is None else Encoder(encoder, self.front_end.input_dims)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the states `(batch, encoder frames, width)` of features, and their lengths."""
+        inputs, input_lengths = self.front_end(features, lengths)
+        if self.encoder is None:
+            return [inputs], input_lengths
+        return self.encoder(inputs, input_lengths), input_lengths

@@ -1,0 +1,107 @@
+"""An AALBERT model for `transformers`, which needs no `aalbert`.
+
+```python
+from transformers import AutoModel
+model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)
+states = model(waves, attention_mask, output_hidden_states=True).hidden_states
+```
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from .encoder_aalbert import Upstream
+from .features_aalbert import WaveFeatures
+
+
+class AalbertConfig(PretrainedConfig):
+    """The `config.json` of a model; `upstream` says how it reads waves, and its encoder."""
+
+    model_type = "aalbert"
+
+    def __init__(self, upstream: dict[str, Any] | None = None, **others: Any) -> None:
+        self.upstream = upstream
+        super().__init__(**others)
+
+
+class AalbertModel(PreTrainedModel):
+    """The encoder of a pretrained or downstream model: waves or features to hidden states."""
+
+    config_class = AalbertConfig
+    main_input_name = "input_values"
+    # The encoder needs neither the heads of pretraining nor that of a task.
+    _keys_to_ignore_on_load_unexpected = [r"^(heads|target_front_ends|head|mask_token)\b"]
+
+    def __init__(self, config: AalbertConfig) -> None:
+        super().__init__(config)
+        assert config.upstream is not None, "a config.json of aalbert has the settings `upstream`"
+        self.features = WaveFeatures(config.upstream["features"])
+        self.upstream = Upstream(config.upstream)
+        self.post_init()
+
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutput | tuple[Any, ...]:
+        """Return the last hidden state `(batch, encoder frames, width)`, and all of them if asked.
+
+        Give waves `input_values (batch, samples)`, floats in [-1, 1) at the rate of the settings,
+        or features `input_features (batch, frames, dims)` as `aalbert` stores them. The mask
+        `(batch, samples)` or `(batch, frames)` is 1 where a wave or features are, then 0; what is
+        there has no influence. Of the states, the first `count_frames(...)` of each row are real.
+        Raises `ValueError` for other shapes, and waves without a frame.
+        """
+        given = [each for each in (input_values, input_features) if each is not None]
+        if len(given) != 1 or given[0].dim() != (2 if input_features is None else 3):
+            raise ValueError(
+                "give input_values (batch, samples) or input_features (batch, frames, dims), "
+                f"found {[tuple(each.shape) for each in given]}"
+            )
+        lengths = lengths_of(given[0], attention_mask)
+        needed, unit = (1, "frames")
+        if input_values is not None:
+            needed, unit = self.features.window_samples, "samples"
+        row = int(lengths.argmin())
+        if lengths[row] < needed:
+            raise ValueError(
+                f"row {row} has {int(lengths[row])} {unit}: every row needs at least {needed}"
+            )
+        features = input_features
+        if input_values is not None:
+            features = self.features(input_values, lengths)
+            lengths = self.features.count_frames(lengths)
+        states, _ = self.upstream(features, lengths)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        output = BaseModelOutput(
+            last_hidden_state=states[-1],
+            hidden_states=tuple(states) if output_hidden_states else None,
+        )
+        as_given = self.config.return_dict if return_dict is None else return_dict
+        return output if as_given else output.to_tuple()
+
+    def count_frames(self, samples: Tensor) -> Tensor:
+        """Return the real encoder frames of waves of so many samples, `(batch,)` both."""
+        return self.upstream.front_end.stacked_lengths(self.features.count_frames(samples))
+
+
+def lengths_of(inputs: Tensor, mask: Tensor | None) -> Tensor:
+    """Return how many samples or frames of each row count; `ValueError` for another mask."""
+    if mask is None:
+        return torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
+    lengths = mask.long().sum(dim=1)
+    time = torch.arange(inputs.shape[1], device=inputs.device)
+    if mask.shape != inputs.shape[:2] or not torch.equal(mask.bool(), time < lengths.unsqueeze(1)):
+        raise ValueError(
+            f"attention_mask {tuple(mask.shape)}: expected {tuple(inputs.shape[:2])}, in every row "
+            "ones before zeros"
+        )
+    return lengths

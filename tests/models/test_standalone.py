@@ -1,0 +1,220 @@
+"""The modules beside the weights of a model compute what this package computes, without it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import aalbert
+from aalbert.models import DownstreamModel, HeadConfig
+from aalbert.models.checkpoint import FILE_NAMES, MODULE_NAMES, MODULES_FOLDER
+from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.standalone.encoder_aalbert import Upstream
+from aalbert.models.standalone.features_aalbert import WaveFeatures
+from tests.examples import examples_of
+from tests.models.systems import CHUNK_FRAMES, SYSTEMS, make_system
+
+
+def standalone_of(model: PretrainedModel) -> Upstream:
+    upstream = Upstream(model.config.to_dict())
+    upstream.load_state_dict(model.upstream.state_dict())
+    return upstream.eval()
+
+
+def waves(*seconds: float) -> tuple[Tensor, Tensor]:
+    """Noise that becomes louder, padded with NaN, and its samples."""
+    lengths = torch.tensor([round(16_000 * each) for each in seconds])
+    padded = torch.full((len(seconds), int(lengths.max())), torch.nan)
+    generator = torch.Generator().manual_seed(8)
+    for row, length in enumerate(lengths.tolist()):
+        noise = torch.randn(length, generator=generator)
+        padded[row, :length] = noise * torch.linspace(0.01, 0.2, length)
+    return padded, lengths
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@torch.no_grad()
+def test_states_of_features_are_ours_within_1e_5(name: str) -> None:
+    model = make_system(name)
+    stacked, dims = model.config.front_end.frames_stacked, model.config.front_end.feature_dims
+    frames = [stacked * count + 1 for count in (CHUNK_FRAMES, 3 * CHUNK_FRAMES - 5, 10, 1)]
+    features = torch.randn(len(frames), max(frames), dims) * 3 - 8
+    ours, our_lengths = model.upstream(features, torch.tensor(frames))
+    for row, count in enumerate(frames):
+        features[row, count:] = torch.nan
+    found, lengths = standalone_of(model)(features, torch.tensor(frames))
+    assert len(found) == len(ours)
+    assert torch.equal(lengths, our_lengths)
+    for mine, theirs in zip(ours, found, strict=True):
+        assert mine.std() > 0.1
+        for row, length in enumerate(lengths.tolist()):
+            torch.testing.assert_close(theirs[row, :length], mine[row, :length], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@torch.no_grad()
+def test_states_of_waves_are_ours_within_the_rounding_of_features(name: str) -> None:
+    model = make_system(name)
+    padded, samples = waves(1.3, 0.2)
+    features = WaveFeatures(model.config.features)
+    found, lengths = standalone_of(model)(features(padded, samples), features.count_frames(samples))
+    opened = aalbert.EmbeddingModel(model, model.upstream)
+    for row, count in enumerate(samples.tolist()):
+        expected = opened.extract(padded[row, :count])
+        states = torch.stack([state[row, : lengths[row]] for state in found])
+        torch.testing.assert_close(states, expected, rtol=0, atol=1e-4)
+
+
+# A program in which `aalbert` cannot be imported opens folders with `transformers`.
+PROGRAM = """
+import json, sys
+sys.modules["aalbert"] = None
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+inputs, out, example, *folders = sys.argv[1:]
+given, found, errors = load_file(inputs), {}, {}
+mask = (torch.arange(given["waves"].shape[1]) < given["samples"].unsqueeze(1)).long()
+for folder in folders:
+    assert AutoConfig.from_pretrained(folder, trust_remote_code=True).model_type == "aalbert"
+    model, report = AutoModel.from_pretrained(
+        folder, trust_remote_code=True, output_loading_info=True
+    )
+    assert not any(report.values()), report
+    assert not model.training
+    with torch.no_grad():
+        output = model(given["waves"], mask, output_hidden_states=True)
+        plain = model(given["waves"], mask, return_dict=False)
+    assert len(plain) == 1 and torch.equal(plain[0], output.hidden_states[-1])
+    assert torch.equal(output.last_hidden_state, output.hidden_states[-1])
+    found[f"{folder}|states"] = torch.stack(output.hidden_states)
+    found[f"{folder}|frames"] = model.count_frames(given["samples"])
+
+def failing(name, *arguments, **others):
+    try:
+        model(*arguments, **others)
+    except ValueError as error:
+        errors[name] = str(error)
+
+failing("nothing")
+failing("a wave alone", given["waves"][0])
+failing("short", given["waves"][:, :399])
+failing("other mask", given["waves"], mask.flip(1))
+failing("no frames", input_features=torch.zeros(2, 5, 20), attention_mask=torch.zeros(2, 5))
+save_file(found, out)
+print(json.dumps(errors))
+exec(compile(example, "export.md", "exec"))
+"""
+
+
+@pytest.fixture(scope="module")
+def downstream_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A downstream model on a pretrained one, which stacks frames."""
+    upstream = make_system("linear").upstream
+    folder = tmp_path_factory.mktemp("downstream")
+    DownstreamModel(upstream, ["a", "b"], "weighted", HeadConfig(hidden=(6,))).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def run_without_aalbert(
+    folder: Path, given: dict[str, Tensor], models: list[Path]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the states that `transformers` computes in another process, and errors.
+
+    The example of docs/export.md runs there too.
+    """
+    [example] = [each["code"] for each in examples_of("export.md") if "transf" in each["about"]]
+    save_file(given, folder / "inputs.safetensors")
+    outputs = folder / "outputs.safetensors"
+    variables = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), "OMP_NUM_THREADS": "1"}
+    arguments = map(str, (folder / "inputs.safetensors", outputs, example, *models))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PROGRAM, *arguments],
+        env={**os.environ, **variables},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return load_file(outputs), json.loads(done.stdout)
+
+
+def test_transformers_opens_models_where_aalbert_is_not_installed(
+    model_folder: Path, downstream_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "runs/pretrain/export")
+    padded, samples = waves(1.0, 0.6)
+    models = [downstream_folder, model_folder]
+    found, errors = run_without_aalbert(tmp_path, {"waves": padded, "samples": samples}, models)
+    for folder in models:
+        opened = aalbert.from_pretrained(folder)
+        for row, count in enumerate(samples.tolist()):
+            expected = opened.extract(padded[row, :count])
+            frames = found[f"{folder}|frames"][row]
+            states = found[f"{folder}|states"][:, row, :frames]
+            torch.testing.assert_close(states, expected, rtol=0, atol=1e-4)
+    assert errors == {
+        "nothing": "give input_values (batch, samples) or input_features (batch, frames, dims), "
+        "found []",
+        "a wave alone": "give input_values (batch, samples) or input_features (batch, frames, "
+        "dims), found [(16000,)]",
+        "short": "row 0 has 399 samples: every row needs at least 400",
+        "other mask": "attention_mask (2, 16000): expected (2, 16000), in every row ones before "
+        "zeros",
+        "no frames": "row 0 has 0 frames: every row needs at least 1",
+    }
+
+
+def test_an_export_holds_the_modules_of_the_package(model_folder: Path) -> None:
+    for name in MODULE_NAMES:
+        assert (model_folder / name).read_bytes() == (MODULES_FOLDER / name).read_bytes()
+        assert "import aalbert" not in (model_folder / name).read_text()
+    assert {path.name for path in model_folder.iterdir()} == set(FILE_NAMES)
+
+
+@pytest.fixture
+def fetched(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the files that are fetched from `memory://models/standalone`."""
+    store = fsspec.filesystem("memory")
+    for name in FILE_NAMES:
+        store.pipe(f"/models/standalone/{name}", (model_folder / name).read_bytes())
+    names: list[str] = []
+    get = aalbert.common.store.Store.get
+
+    def counted(self: Any, name: str, path: Path) -> None:
+        names.append(name)
+        get(self, name, path)
+
+    monkeypatch.setattr(aalbert.common.store.Store, "get", counted)
+    yield names
+    store.rm("/models", recursive=True)
+
+
+def test_only_weights_are_fetched_beside_the_settings(fetched: list[str]) -> None:
+    aalbert.from_pretrained("memory://models/standalone")
+    assert fetched == ["model.safetensors"]
+
+
+def test_what_the_modules_cannot_is_named() -> None:
+    config = make_system("tiny").config.to_dict()
+    cut = {**config["features"], "wave": {**config["features"]["wave"], "silence": {}}}
+    with pytest.raises(ValueError, match=r"whose silence was cut .*give it input_features"):
+        WaveFeatures(cut)(torch.zeros(1, 800), torch.tensor([800]))
+    with pytest.raises(ValueError, match=r"normalises by statistics of each speaker"):
+        Upstream({**config, "front_end": {**config["front_end"], "normalisation": "speaker"}})
