@@ -26,6 +26,7 @@ from aalbert.commands.convert import convert
 from aalbert.commands.demo import demo
 from aalbert.commands.downstream import downstream_app, sweep
 from aalbert.commands.evaluate import evaluate
+from aalbert.commands.export import export
 from aalbert.commands.extract import extract
 from aalbert.commands.inspect import inspect
 from aalbert.commands.predict import predict
@@ -49,6 +50,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "extract": extract,
     "inspect": inspect,
     "convert": convert,
+    "export": export,
     "demo": demo,
 }
 

@@ -45,6 +45,7 @@ COMMANDS = [
     ["extract"],
     ["inspect"],
     ["convert"],
+    ["export"],
     ["demo"],
 ]
 

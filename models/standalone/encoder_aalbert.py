@@ -27,10 +27,9 @@ class FrontEnd(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        if config["normalisation"] == "speaker":
+        if missing := missing_inputs(config):
             raise ValueError(
-                "this model normalises by statistics of each speaker (front_end.normalisation), "
-                "which this module does not have: use aalbert"
+                f"this model reads {missing}, which are not in this module: use aalbert"
             )
         self.config = config
         self.register_buffer("mean", torch.zeros(config["feature_dims"]))
@@ -70,6 +69,12 @@ class FrontEnd(nn.Module):
         return stacks.clamp(min=1)
 
 
+def missing_inputs(config: Mapping[str, Any]) -> str:
+    """Return what of the settings of a front end is not in this module; empty if all is."""
+    by_speaker = config["normalisation"] == "speaker"
+    return "statistics of every speaker (front_end.normalisation)" if by_speaker else ""
+
+
 def normalise(frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
     """Return frames of mean 0 and (unbiased) variance 1 over each utterance's real frames."""
     count = lengths.view(-1, 1, 1).float()
@@ -106,7 +111,7 @@ def stack(frames: Tensor, count: int) -> Tensor:
     if frames.shape[1] < count:
         frames = F.pad(frames, (0, 0, 0, count - frames.shape[1]))
     stacks = frames.shape[1] // count
-    return frames[:, : stacks * count].reshape(len(frames), stacks, count * frames.shape[2])
+    return frames[:, : stacks * count].reshape(frames.shape[0], stacks, count * frames.shape[2])
 
 
 class SelfAttention(nn.Module):

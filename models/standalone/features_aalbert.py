@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Kinds whose frames have their middle at multiples of the shift; others are framed as in Kaldi.
-CENTRED_KINDS = ("logmel", "linear")
+# Kinds whose frames have their middle at multiples of the shift, and kinds framed as in Kaldi.
+CENTRED_KINDS, KALDI_KINDS = ("logmel", "linear"), ("fbank", "mfcc")
 # Kaldi's: where its filters begin, its pre-emphasis, and its floor under the energy of a filter.
 KALDI_LOWEST_HERTZ = 20.0
 PRE_EMPHASIS = 0.97
@@ -113,8 +113,13 @@ class WaveFeatures(nn.Module):
         """Return the features of waves `(batch, samples)`, of which the first `lengths` count.
 
         `lengths (batch,)` are at least `window_samples`. Frames beyond `count_frames(lengths)`
-        are finite, and mean nothing.
+        are finite, and mean nothing. Raises `ValueError` for features that are not in this module.
         """
+        if missing := missing_features(self.settings):
+            raise ValueError(
+                f"this model reads {missing}, which are not in this module: give it input_features "
+                "that aalbert has computed"
+            )
         frames = self.frame(self.condition(waves, lengths), lengths)
         tables = self.tables
         real, imaginary = (frames @ tables.basis.to(frames.device)).chunk(2, dim=-1)
@@ -131,11 +136,6 @@ class WaveFeatures(nn.Module):
     def condition(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """Return the waves in float64, with gain and loudness as set, and zeros as padding."""
         wave = self.settings["wave"]
-        if wave["silence"] is not None:
-            raise ValueError(
-                "this model reads waves whose silence was cut (features.wave.silence), which this "
-                "module cannot: give it input_features that aalbert has computed"
-            )
         real = torch.arange(waves.shape[1], device=waves.device) < lengths.unsqueeze(1)
         # Replaced, not multiplied: padding may contain NaN.
         waves = torch.where(real, waves.double(), 0.0) * 10 ** (wave["gain_db"] / 20)
@@ -159,12 +159,20 @@ class WaveFeatures(nn.Module):
         last = (lengths - 1).unsqueeze(1)
         # Frames of padding lie beyond the reflection too.
         indexes = (last - (last - indexes.flatten()).abs()).clamp(min=0)
-        frames = waves.gather(1, indexes).view(len(waves), -1, window)
+        frames = waves.gather(1, indexes).view(waves.shape[0], -1, window)
         if self.centred:
             return frames
         frames = frames - frames.mean(dim=-1, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
         return frames - PRE_EMPHASIS * before
+
+
+def missing_features(settings: Mapping[str, Any]) -> str:
+    """Return what of the settings of features is not in this module; empty if all is."""
+    if settings["kind"] not in CENTRED_KINDS + KALDI_KINDS:
+        return f"features of the kind {settings['kind']}"
+    silence = settings["wave"]["silence"]
+    return "" if silence is None else "waves whose silence was cut (features.wave.silence)"
 
 
 def numbers(count: int) -> Tensor:

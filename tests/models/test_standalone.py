@@ -214,7 +214,10 @@ def test_only_weights_are_fetched_beside_the_settings(fetched: list[str]) -> Non
 def test_what_the_modules_cannot_is_named() -> None:
     config = make_system("tiny").config.to_dict()
     cut = {**config["features"], "wave": {**config["features"]["wave"], "silence": {}}}
-    with pytest.raises(ValueError, match=r"whose silence was cut .*give it input_features"):
-        WaveFeatures(cut)(torch.zeros(1, 800), torch.tensor([800]))
-    with pytest.raises(ValueError, match=r"normalises by statistics of each speaker"):
+    wave = torch.zeros(1, 800), torch.tensor([800])
+    with pytest.raises(ValueError, match=r"waves whose silence was cut .* give it input_features"):
+        WaveFeatures(cut)(*wave)
+    with pytest.raises(ValueError, match=r"reads features of the kind energy, which are not in"):
+        WaveFeatures({"kind": "energy"})(*wave)
+    with pytest.raises(ValueError, match=r"reads statistics of every speaker .*: use aalbert"):
         Upstream({**config, "front_end": {**config["front_end"], "normalisation": "speaker"}})
