@@ -5,7 +5,8 @@ model = torch.hub.load("path/to/checkout", "aalbert", "runs/pretrain", source="l
 states = model.extract(wave)  # (layers + 1, frames, width)
 ```
 
-Each entry point returns an `aalbert.EmbeddingModel`.
+Each entry point returns an `aalbert.EmbeddingModel`. A checkout that is not built computes features
+by PyTorch, and a warning says so.
 """
 
 import sys as _sys
@@ -84,10 +85,7 @@ def _features(
 
 
 def _import_package() -> None:
-    """Make `aalbert` importable: the installed package, or else this checkout, which is one.
-
-    Raises `RuntimeError` when its C extension has not been built.
-    """
+    """Make `aalbert` importable: the installed package, or else this checkout, which is one."""
     if _util.find_spec("aalbert") is None:
         spec = _util.spec_from_file_location(
             "aalbert", _ROOT / "__init__.py", submodule_search_locations=[str(_ROOT)]
@@ -96,5 +94,3 @@ def _import_package() -> None:
         module = _util.module_from_spec(spec)
         _sys.modules["aalbert"] = module
         spec.loader.exec_module(module)
-    if _util.find_spec("aalbert.kernel.native") is None:
-        raise RuntimeError(f"aalbert is not built: install it with 'pip install {_ROOT}'")

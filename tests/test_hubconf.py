@@ -1,6 +1,7 @@
 """`torch.hub` loads the checkout as it lies here, without and with the package installed."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPT = """
 import json, sys
 import numpy, torch
-repository, checkpoint = sys.argv[1:]
+repository, checkpoint = sys.argv[1:3]
 wave = numpy.random.default_rng(1).standard_normal(8000).astype("float32") * 0.1
 model = torch.hub.load(repository, "aalbert", checkpoint, source="local")
 print(json.dumps(model.extract(wave).numpy().tolist()))
@@ -59,6 +60,47 @@ def test_a_script_elsewhere_loads_a_model(model_folder: Path, tmp_path: Path, pr
     wave = np.random.default_rng(1).standard_normal(8000).astype(np.float32) * np.float32(0.1)
     expected = aalbert.from_pretrained(model_folder).extract(wave)
     np.testing.assert_allclose(json.loads(done.stdout), expected.numpy(), atol=1e-6)
+
+
+UNBUILT_SCRIPT = """
+wave = numpy.random.default_rng(2).standard_normal(8000).astype("float32") * 0.1
+for kind in ("logmel", "linear", "fbank", "mfcc"):
+    feature = torch.hub.load(repository, kind, source="local")
+    print(json.dumps(feature.extract(wave).numpy().tolist()))
+from aalbert.cli import main
+assert main(["prepare", "librispeech", sys.argv[3], "--out", "data"]) == 2
+"""
+NOT_IN_A_BUILD = (".*", "native*", "tests", "docs", "lock", "benchmarks", "typings", "__pycache__")
+
+
+def test_a_checkout_that_is_not_built_reads_waves_and_prepares_nothing(
+    model_folder: Path, librispeech_folder: Path, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*NOT_IN_A_BUILD))
+    places = (checkout, model_folder, librispeech_folder)
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN + SCRIPT + UNBUILT_SCRIPT, *map(str, places)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    states, *features = [np.array(json.loads(line)) for line in done.stdout.splitlines()]
+    wave = np.random.default_rng(1).standard_normal(8000).astype(np.float32) * np.float32(0.1)
+    expected = aalbert.from_pretrained(model_folder).extract(wave)
+    np.testing.assert_allclose(states, expected, atol=1e-4)
+    wave = np.random.default_rng(2).standard_normal(8000).astype(np.float32) * np.float32(0.1)
+    for kind, found in zip(("logmel", "linear", "fbank", "mfcc"), features, strict=True):
+        # Nearly empty bins of a plain spectrum magnify rounding most.
+        atol = 1e-2 if kind == "linear" else 1e-3
+        np.testing.assert_allclose(found, load(kind).extract(wave), atol=atol)
+    warning = "aalbert is not built: PyTorch computes the features, about 30 times slower, with "
+    assert done.stderr.count(f"{warning}other last digits; pip install {checkout} builds it") == 1
+    *_, refusal = done.stderr.splitlines()
+    assert refusal == (
+        f"aalbert: aalbert is not built, and prepares no data: pip install {checkout}"
+    )
 
 
 def test_the_entry_points_are_known() -> None:

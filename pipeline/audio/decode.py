@@ -20,8 +20,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from aalbert import kernel
 from aalbert.errors import InputError
-from aalbert.kernel import native
 from aalbert.pipeline.audio.containers.contents import Contents, Mp3Frames
 from aalbert.pipeline.audio.containers.examine import examine
 from aalbert.pipeline.audio.containers.flac import (
@@ -161,7 +161,7 @@ def flac_numbers(content: bytes, count: int) -> NDArray[np.int16] | None:
 def to_float(numbers: NDArray[np.int16], channels: int) -> Samples:
     """Return 16-bit samples, channels interleaved, as `(samples, channels)` in [-1, 1)."""
     samples = np.empty(len(numbers), np.float32)
-    native.scale_samples(numbers, samples)
+    kernel.native.scale_samples(numbers, samples)
     return samples.reshape(-1, channels)
 
 

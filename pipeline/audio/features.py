@@ -10,18 +10,21 @@ the wave, times a window, the squared magnitude of their FFT.
 | `fbank` | `kaldi_framing` | `ln(max(kaldi_filters . p, 2**-23))` | `compliance.kaldi.fbank` |
 | `mfcc` | `kaldi_framing` | `cosine_transform . fbank` | `compliance.kaldi.mfcc` |
 
-They agree within float32 rounding. The numbers are the same bits on every processor.
+They agree within float32 rounding. The numbers are the same bits on every processor. Where the
+kernel is not built PyTorch computes them, for models only: other bits, and slower.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.kernel import native
+from aalbert import kernel
+from aalbert.errors import AalbertWarning
 from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.shards.format.feature_settings import (
     KALDI_LOWEST_HERTZ,
@@ -32,6 +35,10 @@ from aalbert.shards.format.feature_settings import (
     MfccSettings,
 )
 from aalbert.shards.format.mel_filters import mel_edges
+from aalbert.shards.format.wave_settings import WaveSettings
+
+if TYPE_CHECKING:
+    from aalbert.models.standalone.features_aalbert import WaveFeatures
 
 INT16_SCALE = 32_768.0
 PRE_EMPHASIS = 0.97
@@ -232,7 +239,7 @@ def spectral(make_tables: Callable[[Any], Tables]) -> Extractor:
     def compute(wave: Array, settings: FeatureSettings) -> Array:
         tables = kept_tables(settings)
         features = np.empty((settings.count_frames(len(wave)), settings.dims), np.float32)
-        native.spectra(
+        kernel.native.spectra(
             wave=wave,
             window=tables.framing.window,
             roots=tables.roots,
@@ -252,11 +259,39 @@ def spectral(make_tables: Callable[[Any], Tables]) -> Extractor:
     return compute
 
 
+def compute_by_torch(wave: Array, settings: FeatureSettings) -> Array:
+    """Return the features of a wave where the kernel is not built, and warn of it once."""
+    import torch
+
+    warnings.warn(
+        "aalbert is not built: PyTorch computes the features, about 30 times slower, with other "
+        f"last digits; {kernel.BUILD} builds it",
+        AalbertWarning,
+        stacklevel=2,
+    )
+    features: Array = torch_features(settings)(
+        torch.from_numpy(wave)[None], torch.tensor([len(wave)])
+    )[0].numpy()
+    return features
+
+
+@lru_cache(maxsize=8)
+def torch_features(settings: FeatureSettings) -> "WaveFeatures":
+    """Return what computes features in PyTorch, of waves that have been conditioned."""
+    from aalbert.models.standalone.features_aalbert import WaveFeatures
+
+    return WaveFeatures(asdict(replace(settings, wave=WaveSettings())))
+
+
+TABLES: dict[str, Callable[[Any], Tables]] = {
+    "logmel": logmel_tables,
+    "fbank": fbank_tables,
+    "mfcc": mfcc_tables,
+    "linear": linear_tables,
+}
 EXTRACTORS: dict[str, Extractor] = {
-    "logmel": spectral(logmel_tables),
-    "fbank": spectral(fbank_tables),
-    "mfcc": spectral(mfcc_tables),
-    "linear": spectral(linear_tables),
+    kind: spectral(make_tables) if kernel.is_built() else compute_by_torch
+    for kind, make_tables in TABLES.items()
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from aalbert.common.files import file_digest
 from aalbert.common.signals import stop_if_asked
 from aalbert.errors import InputError
-from aalbert.kernel.native import keep_freed_memory
+from aalbert.kernel import native
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.audio.features import check_long_enough, extract
@@ -37,7 +37,7 @@ def run_task(task: ShardTask, output: Output, report: ReportAmount = lambda _: N
         done = read_fragment(output, task.name).amount(sample_rate)
         report(done)
         return done
-    keep_freed_memory()
+    native.keep_freed_memory()
     skipped: list[Skip] = []
     name = f"{task.name}.tar"
     with output.build(name) as path:
