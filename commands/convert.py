@@ -18,7 +18,12 @@ def convert(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", help="Folder to write; with --to s3prl a file.", show_default=False),
+        typer.Option(
+            "--out",
+            help="Folder to write; with --to s3prl a file, or a folder where s3prl's layout cannot "
+            "hold the model.",
+            show_default=False,
+        ),
     ],
     to: Annotated[
         Literal["aalbert", "s3prl"], typer.Option("--to", help="The layout to write.")
@@ -34,7 +39,7 @@ def convert(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import a checkpoint of another system, or write one that s3prl reads.
+    """Import a checkpoint of another system, or write a model for s3prl.
 
     No code in the checkpoint is run.
 

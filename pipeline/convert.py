@@ -11,6 +11,7 @@ from aalbert.errors import ConfigError, IntegrityError, OutputInUseError, requir
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.foreign.foreign_model import ForeignModel
+from aalbert.models.foreign.upstream_folder import export_upstream
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import count_parameters
@@ -115,9 +116,13 @@ def convert_to_aalbert(source: Path, out: Path, assignments: Sequence[str]) -> d
 
 
 def convert_to_s3prl(source: Path, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
-    """Save a model, of this package or another system, as s3prl has them; return what was done."""
+    """Save a model, of this package or another system, for s3prl; return what was done.
+
+    `out` becomes a file in s3prl's layout, or where that cannot hold the model a folder that s3prl
+    opens by the code in it.
+    """
     if out.exists():
-        raise OutputInUseError(f"{out} exists: choose another --out, the file to write")
+        raise OutputInUseError(f"{out} exists: choose another --out, the file or folder to write")
     layout, notes = "aalbert", tuple[str, ...]()
     if source.is_file():
         model, foreign = import_model(source, assignments)
@@ -125,7 +130,15 @@ def convert_to_s3prl(source: Path, out: Path, assignments: Sequence[str]) -> dic
     else:
         require(not assignments, f"--set {assignments[:1]}: {source} has all its settings")
         model = PretrainedModel.from_pretrained(source)
-    return summary(model, source, layout, out, (*notes, *export_s3prl(model, out)))
+    try:
+        notes += export_s3prl(model, out)
+    except ConfigError as reason:
+        export_upstream(model, out)
+        notes += (
+            f"{reason}, so this is a folder with the code that s3prl needs: "
+            f"torch.hub.load('{out}', 'upstream', source='local')",
+        )
+    return summary(model, source, layout, out, notes)
 
 
 def summary(

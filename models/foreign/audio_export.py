@@ -52,7 +52,7 @@ def check_writable(features: Mapping[str, Any], front_end: FrontEndConfig) -> No
         ("wave.silence", wave["silence"], None),
         ("wave.gain_db", wave["gain_db"], 0),
     ):
-        require(value == only, f"s3prl has no {name} {value}, only {only}: it cannot be kept")
+        require(value == only, f"s3prl has no {name} {value}, only {only}")
     require(
         front_end.normalisation in ("utterance", "none"),
         f"s3prl has no normalisation '{front_end.normalisation}', only per utterance or none",
@@ -69,7 +69,7 @@ def write_own(
         (f"{kind}.log_offset", features["log_offset"], 1e-10),
         ("front_end.delta_window", front_end.delta_window, 5),
     ):
-        require(value == only, f"s3prl has no {name} {value}, only {only}: it cannot be kept")
+        require(value == only, f"s3prl has no {name} {value}, only {only}")
     if level is None:
         require(
             front_end.normalisation == "utterance",

@@ -68,15 +68,15 @@ def starting_with(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor
 
 def check_encoder(encoder: EncoderConfig) -> None:
     """Refuse an encoder that s3prl does not have."""
-    require(not encoder.share_query_key, "s3prl has no encoder.share_query_key: it cannot be kept")
+    require(not encoder.share_query_key, "s3prl has no encoder.share_query_key")
     require(
         encoder.input_width is None,
         f"s3prl has no encoder.input_width {encoder.input_width}, only one matrix from the input "
-        "to encoder.width: it cannot be kept",
+        "to encoder.width",
     )
     require(
         encoder.positions == "sinusoidal",
-        f"s3prl has no encoder.positions {encoder.positions}, only sinusoidal: it cannot be kept",
+        f"s3prl has no encoder.positions {encoder.positions}, only sinusoidal",
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.models.foreign.transformers import (
     s3prl_2020,
     s3prl_2022,
 )
+from tests.models.systems import make_system
 
 SIZES = Sizes()
 
@@ -78,6 +79,56 @@ def test_to_s3prl_and_back_is_the_same(
     assert convert(tmp_path / "again.ckpt", "--out", tmp_path / "copy") == 0
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("model", "copy")]
     assert weights[0] == weights[1]
+
+
+def load_upstream(folder: Path) -> Any:
+    return torch.hub.load(folder, "upstream", source="local")  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tiny", "s3prl has no encoder.positions rotary, only sinusoidal"),
+        ("aalbert-paper", "s3prl has no front_end.frames_stacked 3, only 1"),
+        ("aalbert-seed", "s3prl has no front_end.frames_stacked 3, only 1"),
+    ],
+)
+def test_what_the_layout_of_s3prl_cannot_hold_leaves_with_its_code(
+    name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_system(name).save_pretrained(tmp_path / "model")
+    out = tmp_path / "for-s3prl"
+    assert convert(tmp_path / "model", "--to", "s3prl", "--out", out) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"note: {reason}, so this is a folder with the code that s3prl needs: "
+        f"torch.hub.load('{out}', 'upstream', source='local')",
+        f"written: {out}",
+    ]
+    upstream, model = load_upstream(out), aalbert.from_pretrained(tmp_path / "model")
+    waves = [torch.randn(samples) / 10 for samples in (40_000, 9_000)]
+    with torch.no_grad():
+        found = upstream(waves)
+    assert torch.equal(found["last_hidden_state"], found["hidden_states"][-1])
+    for row, expected in enumerate(model.extract(waves)):
+        states = [state[row, : expected.shape[1]] for state in found["hidden_states"]]
+        torch.testing.assert_close(torch.stack(states), expected, rtol=0, atol=1e-4)
+    assert upstream.get_downsample_rates("hidden_states") == round(16 * model.frame_shift_ms)
+    with pytest.raises(ValueError, match=r"a wave has 399 samples: it needs at least [48]00"):
+        upstream([torch.zeros(399)])
+    # It is a saved model of this package too.
+    assert aalbert.from_pretrained(out).fingerprint == model.fingerprint
+
+
+def test_a_model_for_no_layout_of_s3prl_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_system("tiny").config
+    features = {**config.features, "sample_rate": 8_000}
+    PretrainedModel(replace(config, features=features)).save_pretrained(tmp_path / "model")
+    assert convert(tmp_path / "model", "--to", "s3prl", "--out", tmp_path / "out") == 2
+    message = "aalbert: s3prl has no logmel.sample_rate 8000, only 16000\n"
+    assert capsys.readouterr().err == message
+    assert not (tmp_path / "out").exists()
 
 
 def test_features_that_are_not_told_are_asked_for(

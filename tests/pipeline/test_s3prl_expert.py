@@ -13,10 +13,13 @@ import torchaudio
 from torch import Tensor
 
 import aalbert
+from aalbert.cli import main
 from aalbert.errors import ConfigError
 from aalbert.pipeline import s3prl_expert
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.s3prl_expert import SOX_MODULE, UpstreamExpert, add_stubs
+from tests.examples import examples_of
+from tests.models.systems import make_system
 
 
 def voices(seconds: Sequence[float]) -> list[Tensor]:
@@ -113,3 +116,33 @@ def test_s3prl_runs_on_real_speech(upstream: Any, shared: Path, model_folder: Pa
         frames = min(own.shape[1], int(lengths[-1][place]))
         assert abs(own.shape[1] - int(lengths[-1][place])) <= 1
         torch.testing.assert_close(states[-1][place, :frames], own[-1, :frames], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "aalbert-paper", "aalbert-seed"])
+def test_s3prl_uses_a_folder_that_was_written_for_it(
+    upstream: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s3prl.nn import Featurizer
+
+    monkeypatch.chdir(tmp_path)
+    make_system(name).save_pretrained("runs/pretrain")
+    command, use = [each["code"] for each in examples_of("export.md") if "s3prl" in each["about"]]
+    assert main(command.split()[1:]) == 0
+    given: dict[str, Any] = {}
+    exec(compile(use, "export.md", "exec"), given)
+    opened, model = given["upstream"].eval(), aalbert.from_pretrained("runs/pretrain")
+    assert opened.num_layers == 4 and opened.hidden_sizes == [16] * 4
+    waves = voices([1.0, 1.6])
+    with torch.no_grad():
+        states, lengths = opened(
+            torch.nn.utils.rnn.pad_sequence(waves, batch_first=True),
+            torch.tensor([len(wave) for wave in waves]),
+        )
+        Featurizer(opened)(states, lengths)
+    for place, wave in enumerate(waves):
+        own = model.extract(wave)
+        frames = min(own.shape[1], int(lengths[-1][place]))
+        assert abs(own.shape[1] - int(lengths[-1][place])) <= 1
+        found = torch.stack([state[place, :frames] for state in states])
+        torch.testing.assert_close(found, own[:, :frames], rtol=0, atol=1e-4)
