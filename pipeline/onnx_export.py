@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 INPUT_NAME = "wave"
-# The version of the operators; onnxruntime reads it since 1.19 (2024).
+# The version of the operators, which onnxruntime 1.23 and later run.
 OPSET = 20
 # The exporter traces the model with so many waves and frames; the file takes any number.
 TRACED_WAVES, TRACED_FRAMES = 2, 7
@@ -66,7 +66,7 @@ class OnnxModel(nn.Module):
 
     def forward(self, wave: Tensor) -> tuple[Tensor, ...]:
         """Map waves `(batch, samples)` to states `(states, batch, frames, width)`, and outputs."""
-        lengths = torch.full(wave.shape[:1], wave.shape[1])
+        lengths = torch.full(wave.shape[:1], wave.shape[1], dtype=torch.long)
         states, frames = self.upstream(
             self.features(wave, lengths), self.features.count_frames(lengths)
         )

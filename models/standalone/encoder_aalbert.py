@@ -5,6 +5,7 @@ Names of tensors are those of `model.safetensors`. Audio ALBERT (Chi et al. 2021
 changes a state.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -277,7 +278,9 @@ def sinusoids(positions: Tensor, width: int) -> Tensor:
     """
     even = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device)
     angles: Tensor = positions.unsqueeze(-1) / 10_000 ** (even / width)
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).float()
+    # Some runtimes of ONNX have no cosine in float64; this is one.
+    cosine = (angles + math.pi / 2).sin()
+    return torch.stack((angles.sin(), cosine), dim=-1).flatten(-2).float()
 
 
 class Upstream(nn.Module):
