@@ -29,5 +29,7 @@ def __getattr__(name: str) -> Any:
     if name != "native":
         raise AttributeError(f"module 'aalbert.kernel' has no attribute '{name}'")
     if not is_built():
-        raise ConfigError(f"aalbert is not built, and prepares no data: {BUILD}")
+        raise ConfigError(
+            f"aalbert is not built, which reading files and preparing data need: {BUILD}"
+        )
     return import_module(NATIVE)

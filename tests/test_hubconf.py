@@ -99,7 +99,8 @@ def test_a_checkout_that_is_not_built_reads_waves_and_prepares_nothing(
     assert done.stderr.count(f"{warning}other last digits; pip install {checkout} builds it") == 1
     *_, refusal = done.stderr.splitlines()
     assert refusal == (
-        f"aalbert: aalbert is not built, and prepares no data: pip install {checkout}"
+        "aalbert: aalbert is not built, which reading files and preparing data need: "
+        f"pip install {checkout}"
     )
 
 

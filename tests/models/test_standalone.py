@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import aalbert
-from aalbert.models import DownstreamModel, HeadConfig
+from aalbert.models import DownstreamModel, FrontEndConfig, HeadConfig, UpstreamConfig
+from aalbert.models import Upstream as OurUpstream
 from aalbert.models.checkpoint import FILE_NAMES, MODULE_NAMES, MODULES_FOLDER
 from aalbert.models.foreign.upstream_folder import EXPERT_NAMES
 from aalbert.models.pretrained import PretrainedModel
@@ -61,6 +62,16 @@ def test_states_of_features_are_ours_within_1e_5(name: str) -> None:
         assert mine.std() > 0.1
         for row, length in enumerate(lengths.tolist()):
             torch.testing.assert_close(theirs[row, :length], mine[row, :length], rtol=0, atol=1e-5)
+
+
+def test_plain_features_with_their_neighbours_are_ours() -> None:
+    front_end = FrontEndConfig(feature_dims=6, deltas=1, context=3, frames_stacked=2)
+    model = OurUpstream(UpstreamConfig(features={"kind": "logmel"}, front_end=front_end))
+    features, lengths = torch.randn(3, 12, 6), torch.tensor([12, 7, 1])
+    [ours], _ = model(features, lengths)
+    [found], found_lengths = Upstream(model.config.to_dict())(features, lengths)
+    assert found_lengths.tolist() == [6, 3, 1]
+    torch.testing.assert_close(found, ours, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
