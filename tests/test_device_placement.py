@@ -16,6 +16,8 @@ from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
+from aalbert.models.standalone.encoder_aalbert import Upstream as StandaloneUpstream
+from aalbert.models.standalone.features_aalbert import WaveFeatures
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.shards.format.feature_settings import LogMelSettings
@@ -28,6 +30,7 @@ from aalbert.train.pretraining.module import Pretraining
 from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
 from aalbert.train.recipes import preset_names, read_recipe
 from tests.fake_gpu import LENGTHS, fake_batch, fake_gpu
+from tests.models.systems import SYSTEMS, make_system
 
 DIMS = {"logmel": 20, "linear": 33}
 HEADS = {
@@ -169,3 +172,14 @@ def test_a_tensor_left_behind_is_noticed() -> None:
         module(torch.empty(3, device="cuda"))
     with fake_gpu(), pytest.raises(RuntimeError, match="Unhandled FakeTensor Device Propagation"):
         torch.empty(3, device="cuda") + torch.arange(3)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_model_without_this_package_stays_on_the_device(name: str) -> None:
+    config = make_system(name).config.to_dict()
+    features, upstream = WaveFeatures(config["features"]), StandaloneUpstream(config)
+    with fake_gpu(upstream):
+        waves = torch.zeros(3, 9_600, device="cuda")
+        lengths = torch.tensor([9_600, 4_000, 800], device="cuda")
+        states, frames = upstream(features(waves, lengths), features.count_frames(lengths))
+        assert {each.device.type for each in (*states, frames)} == {"cuda"}

@@ -7,6 +7,7 @@ states = model(waves, attention_mask, output_hidden_states=True).hidden_states
 ```
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ class AalbertModel(PreTrainedModel):
             features = self.features(input_values, lengths)
             lengths = self.features.count_frames(lengths)
         states, _ = self.upstream(features, lengths)
+        self.warn_of_unknown_positions(states[0].shape[1])
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         output = BaseModelOutput(
@@ -87,6 +89,17 @@ class AalbertModel(PreTrainedModel):
         )
         as_given = self.config.return_dict if return_dict is None else return_dict
         return output if as_given else output.to_tuple()
+
+    def warn_of_unknown_positions(self, frames: int) -> None:
+        """Warn of utterances that reach beyond the positions that the weights know."""
+        encoder = self.config.upstream["encoder"]
+        known = None if encoder is None else encoder["position_frames"]
+        if known is not None and encoder["beyond_positions"] == "continue" and frames > known:
+            warnings.warn(
+                f"an utterance of {frames} encoder frames goes beyond the {known} positions that "
+                "this encoder was trained on, and its states there are unreliable: cut it",
+                stacklevel=3,
+            )
 
     def count_frames(self, samples: Tensor) -> Tensor:
         """Return the real encoder frames of waves of so many samples, `(batch,)` both."""

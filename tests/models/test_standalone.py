@@ -90,7 +90,7 @@ def test_states_of_waves_are_ours_within_the_rounding_of_features(name: str) -> 
 
 # A program in which `aalbert` cannot be imported opens folders with `transformers`.
 PROGRAM = """
-import json, sys
+import json, sys, warnings
 sys.modules["aalbert"] = None
 import torch
 from safetensors.torch import load_file, save_file
@@ -128,6 +128,11 @@ failing("a wave alone", given["waves"][0])
 failing("short", given["waves"][:, :399])
 failing("other mask", given["waves"], mask.flip(1))
 failing("no frames", input_features=torch.zeros(2, 5, 20), attention_mask=torch.zeros(2, 5))
+model.config.upstream["encoder"].update(beyond_positions="continue", position_frames=20)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    model(given["waves"], mask)
+errors["beyond"] = str(caught[-1].message)
 save_file(found, out)
 print(json.dumps(errors))
 exec(compile(example, "export.md", "exec"))
@@ -190,6 +195,8 @@ def test_transformers_opens_models_where_aalbert_is_not_installed(
         "short": "row 0 has 399 samples: every row needs at least 400",
         "other mask": "attention_mask (2, 16000): expected (2, 16000), in every row ones before "
         "zeros",
+        "beyond": "an utterance of 50 encoder frames goes beyond the 20 positions that this "
+        "encoder was trained on, and its states there are unreliable: cut it",
         "no frames": "row 0 has 0 frames: every row needs at least 1",
     }
 
