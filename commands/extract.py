@@ -28,7 +28,11 @@ LayersOption = Annotated[
 ]
 ModelPlace = Annotated[
     str,
-    typer.Option("--model", help="Folder or URL of a saved model or a run.", show_default=False),
+    typer.Option(
+        "--model",
+        help="Folder or URL of a saved model or a run, or USER/MODEL on the hub.",
+        show_default=False,
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 and so on; a GPU by default, if there is one.")

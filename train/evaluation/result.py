@@ -4,11 +4,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from aalbert.common.hub import find_hub_place
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
 from aalbert.train.evaluation.metrics import Metric
 from aalbert.train.evaluation.probes import LayerProbe
+
+# As many digits of a commit as are usual in a text.
+COMMIT_DIGITS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class Result:
         """The name of the upstream in tables."""
         name = Path(self.upstream).name
         origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
+        if (place := find_hub_place(self.upstream)) is not None and place.revision:
+            origin = f"{place.repository}@{place.revision[:COMMIT_DIGITS]}"
         features = name in SETTINGS_BY_KIND
         marks = [
             features and self.context > 1 and f"context of {self.context}",
