@@ -26,7 +26,7 @@ from aalbert.commands.console import show
 from aalbert.commands.shards import about_text
 from aalbert.common.png import drawable
 from aalbert.common.text import visible
-from aalbert.models.pretrained import PretrainedModel, model_card
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.pipeline.alignment.output import Failure, readme
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.finish import dataset_card
@@ -287,14 +287,9 @@ def alignment_card(draw: Draw) -> str:
 
 
 def checkpoint_card(model: PretrainedModel, draw: Draw) -> str:
-    changed = replace(model.config, training={"corpus": draw("corpus"), "state": draw("state")})
-    shown: Any = SimpleNamespace(
-        config=changed,
-        upstream=model.upstream,
-        targets=model.targets,
-        parameters=model.parameters,
-    )
-    return model_card(shown)
+    document = model.document()
+    document["upstream"]["training"] = {"corpus": draw("corpus"), "state": draw("state")}
+    return model.card(document)
 
 
 def judge_markdown(card: Beside) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aalbert.common.hub import find_hub_place
 from aalbert.models.checkpoint import EXPORT_FOLDER
+from aalbert.models.downstream_head import layer_words
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
 from aalbert.train.evaluation.metrics import Metric
@@ -71,9 +72,3 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
         return asdict(self)
-
-
-def layer_words(layers: str) -> str:
-    """Return the hidden states that a head reads, in words."""
-    known = {"last": "last layer", "weighted": "mix of all layers", "mean": "mean of all layers"}
-    return known.get(layers, f"state {layers}")
