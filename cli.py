@@ -29,6 +29,7 @@ from aalbert.commands.extract import extract
 from aalbert.commands.inspect import inspect
 from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
+from aalbert.commands.push import push
 from aalbert.commands.shards import shards_app
 from aalbert.common.signals import handle_stop_signals
 
@@ -45,6 +46,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "extract": extract,
     "inspect": inspect,
     "convert": convert,
+    "push": push,
     "demo": demo,
 }
 

@@ -134,6 +134,17 @@ def pin(place: HubPlace, file: str) -> HubPlace:
     return replace(place, revision=commit, named="")
 
 
+def target_place(name: str, revision: str | None) -> HubPlace:
+    """Return the place that a model is sent to; `ConfigError` when it is no name on the hub."""
+    match = NAME_PATTERN.fullmatch(name.removeprefix(SCHEME))
+    if match is None or match["revision"]:
+        raise ConfigError(
+            f"'{name}' is no name for a model on the hub: write USER/NAME, and a branch with "
+            "--revision"
+        )
+    return HubPlace(repository=match["repository"], revision=revision)
+
+
 def require_client(place: HubPlace) -> None:
     """Raise `ConfigError` unless the hub's client is installed."""
     require(
@@ -159,6 +170,11 @@ def explaining_faults(place: HubPlace, file: str = "") -> Iterator[None]:
 
     try:
         yield
+    except UnicodeError as error:
+        # The token goes into a header.
+        raise ConfigError(
+            f"{place.subject}: the token for the hub has characters that no token has: {LOG_IN}"
+        ) from error
     except (HTTPError, OSError, EntryNotFoundError, HFValidationError, XetDownloadError) as error:
         # The client's own have no number; one of the system, such as of a full disk, has.
         if isinstance(error, OSError) and error.errno is not None:
@@ -182,9 +198,9 @@ def explained(error: Exception, place: HubPlace, file: str) -> AalbertError:
     if isinstance(error, HFValidationError):
         return ConfigError(f"{subject} is no name of a model on the hub: {shown(error)}")
     if isinstance(error, OfflineModeIsEnabled):
+        missing = f"{file} is not in the cache, and " if file else ""
         return InputError(
-            f"{subject}: {file} is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub: "
-            "open the model once without it"
+            f"{subject}: {missing}HF_HUB_OFFLINE forbids to ask the hub: run this once without it"
         )
     if isinstance(error, GatedRepoError):
         return InputError(
@@ -211,7 +227,7 @@ def explained(error: Exception, place: HubPlace, file: str) -> AalbertError:
         return InputError(f"{subject}: the hub refuses with {status}, {shown(error)}: {way_out}")
     return StorageError(
         f"{subject}: the hub does not answer as it should ({shown(error)}): check the network and "
-        "HF_ENDPOINT, and try again later; what was fetched before opens without it"
+        "HF_ENDPOINT, and try again later"
     )
 
 

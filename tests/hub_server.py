@@ -46,6 +46,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(self.path)
         self.server.requests.append(f"{self.command} {path}")
+        if path.startswith("/api/models/"):
+            return self.describe(path.removeprefix("/api/models/"))
         if "/resolve/" not in path:
             return self.refuse(404, "RepoNotFound")
         name, _, rest = path.strip("/").partition("/resolve/")
@@ -104,6 +106,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         commit = repository.commit(added, revision)
         url = f"{self.server.url}/{user}/{model}/commit/{commit}"
         return self.answer_json({"success": True, "commitUrl": url, "commitOid": commit})
+
+    def describe(self, name: str) -> None:
+        """Answer with what a model is."""
+        repository = self.server.repositories[name]
+        self.answer_json({"id": name, "private": repository.private, "siblings": []})
 
     @property
     def authorised(self) -> bool:

@@ -169,6 +169,11 @@ def test_a_private_model_opens_with_the_token_which_no_message_shows(
     hub_model.private = True
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert same_weights("user/model", model_folder)
+    monkeypatch.setenv("HF_TOKEN", "hf_swordfïsh")
+    with pytest.raises(ConfigError, match="the token for the hub has characters that no") as caught:
+        PretrainedModel.from_pretrained("user/model")
+    assert "swordf" not in str(caught.value)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     error = OSError(f"Illegal header value b'Bearer {TOKEN}' of https://u:secret@host/\nx")
     assert hub_room.shown(error) == "Illegal header value b'Bearer ***' of https://u:***@host/ x"
 
