@@ -21,7 +21,7 @@ from aalbert.common.hub import (
 from aalbert.common.redaction import redact
 from aalbert.common.text import human_bytes
 from aalbert.common.text_files import read_text
-from aalbert.errors import InputError, IntegrityError, require
+from aalbert.errors import InputError, require
 from aalbert.models.checkpoint import (
     CARD_NAME,
     FILE_NAMES,
@@ -70,8 +70,8 @@ class Publication:
 def push(place: str, publication: Publication) -> dict[str, Any]:
     """Send a model to the hub in one commit; return what was sent.
 
-    Raises `ConfigError` when it has no licence, `IntegrityError` when it is damaged or would show
-    what is not for others, and the errors of `send`.
+    Raises `ConfigError` when it has no licence, `IntegrityError` when it is damaged, `InputError`
+    when its texts would show what is not for others, and the errors of `send`.
     """
     with prepared(place, publication, None) as folder:
         document = summary(folder, publication)
@@ -130,14 +130,14 @@ def finished_card(text: str, publication: Publication) -> str:
 
 
 def read_card(name: str, text: str) -> "ModelCard":
-    """Return a card as the hub's client reads it; `IntegrityError` when its header is not valid."""
+    """Return a card as the hub's client reads it; `InputError` when its header is not valid."""
     from huggingface_hub import ModelCard
     from yaml import YAMLError
 
     try:
         return ModelCard(text)
     except (ValueError, TypeError, YAMLError) as error:
-        raise IntegrityError(
+        raise InputError(
             f"{name} of the model has a header that the hub does not read: {shown(error)}; put it "
             "right, or export the model again"
         ) from error
@@ -146,7 +146,8 @@ def read_card(name: str, text: str) -> "ModelCard":
 def check(folder: Path, source: Path) -> None:
     """Check a prepared folder: the model loads, and no text shows what is not for others.
 
-    `source` is where the model comes from. Raises `IntegrityError`.
+    `source` is where the model comes from. Raises `InputError`, or `IntegrityError` for a model
+    that does not load.
     """
     load_model(folder)
     for name in FILE_NAMES:
@@ -155,7 +156,7 @@ def check(folder: Path, source: Path) -> None:
 
 
 def require_nothing_private(name: str, text: str, source: Path) -> None:
-    """Raise `IntegrityError` when a text has a secret, or a path of this machine."""
+    """Raise `InputError` when a text has a secret, or a path of this machine."""
     places = [str(each) for each in (Path.home(), source.resolve()) if len(each.parts) > 1]
     found = [match[0] for match in LOCAL_PATTERN.finditer(text)]
     found += [place for place in places if f"{place}/" in text]
@@ -165,7 +166,7 @@ def require_nothing_private(name: str, text: str, source: Path) -> None:
     if TOKEN_PATTERN.search(text):
         found.append("a token of the hub")
     if found:
-        raise IntegrityError(
+        raise InputError(
             f"{name} of the model has {found[0]}, which is not for others: take it out, and push "
             "again"
         )
@@ -186,6 +187,7 @@ def send(
         raise InputError(f"{target.subject}: to send a model to the hub, {LOG_IN}")
     api = HfApi(library_name=LIBRARY)
     with explaining_faults(target), without_bars():
+        require_valid_card(read_card(CARD_NAME, read_text(folder / CARD_NAME)))
         api.create_repo(target.repository, private=private or None, exist_ok=True)
         if private and not api.model_info(target.repository).private:
             raise InputError(
@@ -201,6 +203,20 @@ def send(
             revision=target.revision,
         )
     return {"commit": commit.oid, "url": str(commit.commit_url)}
+
+
+def require_valid_card(card: "ModelCard") -> None:
+    """Raise `InputError` when the hub does not take the header of a card.
+
+    It is asked before a model is made there, which would stay empty.
+    """
+    try:
+        card.validate()
+    except ValueError as error:
+        raise InputError(
+            f"the hub does not take the header of {CARD_NAME}: {shown(error)}; put it right, for a "
+            f"licence {LICENCE_WAY_OUT}"
+        ) from error
 
 
 @contextmanager

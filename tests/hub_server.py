@@ -72,7 +72,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(f"POST {unquote(self.path)}")
         if self.path == "/api/validate-yaml":
-            return self.answer_json({"errors": [], "warnings": []})
+            refused = self.server.refused_card
+            errors = [{"message": refused}] if refused else []
+            return self.answer_json({"errors": errors, "warnings": []}, 400 if errors else 200)
         if not self.authorised:
             return self.refuse(401, "", {"X-Error-Message": "Invalid username or password."})
         if self.path == "/api/repos/create":
@@ -137,7 +139,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class FakeHub(LocalServer):
     """The hub; `requests` were made, `messages` came with commits.
 
-    `damaged` says of a file how many more times it is sent with its last byte changed.
+    `damaged` says of a file how many more times it is sent with its last byte changed,
+    `refused_card` why no card is taken.
     """
 
     def __init__(self) -> None:
@@ -146,6 +149,7 @@ class FakeHub(LocalServer):
         self.requests: list[str] = []
         self.messages: list[str] = []
         self.damaged: dict[str, int] = {}
+        self.refused_card = ""
 
     def stop(self) -> None:
         """Answer no more; the client keeps connections, over which it would still be answered."""

@@ -145,7 +145,9 @@ def title_of(document: Mapping[str, Any]) -> str:
     if training.get("task") == VERIFICATION:
         return "Speaker verification"
     label = str(training.get("labels", "class"))
-    return f"{label.capitalize()} of every {'frame' if of_frames(document) else 'utterance'}"
+    return (
+        f"{label[:1].upper()}{label[1:]} of every {'frame' if of_frames(document) else 'utterance'}"
+    )
 
 
 def header(document: Mapping[str, Any], title: str, score: Score | None) -> Header:

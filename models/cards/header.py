@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
+from aalbert.common.hub import LIBRARY
 from aalbert.common.text import visible
 
-LIBRARY = "aalbert"
 OTHER_CHARACTERS = re.compile(r"[^\w.-]+", re.ASCII)
 # Of datasets that are of one language, by their names on the hub.
 LANGUAGES = {"openslr/librispeech_asr": "en"}

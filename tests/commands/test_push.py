@@ -113,7 +113,7 @@ def test_what_is_not_for_others_is_not_sent(
 ) -> None:
     card = model / "README.md"
     card.write_text(f"{card.read_text()}\n{text.format(model=model)}\n")
-    push(model, "user/model", "--licence", "mit", code=4)
+    push(model, "user/model", "--licence", "mit", code=3)
     [line] = capfd.readouterr().err.splitlines()
     assert message.format(model=model) in line and "swordfish" not in line
     assert hub.repositories == {}
@@ -147,6 +147,17 @@ def test_mistakes_are_told_in_one_line(
 
 
 @pytest.mark.usefixtures("token")
+def test_what_the_hub_does_not_take_is_told_before_anything_is_made(
+    hub: FakeHub, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.refused_card = '"license" must be one of [mit]'
+    push(model, "user/model", "--licence", "myown", code=3)
+    [line] = capfd.readouterr().err.splitlines()
+    assert "the hub does not take the header of README.md: " in line and "must be one of" in line
+    assert hub.repositories == {}
+
+
+@pytest.mark.usefixtures("token")
 def test_a_broken_header_a_refused_token_and_a_public_model_are_told(
     hub: FakeHub, model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +169,7 @@ def test_a_broken_header_a_refused_token_and_a_public_model_are_told(
     [line] = capfd.readouterr().err.splitlines()
     assert "the hub refuses with 401, Invalid username or password: run 'hf auth login'" in line
     (model / "README.md").write_text("---\nmodel-index: [3]\n---\n")
-    push(model, "user/model", "--licence", "mit", code=4)
+    push(model, "user/model", "--licence", "mit", code=3)
     assert "README.md of the model has a header that the hub does not" in capfd.readouterr().err
     (model / "README.md").write_bytes(b"\xe9\xff")
     push(model, "user/model", "--licence", "mit", code=3)
