@@ -44,6 +44,14 @@ class HubPlace:
     file: str = ""
     named: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse what would lead out of the cache."""
+        parts = {*(self.revision or "").split("/"), *self.file.split("/")}
+        require(
+            parts.isdisjoint({".", ".."}),
+            f"{self.subject}: a revision or a file has no '.' or '..' on its way",
+        )
+
     @property
     def url(self) -> str:
         """The place as a URL that names the same again."""
@@ -94,12 +102,14 @@ def fetch(place: HubPlace, file: str, *, again: bool = False) -> Path:
     read, `StorageError` when the hub does not answer, `ConfigError` without the extra `hub`.
     """
     require_client(place)
+    from httpx2 import HTTPError
     from huggingface_hub import (
         get_hf_file_metadata,
         hf_hub_download,
         hf_hub_url,
         try_to_load_from_cache,
     )
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     with explaining_faults(place, file):
         found = try_to_load_from_cache(place.repository, file, revision=place.revision)
@@ -110,8 +120,8 @@ def fetch(place: HubPlace, file: str, *, again: bool = False) -> Path:
         try:
             # The download would ask for minutes until it gives a silent server up.
             get_hf_file_metadata(url, library_name=LIBRARY)
-        except connection_errors():
-            if cached is None or again:
+        except (HTTPError, OfflineModeIsEnabled) as error:
+            if cached is None or again or has_answered(error):
                 raise
             return cached
         return Path(
@@ -154,12 +164,11 @@ def require_client(place: HubPlace) -> None:
     )
 
 
-def connection_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of a hub that cannot be reached, or must not be."""
-    from httpx2 import TransportError
-    from huggingface_hub.errors import OfflineModeIsEnabled
+def has_answered(error: Exception) -> bool:
+    """Return whether an error is the hub's answer: it was reached, and works."""
+    from huggingface_hub.errors import HfHubHTTPError
 
-    return TransportError, OfflineModeIsEnabled
+    return isinstance(error, HfHubHTTPError) and error.response.status_code < SERVER_FAULTS
 
 
 @contextmanager
@@ -221,7 +230,7 @@ def explained(error: Exception, place: HubPlace, file: str) -> AalbertError:
             f"{subject} has no {file}: expected a model of aalbert, or with its file the "
             "checkpoint of another system, hf://USER/MODEL/FILE.ckpt"
         )
-    if isinstance(error, HfHubHTTPError) and error.response.status_code < SERVER_FAULTS:
+    if isinstance(error, HfHubHTTPError) and has_answered(error):
         status = error.response.status_code
         way_out = LOG_IN if status in (UNAUTHORISED, FORBIDDEN) else "try again later"
         return InputError(f"{subject}: the hub refuses with {status}, {shown(error)}: {way_out}")

@@ -135,11 +135,11 @@ def read_settings(foreign: ForeignModel, source: Path, assignments: Sequence[str
 
 def convert_to_aalbert(source: str, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
     """Save a checkpoint of another system as a model of this package; return what was done."""
-    hub_place = find_hub_place(source)
+    is_path = find_hub_place(source) is None and not is_url(source)
     require(
-        bool(hub_place.file) if hub_place else not Path(source).is_dir(),
-        f"{source} is no file: expected a checkpoint of another system; a model of this package "
-        "goes to s3prl with --to s3prl",
+        is_foreign(source) or (is_path and not Path(source).is_dir()),
+        f"{redact_url(source)} is no file: expected a checkpoint of another system; a model of "
+        "this package goes to s3prl with --to s3prl",
     )
     require_empty(out)
     with local_file(source) as local:

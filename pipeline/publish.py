@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from aalbert.common.files import require_empty, write_text
+from aalbert.common.files import atomic_write, require_empty, write_text
 from aalbert.common.hub import (
     LIBRARY,
     LOG_IN,
@@ -73,7 +73,7 @@ def push(place: str, publication: Publication) -> dict[str, Any]:
     Raises `ConfigError` when it has no licence, `IntegrityError` when it is damaged, `InputError`
     when its texts would show what is not for others, and the errors of `send`.
     """
-    with prepared(place, publication, None) as folder:
+    with prepared(place, publication) as folder:
         document = summary(folder, publication)
         sent = send(
             publication.target,
@@ -86,13 +86,24 @@ def push(place: str, publication: Publication) -> dict[str, Any]:
 
 
 def rehearse(place: str, publication: Publication, out: Path | None) -> dict[str, Any]:
-    """Prepare and check all that `push` would send, in `out` if it is given; send nothing."""
-    with prepared(place, publication, out) as folder:
+    """Prepare and check all that `push` would send, write it to `out` if given; send nothing."""
+    if out is not None:
+        require_empty(out)
+    with prepared(place, publication) as folder:
+        if out is not None:
+            copy_files(folder, out)
         return {**summary(folder, publication), "out": str(out) if out else None}
 
 
+def copy_files(folder: Path, out: Path) -> None:
+    """Copy the files of a saved model, in the order in which they are written."""
+    for name in FILE_NAMES:
+        with atomic_write(out / name) as stream:
+            stream.write((folder / name).read_bytes())
+
+
 @contextmanager
-def prepared(place: str, publication: Publication, out: Path | None) -> Iterator[Path]:
+def prepared(place: str, publication: Publication) -> Iterator[Path]:
     """Yield a folder with a model as it goes to the hub: exported anew, with its card, checked.
 
     The card is the one that lies beside the model, which may have scores, and its user's own words.
@@ -100,9 +111,7 @@ def prepared(place: str, publication: Publication, out: Path | None) -> Iterator
     require_client(publication.target)
     source = find_checkpoint(place)
     with TemporaryDirectory() as temporary:
-        folder = out or Path(temporary)
-        if out is not None:
-            require_empty(out)
+        folder = Path(temporary)
         load_model(source).save_pretrained(folder)
         beside = source / CARD_NAME
         card = read_text(beside if beside.is_file() else folder / CARD_NAME)
@@ -180,7 +189,6 @@ def send(
     The model, and the branch that is its revision, are made if they are new. Raises `InputError`
     without a token, or when the hub refuses it, `StorageError` when the hub does not answer.
     """
-    require_client(target)
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     if get_token() is None:

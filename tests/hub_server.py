@@ -46,6 +46,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(self.path)
         self.server.requests.append(f"{self.command} {path}")
+        if self.server.fails:
+            return self.refuse(503, "")
         if path.startswith("/api/models/"):
             return self.describe(path.removeprefix("/api/models/"))
         if "/resolve/" not in path:
@@ -140,8 +142,11 @@ class FakeHub(LocalServer):
     """The hub; `requests` were made, `messages` came with commits.
 
     `damaged` says of a file how many more times it is sent with its last byte changed,
-    `refused_card` why no card is taken.
+    `refused_card` why no card is taken, and `fails` that it is out of order.
     """
+
+    # Those that answer end with their connections, and are waited for.
+    daemon_threads = False
 
     def __init__(self) -> None:
         super().__init__(Handler)
@@ -150,14 +155,15 @@ class FakeHub(LocalServer):
         self.messages: list[str] = []
         self.damaged: dict[str, int] = {}
         self.refused_card = ""
+        self.fails = False
 
     def stop(self) -> None:
         """Answer no more; the client keeps connections, over which it would still be answered."""
         from huggingface_hub import close_session
 
         self.shutdown()
-        self.server_close()
         close_session()
+        self.server_close()
 
     def sent(self, file: str, content: bytes) -> bytes:
         """Return what is sent for a file."""

@@ -43,6 +43,7 @@ COMMANDS = [
     ["extract"],
     ["inspect"],
     ["convert"],
+    ["push"],
     ["demo"],
 ]
 

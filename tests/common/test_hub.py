@@ -75,6 +75,12 @@ def test_other_urls_of_the_hub_are_refused_with_what_to_write(url: str) -> None:
         find_hub_place(url)
 
 
+@pytest.mark.parametrize("place", ["hf://user/model/../x.ckpt", "user/model@../../x"])
+def test_no_name_leads_out_of_the_cache(place: str) -> None:
+    with pytest.raises(ConfigError, match=r"a revision or a file has no '\.' or '\.\.' on its way"):
+        find_hub_place(place)
+
+
 def test_a_model_opens_by_its_name_and_only_what_it_needs_is_fetched(
     hub: FakeHub, hub_model: Repository, model_folder: Path
 ) -> None:
@@ -112,6 +118,10 @@ def test_a_model_that_was_fetched_opens_without_a_network(
     hub: FakeHub, hub_model: Repository, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     PretrainedModel.from_pretrained("user/model")
+    hub.fails = True
+    assert same_weights("user/model", model_folder)
+    with pytest.raises(StorageError, match=r"hf://user/other .*: the hub does not .*status 503"):
+        PretrainedModel.from_pretrained("user/other")
     hub.stop()
     assert same_weights("user/model", model_folder)
     assert same_weights(f"user/model@{commit_of(hub_model)}", model_folder)
