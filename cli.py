@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from aalbert import __version__
 from aalbert.commands.align import align
+from aalbert.commands.compare import compare
 from aalbert.commands.config import config_app
 from aalbert.commands.console import (
     end_at_once,
@@ -27,6 +28,7 @@ from aalbert.commands.downstream import downstream_app, sweep
 from aalbert.commands.evaluate import evaluate
 from aalbert.commands.extract import extract
 from aalbert.commands.inspect import inspect
+from aalbert.commands.predict import predict
 from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
 from aalbert.commands.push import push
@@ -43,6 +45,8 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "downstream": downstream_app,
     "sweep": sweep,
     "evaluate": evaluate,
+    "predict": predict,
+    "compare": compare,
     "extract": extract,
     "inspect": inspect,
     "convert": convert,

@@ -49,7 +49,7 @@ def align(
     from aalbert.errors import ConfigError
     from aalbert.pipeline.alignment.align import align_corpus
     from aalbert.pipeline.alignment.output import FAILED_NAME
-    from aalbert.pipeline.corpora.corpus import check_skipped
+    from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
     from aalbert.pipeline.corpora.librispeech import read_librispeech
     from aalbert.pipeline.corpora.manifest_file import read_manifest_file
     from aalbert.pipeline.corpora.tables.listing import is_listing
@@ -79,6 +79,6 @@ def align(
         taken=record["utterances"],
         skipped=record["failed"],
         max_skipped=max_skipped,
-        find_list=lambda: out / FAILED_NAME,
+        find_skips=lambda: read_skips(out / FAILED_NAME),
         advice=f"The labels of the others are complete; see {out / FAILED_NAME}",
     )

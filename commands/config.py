@@ -104,7 +104,8 @@ def settings_of(place: str, task: str | None) -> "Document":
     """
     from aalbert.common.configuration import read_yaml_file
     from aalbert.train.recipes import preset_names
-    from aalbert.train.run_folder import PRETRAIN, RunFolder
+    from aalbert.train.run_folder import RunFolder
+    from aalbert.train.run_record import PRETRAIN
 
     if task is not None:
         find_task(task)

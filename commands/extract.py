@@ -5,20 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aalbert.commands.console import AsJson, Out, show
-from aalbert.commands.options import MaxSkippedOption
+from aalbert.commands.options import (
+    AudioArgument,
+    DeviceOption,
+    MaxSkippedOption,
+    SplitsOption,
+    listed_places,
+)
 from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import ConfigError
 
 if TYPE_CHECKING:
     from aalbert.pipeline.embeddings.model import Layers
 
-AudioArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="AUDIO...",
-        help="Audio files, folders, tables as 'prepare manifest' reads, or prepared datasets.",
-    ),
-]
 LayersOption = Annotated[
     str,
     typer.Option(
@@ -33,9 +32,6 @@ ModelPlace = Annotated[
         help="Folder or URL of a saved model or a run, or USER/MODEL on the hub.",
         show_default=False,
     ),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 and so on; a GPU by default, if there is one.")
 ]
 
 
@@ -54,11 +50,8 @@ def extract(
             help="One .npy file per recording, safetensors files, or WebDataset shards (float16)."
         ),
     ] = "npy",
-    split: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this split of prepared datasets; give it again for more."),
-    ] = None,
-    device: Device = None,
+    split: SplitsOption = None,
+    device: DeviceOption = None,
     max_skipped: MaxSkippedOption = 0.001,
     threads: ThreadsOption = None,
     as_json: AsJson = False,
@@ -67,21 +60,15 @@ def extract(
 
     Example: aalbert extract --model runs/pretrain recordings/ --out embeddings
     """
-    from aalbert.pipeline.corpora.corpus import check_skipped
-    from aalbert.pipeline.embeddings.extract import (
-        SKIPPED_NAME,
-        ExtractConfig,
-        Inputs,
-        extract_embeddings,
-    )
-    from aalbert.pipeline.embeddings.inputs import find_recordings
+    from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
+    from aalbert.pipeline.embeddings.extract import SKIPPED_NAME, ExtractConfig, extract_embeddings
+    from aalbert.pipeline.embeddings.inputs import find_inputs
     from aalbert.pipeline.embeddings.load import from_pretrained
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
     use_threads(threads)
     opened = from_pretrained(model, device)
-    recordings, skipped = find_recordings(opened, inputs, split or ())
-    found = Inputs(recordings=recordings, skipped=skipped, places=inputs)
+    found = find_inputs(opened, listed_places(inputs), split or ())
     record = extract_embeddings(opened, found, out, config)
     text = (
         f"{out}: {record['utterances']:,} utterances, {record['hours']:.2f} hours, layers "
@@ -92,7 +79,7 @@ def extract(
         taken=record["utterances"],
         skipped=record["skipped"],
         max_skipped=max_skipped,
-        find_list=lambda: out / SKIPPED_NAME,
+        find_skips=lambda: read_skips(out / SKIPPED_NAME),
         advice=f"The embeddings of the others are complete; see {out / SKIPPED_NAME}",
     )
 

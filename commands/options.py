@@ -1,11 +1,14 @@
 """Options that several commands share, and their conversion to settings."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
+from aalbert.common.text_files import decode_text, text_lines
 from aalbert.errors import ConfigError
 
 Value = TypeVar("Value")
@@ -26,6 +29,24 @@ MaxSkippedOption = Annotated[
     typer.Option(
         min=0, max=1, help="Share of inputs that may be unusable; above 0, at least one may."
     ),
+]
+AudioArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="AUDIO...",
+        help="Audio files, folders, tables as 'prepare manifest' reads, prepared datasets, or - "
+        "for a list of them on stdin, one a line.",
+    ),
+]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="Folder or URL of a downstream run or of its model.")
+]
+SplitsOption = Annotated[
+    list[str] | None,
+    typer.Option("--split", help="Only this split of prepared datasets; give it again for more."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 and so on; a GPU by default, if there is one.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 
@@ -49,3 +70,14 @@ def refuse_with_resume(**values: object) -> None:
         raise ConfigError(
             f"--resume continues a run with its own settings: leave out {', '.join(given)}"
         )
+
+
+def listed_places(places: Sequence[str]) -> list[str]:
+    """Return places with those that stdin lists, one a line, in place of a `-`."""
+    listed: list[str] = []
+    for place in places:
+        if place == "-":
+            listed += filter(None, text_lines(decode_text(sys.stdin.buffer.read(), "stdin")))
+        else:
+            listed.append(place)
+    return listed

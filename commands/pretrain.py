@@ -23,6 +23,14 @@ WeightOption = Annotated[
         help="How often an epoch repeats each utterance of the dataset at the same position."
     ),
 ]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help="Continue from a model: a run (RUN@STEP: after a step), a saved model, or a URL.",
+    ),
+]
 DryRunOption = Annotated[
     bool,
     typer.Option("--dry-run", help="Run ten steps, estimate the time of the run, write nothing."),
@@ -36,6 +44,7 @@ def pretrain(
         typer.Option(help="Folder or URL of a dataset; give it again for several."),
     ] = None,
     weight: WeightOption = None,
+    model: FromOption = None,
     preset: PresetOption = None,
     logger: Annotated[
         list[str] | None,
@@ -61,6 +70,7 @@ def pretrain(
     from aalbert.train.loop.ranks import find_ranks
     from aalbert.train.pretraining.estimate import estimate_pretraining
     from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
+    from aalbert.train.pretraining.start import open_start
     from aalbert.train.pretraining.trivial_predictors import (
         TRIVIAL_PREDICTORS,
         recorded_predictors,
@@ -69,21 +79,22 @@ def pretrain(
     from aalbert.train.run_folder import RunFolder
 
     if resume or extend:
-        new = {"weight": weight, "preset": preset, "config": config}
+        new = {"from": model, "weight": weight, "preset": preset, "config": config}
         refuse_with_resume(**new, set=assignments, seed=seed, logger=logger, **{"dry-run": dry_run})
         use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
         resume_pretraining(out, extend=extend or 0, data=data)
     else:
         use_threads(threads)
+        start = open_start(model) if model else None
         given = flags(seed=seed, loggers=logger, **{"data.weights": weight})
         settings = read_pretrain_recipe(
-            preset, file=config, assignments=[*(assignments or ()), *given]
+            preset, file=config, assignments=[*(assignments or ()), *given], start=start
         )
         if dry_run:
-            expected = estimate_pretraining(settings, require_option(data, "--data"))
+            expected = estimate_pretraining(settings, require_option(data, "--data"), start)
             show(asdict(expected), as_json, expected.describe())
             return
-        start_pretraining(settings, require_option(data, "--data"), out)
+        start_pretraining(settings, require_option(data, "--data"), out, start=start)
     if not find_ranks().first:
         return
     run = RunFolder(out)

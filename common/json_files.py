@@ -7,7 +7,7 @@ place in it and the way out, whatever it holds.
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,6 +113,11 @@ def read_bounded(path: Path) -> bytes:
     if len(content) > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES:,} bytes")
     return content
+
+
+def json_lines(documents: Iterable[Any]) -> str:
+    """Return JSON documents, one per line."""
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)
 
 
 def parse_json(content: str | bytes, **conversions: Any) -> Any:

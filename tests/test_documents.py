@@ -1,4 +1,4 @@
-"""The examples of embeddings.md, models.md and hub.md run; the map names what is there."""
+"""The examples of these pages run; the map names what is there."""
 
 import importlib.util
 import re
@@ -79,6 +79,20 @@ def test_the_example_of_s3prl_runs() -> None:
 def test_the_example_of_models_runs() -> None:
     [code] = [each["code"] for each in examples_of("models.md") if each["language"] == "python"]
     exec(compile(code, "models.md", "exec"), {})
+
+
+def test_the_example_of_continuing_runs(
+    pretrained: Path, librispeech_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pretrained, "runs/pretrain")
+    shutil.copytree(librispeech_data, "data/radio")
+    [code] = [each["code"] for each in examples_of("pretrain.md") if each["language"] == "sh"]
+    commands = [shlex.split(line)[1:] for line in code.replace("\\\n", " ").splitlines()]
+    assert [words[0] for words in commands] == ["pretrain", "inspect"]
+    for words in commands:
+        fewer = ["--set", "steps=2"] if words[0] == "pretrain" else []
+        assert main([*words, *fewer]) == 0
 
 
 def test_every_path_in_the_map_exists() -> None:

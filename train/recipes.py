@@ -13,7 +13,8 @@ from aalbert.shards.format.feature_groups import prepare_assignments
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.tasks import find_task
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.run_folder import PRETRAIN
+from aalbert.train.pretraining.start import Start
+from aalbert.train.run_record import PRETRAIN
 
 PRESETS = resources.files("aalbert.train") / "presets"
 
@@ -29,14 +30,17 @@ def read_pretrain_recipe(
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
+    start: Start | None = None,
 ) -> PretrainConfig:
     """Return the settings of a pretraining run, on top of the defaults or of a preset.
 
-    `environment` is that of the process unless given.
+    Without a preset, the model of a `start` stands in its place. `environment` is that of the
+    process unless given.
     """
+    model = None if start is None else (start.place, start.recipe())
     return load_config(
         PretrainConfig,
-        preset=read_preset(preset) if preset else None,
+        preset=read_preset(preset) if preset else model,
         file=file,
         environment=environment,
         assignments=assignments,

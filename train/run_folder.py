@@ -7,12 +7,10 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-from annotated_types import Ge, Le
+from typing import Any, TypeVar
 
 from aalbert.common.configuration import as_plain, load_config, to_yaml
 from aalbert.common.files import (
@@ -25,21 +23,17 @@ from aalbert.common.files import (
     write_json,
     write_text,
 )
-from aalbert.common.json_files import (
-    as_record,
-    naming_damage,
-    read_record,
-)
+from aalbert.common.json_files import as_record, naming_damage, read_record
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.text import flat
-from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError, require
-from aalbert.models.checkpoint import CARD_NAME, EXPORT_FOLDER
+from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError
+from aalbert.models.checkpoint import CARD_NAME, EXPORT_FOLDER, FILE_NAMES
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import STATES_FOLDER, state_path
 from aalbert.train.measurements import Measurements, read_measurements
+from aalbert.train.run_record import RunRecord
 
-# The task of a run of pretraining, in its record.
-PRETRAIN = "pretrain"
 # The entry of the record with the settings of `config.yaml`.
 SETTINGS = "settings"
 # They decide neither what is trained nor on what, so a run may go on with others.
@@ -56,51 +50,6 @@ REPORT_NAME = "report.html"
 # What is measured before is written in moments.
 WRITING_S = 60.0
 Config = TypeVar("Config")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """What `run.json` holds.
-
-    Pretraining has lists of datasets; only downstream runs have an upstream. The entries from
-    `trivial_predictors` on are added later.
-    """
-
-    task: str
-    data: str | tuple[str, ...]
-    data_fingerprint: str | tuple[str, ...]
-    files: Mapping[str, str]
-    seed: int
-    threads: Annotated[int, Ge(1), Le(2**16)]
-    settings: Mapping[str, Any]
-    software: Mapping[str, str]
-    python: str
-    host: str
-    system: str
-    command: str
-    upstream: str = ""
-    # None for features, which have no weights.
-    upstream_weights: str | None = ""
-    trivial_predictors: Mapping[str, float] = field(default_factory=dict)
-    exported: str = ""
-    exported_step: int = 0
-    changes: tuple[Mapping[str, Any], ...] = ()
-    diverged: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what the task does not have."""
-        kind = tuple if self.task == PRETRAIN else str
-        for name in ("data", "data_fingerprint"):
-            value = getattr(self, name)
-            require(isinstance(value, kind), f"{name} of {self.task!r:.60} is {value!r:.60}")
-        if self.task == PRETRAIN:
-            counts = len(self.data), len(self.data_fingerprint)
-            require(counts[0] == counts[1], "{} datasets have {} fingerprints".format(*counts))
-        for name in ("upstream", "upstream_weights"):
-            require(
-                self.task == PRETRAIN or getattr(self, name) != "",
-                f"{self.task!r:.60} has no {name}",
-            )
 
 
 class EvaluationFolder:
@@ -154,14 +103,20 @@ class RunFolder:
         self.lock = self.checkpoints / "lock"
         # Spectrograms, masked and reconstructed, at some steps.
         self.pictures = path / "pictures"
+        # The model that training continues from, if any: what lies elsewhere may go.
+        self.start = path / "start"
         # The finished model.
         self.export = path / EXPORT_FOLDER
         # The page that shows how pretraining went.
         self.report = path / REPORT_NAME
 
     @contextmanager
-    def begin(self, config: Any, record: Mapping[str, Any]) -> Iterator[None]:
-        """Create the folder of a new run, and hold it for training.
+    def begin(
+        self, config: Any, record: Mapping[str, Any], start: PretrainedModel | None = None
+    ) -> Iterator[None]:
+        """Create the folder of a new run, with a copy of the model that it continues from.
+
+        It is held for training.
 
         Raises `OutputInUseError` when it is not empty, or when another process trains in it. What
         is left of a run that was ended before it had written its record is replaced.
@@ -172,6 +127,11 @@ class RunFolder:
             self.require_new()
             facts = {**record, SETTINGS: settings_of(config), **describe_environment()}
             write_text(self.config, to_yaml(config))
+            require_no_link(self.start)
+            if self.start.exists():
+                shutil.rmtree(self.start)
+            if start is not None:
+                start.save_pretrained(self.start)
             write_json(self.record, redact_all(facts))
             yield
 
@@ -185,16 +145,20 @@ class RunFolder:
             require_empty(self.path)
 
     def holds_only_a_beginning(self) -> bool:
-        """Return whether there is nothing but what a run makes before its record: lock, settings.
+        """Return whether there is nothing but what a run makes before its record.
 
-        Settings alone may be a user's own.
+        That is its lock, its settings, and the model that it continues from. Settings alone may be
+        a user's own.
         """
         if not self.checkpoints.is_dir():
             return False
+        of_start = (self.start, *(self.start / name for name in FILE_NAMES))
+        made = (self.lock, self.checkpoints, self.config, *of_start)
+        folders = [self.path, self.checkpoints, *([self.start] if self.start.is_dir() else [])]
         return all(
-            path.name.endswith(TEMPORARY_SUFFIX)
-            or path in (self.lock, self.checkpoints, self.config)
-            for path in (*self.path.iterdir(), *self.checkpoints.iterdir())
+            path.name.endswith(TEMPORARY_SUFFIX) or path in made
+            for folder in folders
+            for path in folder.iterdir()
             if not is_side_file(path.name)
         )
 

@@ -4,7 +4,7 @@ import os
 import shlex
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -78,23 +78,32 @@ class Skip:
 
 
 def check_skipped(
-    *, taken: int, skipped: int, max_skipped: float, find_list: Callable[[], Path], advice: str
+    *,
+    taken: int,
+    skipped: int,
+    max_skipped: float,
+    find_skips: Callable[[], Iterable[Skip]],
+    advice: str,
 ) -> None:
     """Raise `TooManySkippedError` when too many of all inputs were skipped; see `are_too_many`.
 
-    `find_list` returns the file that lists what
-    was skipped, a `reason` a line; it is called for the error alone, which ends with `advice`.
+    `find_skips` returns what was skipped; it is called for the error alone, which ends with
+    `advice`.
     """
     inputs = taken + skipped
     if not are_too_many(skipped, inputs, max_skipped):
         return
-    lines = read_records(dict[str, str], find_list(), "delete the output and make it again")
-    skips = (Skip(source="", reason=line.get("reason", "")) for line in lines)
-    [(reason, count)] = Counter(skip.kind for skip in skips).most_common(1) or [("", 0)]
+    [(reason, count)] = Counter(skip.kind for skip in find_skips()).most_common(1) or [("", 0)]
     raise TooManySkippedError(
         f"{skipped} of {inputs} inputs were skipped, more than --max-skipped {max_skipped:g} "
         f"allows; most often ({count}): {reason}. {advice}"
     )
+
+
+def read_skips(path: Path) -> list[Skip]:
+    """Return what a file lists as skipped, a `reason` a line."""
+    lines = read_records(dict[str, str], path, "delete the output and make it again")
+    return [Skip(source="", reason=line.get("reason", "")) for line in lines]
 
 
 def are_too_many(skipped: int, inputs: int, max_skipped: float) -> bool:

@@ -5,22 +5,28 @@ The folder holds the embeddings, `index.jsonl` (a line per recording), `skipped.
 extracted and how. An interrupted extraction continues where it stopped.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from aalbert.common.files import write_json, write_text
-from aalbert.common.json_files import read_record
-from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.json_files import json_lines, read_record
+from aalbert.common.progress import ProgressBar
 from aalbert.common.redaction import redact_url
 from aalbert.common.work_folder import do_once, remove_work
-from aalbert.errors import InputError, OutputInUseError
+from aalbert.errors import OutputInUseError
 from aalbert.models.finite import require_finite
 from aalbert.pipeline.corpora.corpus import Skip
-from aalbert.pipeline.embeddings.inputs import Recording, prefetch
+from aalbert.pipeline.embeddings.inputs import (
+    Inputs,
+    Recording,
+    by_length,
+    prefetch,
+    refuse_all,
+)
 from aalbert.pipeline.embeddings.model import (
     EmbeddingModel,
     EmbeddingPooling,
@@ -28,6 +34,7 @@ from aalbert.pipeline.embeddings.model import (
     check_choice,
     pool,
 )
+from aalbert.pipeline.embeddings.pieces import do_pieces, split_into_pieces
 from aalbert.pipeline.embeddings.writers import WRITERS, Embedded, EmbeddingLayout, Format, IndexRow
 from aalbert.shards.format.feature_settings import fingerprint
 
@@ -84,18 +91,6 @@ class ExtractionRecord:
     software: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The inputs of an extraction: the recordings, the shortest first, and unusable inputs.
-
-    `places` are the paths and URLs that the user gave.
-    """
-
-    recordings: Sequence[Recording]
-    skipped: Sequence[Skip] = ()
-    places: Sequence[str] = ()
-
-
 def extract_embeddings(
     model: EmbeddingModel, inputs: Inputs, out: Path, config: ExtractConfig
 ) -> dict[str, Any]:
@@ -107,15 +102,24 @@ def extract_embeddings(
     """
     check_choice(model, config.layers, config.pooling)
     # All that decides the bytes of the embeddings; audio files count by their sizes.
-    recordings = [(each.key, each.source, *each.identity) for each in inputs.recordings]
-    plan = fingerprint([model.fingerprint, asdict(config), recordings])
+    plan = fingerprint([model.fingerprint, asdict(config), inputs.identities()])
 
     def extract() -> dict[str, Any]:
-        pieces = list(split_into_pieces(inputs.recordings, model, config))
-        with progress_bar("extract", total=len(inputs.recordings), unit="file") as bar:
-            for number, piece in enumerate(pieces):
-                embed_piece(model, piece, number, out, config, bar)
-        return finish(model, inputs, out, config, plan, len(pieces))
+        pieces = list(
+            split_into_pieces(
+                by_length(inputs.recordings),
+                partial(embedding_bytes, model=model, config=config),
+                config.piece_bytes,
+            )
+        )
+        notes = do_pieces(
+            out / WORK_FOLDER,
+            pieces,
+            PieceNotes,
+            lambda number, piece, bar: embed_piece(model, piece, number, out, config, bar),
+            "extract",
+        )
+        return finish(model, inputs, out, config, plan, notes)
 
     return do_once(out / WORK_FOLDER, plan, UNFINISHED, lambda: read_finished(out, plan), extract)
 
@@ -134,23 +138,11 @@ def read_finished(out: Path, plan: str) -> dict[str, Any] | None:
     return asdict(record)
 
 
-def split_into_pieces(
-    recordings: Sequence[Recording], model: EmbeddingModel, config: ExtractConfig
-) -> Iterator[list[Recording]]:
-    """Yield the recordings in pieces whose embeddings have about `piece_bytes` each."""
+def embedding_bytes(recording: Recording, model: EmbeddingModel, config: ExtractConfig) -> float:
+    """Return the bytes that the embedding of a recording has, about."""
     states = model.layers + 1 if config.layers == "all" else 1
-    frame_bytes = states * model.width * BYTES_PER_NUMBER
-    piece: list[Recording] = []
-    filled = 0.0
-    for recording in recordings:
-        frames = 1.0 if config.layout.pooled else recording.seconds * 1000 / model.frame_shift_ms
-        if piece and filled + frames * frame_bytes > config.piece_bytes:
-            yield piece
-            piece, filled = [], 0.0
-        piece.append(recording)
-        filled += frames * frame_bytes
-    if piece:
-        yield piece
+    frames = 1.0 if config.layout.pooled else recording.seconds * 1000 / model.frame_shift_ms
+    return frames * states * model.width * BYTES_PER_NUMBER
 
 
 def embed_piece(
@@ -160,12 +152,8 @@ def embed_piece(
     out: Path,
     config: ExtractConfig,
     bar: ProgressBar,
-) -> None:
-    """Write a piece and then its notes, whose presence means that the piece is complete."""
-    notes = note_path(out, number)
-    if notes.is_file():
-        bar.update(len(piece))
-        return
+) -> PieceNotes:
+    """Write the embeddings of a piece and return its notes."""
     skipped: list[Skip] = []
     done: dict[str, Embedded] = {}
     loaded = ((item, item[1].features) for item in prefetch(piece, skipped))
@@ -179,12 +167,7 @@ def embed_piece(
     found = [done[recording.key] for recording in piece if recording.key in done]
     files = WRITERS[config.format](out, number, found, config.layout) if found else []
     rows = [each.row(file, model.sample_rate) for each, file in zip(found, files, strict=True)]
-    write_json(notes, asdict(PieceNotes(rows=tuple(rows), skipped=tuple(skipped))))
-
-
-def note_path(out: Path, number: int) -> Path:
-    """Return the path of the index rows of a finished piece, in the work folder."""
-    return out / WORK_FOLDER / f"{number:06d}.json"
+    return PieceNotes(rows=tuple(rows), skipped=tuple(skipped))
 
 
 def finish(
@@ -193,17 +176,14 @@ def finish(
     out: Path,
     config: ExtractConfig,
     plan: str,
-    pieces: int,
+    notes: Sequence[PieceNotes],
 ) -> dict[str, Any]:
     """Write the index, the list of skipped inputs and, last, the record, and return it."""
-    again = "delete it and run the same command again"
-    notes = [read_record(PieceNotes, note_path(out, number), again) for number in range(pieces)]
     rows = sorted((row for note in notes for row in note.rows), key=lambda row: row.key)
     skipped = [*inputs.skipped, *(skip for note in notes for skip in note.skipped)]
     if not rows:
         remove_work(out / WORK_FOLDER)
-        example = f"; for example {skipped[0].source}: {skipped[0].reason}" if skipped else ""
-        raise InputError(f"none of the {len(skipped)} inputs can be used{example}")
+        refuse_all(skipped)
     write_text(out / INDEX_NAME, json_lines(map(asdict, rows)))
     skipped.sort(key=lambda skip: skip.source)
     write_text(out / SKIPPED_NAME, json_lines(map(asdict, skipped)))
@@ -226,8 +206,3 @@ def finish(
     )
     write_json(out / RECORD_NAME, asdict(record))
     return asdict(record)
-
-
-def json_lines(documents: Iterable[Any]) -> str:
-    """Return JSON documents, one per line."""
-    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents)

@@ -1,5 +1,6 @@
-"""Inputs of `extract`: audio files, folders of them, tables, and datasets made by `prepare`."""
+"""Inputs of `extract` and `predict`: audio files, folders of them, tables, prepared datasets."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
+from typing import NoReturn, Protocol
 
 import numpy as np
 
@@ -20,8 +22,9 @@ from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
 from aalbert.pipeline.corpora.names import key_of
 from aalbert.pipeline.corpora.tables.listing import is_listing
-from aalbert.pipeline.embeddings.model import EmbeddingModel, Features
+from aalbert.pipeline.embeddings.model import Features
 from aalbert.pipeline.prepare.shard_task import audio_of
+from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import MANIFEST_NAME
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
@@ -58,46 +61,107 @@ class Recording:
     load: Callable[[], Loaded]
 
 
-def find_recordings(
-    model: EmbeddingModel, inputs: Sequence[str], splits: Sequence[str] = ()
-) -> tuple[list[Recording], list[Skip]]:
-    """Return the recordings of the inputs, the shortest first, and what cannot be read.
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The recordings of a job, in the order in which they were given, and unusable inputs.
 
-    `splits` are the splits of datasets to use; all by default. Raises `InputError` for an
-    input that is missing or two recordings with one key, `ConfigError` for a dataset whose
+    `places` are the paths and URLs that the user gave.
+    """
+
+    recordings: Sequence[Recording]
+    skipped: Sequence[Skip] = ()
+    places: Sequence[str] = ()
+
+    def identities(self) -> list[tuple[str | int | float | None, ...]]:
+        """Return what tells other recordings from these, in an order that does not depend on it."""
+        recordings = by_length(self.recordings)
+        return [(each.key, each.source, *each.identity) for each in recordings]
+
+
+class WaveReader(Protocol):
+    """A model that reads waves: its features, and what computes them."""
+
+    @property
+    def settings(self) -> FeatureSettings:
+        """The settings of the features."""
+        ...
+
+    def features_of(self, samples: Features) -> Features:
+        """Return the features of samples at the rate of the settings."""
+        ...
+
+
+def find_inputs(reader: WaveReader, places: Sequence[str], splits: Sequence[str] = ()) -> Inputs:
+    """Return the recordings at places, and what cannot be read.
+
+    `splits` are the splits of datasets to use; all by default. Raises `InputError` for a
+    place where nothing is, and two recordings with one key, `ConfigError` for a dataset whose
     features are not those of the model.
     """
     recordings: list[Recording] = []
     skipped: list[Skip] = []
-    for place in inputs:
+    names = names_of_files([place for place in places if is_one_file(place)])
+    for place in places:
         if is_url(place) or (Path(place) / MANIFEST_NAME).is_file():
-            recordings += dataset_recordings(model, Dataset(place), splits)
+            recordings += dataset_recordings(reader, Dataset(place), splits)
         else:
-            corpus = read_corpus(Path(place))
-            recordings += [audio_recording(model, utterance) for utterance in corpus.utterances]
+            corpus = read_file(place, names[place]) if place in names else read_corpus(Path(place))
+            recordings += [audio_recording(reader, utterance) for utterance in corpus.utterances]
             skipped += corpus.skipped
     check_unique(recordings)
-    return sorted(recordings, key=lambda each: (each.seconds, each.key)), skipped
+    return Inputs(recordings=recordings, skipped=skipped, places=places)
+
+
+def by_length(recordings: Iterable[Recording]) -> list[Recording]:
+    """Return recordings with the shortest first, so that batches have little padding."""
+    return sorted(recordings, key=lambda each: (each.seconds, each.key))
+
+
+def refuse_all(skipped: Sequence[Skip]) -> NoReturn:
+    """Raise `InputError` for inputs of which none can be used, with an example."""
+    example = f"; for example {skipped[0].source}: {skipped[0].reason}" if skipped else ""
+    raise InputError(f"none of the {len(skipped)} inputs can be used{example}")
+
+
+def is_one_file(place: str) -> bool:
+    """Return whether a place is a recording, not a list of them."""
+    return not is_url(place) and Path(place).is_file() and not is_listing(Path(place))
+
+
+def names_of_files(places: Sequence[str]) -> dict[str, str]:
+    """Return the names from which the keys of files are made: their own, if these differ.
+
+    Else they are the paths below the folder that holds all.
+    """
+    if len({Path(place).name for place in places}) == len(set(places)):
+        return {place: Path(place).name for place in places}
+    absolute = {place: os.path.abspath(place) for place in places}
+    root = os.path.commonpath(absolute.values())
+    return {place: Path(os.path.relpath(path, root)).as_posix() for place, path in absolute.items()}
+
+
+def read_file(place: str, name: str) -> Corpus:
+    """Return the corpus of a single file, whose key is made of a name."""
+    path = Path(place)
+    size = measure(str(path), path)
+    if isinstance(size, Skip):
+        return Corpus(name="file", root=path.parent, fields=(), utterances=(), skipped=(size,))
+    utterance = Utterance(key=key_of(name), split="all", source=place, path=path, size=size)
+    return Corpus(name="file", root=path.parent, fields=(), utterances=(utterance,), skipped=())
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Return the corpus at a path: the rows of a list, the audio of a folder, or one file."""
+    """Return the corpus at a path: the rows of a list, or the audio of a folder."""
     if is_listing(path):
         return read_manifest_file(path)
     if path.is_dir():
         return read_folder(path, FolderOptions())
     if not path.exists():
         raise InputError(f"there is no file or folder {path}: expected {EXPECTED}")
-    size = measure(str(path), path)
-    if isinstance(size, Skip):
-        return Corpus(name="file", root=path.parent, fields=(), utterances=(), skipped=(size,))
-    utterance = Utterance(
-        key=key_of(path.name), split="all", source=str(path), path=path, size=size
-    )
-    return Corpus(name="file", root=path.parent, fields=(), utterances=(utterance,))
+    raise InputError(f"{path} is neither a file nor a folder: expected {EXPECTED}")
 
 
-def audio_recording(model: EmbeddingModel, utterance: Utterance) -> Recording:
+def audio_recording(reader: WaveReader, utterance: Utterance) -> Recording:
     """Return an audio file, or a part of one, as an input."""
     return Recording(
         key=utterance.key,
@@ -106,17 +170,17 @@ def audio_recording(model: EmbeddingModel, utterance: Utterance) -> Recording:
         speaker=utterance.speaker,
         seconds=estimated_seconds(utterance),
         identity=(utterance.size, utterance.start, utterance.end),
-        load=partial(load_audio, model, utterance),
+        load=partial(load_audio, reader, utterance),
     )
 
 
-def load_audio(model: EmbeddingModel, utterance: Utterance) -> Loaded:
+def load_audio(reader: WaveReader, utterance: Utterance) -> Loaded:
     """Decode an utterance and compute the features that the model reads."""
     audio = read_audio(
-        audio_of(utterance), model.sample_rate, span=(utterance.start, utterance.end)
+        audio_of(utterance), reader.settings.sample_rate, span=(utterance.start, utterance.end)
     )
     return Loaded(
-        features=model.features_of(audio.wave),
+        features=reader.features_of(audio.wave),
         samples=len(audio.wave),
         source_sample_rate=audio.source_sample_rate,
         source_channels=audio.source_channels,
@@ -125,10 +189,10 @@ def load_audio(model: EmbeddingModel, utterance: Utterance) -> Loaded:
 
 
 def dataset_recordings(
-    model: EmbeddingModel, dataset: Dataset, splits: Sequence[str]
+    reader: WaveReader, dataset: Dataset, splits: Sequence[str]
 ) -> Iterator[Recording]:
     """Yield the utterances of a dataset as inputs; `ConfigError` when its features differ."""
-    expected = model.settings
+    expected = reader.settings
     dataset.require_feature(expected.kind)
     require_equal_settings(
         expected,
@@ -177,8 +241,7 @@ def check_unique(recordings: Iterable[Recording]) -> None:
         if recording.key in sources:
             raise InputError(
                 f"two inputs have the key '{recording.key}': {sources[recording.key]} and "
-                f"{recording.source}; give the folder that holds both, or extract them one "
-                "after the other"
+                f"{recording.source}; give the folder that holds both, or one after the other"
             )
         sources[recording.key] = recording.source
 

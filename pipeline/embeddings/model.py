@@ -136,13 +136,7 @@ class EmbeddingModel(nn.Module):
         `DivergedError` when the model's weights give numbers that are not finite.
         """
         check_choice(self, layers, pooling)
-        if isinstance(wave, tuple) and len(wave) == 2 and np.ndim(wave[1]) == 0:
-            raise InputError(
-                f"a wave and its rate, {wave[1]}, are no list of waves: give them apart, "
-                f"extract(wave, {wave[1]})"
-            )
-        single = not isinstance(wave, (list, tuple))
-        waves: Sequence[Any] = [wave] if single else wave  # type: ignore[assignment]
+        single, waves = listed(wave)
         features = ((number, self.features(each, sample_rate)) for number, each in enumerate(waves))
         found = {
             number: pool(self.choose(states, layers), pooling)
@@ -155,6 +149,13 @@ class EmbeddingModel(nn.Module):
 
     def features(self, wave: WaveLike, sample_rate: int) -> Features:
         """Return the features `(frames, dims)` that the model reads, of a wave `(samples,)`."""
+        try:
+            return self.features_of(self.samples_of(wave, sample_rate))
+        except UnusableAudioError as error:
+            raise InputError(f"the wave is {error}") from error
+
+    def samples_of(self, wave: WaveLike, sample_rate: int) -> Features:
+        """Return a wave `(samples,)` at the model's rate, in float32."""
         require(
             SLOWEST_SAMPLE_RATE <= sample_rate <= FASTEST_SAMPLE_RATE,
             f"sample_rate is {sample_rate}: it must be {SLOWEST_SAMPLE_RATE} to "
@@ -163,10 +164,7 @@ class EmbeddingModel(nn.Module):
         samples = as_samples(wave)
         if sample_rate != self.sample_rate:
             samples = resample(samples, sample_rate, self.sample_rate)
-        try:
-            return self.features_of(samples)
-        except UnusableAudioError as error:
-            raise InputError(f"the wave is {error}") from error
+        return samples
 
     def features_of(self, samples: Features) -> Features:
         """Return the features of samples at the model's rate; `UnusableAudioError` if too short."""
@@ -211,6 +209,20 @@ class EmbeddingModel(nn.Module):
         padded = nn.utils.rnn.pad_sequence(features, batch_first=True).to(self.device)
         states, state_lengths = self.upstream(padded, lengths)
         return list(states), state_lengths
+
+
+def listed(wave: Any) -> tuple[bool, Sequence[Any]]:
+    """Return whether a single wave was given, and a list of the waves.
+
+    Raises `InputError` for a pair of a wave and its rate.
+    """
+    if isinstance(wave, tuple) and len(wave) == 2 and np.ndim(wave[1]) == 0:
+        raise InputError(
+            f"a wave and its rate, {wave[1]}, are no list of waves: give them apart, "
+            f"extract(wave, {wave[1]})"
+        )
+    single = not isinstance(wave, (list, tuple))
+    return single, [wave] if single else wave
 
 
 def as_samples(wave: WaveLike) -> Features:

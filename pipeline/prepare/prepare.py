@@ -11,7 +11,7 @@ from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.common.signals import stoppable
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError
-from aalbert.pipeline.corpora.corpus import Corpus, check_skipped
+from aalbert.pipeline.corpora.corpus import Corpus, check_skipped, read_skips
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import Engine, LocalEngine
 from aalbert.pipeline.prepare.finish import finish_dataset
@@ -225,7 +225,7 @@ def checked_manifest(output: Output, max_skipped: float) -> Manifest:
         taken=manifest.utterances,
         skipped=manifest.skipped,
         max_skipped=max_skipped,
-        find_list=lambda: output.fetch(SKIPPED_NAME),
+        find_skips=lambda: read_skips(output.fetch(SKIPPED_NAME)),
         advice=f"The dataset is complete without them; see {listed}",
     )
     return manifest

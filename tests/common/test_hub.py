@@ -18,9 +18,9 @@ from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream
-from aalbert.train.downstream.sources import lasting_upstream
 from aalbert.train.evaluation.evaluate import evaluate_runs
 from aalbert.train.run_folder import RunFolder
+from aalbert.train.upstreams import lasting_upstream
 from tests.hub_server import TOKEN, FakeHub, Repository
 from tests.models.foreign.test_export import make_model
 

@@ -60,6 +60,7 @@ TRAINING = (
     Kind(name="sweep: signals and scarce resources", outcomes=(RIGHT,), quick=1, share=2.5),
     Kind(name="evaluate: signals and scarce resources", outcomes=(RIGHT,), quick=1, share=2.5),
     Kind(name="extract: signals and scarce resources", outcomes=(RIGHT,), quick=1, share=2.5),
+    Kind(name="predict: signals and scarce resources", outcomes=(RIGHT,), quick=1, share=2.5),
     Kind(name="align: signals and scarce resources", outcomes=(RIGHT,), quick=1, share=2.5),
 )
 PAGES = (Kind(name="pages: hostile names", outcomes=(RIGHT, *exits(2)), quick=60, share=0.4),)

@@ -28,6 +28,7 @@ IMPORTED = (
     "aalbert.pipeline.alignment.align",
     "aalbert.pipeline.convert",
     "aalbert.pipeline.embeddings.extract",
+    "aalbert.pipeline.prediction.predict",
     "aalbert.train.recipes",
     "aalbert.train.pretraining.run",
     "aalbert.train.pretraining.estimate",

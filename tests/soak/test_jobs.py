@@ -140,7 +140,7 @@ def remount(folder: Path, options: str, *, check: bool) -> None:
 
 
 # Of these, others may be found at another time.
-LISTED = (".flac", ".txt")
+LISTED = (".flac", ".wav", ".txt")
 
 
 def lose_an_input(random: Random, job: Job) -> None:
@@ -319,6 +319,25 @@ def test_extract(
         )
     ]
     soak.run("extract: signals and scarce resources", disturbed(jobs))
+
+
+def test_predict(
+    soak: Soak, programs: Programs, voxceleb1_data: Path, speaker_run: Path, tmp_path: Path
+) -> None:
+    audio = voxceleb1_data.parent / "corpus" / "wav"
+    folder = copies(tmp_path, audio=audio, model=speaker_run / "export")
+    places = (f"{INPUTS}/model", f"{INPUTS}/audio", "--out", RUN)
+    pieces = "\n".join(
+        (
+            "from aalbert.pipeline.prediction.predict import PredictConfig",
+            "PredictConfig.__init__.__kwdefaults__['piece_seconds'] = 3.0",
+        )
+    )
+    jobs = [
+        Job(programs=programs, folder=folder, setup=pieces, command=("predict", *places, *options))
+        for options in (("--top", "2"), ("--format", "csv"), ("--format", "parquet"))
+    ]
+    soak.run("predict: signals and scarce resources", disturbed(jobs))
 
 
 SIMPLE_ALIGNER = """

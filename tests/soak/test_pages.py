@@ -25,6 +25,7 @@ from markdown_it import MarkdownIt
 
 from aalbert.commands.console import show
 from aalbert.commands.shards import about_text
+from aalbert.common.csv_text import FORMULA_STARTS
 from aalbert.common.png import drawable
 from aalbert.common.text import visible
 from aalbert.models.cards.downstream import Score
@@ -54,7 +55,6 @@ from aalbert.train.evaluation.figures import (
 )
 from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import (
-    FORMULA_STARTS,
     markdown_tables,
     predictions_csv,
     result_csv,

@@ -9,16 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.common.hub import find_hub_place
-from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError
-from aalbert.models.checkpoint import reading_config
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
-from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_from_dict
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import (
     DRAWN,
@@ -48,6 +45,7 @@ from aalbert.train.downstream.tasks import find_task
 from aalbert.train.downstream.trials import Pairs, read_trials
 from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.randomness import seed_of
+from aalbert.train.upstreams import check_feature_settings
 
 TaskLabels = ColumnLabels | FrameLabels
 
@@ -301,19 +299,4 @@ def feature_baseline(
     return Upstream(
         config,
         FrontEnd(front_end, torch.tensor(statistics.mean), torch.tensor(statistics.std)),
-    )
-
-
-def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) -> None:
-    """Raise `ConfigError` with the differences when dataset and model differ in features."""
-    with reading_config(name):
-        expected = settings_from_dict(config.features)
-        config.require_dims(expected.dims)
-    dataset.require_feature(expected.kind)
-    require_equal_settings(
-        expected,
-        dataset.manifest.features[expected.kind],
-        who=redact_url(name),
-        where=dataset.place,
-        way_out="prepare the data with the model's settings",
     )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from aalbert.common.json_files import parse_json
 from aalbert.common.text_files import read_lines, read_text
+from aalbert.common.textgrid import PhoneInterval, read_textgrid
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.layout import frame_mask
 from aalbert.models.upstream import UpstreamConfig
@@ -26,7 +27,6 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import LabelConfig
 from aalbert.train.downstream.labels import NO_CLASS
-from aalbert.train.downstream.textgrid import PhoneInterval, read_textgrid
 
 # A phone in a file of alignments.
 NUMBER = re.compile("[0-9]{1,9}")
@@ -186,7 +186,9 @@ class FrameLabels(nn.Module):
     def targets(self, rows: Tensor, lengths: Tensor, scores: Tensor) -> Tensor:
         """Return the class of every frame `(batch, frames)`, -1 past the end."""
         frames = scores.shape[1]
-        places = self.place[:frames].minimum(self.count[rows].unsqueeze(1) - 1)
+        # Padding may go on after the end of the longest utterance.
+        known = torch.arange(frames, device=rows.device).clamp(max=len(self.place) - 1)
+        places = self.place[known].minimum(self.count[rows].unsqueeze(1) - 1)
         classes = self.classes[self.begin[rows].unsqueeze(1) + places].long()
         return torch.where(frame_mask(lengths, frames), classes, NO_CLASS)
 

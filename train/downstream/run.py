@@ -34,7 +34,6 @@ from aalbert.train.downstream.scoring import (
 from aalbert.train.downstream.selection import BestModel
 from aalbert.train.downstream.sources import (
     find_sources,
-    lasting_upstream,
     named_files,
     require_same_upstream,
     with_lasting_paths,
@@ -54,6 +53,7 @@ from aalbert.train.loop.validation import Measurement, Validation
 from aalbert.train.measurements import MetricsWriter
 from aalbert.train.places import lasting_place, open_data, require_same_files, require_whole
 from aalbert.train.run_folder import RunFolder, resume_command
+from aalbert.train.upstreams import lasting_upstream
 
 COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
 KEEP_STATES = 2

@@ -5,12 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aalbert.common.hub import find_hub_place
 from aalbert.common.redaction import redact_url
-from aalbert.common.store import is_url
 from aalbert.errors import IntegrityError
-from aalbert.models.checkpoint import find_checkpoint, lasting_name, read_config
-from aalbert.models.training_states import find_state
+from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
@@ -18,6 +15,7 @@ from aalbert.train.downstream.phones import NAMES_FILE
 from aalbert.train.downstream.tasks import find_task
 from aalbert.train.downstream.trials import choose_trials
 from aalbert.train.places import digest_places, lasting_path
+from aalbert.train.upstreams import lasting_upstream
 
 
 def find_sources(config: DownstreamConfig, dataset: Dataset, upstream: str) -> dict[str, Any]:
@@ -32,19 +30,6 @@ def find_sources(config: DownstreamConfig, dataset: Dataset, upstream: str) -> d
         "upstream_weights": weights_of(location),
         "files": digest_places(named_files(config)),
     }
-
-
-def lasting_upstream(upstream: str) -> str:
-    """Return the place of an upstream, valid from any working directory, or the feature it is.
-
-    A model on the hub is named with its commit.
-    """
-    if upstream in SETTINGS_BY_KIND:
-        return upstream
-    if is_url(upstream) or find_hub_place(upstream) is not None:
-        return str(lasting_name(upstream))
-    is_state = find_state(upstream) is not None
-    return str((Path(upstream) if is_state else find_checkpoint(upstream)).resolve())
 
 
 def weights_of(upstream: str) -> str | None:

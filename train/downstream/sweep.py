@@ -15,8 +15,9 @@ from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
-from aalbert.train.downstream.sources import find_sources, lasting_upstream, with_lasting_paths
+from aalbert.train.downstream.sources import find_sources, with_lasting_paths
 from aalbert.train.run_folder import RunFolder
+from aalbert.train.upstreams import lasting_upstream
 
 RESULT_NAME = "sweep.json"
 STATES_FOLDER = "states"

@@ -1,13 +1,12 @@
 """The trials of verification: pairs of utterances, of the same speaker or of two."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.common.text_files import read_lines
+from aalbert.common.trial_list import read_trial_list
 from aalbert.errors import ConfigError, InputError
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -17,7 +16,6 @@ from aalbert.train.randomness import seed_of
 ALL_PAIRS_UP_TO = 4096
 # The folder in a dataset.
 STORED_IN = PurePosixPath("trials")
-LINE = re.compile(r"([01])\s+(\S+)\s+(\S+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,23 +73,23 @@ def read_trials(place: str, dataset: Dataset) -> Pairs:
     stored = not Path(place).is_absolute()
     path = dataset.attached(str(STORED_IN / place)) if stored else Path(place)
     row_of = rows_by_name(dataset)
-    labels, sides = [], []
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        match = LINE.fullmatch(line.strip())
-        if match is None:
+    trials, sides = read_trial_list(path), []
+    for trial in trials:
+        if trial.same is None:
             raise InputError(
-                f"{path}:{number} is '{line.strip()[:80]}': expected '1 FILE FILE' (one speaker) "
-                "or '0 FILE FILE' (two)"
+                f"{path}:{trial.line} does not say whether one speaker has both: expected "
+                "'1 FILE FILE' (one speaker) or '0 FILE FILE' (two)"
             )
-        for name in match.groups()[1:]:
+        names = trial.left, trial.right
+        for name in names:
             if without_suffix(name) not in row_of:
-                raise InputError(f"{path}:{number} names {name[:200]}, which {dataset.place} lacks")
-        labels.append(match[1] == "1")
-        sides.append([row_of[without_suffix(name)] for name in match.groups()[1:]])
+                raise InputError(
+                    f"{path}:{trial.line} names {name[:200]}, which {dataset.place} lacks"
+                )
+        sides.append([row_of[without_suffix(name)] for name in names])
     rows = np.array(sides, np.int64).reshape(-1, 2)
-    return pairs_of_both_kinds(str(path), rows, np.array(labels, np.bool_))
+    same = np.array([trial.same for trial in trials], np.bool_)
+    return pairs_of_both_kinds(str(path), rows, same)
 
 
 def pairs_of_both_kinds(source: str, sides: NDArray[np.int64], same: NDArray[np.bool_]) -> Pairs:

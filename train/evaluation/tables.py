@@ -1,10 +1,9 @@
 """Results and predictions as tables: plain text, Markdown, CSV for a spreadsheet."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from aalbert.common.csv_text import csv_text
 from aalbert.common.text import interval, markdown, percent, text_table, visible
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.scoring import Outcome, Trials
@@ -12,8 +11,6 @@ from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.result import Result
 
 Cells = Sequence[str]
-# Spreadsheet programs run a cell that starts with one of these as a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")  # noqa: RUF001
 
 
 def best_first(results: Sequence[Result]) -> list[Result]:
@@ -137,22 +134,6 @@ def markdown_table(rows: Sequence[Cells]) -> str:
     """Return rows as a Markdown table, the first one as its header."""
     lines = ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
-def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """Return rows as CSV in which no text is a formula for spreadsheet programs."""
-    stream = io.StringIO()
-    # All texts are quoted: before Python 3.13 the writer leaves a carriage return bare.
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerows([[neutral(cell) for cell in row] for row in rows])
-    return stream.getvalue()
-
-
-def neutral(cell: object) -> object:
-    """Return a cell, with a `'` before a text that spreadsheets run as a formula, as `=cmd()`."""
-    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
-        return f"'{cell}"
-    return cell
 
 
 def result_csv(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:

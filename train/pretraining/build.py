@@ -1,4 +1,4 @@
-"""The parts of a pretraining run: selected utterances, their loaders, and a fresh model."""
+"""The parts of a pretraining run: selected utterances, their loaders, and the model to train."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +23,10 @@ from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED
+from aalbert.train.pretraining.start import Start
 from aalbert.train.randomness import seed_of
+from aalbert.train.run_record import CONTINUED_FROM
+from aalbert.train.upstreams import check_feature_settings
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,15 @@ class PretrainSelections:
         return keys
 
 
-def select_utterances(config: PretrainConfig, datasets: Sequence[Dataset]) -> PretrainSelections:
+def select_utterances(
+    config: PretrainConfig, datasets: Sequence[Dataset], start: Start | None = None
+) -> PretrainSelections:
     """Return the utterances to train on and those held out.
 
-    Raises `ConfigError` when the settings do not fit the datasets.
+    Raises `ConfigError` when the settings do not fit the datasets, or the model to continue from.
     """
+    if start is not None:
+        start.require_settings(config)
     weights = config.data.weights or (1.0,) * len(datasets)
     if len(weights) != len(datasets):
         raise ConfigError(
@@ -63,7 +70,7 @@ def select_utterances(config: PretrainConfig, datasets: Sequence[Dataset]) -> Pr
     excluded = read_excluded(config.data.exclude, datasets)
     training, validation = [], []
     for dataset, weight in zip(datasets, weights, strict=True):
-        check_features(config, dataset)
+        check_features(config, dataset, start)
         rows, held_out_rows = hold_out(config, dataset, excluded)
         training.append(Selection(dataset, rows, weight))
         validation.append(Selection(dataset, held_out_rows))
@@ -118,8 +125,10 @@ def hold_out(
     return rows[~chosen], rows[chosen]
 
 
-def check_features(config: PretrainConfig, dataset: Dataset) -> None:
-    """Raise `ConfigError` unless the dataset has the features that the settings expect."""
+def check_features(config: PretrainConfig, dataset: Dataset, start: Start | None) -> None:
+    """Raise `ConfigError` unless the dataset has the features that settings and model expect."""
+    if start is not None:
+        check_feature_settings(start.place, start.model.config, dataset)
     feature = config.data.feature
     for stored in (feature, *config.objective.targets):
         dataset.require_feature(stored)
@@ -191,11 +200,13 @@ def frame_shift_ms(config: PretrainConfig, selections: PretrainSelections) -> fl
     return selections.datasets[0].manifest.features[config.data.feature].frame_shift_ms
 
 
-def build_model(config: PretrainConfig, selections: PretrainSelections) -> PretrainedModel:
-    """Return a model with fresh weights, the same for the same seed."""
+def build_model(
+    config: PretrainConfig, selections: PretrainSelections, start: Start | None = None
+) -> PretrainedModel:
+    """Return a model with fresh weights, the same for the same seed, or with those of `start`."""
     feature = config.data.feature
     manifests = [dataset.manifest for dataset in selections.datasets]
-    positions = count_positions(config, selections)
+    positions = count_positions(config, selections, start)
     description = UpstreamConfig(
         features=asdict(manifests[0].features[feature]),
         front_end=config.front_end,
@@ -206,6 +217,7 @@ def build_model(config: PretrainConfig, selections: PretrainSelections) -> Pretr
             "data_fingerprint": " + ".join(manifest.fingerprint for manifest in manifests),
             "steps": config.steps,
             "seed": config.seed,
+            **({} if start is None else {CONTINUED_FROM: asdict(start.origin)}),
         },
     )
     targets, target_front_ends = [], {}
@@ -222,19 +234,25 @@ def build_model(config: PretrainConfig, selections: PretrainSelections) -> Pretr
         )
     front_end = FrontEnd(config.front_end, *training_statistics(selections, feature))
     torch.manual_seed(seed_of(config.seed, "weights"))
-    return PretrainedModel(
+    model = PretrainedModel(
         description,
         tuple(targets),
         mask_token=config.masking.learned_token,
         front_end=front_end,
         target_front_ends=target_front_ends,
     )
+    if start is not None:
+        start.hand_over(model)
+    return model
 
 
-def count_positions(config: PretrainConfig, selections: PretrainSelections) -> int:
+def count_positions(
+    config: PretrainConfig, selections: PretrainSelections, start: Start | None = None
+) -> int:
     """Return the number of positions of the encoder: by default those that training reaches.
 
-    Raises `ConfigError` for positions that would never be trained, or that a crop goes beyond.
+    Those that the model of a `start` knows stay known. Raises `ConfigError` for positions that
+    would never be trained, or that a crop goes beyond.
     """
     encoder, data = config.encoder, config.data
     longest = max(
@@ -243,17 +261,22 @@ def count_positions(config: PretrainConfig, selections: PretrainSelections) -> i
     crop = min(longest, round(data.crop_seconds * 1000 / frame_shift_ms(config, selections)))
     stacked = config.front_end.frames_stacked
     in_crop, in_utterance = max(1, crop // stacked), max(1, longest // stacked)
+    known = 0 if start is None else start.position_frames
+    if start is not None and encoder.positions == "learned":
+        start.require_table_for(config, in_crop)
+        return known
     if data.positions_start == "random":
-        positions = encoder.position_frames or in_utterance
+        positions = encoder.position_frames or max(in_utterance, known)
         require(
             positions >= in_crop,
             f"encoder.position_frames {positions} must be at least the {in_crop} encoder frames of "
             "a crop, whose positions begin at a random one",
         )
         return positions
-    positions = encoder.position_frames or in_crop
+    trained = max(in_crop, known)
+    positions = encoder.position_frames or trained
     require(
-        positions <= in_crop or encoder.positions == "rotary",
+        positions <= trained or encoder.positions == "rotary",
         f"encoder.position_frames {positions}: training reaches {in_crop} encoder frames (crops of "
         f"at most {data.crop_seconds:g} s), so that the positions beyond would stay untrained: "
         "leave it out, or train all of them with --set data.positions_start=random",

@@ -29,6 +29,7 @@ from aalbert.train.pretraining.build import (
 )
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining, build_pretraining
+from aalbert.train.pretraining.start import Start
 
 # The first steps allocate and compile; they are not timed.
 WARM_UP_STEPS, TIMED_STEPS = 3, 10
@@ -66,14 +67,16 @@ class PretrainEstimate:
         )
 
 
-def estimate_pretraining(config: PretrainConfig, data: Sequence[Path | str]) -> PretrainEstimate:
+def estimate_pretraining(
+    config: PretrainConfig, data: Sequence[Path | str], start: Start | None = None
+) -> PretrainEstimate:
     """Estimate a run by one process without writing anything.
 
     Raises the errors that the run itself would raise at its start.
     """
     require_installed(config.loggers)
-    selections = select_utterances(config, [Dataset(place) for place in data])
-    module = build_pretraining(config, selections)
+    selections = select_utterances(config, [Dataset(place) for place in data], start)
+    module = build_pretraining(config, selections, start=start)
     ranks = Ranks()
     training, _ = make_loaders(config, selections, ranks)
     timed = time_steps(config, module, selections, ranks)

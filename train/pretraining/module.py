@@ -24,6 +24,7 @@ from aalbert.train.pretraining.codes import Codes, build_codes
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.loss import ErrorSums
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, measure_errors, reconstruct
+from aalbert.train.pretraining.start import Start
 from aalbert.train.randomness import seed_of
 
 
@@ -97,10 +98,16 @@ MakeModule = Callable[[PretrainedModel, PretrainConfig, Codes | None], Pretraini
 
 
 def build_pretraining(
-    config: PretrainConfig, selections: PretrainSelections, make_module: MakeModule = Pretraining
+    config: PretrainConfig,
+    selections: PretrainSelections,
+    make_module: MakeModule = Pretraining,
+    start: Start | None = None,
 ) -> Pretraining:
-    """Return a fresh model with what it is trained by, the same for the same seed."""
-    model = build_model(config, selections)
+    """Return a fresh model, or that of a `start`, with what it is trained by.
+
+    The same seed gives the same.
+    """
+    model = build_model(config, selections, start)
     # A loader of its own: the same frames on all ranks.
     loader, _ = make_loaders(config, selections)
     codes = build_codes(config.objective.codes, model, loader, config.seed)

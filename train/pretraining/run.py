@@ -2,9 +2,9 @@
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 import xxhash
 
 from aalbert.common.configuration import to_yaml
+from aalbert.common.json_files import as_record
 from aalbert.errors import ConfigError
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import step_of
@@ -53,6 +54,7 @@ from aalbert.train.pretraining.module import (
 )
 from aalbert.train.pretraining.pictures import Pictures
 from aalbert.train.pretraining.report import write_pretraining_report
+from aalbert.train.pretraining.start import Start
 from aalbert.train.pretraining.trivial_predictors import (
     TRIVIAL_PREDICTORS,
     HeldOutMeasurement,
@@ -60,7 +62,8 @@ from aalbert.train.pretraining.trivial_predictors import (
     measure_trivial_predictors,
     recorded_predictors,
 )
-from aalbert.train.run_folder import PRETRAIN, RunFolder, resume_command
+from aalbert.train.run_folder import RunFolder, resume_command
+from aalbert.train.run_record import CONTINUED_FROM, PRETRAIN, Origin
 
 TASK = PRETRAIN
 COLUMNS = (*STEP_COLUMNS, "validation_loss")
@@ -73,13 +76,14 @@ def start_pretraining(
     data: Sequence[Path | str],
     out: Path,
     *,
+    start: Start | None = None,
     make_module: MakeModule = Pretraining,
 ) -> PretrainedModel:
-    """Pretrain a new model on one or several datasets and export it to `out/export`.
+    """Pretrain a new model, or that of a `start`, on datasets and export it to `out/export`.
 
     `make_module` may give another training step or optimiser than `Pretraining`; such a run cannot
     be resumed by the command. Its `model` is measured, saved and exported.
-    Raises `ConfigError` when datasets and settings do not fit, `OutputInUseError` when
+    Raises `ConfigError` when datasets, settings and start do not fit, `OutputInUseError` when
     `out` holds something, and `InterruptedRunError` when a signal stopped the run.
     """
     ranks = find_ranks(config.timeout_s)
@@ -88,7 +92,7 @@ def start_pretraining(
     exclude = lasting_path(config.data.exclude)
     config = replace(config, data=replace(config.data, exclude=exclude))
     datasets = [Dataset(place) for place in data]
-    selections = select_utterances(config, datasets)
+    selections = select_utterances(config, datasets, start)
     run = RunFolder(out)
     files = digest_places(named_files(config))
     record = {
@@ -97,9 +101,11 @@ def start_pretraining(
         "files": files,
         "seed": config.seed,
         "threads": torch.get_num_threads(),
+        **({} if start is None else {CONTINUED_FROM: asdict(start.origin)}),
     }
-    with run.begin(config, record) if ranks.first else nullcontext():
-        return run_pretraining(config, selections, run, ranks, state=None, make_module=make_module)
+    kept = None if start is None else start.model
+    with run.begin(config, record, kept) if ranks.first else nullcontext():
+        return run_pretraining(config, selections, run, ranks, None, start, make_module=make_module)
 
 
 def resume_pretraining(
@@ -120,17 +126,26 @@ def resume_pretraining(
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
     datasets = open_datasets(record, data)
-    selections = select_utterances(config, datasets)
+    start = reopen_start(run, record)
+    selections = select_utterances(config, datasets, start)
     with run.hold() if ranks.first else nullcontext():
         if data and ranks.first:
             run.add_to_record(data_record(data, datasets))
         state = latest_state(run.checkpoints)
         if not extend:
-            return run_pretraining(config, selections, run, ranks, state)
+            return run_pretraining(config, selections, run, ranks, state, start)
         longer = replace(config, steps=config.steps + extend)
         change = {"step": step_of(state) if state else 0}
         record_change = partial(run.change_config, longer, change)
-        return run_pretraining(longer, selections, run, ranks, state, record_change)
+        return run_pretraining(longer, selections, run, ranks, state, start, record_change)
+
+
+def reopen_start(run: RunFolder, record: Mapping[str, Any]) -> Start | None:
+    """Return the model that a run continues from, of which it has a copy; None if there is none."""
+    origin = record.get(CONTINUED_FROM)
+    if origin is None:
+        return None
+    return Start(PretrainedModel.from_pretrained(run.start), as_record(Origin, origin))
 
 
 def named_files(config: PretrainConfig) -> dict[str, str]:
@@ -144,17 +159,21 @@ def run_pretraining(
     run: RunFolder,
     ranks: Ranks,
     state: Path | None,
+    start: Start | None = None,
     on_joined: Callable[[], None] | None = None,
     make_module: MakeModule = Pretraining,
 ) -> PretrainedModel:
     """Train to the last step, from `state` on if there is one, and export the model.
 
-    The first rank calls `on_joined` once all ranks are connected and agree.
+    Without a state it begins with the weights of `start`, or with fresh ones. The first rank
+    calls `on_joined` once all ranks are connected and agree.
     """
-    module = build_pretraining(config, selections, make_module)
+    module = build_pretraining(config, selections, make_module, start)
+    if start is not None and state is None and ranks.first:
+        print(start.describe(module.model), file=sys.stderr)
     training, held_out = make_loaders(config, selections, ranks)
     batches = ranks.share(config.batches_per_step)
-    facts = facts_of_rank(config, selections, state)
+    facts = facts_of_rank(config, selections, state, start)
     recorder = open_recorder(config, run, ranks, state)
     log = log_settings(config, selections, module.model)
     clock, listener = Clock(), SignalListener()
@@ -215,7 +234,10 @@ def measure_held_out(
 
 
 def facts_of_rank(
-    config: PretrainConfig, selections: PretrainSelections, state: Path | None
+    config: PretrainConfig,
+    selections: PretrainSelections,
+    state: Path | None,
+    start: Start | None,
 ) -> dict[str, Any]:
     """Return the facts that must be the same on all ranks, by their names in the error."""
     return {
@@ -224,6 +246,7 @@ def facts_of_rank(
         "data fingerprint": [dataset.manifest.fingerprint for dataset in selections.datasets],
         "settings": xxhash.xxh3_64_hexdigest(to_yaml(config).encode()),
         "checkpoint": state.name if state else "none",
+        "weights to continue from": start.origin.weights_xxh3 if start else "none",
     }
 
 

@@ -21,8 +21,8 @@ from aalbert.common.signals import handle_stop_signals
 from aalbert.errors import InterruptedRunError
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
-from aalbert.pipeline.embeddings.extract import ExtractConfig, Inputs, extract_embeddings
-from aalbert.pipeline.embeddings.inputs import find_recordings
+from aalbert.pipeline.embeddings.extract import ExtractConfig, extract_embeddings
+from aalbert.pipeline.embeddings.inputs import find_inputs
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
@@ -175,8 +175,7 @@ def test_an_interrupted_extraction_continues(
     format: Any,
 ) -> None:
     model = aalbert.from_pretrained(model_folder)
-    recordings, _ = find_recordings(model, [str(audio_folder)])
-    inputs = Inputs(recordings=recordings)
+    inputs = find_inputs(model, [str(audio_folder)])
     config = ExtractConfig(format=format, piece_bytes=3000)
     extract_embeddings(model, inputs, tmp_path / "whole", config)
     forward, calls = model.upstream.forward, []
@@ -192,7 +191,7 @@ def test_an_interrupted_extraction_continues(
         extract_embeddings(model, inputs, tmp_path / "stopped", config)
     assert not (tmp_path / "stopped" / "extraction.json").exists()
     extract_embeddings(model, inputs, tmp_path / "stopped", config)
-    assert len(calls) == 4 + len(recordings) - 1 - 3
+    assert len(calls) == 4 + len(inputs.recordings) - 1 - 3
     assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
     calls.clear()
     extract_embeddings(model, inputs, tmp_path / "whole", config)

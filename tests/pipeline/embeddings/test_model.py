@@ -159,8 +159,8 @@ def test_importing_the_package_loads_no_heavy_package() -> None:
     code = "import sys, aalbert; print(aalbert.__version__, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [aalbert.__version__, "False"]
-    with pytest.raises(AttributeError, match="module 'aalbert' has no attribute 'load'"):
-        _ = aalbert.load
+    with pytest.raises(AttributeError, match="module 'aalbert' has no attribute 'loud'"):
+        _ = aalbert.loud
 
 
 @pytest.mark.parametrize("at_a_url", [False, True])

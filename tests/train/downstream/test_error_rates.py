@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from aalbert.train.downstream.error_rates import (
     equal_error_rate,
+    equal_error_threshold,
     error_rates,
     minimum_detection_cost,
     probit,
@@ -88,3 +89,18 @@ def test_a_weight_of_two_is_the_trial_twice() -> None:
     weighted = error_rates(scores, targets, times.astype(float))
     assert equal_error_rate(weighted) == pytest.approx(equal_error_rate(repeated))
     assert minimum_detection_cost(weighted) == pytest.approx(minimum_detection_cost(repeated))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_threshold_has_the_closest_error_rates_of_all(seed: int) -> None:
+    scores, targets = random_trials(seed)
+    threshold = equal_error_threshold(scores, targets)
+    accepted = scores >= threshold.score
+    assert threshold.misses == pytest.approx(np.mean(~accepted[targets]))
+    assert threshold.false_alarms == pytest.approx(np.mean(accepted[~targets]))
+    gaps = [
+        abs(miss - alarm)
+        for miss, alarm in zip(*rates_by_hand(scores.tolist(), targets.tolist()), strict=True)
+    ]
+    assert abs(threshold.misses - threshold.false_alarms) == pytest.approx(min(gaps))
+    assert threshold.trials == len(scores) and threshold.score not in scores

@@ -54,7 +54,7 @@ def test_labels_of_a_batch_are_padded_and_the_last_one_goes_on() -> None:
         4,
         np.array([1, 3]),
         [Alignment(["7", "7", "2"], 10), Alignment(["10"], 10)],
-        label_places(8, SPECTROGRAM, label_shift_ms=10, stacked=1),
+        label_places(4, SPECTROGRAM, label_shift_ms=10, stacked=1),
     )
     assert isinstance(labels, FrameLabels) and labels.names == ["2", "7", "10"]
     targets = labels.targets(torch.tensor([3, 1]), torch.tensor([2, 4]), torch.zeros(2, 5, 3))

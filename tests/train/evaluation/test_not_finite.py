@@ -10,8 +10,8 @@ import torch
 
 from aalbert.errors import DivergedError
 from aalbert.models import DownstreamModel, PretrainedModel
-from aalbert.pipeline.embeddings.extract import ExtractConfig, Inputs, extract_embeddings
-from aalbert.pipeline.embeddings.inputs import find_recordings
+from aalbert.pipeline.embeddings.extract import ExtractConfig, extract_embeddings
+from aalbert.pipeline.embeddings.inputs import find_inputs
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig
@@ -83,8 +83,7 @@ def test_probes_of_frames(librispeech_data: Path, alignments: Path, broken: Path
 
 def test_embeddings(librispeech_data: Path, broken: Path, tmp_path: Path) -> None:
     model = from_pretrained(broken)
-    recordings, _ = find_recordings(model, [str(librispeech_data)])
-    inputs = Inputs(recordings=recordings)
+    inputs = find_inputs(model, [str(librispeech_data)])
     with pytest.raises(DivergedError, match=MESSAGE):
         extract_embeddings(model, inputs, tmp_path / "out", ExtractConfig())
     with pytest.raises(DivergedError, match="what the model computes of 'wave 0' is not finite"):

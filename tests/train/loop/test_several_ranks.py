@@ -30,6 +30,7 @@ from aalbert.train.loop.ranks import Ranks, describe_failure
 from aalbert.train.pretraining.build import PretrainSelections, make_loaders
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
+from aalbert.train.pretraining.start import open_start
 from aalbert.train.run_folder import RunFolder
 
 LIMIT_S = 240
@@ -147,6 +148,24 @@ def test_two_processes_have_the_losses_of_one(
     records = [RunFolder(run).read_record() for run in (one_process, tmp_path / "run")]
     one, two = (record["trivial_predictors"] for record in records)
     assert two == pytest.approx(one, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_continue_from_a_model_as_one_does(
+    one_process: Path,
+    arguments: list[str],
+    config: PretrainConfig,
+    librispeech_data: Path,
+    tmp_path: Path,
+) -> None:
+    start = open_start(one_process)
+    start_pretraining(config, [librispeech_data], tmp_path / "one", start=start)
+    results = Started(tmp_path, [*arguments, "--from", str(one_process)]).finish()
+    assert [code for code, _ in results] == [0, 0]
+    assert ["continues from" in error for _, error in results] == [True, False]
+    expected, measured = losses_of(tmp_path / "one"), losses_of(tmp_path / "run")
+    assert [loss[:2] for loss in measured] == [loss[:2] for loss in expected]
+    assert [loss[2] for loss in measured] == pytest.approx([loss[2] for loss in expected], rel=1e-4)
 
 
 def test_held_out_utterances_have_the_same_numbers_on_every_rank(

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from aalbert.common.textgrid import read_textgrid
 from aalbert.errors import InputError
 from aalbert.train.downstream.phones import read_alignments
-from aalbert.train.downstream.textgrid import read_textgrid
 
 LONG_TEXTGRID = """\
 File type = "ooTextFile"

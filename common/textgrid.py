@@ -1,6 +1,7 @@
 """TextGrid, the format of Praat and of the Montreal Forced Aligner, in its long and short form."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,3 +88,33 @@ def parse_textgrid(values: list[str | float], path: Path) -> tuple[list[PhoneInt
             ], float(end)
         place += 5 + width * int(count)
     raise ValueError("no such tier")
+
+
+def textgrid(intervals: Sequence[PhoneInterval]) -> str:
+    """Return the TextGrid, in the long form, whose tier `phones` has these intervals, in order."""
+    end = intervals[-1].end
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {end:.6f}",
+        "tiers? <exists>",
+        "size = 1",
+        "item []:",
+        "    item [1]:",
+        '        class = "IntervalTier"',
+        '        name = "phones"',
+        "        xmin = 0",
+        f"        xmax = {end:.6f}",
+        f"        intervals: size = {len(intervals)}",
+    ]
+    for number, each in enumerate(intervals, start=1):
+        text = each.phone.replace('"', '""')
+        lines += [
+            f"        intervals [{number}]:",
+            f"            xmin = {each.start:.6f}",
+            f"            xmax = {each.end:.6f}",
+            f'            text = "{text}"',
+        ]
+    return "\n".join(lines) + "\n"
