@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from aalbert.common.redaction import redact
 from aalbert.common.text import human_bytes
 from aalbert.common.text_files import read_text
 from aalbert.errors import InputError, require
+from aalbert.models.cards.facts import public_facts
 from aalbert.models.checkpoint import (
     CARD_NAME,
     FILE_NAMES,
@@ -112,7 +113,9 @@ def prepared(place: str, publication: Publication) -> Iterator[Path]:
     source = find_checkpoint(place)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        load_model(source).save_pretrained(folder)
+        model = load_model(source)
+        forget_places(model)
+        model.save_pretrained(folder)
         beside = source / CARD_NAME
         card = read_text(beside if beside.is_file() else folder / CARD_NAME)
         write_text(folder / CARD_NAME, finished_card(card, publication))
@@ -125,6 +128,14 @@ def load_model(folder: Path) -> DownstreamModel | PretrainedModel:
     if read_config(folder)["kind"] == DOWNSTREAM_KIND:
         return DownstreamModel.from_pretrained(folder)
     return PretrainedModel.from_pretrained(folder)
+
+
+def forget_places(model: DownstreamModel | PretrainedModel) -> None:
+    """Take the folders of this machine out of the facts that are saved with a model."""
+    config = model.upstream.config
+    model.upstream.config = replace(config, training=public_facts(dict(config.training)))
+    if isinstance(model, DownstreamModel):
+        model.training_facts = public_facts(model.training_facts)
 
 
 def finished_card(text: str, publication: Publication) -> str:

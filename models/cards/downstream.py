@@ -4,10 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aalbert.common.hub import find_hub_place
 from aalbert.common.text import interval, markdown, percent
 from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
-from aalbert.models.cards.header import Entry, Header, Measurements, corpora_of, identifier
+from aalbert.models.cards.header import (
+    Entry,
+    Header,
+    Measurements,
+    corpora_of,
+    identifier,
+    name_on_hub,
+)
 from aalbert.models.downstream_head import layer_words
 
 # The task whose models compare two utterances.
@@ -68,8 +74,8 @@ aalbert compare MODEL one.wav other.wav
 ```python
 import aalbert
 model = aalbert.load("MODEL")  # this folder, or its name on the hub
-compared = model.compare(left, right)
-vector = model.embed(wave, sample_rate=16_000)
+compared = model.compare(left, right, sample_rate=16_000)
+vector = model.embed(left, sample_rate=16_000)
 ```"""
 CLASSIFIER_INTENDED = """\
 For recordings like those of its training, and its own classes: it takes every recording for one of
@@ -155,8 +161,7 @@ def header(document: Mapping[str, Any], title: str, score: Score | None) -> Head
     training, upstream = document["training"], document["upstream"]
     verifies = training.get("task") == VERIFICATION
     classifies = bool(document["classes"]) and not verifies and not of_frames(document)
-    encoder, origin = upstream["encoder"], training.get("upstream")
-    place = find_hub_place(origin) if origin else None
+    encoder = upstream["encoder"]
     label = identifier(str(training.get("labels", "audio")))
     kind = "speaker-verification" if verifies else f"{label}-classification"
     trainings = [training, upstream["training"]] if encoder else [training]
@@ -165,7 +170,7 @@ def header(document: Mapping[str, Any], title: str, score: Score | None) -> Head
         tags=("audio", "speech", kind, *([tag_of(encoder)] if encoder else [])),
         corpora=corpora_of(*trainings),
         pipeline_tag=AUDIO_CLASSIFICATION if classifies else "",
-        base_model=place.repository if place else "",
+        base_model=name_on_hub(training.get("upstream")),
         measured=Measurements(
             task=AUDIO_CLASSIFICATION if classifies else kind,
             task_name=title,

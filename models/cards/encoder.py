@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aalbert.common.text import flat, markdown
+from aalbert.models.cards.facts import public_facts
 
 # Facts that a card states elsewhere, or only in its header.
 TOLD_ELSEWHERE = ("held_out_loss", "trivial_predictors", "hub_datasets", "upstream")
@@ -31,6 +32,6 @@ def features_in_words(upstream: Mapping[str, Any]) -> str:
 
 def training_list(training: Mapping[str, Any]) -> str:
     """Return facts of training as a list in Markdown."""
-    kept = {name: value for name, value in training.items() if name not in TOLD_ELSEWHERE}
+    kept = public_facts({name: training[name] for name in training if name not in TOLD_ELSEWHERE})
     lines = [f"- {markdown(name)}: {markdown(str(value))}" for name, value in flat(kept)]
     return "\n".join(lines) or "Not recorded."

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from aalbert.common.hub import LIBRARY
+from aalbert.common.hub import LIBRARY, SCHEME, find_hub_place
 from aalbert.common.text import visible
 
 OTHER_CHARACTERS = re.compile(r"[^\w.-]+", re.ASCII)
@@ -89,6 +89,12 @@ def model_index(name: str, measured: Measurements) -> list[dict[str, Any]]:
         ],
     }
     return [{"name": visible(name), "results": [result]}]
+
+
+def name_on_hub(origin: object) -> str:
+    """Return the name on the hub of the model that another one is made of; empty if it is not."""
+    place = find_hub_place(str(origin)) if str(origin).startswith(SCHEME) else None
+    return place.repository if place else ""
 
 
 def identifier(name: str) -> str:

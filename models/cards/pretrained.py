@@ -5,7 +5,7 @@ from typing import Any
 
 from aalbert.common.text import markdown
 from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
-from aalbert.models.cards.header import Entry, Header, Measurements, corpora_of
+from aalbert.models.cards.header import Entry, Header, Measurements, corpora_of, name_on_hub
 
 FEATURE_EXTRACTION = "feature-extraction"
 CARD = """\
@@ -70,6 +70,7 @@ def pretrained_card(
         tags=("audio", "speech", "self-supervised", tag_of(encoder)),
         corpora=corpora_of(training),
         pipeline_tag=FEATURE_EXTRACTION,
+        base_model=name_on_hub(training.get("continued_from", {}).get("model")),
         measured=measured_losses(losses, str(training.get("corpus", "unknown")))
         if losses
         else None,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def test_an_evaluated_run_arrives_with_its_scores_in_a_private_place_and_a_branc
     assert repository.private and result.metric_value == measured["value"]
     assert "aalbert predict user/speaker speech.wav" in card.text
     DownstreamModel.from_pretrained("hf://user/speaker@next")
+
+
+def test_the_folders_of_this_machine_do_not_go_along(
+    hub: FakeHub, model_folder: Path, tmp_path: Path
+) -> None:
+    saved = PretrainedModel.from_pretrained(model_folder)
+    origin = {"model": "/home/someone/runs/first/export", "models_before": {"12": "/runs/zero@7"}}
+    facts = {"continued_from": origin}
+    saved.upstream.config = replace(saved.config, training=facts)
+    saved.save_pretrained(tmp_path / "model")
+    push(tmp_path / "model", "user/model", "--licence", "mit", "--dry-run", "--out", tmp_path / "o")
+    sent = PretrainedModel.from_pretrained(tmp_path / "o").config.training
+    assert sent == {"continued_from": {"model": "first", "models_before": {"12": "zero@7"}}}
+    assert "- continued_from.model: first\n" in (tmp_path / "o" / "README.md").read_text()
 
 
 def test_a_rehearsal_sends_nothing(

@@ -19,6 +19,7 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.evaluation.evaluate import evaluate_runs
+from aalbert.train.pretraining.start import open_start
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.upstreams import lasting_upstream
 from tests.hub_server import TOKEN, FakeHub, Repository
@@ -239,7 +240,7 @@ def test_a_run_records_the_commit_of_its_upstream_and_goes_on_with_it(
     commit = repository.commit(files)
     hub.repositories["user/model"] = repository
     pinned = f"hf://user/model@{commit}"
-    assert lasting_upstream("user/model") == pinned
+    assert lasting_upstream("user/model") == open_start("user/model").place == pinned
     run = RunFolder(tmp_path / "run")
     config = DownstreamConfig(epochs=1, prefetch=0)
     start_downstream(config, voxceleb1_data, "user/model", run.path)

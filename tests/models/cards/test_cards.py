@@ -89,6 +89,16 @@ def test_the_card_of_a_pretrained_model_has_its_losses_and_its_corpus(tmp_path: 
     assert "- steps: 7" in card.text and "held_out_loss" not in card.text
 
 
+def test_the_model_that_another_was_continued_from_is_its_base() -> None:
+    training = {"continued_from": {"model": "hf://user/model@" + "0" * 40}}
+    model = PretrainedModel(replace(CONFIG, training=training))
+    assert read(model.card(model.document())).data.base_model == "user/model"
+    training = {"continued_from": {"model": "/home/someone/runs/first/export"}}
+    model = PretrainedModel(replace(CONFIG, training=training))
+    card = read(model.card(model.document()))
+    assert card.data.base_model is None and "someone" not in card.content
+
+
 def test_what_is_not_certain_is_not_in_the_header() -> None:
     training = {"corpus": "librispeech + folder", "hub_datasets": ["openslr/librispeech_asr", ""]}
     model = PretrainedModel(replace(CONFIG, training=training))

@@ -1,12 +1,18 @@
 """After an evaluation the card of the model states what was measured."""
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+import soundfile
 from huggingface_hub import ModelCard
 
+from aalbert.cli import main
 from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.evaluation.card import UNTRAINED, score_of
@@ -27,6 +33,28 @@ def test_the_card_of_an_evaluated_run_has_its_metric(
     assert result.metric_name.endswith(f"on {counts['utterances']} utterances")
     assert "| guessing |" in card.text and "| most frequent class |" in card.text
     DownstreamModel.from_pretrained(speaker_run)
+
+
+def run_examples(card: str, model: Path, **values: Any) -> dict[str, Any]:
+    """Run the examples of a card for a model, and return what those in Python leave."""
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```", card, re.M | re.S):
+        code = code.replace("MODEL", str(model))
+        if language == "sh":
+            assert main(shlex.split(code)[1:]) == 0
+        else:
+            exec(compile(code, "README.md", "exec"), values)
+    return values
+
+
+def test_the_examples_of_a_card_run(
+    speaker_run: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wave = np.random.default_rng(3).standard_normal(16_000) * 0.1
+    soundfile.write("speech.wav", wave, 16_000)
+    for run, result in ((speaker_run, "predicted"), (pretrained, "states")):
+        card = (run / "export" / "README.md").read_text()
+        assert result in run_examples(card, run, wave=wave.astype(np.float32))
 
 
 def test_no_card_names_a_place_of_its_machine(

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from huggingface_hub import ModelCard
 
 from aalbert.cli import main
@@ -18,6 +20,7 @@ from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
 from aalbert.train.run_folder import RunFolder
+from tests.train.evaluation.test_card import run_examples
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +65,21 @@ def test_a_stored_list_is_found_without_a_name(run: Path, voxceleb1_data: Path) 
 
 
 def test_a_further_list_has_a_folder_of_its_own(
-    run: Path, further: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    further: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert main(["evaluate", str(run), "--json"]) == 0
     card: Any = ModelCard.load(run / "export" / "README.md")
     assert [each.metric_type for each in card.data.eval_results] == ["eer"]
+    generator = np.random.default_rng(3)
+    left, right = generator.standard_normal((2, 16_000)).astype(np.float32) * 0.1
+    monkeypatch.chdir(further.parent)
+    soundfile.write("one.wav", left, 16_000)
+    soundfile.write("other.wav", right, 16_000)
+    assert "compared" in run_examples(card.text, run, left=left, right=right)
+    capsys.readouterr()
     assert "compare MODEL" in card.text and "reads the features themselves" in card.text
     before = files_of(run)
     capsys.readouterr()
