@@ -54,7 +54,7 @@ def test_the_examples_of_a_card_run(
     soundfile.write("speech.wav", wave, 16_000)
     for run, result in ((speaker_run, "predicted"), (pretrained, "states")):
         card = (run / "export" / "README.md").read_text()
-        assert result in run_examples(card, run, wave=wave.astype(np.float32))
+        assert result in run_examples(card, run / "export", wave=wave.astype(np.float32))
 
 
 def test_no_card_names_a_place_of_its_machine(

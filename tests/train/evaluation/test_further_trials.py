@@ -78,7 +78,7 @@ def test_a_further_list_has_a_folder_of_its_own(
     monkeypatch.chdir(further.parent)
     soundfile.write("one.wav", left, 16_000)
     soundfile.write("other.wav", right, 16_000)
-    assert "compared" in run_examples(card.text, run, left=left, right=right)
+    assert "compared" in run_examples(card.text, run / "export", left=left, right=right)
     capsys.readouterr()
     assert "compare MODEL" in card.text and "reads the features themselves" in card.text
     before = files_of(run)
