@@ -175,7 +175,7 @@ def has_answered(error: Exception) -> bool:
 def explaining_faults(place: HubPlace, file: str = "") -> Iterator[None]:
     """Raise errors of the hub's client in the block as ours, on one line, with the way out."""
     from httpx2 import HTTPError
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, XetDownloadError
+    from huggingface_hub.errors import EntryNotFoundError, XetDownloadError
 
     try:
         yield
@@ -184,7 +184,11 @@ def explaining_faults(place: HubPlace, file: str = "") -> Iterator[None]:
         raise ConfigError(
             f"{place.subject}: the token for the hub has characters that no token has: {LOG_IN}"
         ) from error
-    except (HTTPError, OSError, EntryNotFoundError, HFValidationError, XetDownloadError) as error:
+    except (
+        *(HTTPError, OSError, EntryNotFoundError, XetDownloadError),
+        # What is no name, and what its part for large files says.
+        *(ValueError, RuntimeError),
+    ) as error:
         # The client's own have no number; one of the system, such as of a full disk, has.
         if isinstance(error, OSError) and error.errno is not None:
             raise

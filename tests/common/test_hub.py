@@ -1,5 +1,6 @@
 """Models of the Hugging Face hub, opened by name from a hub on this machine."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -187,6 +188,19 @@ def test_a_private_model_opens_with_the_token_which_no_message_shows(
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     error = OSError(f"Illegal header value b'Bearer {TOKEN}' of https://u:secret@host/\nx")
     assert hub_room.shown(error) == "Illegal header value b'Bearer ***' of https://u:***@host/ x"
+
+
+def test_a_fault_of_large_files_is_one_line_and_one_of_the_system_stays_what_it_is() -> None:
+    place = HubPlace(repository="user/model")
+    # As the client's part for large files, which is no Python, says that it was refused.
+    reason = "Network error: status client error (404)\n, domain: http://u:secret@host/token"
+    with (
+        pytest.raises(StorageError, match=r"as it should \(Network .*u:\*\*\*@host/token\): check"),
+        hub_room.explaining_faults(place),
+    ):
+        raise RuntimeError(reason)
+    with pytest.raises(OSError, match="no space"), hub_room.explaining_faults(place):
+        raise OSError(errno.ENOSPC, "no space")
 
 
 def test_without_the_extra_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
