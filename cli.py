@@ -32,6 +32,7 @@ from aalbert.commands.inspect import inspect
 from aalbert.commands.predict import predict
 from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
+from aalbert.commands.push import push
 from aalbert.commands.shards import shards_app
 from aalbert.common.signals import handle_stop_signals
 
@@ -51,6 +52,7 @@ COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
     "inspect": inspect,
     "convert": convert,
     "export": export,
+    "push": push,
     "demo": demo,
 }
 

@@ -23,17 +23,17 @@ _ROOT = _Path(__file__).resolve().parent
 
 
 def aalbert(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open an Audio ALBERT model of this package or of s3prl, from a path or a URL."""
+    """Open an Audio ALBERT model of this package or of s3prl, from a path, a URL or the hub."""
     return _open(ckpt, device, shared=True)
 
 
 def mockingjay(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open a Mockingjay model of this package or of s3prl, from a path or a URL."""
+    """Open a Mockingjay model of this package or of s3prl, from a path, a URL or the hub."""
     return _open(ckpt, device, shared=False)
 
 
 def tera(ckpt: str, device: str | None = "cpu") -> "_EmbeddingModel":
-    """Open a TERA model of this package or of s3prl, from a path or a URL."""
+    """Open a TERA model of this package or of s3prl, from a path, a URL or the hub."""
     return _open(ckpt, device, shared=False)
 
 

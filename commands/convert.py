@@ -10,10 +10,10 @@ from aalbert.commands.console import AsJson, show
 
 def convert(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A checkpoint of s3prl or of the AALBERT repository; with --to s3prl also a saved "
-            "model or a pretraining run."
+            help="A checkpoint of s3prl or of the AALBERT repository: a file, a URL, or "
+            "hf://USER/MODEL/FILE; with --to s3prl also a model or a pretraining run."
         ),
     ],
     out: Annotated[

@@ -30,7 +30,8 @@ UpstreamName = Annotated[
     str | None,
     typer.Option(
         "--upstream",
-        help=f"A run (RUN@STEP: after a step), a saved model, or {', '.join(SETTINGS_BY_KIND)}.",
+        help="A run (RUN@STEP: after a step), a saved model, USER/MODEL on the hub, or "
+        f"{', '.join(SETTINGS_BY_KIND)}.",
     ),
 ]
 TaskPresetOption = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]

@@ -27,7 +27,11 @@ LayersOption = Annotated[
 ]
 ModelPlace = Annotated[
     str,
-    typer.Option("--model", help="Folder or URL of a saved model or a run.", show_default=False),
+    typer.Option(
+        "--model",
+        help="Folder or URL of a saved model or a run, or USER/MODEL on the hub.",
+        show_default=False,
+    ),
 ]
 
 

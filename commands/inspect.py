@@ -27,7 +27,11 @@ RESULT_NAME = "inspection.json"
 
 def inspect(
     place: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A saved model, a run, or an old checkpoint.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A saved model, a run, an old checkpoint, or USER/MODEL on the hub.",
+        ),
     ],
     audio: Annotated[
         Path | None, typer.Option(help="Draw the model's attention to this recording.")

@@ -39,7 +39,11 @@ AudioArgument = Annotated[
     ),
 ]
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="Folder or URL of a downstream run or of its model.")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Folder or URL of a downstream run or of its model, or USER/MODEL on the hub.",
+    ),
 ]
 SplitsOption = Annotated[
     list[str] | None,

@@ -28,7 +28,8 @@ FromOption = Annotated[
     typer.Option(
         "--from",
         metavar="MODEL",
-        help="Continue from a model: a run (RUN@STEP: after a step), a saved model, or a URL.",
+        help="Continue from a model: a run (RUN@STEP: after a step), a saved model, a URL, or "
+        "USER/MODEL on the hub.",
     ),
 ]
 DryRunOption = Annotated[

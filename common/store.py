@@ -32,7 +32,7 @@ LOCAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 ATOMIC_PROTOCOLS = {"s3", "s3a"}
 READ_BACK_BLOCK_BYTES = 2**23
 # The extras of this package that install the backend of a protocol.
-EXTRAS = {"s3": "s3", "s3a": "s3"}
+EXTRAS = {"s3": "s3", "s3a": "s3", "hf": "hub"}
 # Of a chain of URLs, such as `simplecache::s3://bucket`, the first link is read.
 PROTOCOL_END = re.compile("::|://")
 

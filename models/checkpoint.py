@@ -21,10 +21,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
+from aalbert.common.hub import HubPlace, fetch, find_hub_place, pin
 from aalbert.common.json_files import as_record, naming_damage, read_record
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
-from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.errors import ConfigError, InputError, IntegrityError, require
 from aalbert.models.training_states import (
     STATES_FOLDER,
     find_state,
@@ -56,6 +57,8 @@ TRANSFORMERS_ENTRIES = {
 }
 # What `config.json` has besides the description of the model.
 HEADER = ("format", "format_version", *TRANSFORMERS_ENTRIES, "kind", "weights_xxh3")
+# Of a file that is no checkpoint of this package.
+CONVERSION = "'aalbert convert' makes a model of a checkpoint of another system"
 # Of a configuration that this version cannot read.
 WAY_OUT = "copy the checkpoint again, or use the version that saved it"
 Module = TypeVar("Module", bound=nn.Module)
@@ -67,11 +70,16 @@ def save_checkpoint(
 ) -> None:
     """Write a module's state, the configuration to rebuild it, and its model card.
 
-    `place` is a folder or a URL. Raises `StorageError` when the store cannot be written.
+    `place` is a folder or a URL, but not one of the hub, to which `aalbert push` sends. Raises
+    `StorageError` when the store cannot be written.
     """
     if not is_url(place):
         write_checkpoint(Path(place), module, document, card)
         return
+    require(
+        find_hub_place(place) is None,
+        f"{place} is on the hub: save the model in a folder, and send that with 'aalbert push'",
+    )
     with TemporaryDirectory() as folder:
         write_checkpoint(Path(folder), module, document, card)
         for name in FILE_NAMES:
@@ -138,9 +146,12 @@ def load_checkpoint(
 def find_checkpoint(place: Path | str) -> Path:
     """Return the local folder of a checkpoint: itself, the export of a run, or a copy in the cache.
 
-    Copies are made of a checkpoint at a URL, and of the state that a run saved after a step,
-    `RUN@STEP` or its file. Raises `InputError` when there is no checkpoint.
+    Copies are made of a checkpoint at a URL or on the hub (see `find_hub_place`), and of the state
+    that a run saved after a step, `RUN@STEP` or its file. Raises `InputError` when there is no
+    checkpoint.
     """
+    if (hub_place := find_hub_place(place)) is not None:
+        return fetch_from_hub(hub_place)
     if is_url(place):
         return fetch_checkpoint(Store(str(place).rstrip("/")))
     if (state := find_state(place)) is not None:
@@ -152,9 +163,7 @@ def find_checkpoint(place: Path | str) -> Path:
     if not folder.exists():
         raise InputError(f"there is no folder {folder}: expected a run or a saved model")
     if folder.is_file():
-        raise InputError(
-            f"{folder} is a file: 'aalbert convert' makes a model of a checkpoint of another system"
-        )
+        raise InputError(f"{folder} is a file: {CONVERSION}")
     if (folder / STATES_FOLDER).is_dir():
         raise InputError(
             f"the run in {folder} is not finished: continue it with --resume, or take one of its "
@@ -208,6 +217,37 @@ def fetch_checkpoint(store: Store) -> Path:
         f"{store.name} has no {CONFIG_NAME}, nor has {store.name}/{EXPORT_FOLDER}: "
         "expected a run or a saved model"
     )
+
+
+def fetch_from_hub(place: HubPlace) -> Path:
+    """Return the folder in the cache of the hub's client with the checkpoint of a model there.
+
+    The weights are fetched only for a configuration of ours. A damaged copy is fetched again;
+    `IntegrityError` when the new one is no better.
+    """
+    if place.file:
+        raise InputError(f"{place.subject} is a file: {CONVERSION}")
+    place = pin(place, CONFIG_NAME)
+    folder = fetch(place, CONFIG_NAME).parent
+    try:
+        document = read_config(folder)
+    except IntegrityError:
+        document = read_config(fetch(place, CONFIG_NAME, again=True).parent)
+    fetch(place, WEIGHTS_NAME)
+    if not has_intact_weights(folder, document):
+        fetch(place, WEIGHTS_NAME, again=True)
+    if not has_intact_weights(folder, document):
+        raise IntegrityError(
+            f"{place.url}: {WEIGHTS_NAME} is not what {CONFIG_NAME} says (checksum), also when "
+            "fetched again: name an earlier revision, or ask those who sent it there"
+        )
+    return folder
+
+
+def lasting_name(place: Path | str) -> Path | str:
+    """Return a place that stays what it is: of a model on the hub with its commit."""
+    hub_place = find_hub_place(place)
+    return place if hub_place is None else pin(hub_place, hub_place.file or CONFIG_NAME).url
 
 
 def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:

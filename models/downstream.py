@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aalbert.models.cards.downstream import Score, downstream_card
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
 from aalbert.models.static_batches import (
@@ -134,7 +135,11 @@ class DownstreamModel(nn.Module):
 
     def save_pretrained(self, place: Path | str) -> None:
         """Write `model.safetensors`, `config.json` and a model card to a folder or a URL."""
-        document = {
+        save_checkpoint(place, self, self.document(), self.card())
+
+    def document(self) -> dict[str, Any]:
+        """Return the configuration that the model is rebuilt from, as a JSON document."""
+        return {
             "kind": KIND,
             "upstream": self.upstream.config.to_dict(),
             "layers": self.head.layers,
@@ -144,7 +149,15 @@ class DownstreamModel(nn.Module):
             "threshold": self.threshold and asdict(self.threshold),
             "training": self.training_facts,
         }
-        save_checkpoint(place, self, document, downstream_card(self))
+
+    def card(self, score: Score | None = None) -> str:
+        """Return the model card in Markdown, with the score of the model if it was measured."""
+        return downstream_card(
+            self.document(),
+            head=self.head.config.describe(),
+            head_parameters=count_parameters(self.head),
+            score=score,
+        )
 
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "DownstreamModel":
@@ -170,13 +183,3 @@ def similarity(left: Tensor, right: Tensor) -> Tensor:
     """Return the cosine of embeddings `(..., dims)` in float64, `(...)`."""
     left, right = (F.normalize(side.double(), dim=-1) for side in (left, right))
     return (left * right).sum(dim=-1)
-
-
-def downstream_card(model: DownstreamModel) -> str:
-    """Return the model card of a downstream model in Markdown."""
-    return (
-        f"# A head with {len(model.classes)} classes\n\n"
-        f"A {'frozen' if model.frozen else 'fine-tuned'} upstream, layers: {model.head.layers}, "
-        f"and a head of {count_parameters(model.head):,} parameters: "
-        f"{model.head.config.describe()}.\n"
-    )

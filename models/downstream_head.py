@@ -32,6 +32,12 @@ class LayerMix(nn.Module):
         return self.logits.softmax(dim=0)
 
 
+def layer_words(layers: str) -> str:
+    """Return the hidden states that a head reads, in words."""
+    known = {"last": "last layer", "weighted": "mix of all layers", "mean": "mean of all layers"}
+    return known.get(layers, f"state {layers}")
+
+
 def chosen_states(states: int, layers: LayerChoice) -> range:
     """Return the numbers of the chosen hidden states.
 

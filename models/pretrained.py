@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aalbert.common.text import flat, markdown
 from aalbert.errors import ConfigError, require
+from aalbert.models.cards.pretrained import pretrained_card
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
@@ -169,7 +169,16 @@ class PretrainedModel(nn.Module):
 
     def save_pretrained(self, place: Path | str) -> None:
         """Write `model.safetensors`, `config.json` and a model card to a folder or a URL."""
-        save_checkpoint(place, self, self.document(), model_card(self))
+        save_checkpoint(place, self, self.document(), self.card(self.document()))
+
+    def card(self, document: Mapping[str, Any]) -> str:
+        """Return the model card for a configuration, in Markdown."""
+        assert self.upstream.encoder is not None
+        return pretrained_card(
+            document,
+            parameters=count_parameters(self),
+            encoder_parameters=count_parameters(self.upstream.encoder),
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the configuration that the model is rebuilt from, as a JSON document."""
@@ -200,78 +209,4 @@ def input_target(config: UpstreamConfig) -> TargetConfig:
         feature=config.features["kind"],
         dims=front_end.feature_dims,
         normalisation=front_end.normalisation,
-    )
-
-
-MODEL_CARD = """\
----
-library_name: aalbert
-tags: [audio, speech, self-supervised, {tag}]
----
-
-# {system}, {layers} layers, width {width}
-
-An encoder of speech, pretrained without labels by reconstructing masked frames. {parameters:,}
-parameters, {encoder_parameters:,} of them in the encoder{sharing}.
-
-## Use
-
-Hidden states as features for other tasks (such as speaker identification or phone
-classification), frozen or fine-tuned. The model generates neither speech nor text. It may perform
-worse on languages, channels and ages that it was not trained on; before decisions about people are
-based on it, this has to be measured.
-
-```python
-import aalbert
-model = aalbert.from_pretrained("FOLDER")
-states = model.extract(wave, sample_rate=16_000)
-```
-
-Without this package, `transformers` opens the folder by the modules beside the weights:
-
-```python
-from transformers import AutoModel
-model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)
-```
-
-Reads `{feature}` features of {dims} dims ({deltas} orders of deltas, {normalisation}
-normalisation, {stacked} frames stacked); `config.json` has all settings of the features.
-
-## Training
-
-{training}
-
-Reconstructs: {targets}.
-
-## Files and licence
-
-`model.safetensors` holds the weights, a shared layer once; `config.json` the settings to rebuild
-the model, and the XXH3 hash of the weights; `*_aalbert.py` are the modules. The licence of the
-software does not cover the weights: their licence is chosen by those who trained them, in
-accordance with that of the corpus.
-"""
-
-
-def model_card(model: PretrainedModel) -> str:
-    """Return the model card of a pretrained model in Markdown, with Hugging Face's header."""
-    config, encoder = model.config, model.config.encoder
-    assert encoder is not None and model.upstream.encoder is not None
-    training = "\n".join(
-        f"- {markdown(key)}: {markdown(str(value))}" for key, value in flat(config.training)
-    )
-    return MODEL_CARD.format(
-        system="AALBERT" if encoder.share_layers else "Mockingjay",
-        tag="audio-albert" if encoder.share_layers else "mockingjay",
-        sharing=", which shares one layer" if encoder.share_layers else "",
-        layers=encoder.layers,
-        width=encoder.width,
-        parameters=count_parameters(model),
-        encoder_parameters=count_parameters(model.upstream.encoder),
-        feature=config.features.get("kind"),
-        dims=config.front_end.feature_dims,
-        deltas=config.front_end.deltas,
-        normalisation=config.front_end.normalisation,
-        stacked=config.front_end.frames_stacked,
-        targets=", ".join(f"`{target.feature}`" for target in model.targets) or "nothing",
-        training=training or "Not recorded.",
     )

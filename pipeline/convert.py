@@ -1,12 +1,17 @@
 """Models of other systems become this package's, and go back to s3prl's layout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aalbert.common.configuration import load_config
 from aalbert.common.files import require_empty
+from aalbert.common.hub import fetch, find_hub_place
+from aalbert.common.redaction import redact_url
+from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError, require
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
@@ -14,6 +19,7 @@ from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.foreign.upstream_folder import export_upstream
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.training_states import find_state
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.format.feature_groups import prepare_assignments, with_feature_groups
 from aalbert.shards.format.feature_settings import (
@@ -22,6 +28,32 @@ from aalbert.shards.format.feature_settings import (
     default_settings,
 )
 from aalbert.shards.format.wave_settings import WaveSettings
+
+# Suffixes of files of torch.save; at a URL only these distinguish a file from a folder.
+FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
+
+
+def is_foreign(place: Path | str) -> bool:
+    """Return whether a place is a checkpoint file of another system, not a folder."""
+    if (hub_place := find_hub_place(place)) is not None:
+        return bool(hub_place.file)
+    if is_url(place):
+        return str(place).endswith(FOREIGN_SUFFIXES)
+    return Path(place).is_file() and find_state(place) is None
+
+
+@contextmanager
+def local_file(place: Path | str) -> Iterator[Path]:
+    """Yield the path of a file at a path or a URL, or on the hub: a copy of it for the block."""
+    if (hub_place := find_hub_place(place)) is not None:
+        yield fetch(hub_place, hub_place.file)
+    elif is_url(place):
+        parent, _, name = str(place).rpartition("/")
+        with TemporaryDirectory() as folder:
+            Store(parent).get(name, Path(folder) / name)
+            yield Path(folder) / name
+    else:
+        yield Path(place)
 
 
 def load_foreign(source: Path) -> PretrainedModel:
@@ -102,20 +134,22 @@ def read_settings(foreign: ForeignModel, source: Path, assignments: Sequence[str
     return reading
 
 
-def convert_to_aalbert(source: Path, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
+def convert_to_aalbert(source: str, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
     """Save a checkpoint of another system as a model of this package; return what was done."""
+    is_path = find_hub_place(source) is None and not is_url(source)
     require(
-        not source.is_dir(),
-        f"{source} is a folder: expected a checkpoint file of another system; a model of this "
-        "package goes to s3prl with --to s3prl",
+        is_foreign(source) or (is_path and not Path(source).is_dir()),
+        f"{redact_url(source)} is no file: expected a checkpoint of another system; a model of "
+        "this package goes to s3prl with --to s3prl",
     )
     require_empty(out)
-    model, foreign = import_model(source, assignments)
+    with local_file(source) as local:
+        model, foreign = import_model(local, assignments)
     model.save_pretrained(out)
     return summary(model, source, foreign.layout, out, foreign.notes)
 
 
-def convert_to_s3prl(source: Path, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
+def convert_to_s3prl(source: str, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
     """Save a model, of this package or another system, for s3prl; return what was done.
 
     `out` becomes a file in s3prl's layout, or where that cannot hold the model a folder that s3prl
@@ -124,8 +158,9 @@ def convert_to_s3prl(source: Path, out: Path, assignments: Sequence[str]) -> dic
     if out.exists():
         raise OutputInUseError(f"{out} exists: choose another --out, the file or folder to write")
     layout, notes = "aalbert", tuple[str, ...]()
-    if source.is_file():
-        model, foreign = import_model(source, assignments)
+    if is_foreign(source):
+        with local_file(source) as local:
+            model, foreign = import_model(local, assignments)
         layout, notes = foreign.layout, foreign.notes
     else:
         require(not assignments, f"--set {assignments[:1]}: {source} has all its settings")
@@ -142,13 +177,13 @@ def convert_to_s3prl(source: Path, out: Path, assignments: Sequence[str]) -> dic
 
 
 def summary(
-    model: PretrainedModel, source: Path, layout: str, out: Path, notes: Sequence[str]
+    model: PretrainedModel, source: str, layout: str, out: Path, notes: Sequence[str]
 ) -> dict[str, Any]:
     """Return what was converted, and what is not as it was, as a JSON document."""
     encoder = model.config.encoder
     assert encoder is not None
     return {
-        "source": str(source),
+        "source": redact_url(source),
         "layout": layout,
         "out": str(out),
         "encoder": asdict(encoder),

@@ -37,6 +37,8 @@ from aalbert.train.evaluation.report import write_reports
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.recipes import read_preset
+from tests.hub_server import FakeHub, Repository
+from tests.local_server import serving
 
 # On a busy machine one example may take longer than Hypothesis allows by default.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
@@ -47,8 +49,9 @@ def pytest_configure() -> None:
     """Compute with one thread here and in all processes that tests start.
 
     Tests run beside each other, and the threads of several processes on the same cores wait for
-    one another.
+    one another. Nothing asks the real hub, whose client reads the variable when it is imported.
     """
+    os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 
@@ -187,6 +190,39 @@ def s3(s3_client: Any) -> Iterator[str]:
     for item in s3_client.list_objects_v2(Bucket="bucket").get("Contents", []):
         s3_client.delete_object(Bucket="bucket", Key=item["Key"])
     s3_client.delete_bucket(Bucket="bucket")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub on this machine, and its client, which keeps what it fetches in a folder of the test.
+
+    The client has read its settings from the environment when it was imported.
+    """
+    from huggingface_hub import close_session, constants
+
+    with serving(FakeHub()) as server:
+        address = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {
+            "HF_HUB_OFFLINE": False,
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": address,
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
+        close_session()
+
+
+@pytest.fixture
+def hub_model(hub: FakeHub, model_folder: Path) -> Repository:
+    """The repository `user/model` with the model of `model_folder`, and a tag of it."""
+    repository = Repository()
+    files = {path.name: path.read_bytes() for path in model_folder.iterdir()}
+    repository.references["v1"] = repository.commit({**files, "big.bin": bytes(2**20)})
+    hub.repositories["user/model"] = repository
+    return repository
 
 
 @pytest.fixture

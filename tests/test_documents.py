@@ -1,4 +1,4 @@
-"""The examples of embeddings.md, models.md and pretrain.md run; the map names what is there."""
+"""The examples of these pages run; the map names what is there."""
 
 import importlib.util
 import re
@@ -11,7 +11,10 @@ import pytest
 import soundfile
 
 from aalbert.cli import main
+from aalbert.models.foreign.export import export_s3prl
 from tests.examples import examples_of
+from tests.hub_server import TOKEN, Repository
+from tests.models.foreign.test_export import make_model
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("commands", "common", "kernel", "pipeline", "shards", "models", "train")
@@ -40,6 +43,21 @@ def test_the_examples_run(language: str) -> None:
                 assert main(shlex.split(line)[1:]) == 0, line
         elif "s3prl" not in example["about"]:
             exec(compile(example["code"], "embeddings.md", "exec"), {"CHECKOUT": str(ROOT)})
+
+
+@pytest.mark.usefixtures("places")
+def test_the_examples_of_the_hub_run(
+    hub_model: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    export_s3prl(make_model(), Path("states.ckpt"))
+    hub_model.commit({"states.ckpt": Path("states.ckpt").read_bytes()})
+    for example in examples_of("hub.md"):
+        if example["language"] == "sh":
+            for line in example["code"].splitlines():
+                assert main(shlex.split(line)[1:]) == 0, line
+        else:
+            exec(compile(example["code"], "hub.md", "exec"), {})
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_no_secret_leaves_the_process(
 
     # A path of what was a URL.
     run("evaluate", speakers, code=3)
-    run("convert", speakers, "--out", str(tmp_path / "converted"), code=3)
+    run("convert", speakers, "--out", str(tmp_path / "converted"), code=2)
     run("shards", "info", data, f"--{speakers}", code=2)
 
     assert RunFolder(pretrain).read_record()["data"] == [SHOWN.format("data")]

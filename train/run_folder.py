@@ -28,7 +28,7 @@ from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError
-from aalbert.models.checkpoint import EXPORT_FOLDER, FILE_NAMES
+from aalbert.models.checkpoint import CARD_NAME, EXPORT_FOLDER, FILE_NAMES
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import STATES_FOLDER, state_path
 from aalbert.train.measurements import Measurements, read_measurements
@@ -62,6 +62,8 @@ class EvaluationFolder:
         # The page that shows the result, and the one that compares other runs with this one.
         self.report = path / REPORT_NAME
         self.comparison = path / "comparison.html"
+        # Of the finished model, which a run has.
+        self.card = path / EXPORT_FOLDER / CARD_NAME
         # Held by the process that writes these, by evaluations in turn.
         self.lock = path / ".evaluate" / "lock"
 
@@ -71,11 +73,12 @@ class EvaluationFolder:
 
         Raises `OutputInUseError` when another evaluation writes there all the time.
         """
-        files = (self.metrics, self.predictions, self.report, self.comparison)
+        files = (self.metrics, self.predictions, self.report, self.comparison, self.card)
         require_no_link(self.lock.parent)
         try:
             with hold_where_possible(self.lock, patience_s=WRITING_S):
-                remove_unfinished(self.path, {each.name for each in files})
+                names = {each.relative_to(self.path).as_posix() for each in files}
+                remove_unfinished(self.path, names)
                 yield
         finally:
             # Another process may have come for its turn.

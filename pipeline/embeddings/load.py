@@ -2,40 +2,35 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from aalbert.common.files import file_digest
 from aalbert.common.redaction import redact_url
-from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, require
-from aalbert.models.checkpoint import find_checkpoint, read_config, reading_config
+from aalbert.models.checkpoint import find_checkpoint, lasting_name, read_config, reading_config
 from aalbert.models.device import best_device
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.training_states import find_state
 from aalbert.models.upstream import Upstream, UpstreamConfig
-from aalbert.pipeline.convert import load_foreign
+from aalbert.pipeline.convert import is_foreign, load_foreign, local_file
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.shards.format.feature_settings import default_settings, fingerprint, settings_from_dict
-
-# Suffixes of files of torch.save; at a URL only these distinguish a file from a folder.
-FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingModel:
     """Open a model in evaluation mode.
 
     `place` is a saved model, the folder of a pretraining or downstream run, or a checkpoint
-    file of s3prl or the AALBERT repository, which is read without running code in it.
+    file of s3prl or the AALBERT repository, which is read without running code in it; or a model
+    or such a file on the Hugging Face hub (see `find_hub_place`).
     Without a `device` the model is on a GPU, if there is one. Raises `InputError` when there is
     no model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
     """
-    chosen = choose_device(device)
+    chosen, place = choose_device(device), lasting_name(place)
     if is_foreign(place):
         return open_foreign(place).to(chosen)
     document = read_config(find_checkpoint(place))
@@ -53,21 +48,9 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
     return opened.to(chosen)
 
 
-def is_foreign(place: Path | str) -> bool:
-    """Return whether a place is a checkpoint file of another system, not a folder."""
-    if is_url(place):
-        return str(place).endswith(FOREIGN_SUFFIXES)
-    return Path(place).is_file() and find_state(place) is None
-
-
 def open_foreign(place: Path | str) -> EmbeddingModel:
-    """Open a checkpoint file of another system, from a path or a URL."""
-    with TemporaryDirectory() as folder:
-        local = Path(place)
-        if is_url(place):
-            parent, _, name = str(place).rpartition("/")
-            local = Path(folder) / name
-            Store(parent).get(name, local)
+    """Open a checkpoint file of another system, from a path, a URL or the hub."""
+    with local_file(place) as local:
         model = load_foreign(local)
         digest = fingerprint([model.config.to_dict(), file_digest(local)])
     return EmbeddingModel(model, model.upstream, fingerprint=digest, place=redact_url(str(place)))

@@ -204,7 +204,7 @@ def test_a_file_that_would_run_code_ends_with_the_code_of_damaged_data(
     ("arguments", "code", "message"),
     [
         ("{old}/nothing.ckpt --out {new}", 3, "there is no file {old}/nothing.ckpt: expected a"),
-        ("{old} --out {new}", 2, "{old} is a folder: expected a checkpoint file of another system"),
+        ("{old} --out {new}", 2, "{old} is no file: expected a checkpoint of another system"),
         ("{old}/other.pt --out {new}", 3, "its layout is not known: it has the keys epoch, model,"),
         ("{old}/text.ckpt --out {new}", 3, "not a checkpoint: expected a file that torch.save"),
         ("{old}/states.ckpt --out {old}", 6, "{old} is not empty: choose another --out"),

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 
 from aalbert.commands.console import show
@@ -27,7 +28,10 @@ from aalbert.commands.shards import about_text
 from aalbert.common.csv_text import FORMULA_STARTS
 from aalbert.common.png import drawable
 from aalbert.common.text import visible
-from aalbert.models.pretrained import PretrainedModel, model_card
+from aalbert.models.cards.downstream import Score
+from aalbert.models.downstream import DownstreamModel
+from aalbert.models.downstream_head import HeadConfig
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.pipeline.alignment.output import Failure, readme
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.prepare.finish import dataset_card
@@ -287,14 +291,28 @@ def alignment_card(draw: Draw) -> str:
 
 
 def checkpoint_card(model: PretrainedModel, draw: Draw) -> str:
-    changed = replace(model.config, training={"corpus": draw("corpus"), "state": draw("state")})
-    shown: Any = SimpleNamespace(
-        config=changed,
-        upstream=model.upstream,
-        targets=model.targets,
-        parameters=model.parameters,
+    document = model.document()
+    document["upstream"]["training"] = {"corpus": draw("corpus"), "state": draw("state")}
+    return model.card(document)
+
+
+def head_card(model: PretrainedModel, draw: Draw) -> str:
+    """The text of a card, whose header ends where it should."""
+    training = {name: draw(name) for name in ("labels", "corpus", "task")}
+    classes = [draw("class one"), draw("class two")]
+    score = Score(
+        metric="accuracy",
+        value=0.5,
+        interval_95=(0.4, 0.6),
+        split=draw("split"),
+        tested="2 utterances",
+        resampled="2 videos",
+        baselines={draw("other"): 0.1},
     )
-    return model_card(shown)
+    head = DownstreamModel(model.upstream, classes, "mean", HeadConfig(), training=training)
+    header, _, text = head.card(score).removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(header)["metrics"] == ["accuracy"]
+    return text
 
 
 def judge_markdown(card: Beside) -> None:
@@ -501,6 +519,7 @@ def test_hostile_names_stay_names(
             lambda draw: dataset_cards(dataset.manifest, draw),
             alignment_card,
             lambda draw: checkpoint_card(model, draw),
+            lambda draw: head_card(model, draw),
             lambda draw: markdown_tables(
                 results := results_of(evaluation, draw), compared(results)
             ),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aalbert.common.hub import find_hub_place
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEnd
@@ -42,6 +43,7 @@ from aalbert.train.downstream.splits import (
 )
 from aalbert.train.downstream.tasks import find_task
 from aalbert.train.downstream.trials import Pairs, read_trials
+from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.randomness import seed_of
 from aalbert.train.upstreams import check_feature_settings
 
@@ -103,20 +105,27 @@ def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Do
         layers,
         config.head,
         frozen=config.mode == "frozen",
-        training=describe_training(config, dataset, data.splits),
+        training=describe_training(config, dataset, data.splits, upstream),
     )
     return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
 
 
 def describe_training(
-    config: DownstreamConfig, dataset: Dataset, splits: SplitRows
+    config: DownstreamConfig, dataset: Dataset, splits: SplitRows, upstream: str
 ) -> dict[str, Any]:
-    """Return the facts about the training of a head that are saved with it."""
+    """Return the facts about the training of a head that are saved with it.
+
+    Its upstream is named where others can find it: on the hub.
+    """
     source = find_task(config.task).labels
+    takes_weights = not config.untrained and config.mode != "from-scratch"
+    place = find_hub_place(upstream) if takes_weights else None
     return {
         "task": config.task,
         "labels": "phone" if source == "alignments" else config.labels.column,
         "corpus": dataset.manifest.corpus,
+        "hub_datasets": [hub_dataset(dataset.manifest)],
+        "upstream": place.url if place else None,
         "data_fingerprint": dataset.manifest.fingerprint,
         "training_utterances": len(splits.train),
         "mode": config.mode,

@@ -76,10 +76,10 @@ def start_downstream(
     folder `states`, or in that of the run. Raises `ConfigError` or
     `InputError` when they do not fit, `OutputInUseError` when `out` is not empty.
     """
-    dataset = Dataset(data)
+    dataset, upstream = Dataset(data), lasting_upstream(upstream)
     config = with_lasting_paths(config, dataset)
     sources = find_sources(config, dataset, upstream)
-    setup = build_setup(config, dataset, lasting_upstream(upstream))
+    setup = build_setup(config, dataset, upstream)
     run = RunFolder(out)
     record = {
         "task": config.task,

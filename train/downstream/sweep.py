@@ -17,6 +17,7 @@ from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
 from aalbert.train.downstream.sources import find_sources, with_lasting_paths
 from aalbert.train.run_folder import RunFolder
+from aalbert.train.upstreams import lasting_upstream
 
 RESULT_NAME = "sweep.json"
 STATES_FOLDER = "states"
@@ -57,7 +58,7 @@ def run_sweep(
     so that the same command continues a sweep. A run that diverges is the last of the points, and
     ends nothing. All runs share the cached hidden states. The test part is never read.
     """
-    dataset = Dataset(data)
+    dataset, upstream = Dataset(data), lasting_upstream(upstream)
     configs = {point: with_lasting_paths(configure(point), dataset) for point in grid}
     for one, other in itertools.combinations(grid, 2):
         require(

@@ -12,6 +12,7 @@ import numpy as np
 
 from aalbert.common.files import write_text
 from aalbert.common.png import drawable
+from aalbert.models.downstream_head import layer_words
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
@@ -20,6 +21,7 @@ from aalbert.train.downstream.error_rates import error_rates
 from aalbert.train.downstream.scoring import Decisions, Trials
 from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
+from aalbert.train.evaluation.card import scored_card
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
 from aalbert.train.evaluation.figures import (
@@ -33,7 +35,7 @@ from aalbert.train.evaluation.figures import (
 )
 from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
 from aalbert.train.evaluation.probes import Embeddings, principal_plane
-from aalbert.train.evaluation.result import Result, layer_words
+from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import (
     best_first,
     comparison_rows,
@@ -57,11 +59,15 @@ def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Compa
     """Write the report of every run, and the comparison of several with the first one.
 
     The comparison is a page in the first run's folder, which stays when a run is evaluated alone.
+    The score of a run goes into the card of its model too, but not that on a further list of
+    trials.
     """
     for evaluation in evaluations:
         folder, page = evaluation.measured.folder, report_page(evaluation)
         with folder.writing():
             write_text(folder.report, page)
+            if folder.path == evaluation.run.path:
+                write_text(folder.card, scored_card(evaluation, evaluations))
     if comparisons:
         folder, page = evaluations[0].measured.folder, comparison_page(evaluations, comparisons)
         with folder.writing():

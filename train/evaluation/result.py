@@ -4,11 +4,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from aalbert.common.hub import find_hub_place
 from aalbert.models.checkpoint import EXPORT_FOLDER
+from aalbert.models.downstream_head import layer_words
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
 from aalbert.train.evaluation.metrics import Metric
 from aalbert.train.evaluation.probes import LayerProbe
+
+# As many digits of a commit as are usual in a text.
+COMMIT_DIGITS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ class Result:
         """The name of the upstream in tables."""
         name = Path(self.upstream).name
         origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
+        if (place := find_hub_place(self.upstream)) is not None and place.revision:
+            origin = f"{place.repository}@{place.revision[:COMMIT_DIGITS]}"
         features = name in SETTINGS_BY_KIND
         marks = [
             features and self.context > 1 and f"context of {self.context}",
@@ -65,9 +72,3 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
         return asdict(self)
-
-
-def layer_words(layers: str) -> str:
-    """Return the hidden states that a head reads, in words."""
-    known = {"last": "last layer", "weighted": "mix of all layers", "mean": "mean of all layers"}
-    return known.get(layers, f"state {layers}")

@@ -19,6 +19,7 @@ from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows, held_out
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED
@@ -212,6 +213,7 @@ def build_model(
         encoder=replace(config.encoder, position_frames=positions),
         training={
             "corpus": " + ".join(manifest.corpus for manifest in manifests),
+            "hub_datasets": [hub_dataset(manifest) for manifest in manifests],
             "data_fingerprint": " + ".join(manifest.fingerprint for manifest in manifests),
             "steps": config.steps,
             "seed": config.seed,

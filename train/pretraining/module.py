@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from aalbert.models.pretrained import PretrainedModel, model_card
+from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import MODEL_ENTRY
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
@@ -66,7 +66,7 @@ class Pretraining(LightningModule):
         document = self.model.document()
         facts = {"exported": "state", "exported_step": self.global_step}
         document["upstream"]["training"] = {**document["upstream"]["training"], **facts}
-        checkpoint[MODEL_ENTRY] = {"document": document, "card": model_card(self.model)}
+        checkpoint[MODEL_ENTRY] = {"document": document, "card": self.model.card(document)}
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the norm of the gradient, which Lightning does not do with a fused optimiser."""

@@ -1,10 +1,15 @@
 """Verification on the list that a dataset stores, and on further lists."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from huggingface_hub import ModelCard
 
 from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
@@ -15,6 +20,7 @@ from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
 from aalbert.train.run_folder import RunFolder
+from tests.train.evaluation.test_card import run_examples
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,11 @@ def further(voxceleb1_data: Path, tmp_path: Path) -> Path:
     return place
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
 def test_a_stored_list_is_found_without_a_name(run: Path, voxceleb1_data: Path) -> None:
     assert "test: veri_test.txt" in (run / "config.yaml").read_text()
     measured = measure(RunFolder(run))
@@ -54,10 +65,23 @@ def test_a_stored_list_is_found_without_a_name(run: Path, voxceleb1_data: Path) 
 
 
 def test_a_further_list_has_a_folder_of_its_own(
-    run: Path, further: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    further: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert main(["evaluate", str(run), "--json"]) == 0
-    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    card: Any = ModelCard.load(run / "export" / "README.md")
+    assert [each.metric_type for each in card.data.eval_results] == ["eer"]
+    generator = np.random.default_rng(3)
+    left, right = generator.standard_normal((2, 16_000)).astype(np.float32) * 0.1
+    monkeypatch.chdir(further.parent)
+    soundfile.write("one.wav", left, 16_000)
+    soundfile.write("other.wav", right, 16_000)
+    assert "compared" in run_examples(card.text, run / "export", left=left, right=right)
+    capsys.readouterr()
+    assert "compare MODEL" in card.text and "reads the features themselves" in card.text
+    before = files_of(run)
     capsys.readouterr()
     known = ["--set", "trials.known_speakers=true"]
     arguments = ["evaluate", str(run), "--set", f"trials.test={further}", *known, "--json"]
@@ -69,7 +93,8 @@ def test_a_further_list_has_a_folder_of_its_own(
     assert json.loads((folder / "metrics.json").read_text()) == result
     assert "list_test_all2.txt" in (folder / "report.html").read_text()
     assert len((folder / "predictions.csv").read_text().splitlines()) == 29
-    assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    shutil.rmtree(run / "trials")
+    assert before == files_of(run)
 
 
 def test_a_list_with_speakers_of_the_training_part_is_refused(run: Path, further: Path) -> None:

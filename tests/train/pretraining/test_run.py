@@ -138,9 +138,9 @@ def test_a_run_that_is_not_better_than_interpolation_says_so_and_its_card_has_th
     resume_pretraining(out)
     assert f"warning: the held-out loss {loss:.4f} is not below" in capsys.readouterr().err
     card = (out / "export" / "README.md").read_text()
-    assert f"- held_out_loss: {loss}\n" in card
+    assert f"| this model | {loss:.4f} |\n" in card
     for name, value in predictors.items():
-        assert f"- trivial_predictors.{name}: {value}\n" in card
+        assert f"| trivial predictor: {name.replace('_', ' ')} | {value:.4f} |\n" in card
     run.add_to_record({"trivial_predictors": {**predictors, "interpolation": 2 * loss}})
     resume_pretraining(out)
     messages = capsys.readouterr().err

@@ -1,0 +1,261 @@
+"""The card of a downstream model: what its head predicts, on what, and how well."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aalbert.common.text import interval, markdown, percent
+from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
+from aalbert.models.cards.header import (
+    Entry,
+    Header,
+    Measurements,
+    corpora_of,
+    identifier,
+    name_on_hub,
+)
+from aalbert.models.downstream_head import layer_words
+
+# The task whose models compare two utterances.
+VERIFICATION = "voxceleb1-verification"
+AUDIO_CLASSIFICATION = "audio-classification"
+MOST_CLASSES_LISTED, CLASSES_SHOWN = 20, 5
+# The names of metrics on the hub.
+METRICS = {"accuracy": "accuracy", "frame accuracy": "accuracy", "equal error rate": "eer"}
+
+CARD = """\
+{header}
+# {title}
+
+{summary}
+
+## Use and limits
+
+{usage}
+
+{intended} It may do worse on other languages, channels and ages. Before decisions about people are
+based on it, its errors have to be measured on recordings like those it is used on.
+
+## Results
+
+{results}
+{threshold}
+## Training of the head
+
+{training}
+
+## Upstream
+
+{upstream}
+
+## Files and licence
+
+`model.safetensors` holds the weights of upstream and head; `config.json` the settings to rebuild
+the model, the classes, and the XXH3 hash of the weights. The licence of the software does not cover
+the weights: their licence is chosen by those who trained them, in accordance with that of the
+corpus, and is in the header of this card.
+"""
+CLASSIFIER_USAGE = """\
+```sh
+aalbert predict MODEL speech.wav
+```
+
+```python
+import aalbert
+model = aalbert.load("MODEL")  # this folder, or its name on the hub
+predicted = model.predict(wave, sample_rate=16_000)
+vector = model.embed(wave, sample_rate=16_000)
+```"""
+VERIFICATION_USAGE = """\
+```sh
+aalbert compare MODEL one.wav other.wav
+```
+
+```python
+import aalbert
+model = aalbert.load("MODEL")  # this folder, or its name on the hub
+compared = model.compare(left, right, sample_rate=16_000)
+vector = model.embed(left, sample_rate=16_000)
+```"""
+CLASSIFIER_INTENDED = """\
+For recordings like those of its training, and its own classes: it takes every recording for one of
+them, whatever it holds."""
+VERIFICATION_INTENDED = """\
+For telling whether two recordings are of one speaker. Voices that are imitated, synthesised or
+changed are not recognised as such."""
+NOT_MEASURED = "Not measured yet: `aalbert evaluate RUN` measures the model and writes it here."
+RESULTS = """\
+On {tested} of the part {split} of {corpus}. The 95 % interval comes of resampling {resampled}.
+
+| | {metric} | 95 % interval |
+|---|---|---|
+{rows}
+"""
+THRESHOLD = """
+## Threshold
+
+Two utterances whose score is at least {score:.4f} are taken to be of one speaker. The threshold was
+chosen on {trials:,} trials of the dev part, so that both kinds of errors are as frequent there: it
+missed {misses} of those of one speaker, and accepted {false_alarms} of those of two.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The metric of a model on a test part, as a share, with its 95 % interval.
+
+    `tested` says on how much, `resampled` over what the interval is, `baselines` are the metrics of
+    predictions without the model, by name.
+    """
+
+    metric: str
+    value: float
+    interval_95: tuple[float, float]
+    split: str
+    tested: str
+    resampled: str
+    baselines: Mapping[str, float]
+
+
+def downstream_card(
+    document: Mapping[str, Any], *, head: str, head_parameters: int, score: Score | None = None
+) -> str:
+    """Return the card of the model that a `config.json` describes, in Markdown.
+
+    `head` describes its layers in words; without a `score` the card says that there is none.
+    """
+    training, upstream = document["training"], document["upstream"]
+    title = title_of(document)
+    verifies = training.get("task") == VERIFICATION
+    return CARD.format(
+        header=header(document, title, score).to_yaml(),
+        title=markdown(title),
+        summary=summary(document, head, head_parameters),
+        usage=VERIFICATION_USAGE if verifies else CLASSIFIER_USAGE,
+        intended=VERIFICATION_INTENDED if verifies else CLASSIFIER_INTENDED,
+        results=results(score, str(training.get("corpus", "its corpus"))),
+        threshold=threshold_in_words(document["threshold"]),
+        training=training_list(training),
+        upstream=upstream_in_words(upstream, document),
+    )
+
+
+def of_frames(document: Mapping[str, Any]) -> bool:
+    """Return whether the head classifies every frame."""
+    return bool(document["head"]["pooling"] == "none")
+
+
+def title_of(document: Mapping[str, Any]) -> str:
+    """Return what the model is for."""
+    training = document["training"]
+    if training.get("task") == VERIFICATION:
+        return "Speaker verification"
+    label = str(training.get("labels", "class"))
+    return (
+        f"{label[:1].upper()}{label[1:]} of every {'frame' if of_frames(document) else 'utterance'}"
+    )
+
+
+def header(document: Mapping[str, Any], title: str, score: Score | None) -> Header:
+    """Return the header: a head of utterances is an audio classifier for the hub."""
+    training, upstream = document["training"], document["upstream"]
+    verifies = training.get("task") == VERIFICATION
+    classifies = bool(document["classes"]) and not verifies and not of_frames(document)
+    encoder = upstream["encoder"]
+    label = identifier(str(training.get("labels", "audio")))
+    kind = "speaker-verification" if verifies else f"{label}-classification"
+    trainings = [training, upstream["training"]] if encoder else [training]
+    return Header(
+        name=title,
+        tags=("audio", "speech", kind, *([tag_of(encoder)] if encoder else [])),
+        corpora=corpora_of(*trainings),
+        pipeline_tag=AUDIO_CLASSIFICATION if classifies else "",
+        base_model=name_on_hub(training.get("upstream")),
+        measured=Measurements(
+            task=AUDIO_CLASSIFICATION if classifies else kind,
+            task_name=title,
+            corpus=str(training.get("corpus", "unknown")),
+            split=score.split,
+            entries=[entry(score)],
+        )
+        if score
+        else None,
+    )
+
+
+def entry(score: Score) -> Entry:
+    """Return a score for the header, which has no place for intervals but in the name."""
+    bounds = interval(score.interval_95)
+    return Entry(
+        metric=METRICS[score.metric],
+        name=f"{score.metric}, 95 % interval {bounds} %, on {score.tested}",
+        value=score.value,
+    )
+
+
+def summary(document: Mapping[str, Any], head: str, head_parameters: int) -> str:
+    """Return what the model predicts, and with which head."""
+    classes, training = document["classes"], document["training"]
+    label = markdown(str(training.get("labels", "class")))
+    if training.get("task") == VERIFICATION:
+        does = "Compares two utterances: the higher the score, the more alike the voices."
+    elif of_frames(document):
+        does = f"Predicts the {label} of every frame: {classes_in_words(classes)}."
+    else:
+        does = f"Predicts the {label} of an utterance: {classes_in_words(classes)}."
+    return f"{does} The head has {head_parameters:,} parameters: {head or 'none is trained'}."
+
+
+def classes_in_words(classes: Sequence[str]) -> str:
+    """Return all classes, or how many there are and the first ones."""
+    shown = classes if len(classes) <= MOST_CLASSES_LISTED else classes[:CLASSES_SHOWN]
+    names = ", ".join(markdown(name) for name in shown)
+    return names if shown is classes else f"one of {len(classes):,}, such as {names}"
+
+
+def results(score: Score | None, corpus: str) -> str:
+    """Return the score beside its baselines."""
+    if score is None:
+        return NOT_MEASURED
+    rows = [f"| this model | {percent(score.value)} | {interval(score.interval_95)} |"]
+    rows += [
+        f"| {markdown(name)} | {percent(value)} | |" for name, value in score.baselines.items()
+    ]
+    return RESULTS.format(
+        tested=score.tested,
+        split=markdown(score.split),
+        corpus=markdown(corpus),
+        resampled=score.resampled,
+        metric=score.metric,
+        rows="\n".join(rows),
+    ).rstrip()
+
+
+def threshold_in_words(threshold: Mapping[str, Any] | None) -> str:
+    """Return how the threshold of a model that compares was chosen; empty without one."""
+    if threshold is None:
+        return ""
+    return THRESHOLD.format(
+        score=threshold["score"],
+        trials=threshold["trials"],
+        misses=percent(threshold["misses"]),
+        false_alarms=percent(threshold["false_alarms"]),
+    )
+
+
+def upstream_in_words(upstream: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """Return what the head reads, how that was trained, and on what."""
+    encoder, origin = upstream["encoder"], document["training"].get("upstream")
+    reads = f"It reads {features_in_words(upstream)}."
+    if encoder is None:
+        return f"None: the head reads the features themselves. {reads}"
+    sentences = [
+        f"{system_of(encoder)}, {encoder['layers']} layers, width {encoder['width']}, "
+        f"{'frozen' if document['frozen'] else 'fine-tuned with the head'}.",
+        f"It comes from {markdown(str(origin))}." if origin else "",
+        f"The head reads its hidden states: {layer_words(str(document['layers']))}.",
+        reads,
+        "Its own training:",
+    ]
+    facts = training_list(upstream["training"])
+    return "\n".join(sentence for sentence in sentences if sentence) + f"\n\n{facts}"

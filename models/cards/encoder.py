@@ -1,0 +1,37 @@
+"""An encoder in the words of a card."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aalbert.common.text import flat, markdown
+from aalbert.models.cards.facts import public_facts
+
+# Facts that a card states elsewhere, or only in its header.
+TOLD_ELSEWHERE = ("held_out_loss", "trivial_predictors", "hub_datasets", "upstream")
+
+
+def system_of(encoder: Mapping[str, Any]) -> str:
+    """Return the name of the system that an encoder is."""
+    return "AALBERT" if encoder["share_layers"] else "Mockingjay"
+
+
+def tag_of(encoder: Mapping[str, Any]) -> str:
+    """Return the tag of the system that an encoder is."""
+    return "audio-albert" if encoder["share_layers"] else "mockingjay"
+
+
+def features_in_words(upstream: Mapping[str, Any]) -> str:
+    """Return what an upstream reads."""
+    front_end = upstream["front_end"]
+    return (
+        f"`{upstream['features']['kind']}` features of {front_end['feature_dims']} dims "
+        f"({front_end['deltas']} orders of deltas, {front_end['normalisation']} normalisation, "
+        f"{front_end['frames_stacked']} frames stacked)"
+    )
+
+
+def training_list(training: Mapping[str, Any]) -> str:
+    """Return facts of training as a list in Markdown."""
+    kept = public_facts({name: training[name] for name in training if name not in TOLD_ELSEWHERE})
+    lines = [f"- {markdown(name)}: {markdown(str(value))}" for name, value in flat(kept)]
+    return "\n".join(lines) or "Not recorded."

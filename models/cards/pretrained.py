@@ -1,0 +1,123 @@
+"""The card of a pretrained model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aalbert.common.text import markdown
+from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
+from aalbert.models.cards.header import Entry, Header, Measurements, corpora_of, name_on_hub
+
+FEATURE_EXTRACTION = "feature-extraction"
+CARD = """\
+{header}
+# {title}
+
+An encoder of speech, pretrained without labels by reconstructing masked frames. {parameters:,}
+parameters, {encoder_parameters:,} of them in the encoder{sharing}.
+
+## Use
+
+Hidden states as features for other tasks (such as speaker identification or phone
+classification), frozen or fine-tuned. The model generates neither speech nor text. It may perform
+worse on languages, channels and ages that it was not trained on; before decisions about people are
+based on it, this has to be measured.
+
+```python
+import aalbert
+model = aalbert.from_pretrained("MODEL")  # this folder, or its name on the hub
+states = model.extract(wave, sample_rate=16_000)
+```
+
+Without this package, `transformers` opens the folder by the modules beside the weights:
+
+```python
+from transformers import AutoModel
+model = AutoModel.from_pretrained("MODEL", trust_remote_code=True)
+```
+
+Reads {features};
+`config.json` has all settings of the features.
+
+## Training
+
+{training}
+
+Reconstructs: {targets}.
+
+## Results
+
+{results}
+
+## Files and licence
+
+`model.safetensors` holds the weights, a shared layer once; `config.json` the settings to rebuild
+the model, and the XXH3 hash of the weights; `*_aalbert.py` are the modules. The licence of the
+software does not cover the weights: their licence is chosen by those who trained them, in
+accordance with that of the corpus, and is in the header of this card.
+"""
+RESULTS = """\
+The loss on held-out utterances, beside those of trivial predictors of the same hidden frames; lower
+is better. It depends on masks and features, and compares models of one recipe only.
+
+| | held-out loss |
+|---|---|
+{rows}"""
+
+
+def pretrained_card(
+    document: Mapping[str, Any], *, parameters: int, encoder_parameters: int
+) -> str:
+    """Return the card of the model that a `config.json` describes, in Markdown."""
+    upstream, encoder = document["upstream"], document["upstream"]["encoder"]
+    training = upstream["training"]
+    title = f"{system_of(encoder)}, {encoder['layers']} layers, width {encoder['width']}"
+    losses = losses_of(training)
+    header = Header(
+        name=title,
+        tags=("audio", "speech", "self-supervised", tag_of(encoder)),
+        corpora=corpora_of(training),
+        pipeline_tag=FEATURE_EXTRACTION,
+        base_model=name_on_hub(training.get("continued_from", {}).get("model")),
+        measured=measured_losses(losses, str(training.get("corpus", "unknown")))
+        if losses
+        else None,
+    )
+    rows = "\n".join(f"| {markdown(name)} | {loss:.4f} |" for name, loss in losses.items())
+    targets = ", ".join(f"`{target['feature']}`" for target in document["targets"])
+    return CARD.format(
+        header=header.to_yaml(),
+        title=title,
+        sharing=", which shares one layer" if encoder["share_layers"] else "",
+        parameters=parameters,
+        encoder_parameters=encoder_parameters,
+        features=features_in_words(upstream),
+        targets=targets or "nothing",
+        training=training_list(training),
+        results=RESULTS.format(rows=rows) if losses else "Not recorded.",
+    )
+
+
+def losses_of(training: Mapping[str, Any]) -> dict[str, float]:
+    """Return the held-out loss of a model and those of trivial predictors, by name in words."""
+    if "held_out_loss" not in training:
+        return {}
+    others = training.get("trivial_predictors", {})
+    return {
+        "this model": training["held_out_loss"],
+        **{f"trivial predictor: {name.replace('_', ' ')}": loss for name, loss in others.items()},
+    }
+
+
+def measured_losses(losses: Mapping[str, float], corpus: str) -> Measurements:
+    """Return the losses for the header."""
+    entries = [
+        Entry(metric="loss", name=f"held-out loss of {name}", value=loss)
+        for name, loss in losses.items()
+    ]
+    return Measurements(
+        task=FEATURE_EXTRACTION,
+        task_name="Reconstruction of masked frames",
+        corpus=corpus,
+        split="held out",
+        entries=entries,
+    )

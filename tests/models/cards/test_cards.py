@@ -1,0 +1,180 @@
+"""Cards as the hub's own client reads them, and what they tell people."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
+
+from aalbert.models import (
+    EncoderConfig,
+    FrontEndConfig,
+    HeadConfig,
+    PretrainedModel,
+    UpstreamConfig,
+)
+from aalbert.models.cards.downstream import Score
+from aalbert.models.downstream import DownstreamModel, Threshold
+from aalbert.models.upstream import Upstream
+
+CONFIG = UpstreamConfig(
+    features={"kind": "logmel"},
+    front_end=FrontEndConfig(feature_dims=8),
+    encoder=EncoderConfig(layers=2, width=16, heads=2, feed_forward_width=32),
+    training={"corpus": "librispeech", "hub_datasets": ["openslr/librispeech_asr"], "steps": 7},
+)
+LOSSES = {"held_out_loss": 0.25, "trivial_predictors": {"linear": 0.5, "nearest_frame": 0.75}}
+TRAINING = {
+    "task": "voxceleb1",
+    "labels": "speaker",
+    "corpus": "voxceleb1",
+    "hub_datasets": [""],
+    "training_utterances": 321,
+}
+SCORE = Score(
+    metric="accuracy",
+    value=0.9125,
+    interval_95=(0.88, 0.941),
+    split="test",
+    tested="1,234 utterances",
+    resampled="24 videos",
+    baselines={"guessing": 0.25, "most frequent class": 0.3},
+)
+
+
+def head(
+    classes: list[str],
+    config: HeadConfig | None = None,
+    *,
+    threshold: Threshold | None = None,
+    **training: Any,
+) -> DownstreamModel:
+    facts = {**TRAINING, **training}
+    upstream, config = Upstream(CONFIG), config or HeadConfig()
+    return DownstreamModel(
+        upstream, classes, "weighted", config, threshold=threshold, training=facts
+    )
+
+
+def make_card(text: str) -> Any:
+    return ModelCard(text)
+
+
+def read(card: str) -> Any:
+    """The card as the client reads it, which is the same once it was written again."""
+    read_card, again = (make_card(each) for each in (card, str(make_card(card))))
+    assert again.data.to_dict() == read_card.data.to_dict()
+    if read_card.data.eval_results:
+        index = eval_results_to_model_index(read_card.data.model_name, read_card.data.eval_results)
+        assert model_index_to_eval_results(index)[1] == read_card.data.eval_results
+    return read_card
+
+
+def test_the_card_of_a_pretrained_model_has_its_losses_and_its_corpus(tmp_path: Path) -> None:
+    config = replace(CONFIG, training={**CONFIG.training, **LOSSES})
+    PretrainedModel(config).save_pretrained(tmp_path)
+    card: Any = ModelCard.load(tmp_path / "README.md")
+    data = read(card.content).data
+    assert (data.library_name, data.pipeline_tag) == ("aalbert", "feature-extraction")
+    assert (data.language, data.datasets) == (["en"], ["openslr/librispeech_asr"])
+    assert "audio-albert" in data.tags and data.license is None
+    assert [(each.metric_name, each.metric_value) for each in data.eval_results] == [
+        ("held-out loss of this model", 0.25),
+        ("held-out loss of trivial predictor: linear", 0.5),
+        ("held-out loss of trivial predictor: nearest frame", 0.75),
+    ]
+    assert "| this model | 0.2500 |\n| trivial predictor: linear | 0.5000 |" in card.text
+    assert "- steps: 7" in card.text and "held_out_loss" not in card.text
+
+
+def test_the_model_that_another_was_continued_from_is_its_base() -> None:
+    training = {"continued_from": {"model": "hf://user/model@" + "0" * 40}}
+    model = PretrainedModel(replace(CONFIG, training=training))
+    assert read(model.card(model.document())).data.base_model == "user/model"
+    training = {"continued_from": {"model": "/home/someone/runs/first/export"}}
+    model = PretrainedModel(replace(CONFIG, training=training))
+    card = read(model.card(model.document()))
+    assert card.data.base_model is None and "someone" not in card.content
+
+
+def test_what_is_not_certain_is_not_in_the_header() -> None:
+    training = {"corpus": "librispeech + folder", "hub_datasets": ["openslr/librispeech_asr", ""]}
+    model = PretrainedModel(replace(CONFIG, training=training))
+    data = read(model.card(model.document())).data
+    assert data.language is None and data.datasets == ["openslr/librispeech_asr"]
+    unknown = PretrainedModel(replace(CONFIG, training={}))
+    data = read(unknown.card(unknown.document())).data
+    assert data.datasets is None and data.eval_results is None
+
+
+def test_a_head_of_utterances_is_an_audio_classifier_with_its_score() -> None:
+    card = read(head(["anna", "bert", "carl", "dora"]).card(SCORE))
+    data = card.data
+    assert (data.pipeline_tag, data.metrics) == ("audio-classification", ["accuracy"])
+    assert data.datasets == ["openslr/librispeech_asr"] and data.language is None
+    [result] = data.eval_results
+    assert (result.task_type, result.task_name) == (
+        "audio-classification",
+        "Speaker of every utterance",
+    )
+    assert (result.dataset_type, result.dataset_split) == ("voxceleb1", "test")
+    assert (result.metric_type, result.metric_value) == ("accuracy", 0.9125)
+    assert result.metric_name == "accuracy, 95 % interval 88.0 to 94.1 %, on 1,234 utterances"
+    assert "Predicts the speaker of an utterance: anna, bert, carl, dora. The head has" in card.text
+    assert "| this model | 91.2 % | 88.0 to 94.1 |\n| guessing | 25.0 % | |" in card.text
+    assert "On 1,234 utterances of the part test of voxceleb1. The 95 % interval" in card.text
+    assert "AALBERT, 2 layers, width 16, frozen.\nThe head reads its hidden states: mix of all" in (
+        card.text
+    )
+    assert "- training_utterances: 321" in card.text
+    assert 'aalbert.load("MODEL")' in card.text and "aalbert predict MODEL speech.wav" in card.text
+
+
+def test_many_classes_are_counted_and_a_head_of_frames_is_no_audio_classifier() -> None:
+    names = [f"id{number}" for number in range(1_251)]
+    frames = HeadConfig(pooling="none")
+    card = read(head(names, frames, task="librispeech-phone", labels="phone").card())
+    assert card.data.pipeline_tag is None and card.data.eval_results is None
+    assert (
+        "Predicts the phone of every frame: one of 1,251, such as id0, id1, id2, id3, id4."
+        in card.text
+    )
+    assert "Not measured yet: `aalbert evaluate RUN`" in card.text
+
+
+def test_a_model_that_compares_says_how_its_threshold_was_chosen() -> None:
+    threshold = Threshold(score=0.4321, misses=0.041, false_alarms=0.042, trials=1_000)
+    model = head(
+        [],
+        HeadConfig(classifier="none"),
+        threshold=threshold,
+        task="voxceleb1-verification",
+        upstream="hf://user/model@" + "0" * 40,
+    )
+    card = read(model.card(replace(SCORE, metric="equal error rate", tested="90 trials")))
+    assert card.data.pipeline_tag is None and card.data.base_model == "user/model"
+    [result] = card.data.eval_results
+    assert (result.task_type, result.metric_type) == ("speaker-verification", "eer")
+    text = " ".join(card.text.split())
+    assert "score is at least 0.4321 are taken to be of one speaker" in text
+    assert "chosen on 1,000 trials of the dev part" in text
+    assert "missed 4.1 % of those of one speaker, and accepted 4.2 % of those of two" in text
+    assert "aalbert compare MODEL one.wav other.wav" in text and "aalbert predict" not in text
+    assert f"It comes from hf\\://user/model@{'0' * 40}." in text
+
+
+HOSTILE = "<b>*x*</b>\n---\n| [a](http://elsewhere) \x1b[31m: 'yes' #"
+
+
+def test_names_from_data_are_no_markup_and_end_no_header() -> None:
+    model = head([HOSTILE, "b"], labels=HOSTILE, corpus=HOSTILE, task=HOSTILE)
+    card = read(model.card(replace(SCORE, baselines={HOSTILE: 0.1})))
+    assert card.data.library_name == "aalbert" and card.data.metrics == ["accuracy"]
+    [result] = card.data.eval_results
+    assert re.fullmatch(r"[\w.-]+", result.dataset_type) and re.fullmatch(
+        r"[\w.-]+", card.data.tags[2]
+    )
+    assert "\x1b" not in card.content and "<b>" not in card.text and "*x*" not in card.text
+    assert "\n---\n" not in card.text

@@ -1,0 +1,86 @@
+"""After an evaluation the card of the model states what was measured."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from huggingface_hub import ModelCard
+
+from aalbert.cli import main
+from aalbert.models.downstream import DownstreamModel
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.evaluation.card import UNTRAINED, score_of
+from aalbert.train.evaluation.evaluate import Evaluation
+from aalbert.train.hub_datasets import LIBRISPEECH, LIBRISPEECH_UTTERANCES, hub_dataset
+
+
+def test_the_card_of_an_evaluated_run_has_its_metric(
+    speaker_run: Path, evaluations: list[Evaluation]
+) -> None:
+    card: Any = ModelCard.load(speaker_run / "export" / "README.md")
+    metric = json.loads((speaker_run / "metrics.json").read_text())["metric"]
+    [result] = card.data.eval_results
+    assert result.metric_value == metric["value"] and result.metric_type == "accuracy"
+    low, high = metric["interval_95"]
+    counts = evaluations[0].result.counts
+    assert f"{100 * low:.1f} to {100 * high:.1f}" in result.metric_name
+    assert result.metric_name.endswith(f"on {counts['utterances']} utterances")
+    assert "| guessing |" in card.text and "| most frequent class |" in card.text
+    DownstreamModel.from_pretrained(speaker_run)
+
+
+def run_examples(card: str, model: Path, **values: Any) -> dict[str, Any]:
+    """Run the examples of a card for a model, and return what those in Python leave."""
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```", card, re.M | re.S):
+        code = code.replace("MODEL", str(model))
+        if language == "sh":
+            assert main(shlex.split(code)[1:]) == 0
+        else:
+            exec(compile(code, "README.md", "exec"), values)
+    return values
+
+
+def test_the_examples_of_a_card_run(
+    speaker_run: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wave = np.random.default_rng(3).standard_normal(16_000) * 0.1
+    soundfile.write("speech.wav", wave, 16_000)
+    for run, result in ((speaker_run, "predicted"), (pretrained, "states")):
+        card = (run / "export" / "README.md").read_text()
+        assert result in run_examples(card, run / "export", wave=wave.astype(np.float32))
+
+
+def test_no_card_names_a_place_of_its_machine(
+    speaker_run: Path, pretrained: Path, evaluations: list[Evaluation]
+) -> None:
+    for run in (speaker_run, pretrained, evaluations[1].run.path):
+        card = (run / "export" / "README.md").read_text()
+        assert str(run.parents[1]) not in card and "/tmp" not in card
+
+
+def test_a_control_with_random_weights_stands_beside_what_it_is_the_control_of(
+    evaluations: list[Evaluation],
+) -> None:
+    result = evaluations[0].result
+    twin = replace(result, untrained=True, metric=replace(result.metric, value=0.125), seed=1)
+    other = replace(twin, layers="last")
+    assert score_of(result, [result, twin, other]).baselines[UNTRAINED] == 0.125
+    assert UNTRAINED not in score_of(result, [result, other]).baselines
+    assert UNTRAINED not in score_of(twin, [result, twin]).baselines
+
+
+def test_only_whole_subsets_are_certainly_librispeech(librispeech_data: Path) -> None:
+    manifest = Dataset(librispeech_data).manifest
+    assert hub_dataset(manifest) == ""
+    [(name, split)] = manifest.splits.items()
+    whole = replace(split, utterances=LIBRISPEECH_UTTERANCES[name])
+    assert hub_dataset(replace(manifest, splits={name: whole})) == LIBRISPEECH
+    voices = replace(manifest, splits={name: whole}, corpus="folder")
+    assert hub_dataset(voices) == ""
