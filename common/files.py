@@ -5,11 +5,9 @@ names cannot be guessed, and a file with a known name is never opened through a 
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 import sys
 from collections.abc import Container, Iterator
@@ -77,7 +75,7 @@ def temporary_name(name: str, mark: str = "") -> str:
 
     `mark` is put before its end. A long name is cut, so that this one is not too long.
     """
-    end = f".{secrets.token_hex(TOKEN_BYTES)}{mark}{TEMPORARY_SUFFIX}"
+    end = f".{os.urandom(TOKEN_BYTES).hex()}{mark}{TEMPORARY_SUFFIX}"
     encoded = os.fsencode(name)
     # A name that is itself too long must be refused before the work, not by the last step.
     kept = encoded[: max(LONGEST_NAME_BYTES, len(encoded)) - len(end)]
@@ -209,5 +207,8 @@ def write_json(path: Path, document: Any) -> None:
 
 def file_digest(path: Path) -> str:
     """Return the XXH3 hash (128 bit) of a whole file as 32 hexadecimal digits."""
+    # It loads OpenSSL, which takes as long as all of this file.
+    import hashlib
+
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()
