@@ -101,7 +101,8 @@ def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Do
     layers = "last" if opened.states == 1 and isinstance(config.layers, str) else config.layers
     model = DownstreamModel(
         opened,
-        labels.names,
+        # Without a classifier nothing knows the classes.
+        [] if config.head.classifier == "none" else labels.names,
         layers,
         config.head,
         frozen=config.mode == "frozen",
