@@ -95,7 +95,7 @@ def test_a_checkout_that_is_not_built_reads_waves_and_prepares_nothing(
         # Nearly empty bins of a plain spectrum magnify rounding most.
         atol = 1e-2 if kind == "linear" else 1e-3
         np.testing.assert_allclose(found, load(kind).extract(wave), atol=atol)
-    warning = "aalbert is not built: PyTorch computes the features, about 30 times slower, with "
+    warning = "aalbert is not built: PyTorch computes the features, many times slower, with "
     assert done.stderr.count(f"{warning}other last digits; pip install {checkout} builds it") == 1
     *_, refusal = done.stderr.splitlines()
     assert refusal == (

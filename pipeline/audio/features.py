@@ -264,7 +264,7 @@ def compute_by_torch(wave: Array, settings: FeatureSettings) -> Array:
     import torch
 
     warnings.warn(
-        "aalbert is not built: PyTorch computes the features, about 30 times slower, with other "
+        "aalbert is not built: PyTorch computes the features, many times slower, with other "
         f"last digits; {kernel.BUILD} builds it",
         AalbertWarning,
         stacklevel=2,
