@@ -10,19 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aalbert.common.redaction import HIDDEN, redact
 from aalbert.errors import AalbertError, ConfigError, InputError, StorageError, require
 
 SCHEME = "hf://"
+# Suffixes of files of torch.save, which are no names of models, and at a URL no folders.
+CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 # What else the hub holds, in place of a user.
 OTHER_KINDS = ("datasets/", "spaces/", "buckets/", "kernels/")
 REPOSITORY = r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
 NAME_PATTERN = re.compile(rf"{REPOSITORY}(?:@(?P<revision>.+))?", re.ASCII)
 # The revision of a pull request has slashes; in that of a branch they are written as `%2F`.
 URL_PATTERN = re.compile(
-    rf"hf://(?:models/)?{REPOSITORY}(?:@(?P<revision>refs/pr/\d+|[^/@]+))?(?:/(?P<file>.+))?",
+    rf"(?i:hf)://(?:models/)?{REPOSITORY}(?:@(?P<revision>refs/pr/\d+|[^/@]+))?(?:/(?P<file>.+))?",
     re.ASCII,
 )
 COMMIT_PATTERN = re.compile(r"[0-9a-f]{40}")
@@ -55,7 +57,7 @@ class HubPlace:
     @property
     def url(self) -> str:
         """The place as a URL that names the same again."""
-        revision = f"@{self.revision.replace('/', '%2F')}" if self.revision else ""
+        revision = f"@{quote(self.revision, safe='')}" if self.revision else ""
         return f"{SCHEME}{self.repository}{revision}{self.file and '/' + self.file}"
 
     @property
@@ -78,20 +80,36 @@ def find_hub_place(place: Path | str) -> HubPlace | None:
     """
     if isinstance(place, Path):
         return None
-    if place.startswith(SCHEME):
+    if is_hub_url(place):
         match = URL_PATTERN.fullmatch(place)
         require(
-            match is not None and not place.removeprefix(SCHEME).startswith(OTHER_KINDS),
+            match is not None and not place[len(SCHEME) :].startswith(OTHER_KINDS),
             f"{redact(place)} names no model of the hub: write hf://USER/MODEL, hf://USER/MODEL@"
             "REVISION, or the file of a checkpoint, hf://USER/MODEL/FILE.ckpt",
         )
         assert match is not None
         revision = match["revision"] and unquote(match["revision"])
         return HubPlace(repository=match["repository"], revision=revision, file=match["file"] or "")
-    match = NAME_PATTERN.fullmatch(place)
-    if match is None or Path(Path(place).parts[0]).exists():
+    if not is_name(place) or Path(Path(place).parts[0]).exists():
         return None
-    return HubPlace(repository=match["repository"], revision=match["revision"], named=place)
+    return place_of_name(place)
+
+
+def is_hub_url(place: str) -> bool:
+    """Return whether a text is a URL of the hub, perhaps of something else than a model there."""
+    return place[: len(SCHEME)].lower() == SCHEME
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text is a name on the hub, if it is no path; one of a file is none."""
+    return not text.endswith(CHECKPOINT_SUFFIXES) and NAME_PATTERN.fullmatch(text) is not None
+
+
+def place_of_name(name: str) -> HubPlace:
+    """Return the model on the hub with a name."""
+    match = NAME_PATTERN.fullmatch(name)
+    assert match is not None, name
+    return HubPlace(repository=match["repository"], revision=match["revision"], named=name)
 
 
 def fetch(place: HubPlace, file: str, *, again: bool = False) -> Path:
@@ -99,7 +117,8 @@ def fetch(place: HubPlace, file: str, *, again: bool = False) -> Path:
 
     The hub is asked for the newest commit of a branch; when it cannot be reached, that of the cache
     is taken. Raises `InputError` when there is no such model, revision or file that the user may
-    read, `StorageError` when the hub does not answer, `ConfigError` without the extra `hub`.
+    read, `StorageError` when the hub does not answer, `ConfigError` without the extra `hub`. For a
+    name, which may be meant for a folder, the last two are `InputError`s.
     """
     require_client(place)
     from httpx2 import HTTPError
@@ -146,7 +165,7 @@ def pin(place: HubPlace, file: str) -> HubPlace:
 
 def target_place(name: str, revision: str | None) -> HubPlace:
     """Return the place that a model is sent to; `ConfigError` when it is no name on the hub."""
-    match = NAME_PATTERN.fullmatch(name.removeprefix(SCHEME))
+    match = NAME_PATTERN.fullmatch(name[len(SCHEME) :] if is_hub_url(name) else name)
     if match is None or match["revision"]:
         raise ConfigError(
             f"'{name}' is no name for a model on the hub: write USER/NAME, and a branch with "
@@ -156,12 +175,13 @@ def target_place(name: str, revision: str | None) -> HubPlace:
 
 
 def require_client(place: HubPlace) -> None:
-    """Raise `ConfigError` unless the hub's client is installed."""
-    require(
-        find_spec("huggingface_hub") is not None,
-        f"{place.subject}: models of the Hugging Face hub need a package that is not installed: "
-        "pip install 'aalbert[hub]'",
-    )
+    """Raise `ConfigError` unless the hub's client is installed; see `unasked` for names."""
+    if find_spec("huggingface_hub") is not None:
+        return
+    reason = "its models need a package that is not installed: pip install 'aalbert[hub]'"
+    if place.named:
+        raise unasked(place, reason)
+    raise ConfigError(f"{place.url} is on the Hugging Face hub: {reason}")
 
 
 def has_answered(error: Exception) -> bool:
@@ -169,6 +189,14 @@ def has_answered(error: Exception) -> bool:
     from huggingface_hub.errors import HfHubHTTPError
 
     return isinstance(error, HfHubHTTPError) and error.response.status_code < SERVER_FAULTS
+
+
+def unasked(place: HubPlace, reason: str) -> InputError:
+    """Return the error of a name that is no folder, when the hub cannot be asked for it."""
+    return InputError(
+        f"there is no folder {place.named} here, and the Hugging Face hub cannot be asked for "
+        f"{place.url}: {reason}"
+    )
 
 
 @contextmanager
@@ -202,6 +230,7 @@ def explained(error: Exception, place: HubPlace, file: str) -> AalbertError:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -212,9 +241,8 @@ def explained(error: Exception, place: HubPlace, file: str) -> AalbertError:
         return ConfigError(f"{subject} is no name of a model on the hub: {shown(error)}")
     if isinstance(error, OfflineModeIsEnabled):
         missing = f"{file} is not in the cache, and " if file else ""
-        return InputError(
-            f"{subject}: {missing}HF_HUB_OFFLINE forbids to ask the hub: run this once without it"
-        )
+        reason = f"{missing}HF_HUB_OFFLINE forbids to ask the hub: run this once without it"
+        return unasked(place, reason) if place.named else InputError(f"{subject}: {reason}")
     if isinstance(error, GatedRepoError):
         return InputError(
             f"{subject} is gated: ask for access on its page on the hub, then {LOG_IN}"
@@ -229,7 +257,8 @@ def explained(error: Exception, place: HubPlace, file: str) -> AalbertError:
             f"{subject}: the hub has no revision '{place.revision}' of it: name a branch, a tag or "
             "a whole commit"
         )
-    if isinstance(error, EntryNotFoundError):
+    # The client's word for a file that it has no copy of, when the hub fails on the way to it.
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return InputError(
             f"{subject} has no {file}: expected a model of aalbert, or with its file the "
             "checkpoint of another system, hf://USER/MODEL/FILE.ckpt"
@@ -238,10 +267,11 @@ def explained(error: Exception, place: HubPlace, file: str) -> AalbertError:
         status = error.response.status_code
         way_out = LOG_IN if status in (UNAUTHORISED, FORBIDDEN) else "try again later"
         return InputError(f"{subject}: the hub refuses with {status}, {shown(error)}: {way_out}")
-    return StorageError(
-        f"{subject}: the hub does not answer as it should ({shown(error)}): check the network and "
+    reason = (
+        f"the hub does not answer as it should ({shown(error)}): check the network and "
         "HF_ENDPOINT, and try again later"
     )
+    return unasked(place, reason) if place.named else StorageError(f"{subject}: {reason}")
 
 
 def shown(error: Exception) -> str:

@@ -21,8 +21,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
-from aalbert.common.hub import HubPlace, fetch, find_hub_place, pin
-from aalbert.common.json_files import as_record, naming_damage, read_record
+from aalbert.common.hub import HubPlace, fetch, find_hub_place, is_name, pin, place_of_name
+from aalbert.common.json_files import as_record, naming_damage, parse_record, read_bounded
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, InputError, IntegrityError, require
@@ -161,7 +161,9 @@ def find_checkpoint(place: Path | str) -> Path:
         if (candidate / CONFIG_NAME).is_file():
             return candidate
     if not folder.exists():
-        raise InputError(f"there is no folder {folder}: expected a run or a saved model")
+        name = str(place)
+        also = f"; on the hub it is {place_of_name(name).url}" if is_name(name) else ""
+        raise InputError(f"there is no folder {folder}: expected a run or a saved model{also}")
     if folder.is_file():
         raise InputError(f"{folder} is a file: {CONVERSION}")
     if (folder / STATES_FOLDER).is_dir():
@@ -209,7 +211,7 @@ def fetch_checkpoint(store: Store) -> Path:
             temporary = Path(name)
             (temporary / CONFIG_NAME).write_bytes(content)
             (temporary / CONFIG_NAME).replace(folder / CONFIG_NAME)
-            if not has_intact_weights(folder, read_config(folder)):
+            if not has_intact_weights(folder, read_config(folder, store.name)):
                 store.get(prefix + WEIGHTS_NAME, temporary / WEIGHTS_NAME)
                 (temporary / WEIGHTS_NAME).replace(folder / WEIGHTS_NAME)
         return folder
@@ -222,17 +224,16 @@ def fetch_checkpoint(store: Store) -> Path:
 def fetch_from_hub(place: HubPlace) -> Path:
     """Return the folder in the cache of the hub's client with the checkpoint of a model there.
 
-    The weights are fetched only for a configuration of ours. A damaged copy is fetched again;
-    `IntegrityError` when the new one is no better.
+    The weights are fetched only for a configuration of ours; `InputError` for another. A damaged
+    copy is fetched again; `IntegrityError` when the new one is no better.
     """
-    if place.file:
-        raise InputError(f"{place.subject} is a file: {CONVERSION}")
+    require_no_file(place)
     place = pin(place, CONFIG_NAME)
     folder = fetch(place, CONFIG_NAME).parent
     try:
-        document = read_config(folder)
+        document = read_config(folder, place.url)
     except IntegrityError:
-        document = read_config(fetch(place, CONFIG_NAME, again=True).parent)
+        document = read_config(fetch(place, CONFIG_NAME, again=True).parent, place.url)
     fetch(place, WEIGHTS_NAME)
     if not has_intact_weights(folder, document):
         fetch(place, WEIGHTS_NAME, again=True)
@@ -242,6 +243,12 @@ def fetch_from_hub(place: HubPlace) -> Path:
             "fetched again: name an earlier revision, or ask those who sent it there"
         )
     return folder
+
+
+def require_no_file(place: HubPlace) -> None:
+    """Raise `InputError` for a file on the hub, which is a checkpoint of another system."""
+    if place.file:
+        raise InputError(f"{place.subject} is a file: {CONVERSION}")
 
 
 def lasting_name(place: Path | str) -> Path | str:
@@ -256,17 +263,27 @@ def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:
     return weights.is_file() and file_digest(weights) == document["weights_xxh3"]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read `config.json` and check its header."""
-    path = folder / CONFIG_NAME
-    document = read_record(dict[str, Any], path, WAY_OUT)
-    found = (document.get("format"), document.get("format_version"))
-    if found != (FORMAT_NAME, FORMAT_VERSION):
-        raise IntegrityError(
-            f"{path} has format {found[0]} version {found[1]}, this aalbert reads "
-            f"{FORMAT_NAME} version {FORMAT_VERSION}"
+def read_config(folder: Path, origin: str = "") -> dict[str, Any]:
+    """Read `config.json` and check its header; errors name its `origin` where it is a copy.
+
+    Raises `InputError` when it is that of another library, `IntegrityError` when it is damaged, or
+    of another version.
+    """
+    path = f"{origin or folder}/{CONFIG_NAME}"
+    with naming_damage(path, WAY_OUT):
+        content = read_bounded(folder / CONFIG_NAME)
+    document = parse_record(dict[str, Any], content, path, WAY_OUT)
+    if (name := document.get("format")) != FORMAT_NAME:
+        raise InputError(
+            f"{origin or folder} is no model of aalbert: format in its {CONFIG_NAME} is "
+            f"{name!r:.40}, not '{FORMAT_NAME}'"
         )
-    with naming_damage(str(path), WAY_OUT):
+    if (version := document.get("format_version")) != FORMAT_VERSION:
+        raise IntegrityError(
+            f"{path} has format {name} version {version!r:.40}, this aalbert reads version "
+            f"{FORMAT_VERSION}: use the version that saved it"
+        )
+    with naming_damage(path, WAY_OUT):
         as_record(dict[str, str], {name: document.get(name) for name in ("kind", "weights_xxh3")})
     return document
 

@@ -19,6 +19,7 @@ from aalbert.models.static_batches import (
     compute_each,
     static_batches,
 )
+from aalbert.models.training_facts import read_facts
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "downstream"
@@ -52,6 +53,10 @@ class SavedDownstream:
     frozen: bool
     threshold: Threshold | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        read_facts(self.upstream.training)
+        read_facts(self.training)
 
 
 class DownstreamModel(nn.Module):

@@ -14,6 +14,7 @@ from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, initialise, make_activation
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
 from aalbert.models.layout import Packed
+from aalbert.models.training_facts import read_facts
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "pretrained"
@@ -54,6 +55,7 @@ class SavedPretrained:
 
     def __post_init__(self) -> None:
         require(self.upstream.encoder is not None, "a pretrained model has an encoder")
+        read_facts(self.upstream.training)
 
 
 class ReconstructionHead(nn.Module):

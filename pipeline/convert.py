@@ -9,7 +9,7 @@ from typing import Any
 
 from aalbert.common.configuration import load_config
 from aalbert.common.files import require_empty
-from aalbert.common.hub import fetch, find_hub_place
+from aalbert.common.hub import CHECKPOINT_SUFFIXES, fetch, find_hub_place
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError, require
@@ -29,16 +29,13 @@ from aalbert.shards.format.feature_settings import (
 )
 from aalbert.shards.format.wave_settings import WaveSettings
 
-# Suffixes of files of torch.save; at a URL only these distinguish a file from a folder.
-FOREIGN_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
-
 
 def is_foreign(place: Path | str) -> bool:
     """Return whether a place is a checkpoint file of another system, not a folder."""
     if (hub_place := find_hub_place(place)) is not None:
         return bool(hub_place.file)
     if is_url(place):
-        return str(place).endswith(FOREIGN_SUFFIXES)
+        return str(place).endswith(CHECKPOINT_SUFFIXES)
     return Path(place).is_file() and find_state(place) is None
 
 

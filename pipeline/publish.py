@@ -58,10 +58,11 @@ class Publication:
     target: HubPlace
     licence: str = ""
     private: bool = False
-    message: str = ""
+    message: str
 
     def __post_init__(self) -> None:
-        """Refuse what the hub does not take for a licence."""
+        """Refuse what the hub does not take for a licence, or for a message."""
+        require(bool(self.message.strip()), "--message is empty: say in it what is sent")
         require(
             not self.licence or LICENCE_PATTERN.fullmatch(self.licence) is not None,
             f"--licence '{self.licence}': {LICENCE_WAY_OUT}",

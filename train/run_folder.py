@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from aalbert.common.configuration import as_plain, load_config, to_yaml
 from aalbert.common.files import (
     TEMPORARY_SUFFIX,
+    file_digest,
     is_side_file,
     remove_unfinished,
     require_empty,
@@ -28,11 +29,11 @@ from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError
-from aalbert.models.checkpoint import CARD_NAME, EXPORT_FOLDER, FILE_NAMES
+from aalbert.models.checkpoint import CARD_NAME, EXPORT_FOLDER, FILE_NAMES, WEIGHTS_NAME
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import STATES_FOLDER, state_path
 from aalbert.train.measurements import Measurements, read_measurements
-from aalbert.train.run_record import RunRecord
+from aalbert.train.run_record import START_WEIGHTS, RunRecord
 
 # The entry of the record with the settings of `config.yaml`.
 SETTINGS = "settings"
@@ -132,6 +133,7 @@ class RunFolder:
                 shutil.rmtree(self.start)
             if start is not None:
                 start.save_pretrained(self.start)
+                facts[START_WEIGHTS] = file_digest(self.start / WEIGHTS_NAME)
             write_json(self.record, redact_all(facts))
             yield
 

@@ -7,27 +7,14 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from aalbert.errors import require
+from aalbert.models.training_facts import Origin
 
 # The task of a run of pretraining.
 PRETRAIN = "pretrain"
 # The entry with the model that a run continues from; the training of what it exports has it too.
 CONTINUED_FROM = "continued_from"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The model that a run of pretraining continues from.
-
-    `model` is its place, without the secrets of a URL. The `models_before` led to it, latest first:
-    their places by the hashes of their weights. In full they would be nested deeper with every
-    model, until nothing could read them.
-    """
-
-    model: str
-    kind: str
-    weights_xxh3: str
-    training: Mapping[str, Any]
-    models_before: Mapping[str, str]
+# The entry with the hash of the weights in the run's own copy of that model.
+START_WEIGHTS = "start_weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +42,7 @@ class RunRecord:
     # None for features, which have no weights.
     upstream_weights: str | None = ""
     continued_from: Origin | None = None
+    start_weights: str = ""
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)
     exported: str = ""
     exported_step: int = 0
@@ -70,6 +58,10 @@ class RunRecord:
         if self.task == PRETRAIN:
             counts = len(self.data), len(self.data_fingerprint)
             require(counts[0] == counts[1], "{} datasets have {} fingerprints".format(*counts))
+        require(
+            (self.continued_from is None) == (not self.start_weights),
+            f"{CONTINUED_FROM} and {START_WEIGHTS} go together",
+        )
         for name in ("upstream", "upstream_weights"):
             require(
                 self.task == PRETRAIN or getattr(self, name) != "",

@@ -15,10 +15,13 @@ from aalbert.models.cards.header import (
     name_on_hub,
 )
 from aalbert.models.downstream_head import layer_words
+from aalbert.models.training_facts import TrainingFacts, read_facts
 
 # The task whose models compare two utterances.
 VERIFICATION = "voxceleb1-verification"
 AUDIO_CLASSIFICATION = "audio-classification"
+# What labels are called whose name is not recorded.
+CLASS = "class"
 MOST_CLASSES_LISTED, CLASSES_SHOWN = 20, 5
 # The names of metrics on the hub.
 METRICS = {"accuracy": "accuracy", "frame accuracy": "accuracy", "equal error rate": "eer"}
@@ -125,18 +128,19 @@ def downstream_card(
     `head` describes its layers in words; without a `score` the card says that there is none.
     """
     training, upstream = document["training"], document["upstream"]
-    title = title_of(document)
-    verifies = training.get("task") == VERIFICATION
+    facts = read_facts(training)
+    title = title_of(document, facts)
+    verifies = facts.task == VERIFICATION
     return CARD.format(
-        header=header(document, title, score).to_yaml(),
+        header=header(document, facts, title, score).to_yaml(),
         title=markdown(title),
-        summary=summary(document, head, head_parameters),
+        summary=summary(document, facts, head, head_parameters),
         usage=VERIFICATION_USAGE if verifies else CLASSIFIER_USAGE,
         intended=VERIFICATION_INTENDED if verifies else CLASSIFIER_INTENDED,
-        results=results(score, str(training.get("corpus", "its corpus"))),
+        results=results(score, facts.corpus or "its corpus"),
         threshold=threshold_in_words(document["threshold"]),
         training=training_list(training),
-        upstream=upstream_in_words(upstream, document),
+        upstream=upstream_in_words(upstream, document, facts),
     )
 
 
@@ -145,36 +149,37 @@ def of_frames(document: Mapping[str, Any]) -> bool:
     return bool(document["head"]["pooling"] == "none")
 
 
-def title_of(document: Mapping[str, Any]) -> str:
+def title_of(document: Mapping[str, Any], facts: TrainingFacts) -> str:
     """Return what the model is for."""
-    training = document["training"]
-    if training.get("task") == VERIFICATION:
+    if facts.task == VERIFICATION:
         return "Speaker verification"
-    label = str(training.get("labels", "class"))
+    label = facts.labels or CLASS
     return (
         f"{label[:1].upper()}{label[1:]} of every {'frame' if of_frames(document) else 'utterance'}"
     )
 
 
-def header(document: Mapping[str, Any], title: str, score: Score | None) -> Header:
+def header(
+    document: Mapping[str, Any], facts: TrainingFacts, title: str, score: Score | None
+) -> Header:
     """Return the header: a head of utterances is an audio classifier for the hub."""
-    training, upstream = document["training"], document["upstream"]
-    verifies = training.get("task") == VERIFICATION
+    upstream = document["upstream"]
+    verifies = facts.task == VERIFICATION
     classifies = bool(document["classes"]) and not verifies and not of_frames(document)
     encoder = upstream["encoder"]
-    label = identifier(str(training.get("labels", "audio")))
+    label = identifier(facts.labels or "audio")
     kind = "speaker-verification" if verifies else f"{label}-classification"
-    trainings = [training, upstream["training"]] if encoder else [training]
+    trainings = [facts, read_facts(upstream["training"])] if encoder else [facts]
     return Header(
         name=title,
         tags=("audio", "speech", kind, *([tag_of(encoder)] if encoder else [])),
         corpora=corpora_of(*trainings),
         pipeline_tag=AUDIO_CLASSIFICATION if classifies else "",
-        base_model=name_on_hub(training.get("upstream")),
+        base_model=name_on_hub(facts.upstream),
         measured=Measurements(
             task=AUDIO_CLASSIFICATION if classifies else kind,
             task_name=title,
-            corpus=str(training.get("corpus", "unknown")),
+            corpus=facts.corpus,
             split=score.split,
             entries=[entry(score)],
         )
@@ -193,11 +198,12 @@ def entry(score: Score) -> Entry:
     )
 
 
-def summary(document: Mapping[str, Any], head: str, head_parameters: int) -> str:
+def summary(
+    document: Mapping[str, Any], facts: TrainingFacts, head: str, head_parameters: int
+) -> str:
     """Return what the model predicts, and with which head."""
-    classes, training = document["classes"], document["training"]
-    label = markdown(str(training.get("labels", "class")))
-    if training.get("task") == VERIFICATION:
+    classes, label = document["classes"], markdown(facts.labels or CLASS)
+    if facts.task == VERIFICATION:
         does = "Compares two utterances: the higher the score, the more alike the voices."
     elif of_frames(document):
         does = f"Predicts the {label} of every frame: {classes_in_words(classes)}."
@@ -243,19 +249,21 @@ def threshold_in_words(threshold: Mapping[str, Any] | None) -> str:
     )
 
 
-def upstream_in_words(upstream: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+def upstream_in_words(
+    upstream: Mapping[str, Any], document: Mapping[str, Any], facts: TrainingFacts
+) -> str:
     """Return what the head reads, how that was trained, and on what."""
-    encoder, origin = upstream["encoder"], document["training"].get("upstream")
+    encoder = upstream["encoder"]
     reads = f"It reads {features_in_words(upstream)}."
     if encoder is None:
         return f"None: the head reads the features themselves. {reads}"
     sentences = [
         f"{system_of(encoder)}, {encoder['layers']} layers, width {encoder['width']}, "
         f"{'frozen' if document['frozen'] else 'fine-tuned with the head'}.",
-        f"It comes from {markdown(str(origin))}." if origin else "",
+        f"It comes from {markdown(facts.upstream)}." if facts.upstream else "",
         f"The head reads its hidden states: {layer_words(str(document['layers']))}.",
         reads,
         "Its own training:",
     ]
-    facts = training_list(upstream["training"])
-    return "\n".join(sentence for sentence in sentences if sentence) + f"\n\n{facts}"
+    listed = training_list(upstream["training"])
+    return "\n".join(sentence for sentence in sentences if sentence) + f"\n\n{listed}"

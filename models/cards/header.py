@@ -1,16 +1,19 @@
 """The header of a model card: YAML in the names and forms that the Hugging Face hub reads."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from aalbert.common.hub import LIBRARY, SCHEME, find_hub_place
+from aalbert.common.hub import LIBRARY, find_hub_place, is_hub_url
 from aalbert.common.text import visible
+from aalbert.errors import ConfigError
+from aalbert.models.training_facts import TrainingFacts
 
 OTHER_CHARACTERS = re.compile(r"[^\w.-]+", re.ASCII)
+UNKNOWN = "unknown"
 # Of datasets that are of one language, by their names on the hub.
 LANGUAGES = {"openslr/librispeech_asr": "en"}
 
@@ -75,7 +78,7 @@ class Header:
 
 def model_index(name: str, measured: Measurements) -> list[dict[str, Any]]:
     """Return measurements of a model of this name as the hub's `model-index`."""
-    corpus = visible(measured.corpus)
+    corpus = visible(measured.corpus) or UNKNOWN
     result = {
         "task": {"type": measured.task, "name": visible(measured.task_name)},
         "dataset": {
@@ -91,17 +94,23 @@ def model_index(name: str, measured: Measurements) -> list[dict[str, Any]]:
     return [{"name": visible(name), "results": [result]}]
 
 
-def name_on_hub(origin: object) -> str:
-    """Return the name on the hub of the model that another one is made of; empty if it is not."""
-    place = find_hub_place(str(origin)) if str(origin).startswith(SCHEME) else None
+def name_on_hub(origin: str | None) -> str:
+    """Return the name on the hub of the model that another one is made of; empty if it has none."""
+    if origin is None or not is_hub_url(origin):
+        return ""
+    try:
+        place = find_hub_place(origin)
+    except ConfigError:
+        # Records from elsewhere may name data there, or nothing at all.
+        return ""
     return place.repository if place else ""
 
 
 def identifier(name: str) -> str:
     """Return a name of letters, digits, `-`, `_` and `.`, as the hub takes them."""
-    return OTHER_CHARACTERS.sub("-", name).strip("-") or "unknown"
+    return OTHER_CHARACTERS.sub("-", name).strip("-") or UNKNOWN
 
 
-def corpora_of(*trainings: Mapping[str, Any]) -> list[str]:
+def corpora_of(*trainings: TrainingFacts) -> list[str]:
     """Return the names on the hub of the corpora in facts of training; empty where one has none."""
-    return [name for training in trainings for name in training.get("hub_datasets") or [""]]
+    return [name for facts in trainings for name in facts.hub_datasets or ("",)]

@@ -6,6 +6,7 @@ from typing import Any
 from aalbert.common.text import markdown
 from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
 from aalbert.models.cards.header import Entry, Header, Measurements, corpora_of, name_on_hub
+from aalbert.models.training_facts import TrainingFacts, read_facts
 
 FEATURE_EXTRACTION = "feature-extraction"
 THIS_MODEL = "this model"
@@ -72,14 +73,15 @@ def pretrained_card(
     upstream, encoder = document["upstream"], document["upstream"]["encoder"]
     training = upstream["training"]
     title = f"{system_of(encoder)}, {encoder['layers']} layers, width {encoder['width']}"
-    losses = losses_of(training)
+    facts = read_facts(training)
+    losses = losses_of(facts)
     header = Header(
         name=title,
         tags=("audio", "speech", "self-supervised", tag_of(encoder)),
-        corpora=corpora_of(training),
+        corpora=corpora_of(facts),
         pipeline_tag=FEATURE_EXTRACTION,
-        base_model=name_on_hub(training.get("continued_from", {}).get("model")),
-        measured=measured_loss(losses, str(training.get("corpus", "unknown"))) if losses else None,
+        base_model=name_on_hub(facts.continued_from.model) if facts.continued_from else "",
+        measured=measured_loss(losses, facts.corpus) if losses else None,
     )
     rows = "\n".join(f"| {markdown(name)} | {loss:.4f} |" for name, loss in losses.items())
     targets = ", ".join(f"`{target['feature']}`" for target in document["targets"])
@@ -96,13 +98,13 @@ def pretrained_card(
     )
 
 
-def losses_of(training: Mapping[str, Any]) -> dict[str, float]:
+def losses_of(facts: TrainingFacts) -> dict[str, float]:
     """Return the held-out loss of a model and those of trivial predictors, by name in words."""
-    if "held_out_loss" not in training:
+    if facts.held_out_loss is None:
         return {}
-    others = training.get("trivial_predictors", {})
+    others = facts.trivial_predictors
     return {
-        THIS_MODEL: training["held_out_loss"],
+        THIS_MODEL: facts.held_out_loss,
         **{f"trivial predictor: {name.replace('_', ' ')}": loss for name, loss in others.items()},
     }
 

@@ -76,13 +76,15 @@ def test_the_folders_of_this_machine_do_not_go_along(
     hub: FakeHub, model_folder: Path, tmp_path: Path
 ) -> None:
     saved = PretrainedModel.from_pretrained(model_folder)
-    origin = {"model": "/home/someone/runs/first/export", "models_before": {"12": "/runs/zero@7"}}
-    facts = {"continued_from": origin}
+    others = {"kind": "pretrained", "weights_xxh3": "34", "training": {"seed": 1}}
+    places = {"model": "/home/someone/runs/first/export", "models_before": {"12": "/runs/zero@7"}}
+    facts = {"continued_from": {**others, **places}}
     saved.upstream.config = replace(saved.config, training=facts)
     saved.save_pretrained(tmp_path / "model")
     push(tmp_path / "model", "user/model", "--licence", "mit", "--dry-run", "--out", tmp_path / "o")
     sent = PretrainedModel.from_pretrained(tmp_path / "o").config.training
-    assert sent == {"continued_from": {"model": "first", "models_before": {"12": "zero@7"}}}
+    named = {"model": "first", "models_before": {"12": "zero@7"}}
+    assert sent == {"continued_from": {**others, **named}}
     assert "- continued_from.model: first\n" in (tmp_path / "o" / "README.md").read_text()
 
 
@@ -142,6 +144,7 @@ def test_what_is_not_for_others_is_not_sent(
         ("{model} model --licence mit", 2, "'model' is no name for a model on the hub: write USER"),
         ("{model} user/model@v1 --licence mit", 2, "write USER/NAME, and a branch with --revision"),
         ("{model} user/model --licence mit", 3, "to send a model to the hub, run 'hf auth login'"),
+        ("{model} user/model --licence mit --message=", 2, "--message is empty: say in it what is"),
         ("{model} user/model --out {model}", 2, "--out is for what --dry-run prepares"),
         ("{model} user/model --licence mit --dry-run --out {model}", 6, "is not empty: choose ano"),
         ("{model}/none user/model --licence mit", 3, "there is no folder"),

@@ -51,6 +51,8 @@ def same_weights(place: str, folder: Path) -> bool:
         ),
         ("hf://user/model", HubPlace(repository="user/model")),
         ("hf://models/user/model", HubPlace(repository="user/model")),
+        ("HF://user/model", HubPlace(repository="user/model")),
+        ("hf://user/model@a%2Bb%3F%25", HubPlace(repository="user/model", revision="a+b?%")),
         ("hf://user/model@fix%2Fit", HubPlace(repository="user/model", revision="fix/it")),
         (
             "hf://user/model@refs/pr/3/old/states.ckpt",
@@ -60,6 +62,7 @@ def same_weights(place: str, folder: Path) -> bool:
         ("/user/model", None),
         ("./user/model", None),
         ("user/model/folder", None),
+        ("user/model.ckpt", None),
         ("s3://bucket/model", None),
     ],
 )
@@ -122,17 +125,31 @@ def test_a_model_that_was_fetched_opens_without_a_network(
     PretrainedModel.from_pretrained("user/model")
     hub.fails = True
     assert same_weights("user/model", model_folder)
-    with pytest.raises(StorageError, match=r"hf://user/other .*: the hub does not .*status 503"):
-        PretrainedModel.from_pretrained("user/other")
+    with pytest.raises(StorageError, match=r"^hf://user/other: the hub does not .*status 503"):
+        PretrainedModel.from_pretrained("hf://user/other")
     hub.stop()
     assert same_weights("user/model", model_folder)
     assert same_weights(f"user/model@{commit_of(hub_model)}", model_folder)
-    with pytest.raises(StorageError, match=r"hf://user/other .*: the hub does not answer .* later"):
+    with pytest.raises(StorageError, match=r"^hf://user/other: the hub does not answer .* later"):
+        PretrainedModel.from_pretrained("hf://user/other")
+    unasked = "^there is no folder user/other here, and the Hugging Face hub cannot be asked for "
+    with pytest.raises(InputError, match=f"{unasked}hf://user/other: the hub does not answer .*"):
         PretrainedModel.from_pretrained("user/other")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert same_weights("hf://user/model", model_folder)
-    with pytest.raises(InputError, match=r"not in the cache, and HF_HUB_OFFLINE forbids"):
+    offline = r"config\.json is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub: run t"
+    with pytest.raises(InputError, match=f"{unasked}hf://user/other: {offline}"):
         PretrainedModel.from_pretrained("user/other")
+    with pytest.raises(InputError, match=f"^hf://user/other: {offline}"):
+        PretrainedModel.from_pretrained("hf://user/other")
+
+
+def test_a_hub_that_fails_on_the_way_is_no_model_without_files(
+    hub: FakeHub, hub_model: Repository
+) -> None:
+    hub.answers = 1
+    with pytest.raises(StorageError, match=r"^hf://user/model: the hub does not answer as it shou"):
+        PretrainedModel.from_pretrained("hf://user/model")
 
 
 def test_a_local_folder_has_precedence_and_a_misspelt_path_is_none_of_the_hub(
@@ -140,8 +157,10 @@ def test_a_local_folder_has_precedence_and_a_misspelt_path_is_none_of_the_hub(
 ) -> None:
     shutil.copytree(model_folder, "user/model")
     PretrainedModel.from_pretrained("user/model")
-    with pytest.raises(InputError, match="there is no folder user/modle: expected a run or a"):
+    with pytest.raises(InputError, match="saved model; on the hub it is hf://user/modle$"):
         PretrainedModel.from_pretrained("user/modle")
+    with pytest.raises(InputError, match="no folder user/a.pt: expected a run or a saved model$"):
+        PretrainedModel.from_pretrained("user/a.pt")
     assert hub.requests == []
 
 
@@ -156,6 +175,11 @@ def test_a_local_folder_has_precedence_and_a_misspelt_path_is_none_of_the_hub(
         ("hf://user/private", r"^hf://user/private: the hub has no such model that you may read"),
         ("user/gated", r"is gated: ask for access on its page on the hub, then run 'hf auth login"),
         ("user/empty", r"has no config\.json: expected a model of aalbert, or with its file the"),
+        (
+            "hf://user/other",
+            r"^hf://user/other@[0-9a-f]{40} is no model of aalbert: format in its config\.json is "
+            "None, not 'aalbert-model'$",
+        ),
         ("hf://user/empty/a.ckpt", r"a\.ckpt is a file: 'aalbert convert' makes a model of"),
         ("hf://user/mo..del", "is no name of a model on the hub: Cannot have -- or"),
     ],
@@ -170,9 +194,13 @@ def test_what_cannot_be_opened_is_one_line_with_the_way_out(
     }.items():
         repository.commit({"other.txt": b"1"})
         hub.repositories[f"user/{name}"] = repository
+    other = Repository()
+    other.commit({"config.json": b'{"model_type": "wav2vec2"}', "model.safetensors": b"1"})
+    hub.repositories["user/other"] = other
     with pytest.raises((InputError, ConfigError), match=message) as caught:
         PretrainedModel.from_pretrained(place)
     assert "\n" not in str(caught.value)
+    assert len([each for each in hub.requests if each.startswith("GET /user/")]) <= 1
 
 
 def test_a_private_model_opens_with_the_token_which_no_message_shows(
@@ -205,10 +233,11 @@ def test_a_fault_of_large_files_is_one_line_and_one_of_the_system_stays_what_it_
 
 def test_without_the_extra_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_room, "find_spec", lambda name: None)
-    with pytest.raises(
-        ConfigError, match=r"no folder user/model\): .* not installed: pip install 'aalbert\[hub\]'"
-    ):
+    needs = r".*hf://user/model.* package that is not installed: pip install 'aalbert\[hub\]'$"
+    with pytest.raises(InputError, match=f"^there is no folder user/model here, and{needs}"):
         PretrainedModel.from_pretrained("user/model")
+    with pytest.raises(ConfigError, match=needs):
+        PretrainedModel.from_pretrained("hf://user/model")
 
 
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_model_is_named(
@@ -242,6 +271,12 @@ def test_a_checkpoint_of_another_system_opens_and_is_converted(
     assert opened.place == f"hf://user/model@{commit_of(repository)}/old/states.ckpt"
     assert main(["convert", place, "--out", str(tmp_path / "converted")]) == 0
     assert main(["inspect", place]) == 0
+    hub.requests.clear()
+    with pytest.raises(
+        InputError, match=r"states\.ckpt is a file: 'aalbert convert' makes a model"
+    ):
+        lasting_upstream(place)
+    assert hub.requests == []
     assert main(["convert", "hf://user/model", "--out", str(tmp_path / "none")]) == 2
     assert "hf://user/model is no file: expected a checkpoint of" in capsys.readouterr().err
 

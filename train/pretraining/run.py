@@ -15,8 +15,10 @@ import xxhash
 
 from aalbert.common.configuration import to_yaml
 from aalbert.common.json_files import as_record
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.models.checkpoint import read_config
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.training_facts import Origin
 from aalbert.models.training_states import step_of
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.reading.dataset import Dataset
@@ -63,7 +65,7 @@ from aalbert.train.pretraining.trivial_predictors import (
     recorded_predictors,
 )
 from aalbert.train.run_folder import RunFolder, resume_command
-from aalbert.train.run_record import CONTINUED_FROM, PRETRAIN, Origin
+from aalbert.train.run_record import CONTINUED_FROM, PRETRAIN, START_WEIGHTS
 
 TASK = PRETRAIN
 COLUMNS = (*STEP_COLUMNS, "validation_loss")
@@ -141,11 +143,26 @@ def resume_pretraining(
 
 
 def reopen_start(run: RunFolder, record: Mapping[str, Any]) -> Start | None:
-    """Return the model that a run continues from, of which it has a copy; None if there is none."""
-    origin = record.get(CONTINUED_FROM)
-    if origin is None:
+    """Return the model that a run continues from, of which it has a copy; None if there is none.
+
+    Raises `InputError` when the copy is gone, `IntegrityError` when it is another model.
+    """
+    document = record.get(CONTINUED_FROM)
+    if document is None:
         return None
-    return Start(PretrainedModel.from_pretrained(run.start), as_record(Origin, origin))
+    origin = as_record(Origin, document)
+    way_out = (
+        f"put it back, as it was made from {origin.model} (weights {origin.weights_xxh3}), or "
+        "start again with --from"
+    )
+    if not run.start.is_dir():
+        raise InputError(f"{run.start}, the model that the run continues from, is gone: {way_out}")
+    found, expected = read_config(run.start)["weights_xxh3"], record[START_WEIGHTS]
+    if found != expected:
+        raise IntegrityError(
+            f"{run.start} has the weights {found}, and the run continues from {expected}: {way_out}"
+        )
+    return Start(PretrainedModel.from_pretrained(run.start), origin)
 
 
 def named_files(config: PretrainConfig) -> dict[str, str]:

@@ -20,8 +20,9 @@ from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.pretrained import PretrainedModel, input_target
+from aalbert.models.training_facts import Origin
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.run_record import CONTINUED_FROM, Origin
+from aalbert.train.run_record import CONTINUED_FROM
 from aalbert.train.upstreams import lasting_upstream
 
 # How an encoder is trained, not what it is; pretraining sets the last one to what it trains.

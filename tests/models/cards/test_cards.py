@@ -72,6 +72,14 @@ def read(card: str) -> Any:
     return read_card
 
 
+def continued_card(place: str, **origin: Any) -> Any:
+    """The card of a model that was continued from that at a place."""
+    facts = {"kind": "pretrained", "weights_xxh3": "0" * 32, "training": {}, "models_before": {}}
+    training = {**CONFIG.training, "continued_from": {"model": place, **facts, **origin}}
+    model = PretrainedModel(replace(CONFIG, training=training))
+    return read(model.card(model.document()))
+
+
 def test_the_card_of_a_pretrained_model_has_its_losses_and_its_corpus(tmp_path: Path) -> None:
     config = replace(CONFIG, training={**CONFIG.training, **LOSSES})
     PretrainedModel(config).save_pretrained(tmp_path)
@@ -88,13 +96,11 @@ def test_the_card_of_a_pretrained_model_has_its_losses_and_its_corpus(tmp_path: 
 
 
 def test_the_model_that_another_was_continued_from_is_its_base() -> None:
-    training = {"continued_from": {"model": "hf://user/model@" + "0" * 40}}
-    model = PretrainedModel(replace(CONFIG, training=training))
-    assert read(model.card(model.document())).data.base_model == "user/model"
-    training = {"continued_from": {"model": "/home/someone/runs/first/export"}}
-    model = PretrainedModel(replace(CONFIG, training=training))
-    card = read(model.card(model.document()))
+    assert continued_card("hf://user/model@" + "0" * 40).data.base_model == "user/model"
+    card = continued_card("/home/someone/runs/first/export")
     assert card.data.base_model is None and "someone" not in card.content
+    for other in ("hf://datasets/user/data", "hf://user/model/../x"):
+        assert continued_card(other).data.base_model is None
 
 
 def test_what_is_not_certain_is_not_in_the_header() -> None:

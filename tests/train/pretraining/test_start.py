@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -289,9 +289,20 @@ def test_a_run_resumes_bit_for_bit_without_the_model(
         assert [(run / name).read_text() for name in names] == [
             (whole / name).read_text() for name in names
         ]
-    shutil.rmtree(half / "start")
-    with pytest.raises(InputError, match="there is no folder .*start: expected a run or a saved m"):
+    recorded = RunFolder(half).read_record()
+    config = half / "start" / "config.json"
+    config.write_text(config.read_text().replace(recorded["start_weights"], "0" * 32))
+    with pytest.raises(IntegrityError, match=r"start has the weights 0{32}, and the run continues"):
         resume_pretraining(half)
+    shutil.rmtree(half / "start")
+    with pytest.raises(InputError) as caught:
+        resume_pretraining(half)
+    origin = recorded["continued_from"]
+    assert str(caught.value) == (
+        f"{half}/start, the model that the run continues from, is gone: put it back, as it was "
+        f"made from {origin['model']} (weights {origin['weights_xxh3']}), or start again with "
+        "--from"
+    )
 
 
 def test_a_run_records_what_it_continues_from_and_what_came_before(
@@ -324,12 +335,21 @@ def test_a_run_records_what_it_continues_from_and_what_came_before(
 def test_what_a_model_or_a_run_says_of_its_origin_is_checked(
     start: Start, pretrained: Path, tmp_path: Path
 ) -> None:
-    training = {"continued_from": {"model": "elsewhere"}}
-    PretrainedModel(replace(start.model.config, training=training)).save_pretrained(tmp_path)
-    with pytest.raises(
-        IntegrityError, match=r"config\.json of .* \(kind is missing\): use the ver"
-    ):
-        open_start(tmp_path)
+    start.model.save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    origin = {**asdict(start.origin), "training": {"hub_datasets": [["a"]]}}
+    for facts, reason in [
+        ({"continued_from": {"model": "elsewhere"}}, "continued_from.kind is missing"),
+        ({"continued_from": "x"}, "continued_from = 'x': Input should be an object"),
+        ({"continued_from": origin}, r"hub_datasets\.0 = \['a'\]: Input should be a valid string"),
+        ({"held_out_loss": "x"}, "held_out_loss = 'x': Input should be a valid number"),
+        ({"hub_datasets": 5}, "hub_datasets = 5: Input should be a valid array"),
+        ({"trivial_predictors": [1]}, r"trivial_predictors = \[1\]: Input should be an object"),
+    ]:
+        document["upstream"]["training"] = facts
+        (tmp_path / "config.json").write_text(json.dumps(document))
+        with pytest.raises(IntegrityError, match=f"does not describe a model.*{reason}.*: use the"):
+            open_start(tmp_path)
 
 
 def test_a_model_at_a_url_is_recorded_without_its_secrets(

@@ -1,0 +1,52 @@
+"""Facts of training that are saved with a model: those that are used, checked, among all others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from aalbert.common.json_files import as_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The model that a run of pretraining continues from.
+
+    `model` is its place, without the secrets of a URL. The `models_before` led to it, latest first:
+    their places by the hashes of their weights. In full they would be nested deeper with every
+    model, until nothing could read them.
+    """
+
+    model: str
+    kind: str
+    weights_xxh3: str
+    training: Mapping[str, Any]
+    models_before: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Refuse facts that cannot be used."""
+        read_facts(self.training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """What is used of the facts of a training, which may have others, only to be listed.
+
+    `hub_datasets` are the names on the Hugging Face hub of its corpora, empty where there is none;
+    `upstream` is the place on the hub of the encoder that a head was put on.
+    """
+
+    corpus: str = ""
+    hub_datasets: tuple[str, ...] = ()
+    held_out_loss: float | None = None
+    trivial_predictors: Mapping[str, float] = field(default_factory=dict)
+    continued_from: Origin | None = None
+    task: str = ""
+    labels: str = ""
+    upstream: str | None = None
+
+
+def read_facts(training: Mapping[str, Any]) -> TrainingFacts:
+    """Return what is used of facts of training; `ValueError` names the first of another type."""
+    names = {each.name for each in fields(TrainingFacts)}
+    used = {name: value for name, value in training.items() if name in names}
+    return as_record(TrainingFacts, used)
