@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aalbert.common.json_files import as_record
+from aalbert.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,10 @@ class TrainingFacts:
 
 
 def read_facts(training: Mapping[str, Any]) -> TrainingFacts:
-    """Return what is used of facts of training; `ValueError` names the first of another type."""
+    """Return what is used of facts of training; `ConfigError` names the first of another type."""
     names = {each.name for each in fields(TrainingFacts)}
     used = {name: value for name, value in training.items() if name in names}
-    return as_record(TrainingFacts, used)
+    try:
+        return as_record(TrainingFacts, used)
+    except ValueError as error:
+        raise ConfigError(f"training.{error}") from error

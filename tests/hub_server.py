@@ -4,7 +4,6 @@ import base64
 import hashlib
 import http.server
 import json
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -47,8 +46,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(self.path)
         self.server.requests.append(f"{self.command} {path}")
-        self.server.answers -= 1
-        if self.server.fails or self.server.answers < 0:
+        if self.server.is_portal:
+            return self.answer(200, b"<html>Log in</html>", {})
+        if self.server.fails:
             return self.refuse(503, "")
         if path.startswith("/api/models/"):
             return self.describe(path.removeprefix("/api/models/"))
@@ -144,8 +144,8 @@ class FakeHub(LocalServer):
     """The hub; `requests` were made, `messages` came with commits.
 
     `damaged` says of a file how many more times it is sent with its last byte changed,
-    `refused_card` why no card is taken, and `fails` that it is out of order; it is so after as many
-    `answers`.
+    `refused_card` why no card is taken, and `fails` that it is out of order; a portal of a network
+    gives everybody its own page in place of the hub's answers.
     """
 
     # Those that answer end with their connections, and are waited for.
@@ -159,7 +159,7 @@ class FakeHub(LocalServer):
         self.damaged: dict[str, int] = {}
         self.refused_card = ""
         self.fails = False
-        self.answers = sys.maxsize
+        self.is_portal = False
 
     def stop(self) -> None:
         """Answer no more; the client keeps connections, over which it would still be answered."""

@@ -144,10 +144,8 @@ def test_a_model_that_was_fetched_opens_without_a_network(
         PretrainedModel.from_pretrained("hf://user/other")
 
 
-def test_a_hub_that_fails_on_the_way_is_no_model_without_files(
-    hub: FakeHub, hub_model: Repository
-) -> None:
-    hub.answers = 1
+def test_a_page_of_the_network_in_place_of_the_hub_is_no_model_without_files(hub: FakeHub) -> None:
+    hub.is_portal = True
     with pytest.raises(StorageError, match=r"^hf://user/model: the hub does not answer as it shou"):
         PretrainedModel.from_pretrained("hf://user/model")
 

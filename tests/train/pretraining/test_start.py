@@ -348,7 +348,7 @@ def test_what_a_model_or_a_run_says_of_its_origin_is_checked(
     ]:
         document["upstream"]["training"] = facts
         (tmp_path / "config.json").write_text(json.dumps(document))
-        with pytest.raises(IntegrityError, match=f"does not describe a model.*{reason}.*: use the"):
+        with pytest.raises(IntegrityError, match=rf"model of this aalbert \(training\.{reason}.*\): use the"):
             open_start(tmp_path)
 
 
