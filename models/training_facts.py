@@ -14,7 +14,8 @@ class Origin:
 
     `model` is its place, without the secrets of a URL. The `models_before` led to it, latest first:
     their places by the hashes of their weights. In full they would be nested deeper with every
-    model, until nothing could read them.
+    model, until nothing could read them. `head_training` are the facts of the latest head with
+    which the encoder was trained, on its labels; none if it never was.
     """
 
     model: str
@@ -22,10 +23,12 @@ class Origin:
     weights_xxh3: str
     training: Mapping[str, Any]
     models_before: Mapping[str, str]
+    head_training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse facts that cannot be used."""
         read_facts(self.training)
+        read_facts(self.head_training)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,8 @@ class TrainingFacts:
     """What is used of the facts of a training, which may have others, only to be listed.
 
     `hub_datasets` are the names on the Hugging Face hub of its corpora, empty where there is none;
-    `upstream` is the place on the hub of the encoder that a head was put on.
+    `converted_from` is the checkpoint of another system that a model was. Those of a head have an
+    `upstream`, the place on the hub of the encoder that it was put on, and say how that took part.
     """
 
     corpus: str = ""
@@ -41,9 +45,17 @@ class TrainingFacts:
     held_out_loss: float | None = None
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)
     continued_from: Origin | None = None
+    converted_from: str = ""
     task: str = ""
     labels: str = ""
     upstream: str | None = None
+    mode: str = ""
+    untrained: bool = False
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether an encoder was trained with the head alone, from random weights."""
+        return self.mode == "from-scratch"
 
 
 def read_facts(training: Mapping[str, Any]) -> TrainingFacts:

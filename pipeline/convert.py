@@ -13,6 +13,7 @@ from aalbert.common.hub import CHECKPOINT_SUFFIXES, fetch, find_hub_place
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError, require
+from aalbert.models.checkpoint import lasting_name
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.foreign.foreign_model import ForeignModel
@@ -79,11 +80,12 @@ class ReadingConfig:
 
 
 def import_model(
-    source: Path, assignments: Sequence[str] = ()
+    source: Path, assignments: Sequence[str] = (), origin: str = ""
 ) -> tuple[PretrainedModel, ForeignModel]:
     """Read a checkpoint of another system, and return it as a model beside what it told.
 
-    `assignments` are settings such as `front_end.deltas=1` that win over the checkpoint's.
+    `assignments` are settings such as `front_end.deltas=1` that win over the checkpoint's, and
+    `origin` is the place on the hub that the file is a copy from.
     Raises `InputError` for a file of no known layout, `IntegrityError` for one that is damaged
     or would run code, `ConfigError` when settings are missing or do not fit the model.
     """
@@ -91,12 +93,17 @@ def import_model(
     reading = read_settings(foreign, source, assignments)
     settings = reading.settings()
     front_end = replace(reading.front_end, feature_dims=settings.dims)
-    training = {"converted_from": f"{source.name} ({foreign.layout})", **foreign.training}
+    training = {"converted_from": f"{origin or source.name} ({foreign.layout})", **foreign.training}
     foreign = replace(foreign, training=training)
     try:
         return foreign.build(asdict(settings), front_end), foreign
     except IntegrityError as error:
         raise IntegrityError(f"{source}: {error}") from error
+
+
+def hub_origin(source: str) -> str:
+    """Return the place of a file on the hub, with its commit; empty for one from elsewhere."""
+    return str(lasting_name(source)) if find_hub_place(source) is not None else ""
 
 
 def read_settings(foreign: ForeignModel, source: Path, assignments: Sequence[str]) -> ReadingConfig:
@@ -141,7 +148,7 @@ def convert_to_aalbert(source: str, out: Path, assignments: Sequence[str]) -> di
     )
     require_empty(out)
     with local_file(source) as local:
-        model, foreign = import_model(local, assignments)
+        model, foreign = import_model(local, assignments, hub_origin(source))
     model.save_pretrained(out)
     return summary(model, source, foreign.layout, out, foreign.notes)
 
@@ -157,7 +164,7 @@ def convert_to_s3prl(source: str, out: Path, assignments: Sequence[str]) -> dict
     layout, notes = "aalbert", tuple[str, ...]()
     if is_foreign(source):
         with local_file(source) as local:
-            model, foreign = import_model(local, assignments)
+            model, foreign = import_model(local, assignments, hub_origin(source))
         layout, notes = foreign.layout, foreign.notes
     else:
         require(not assignments, f"--set {assignments[:1]}: {source} has all its settings")

@@ -7,6 +7,7 @@ from typing import Any
 from aalbert.common.text import interval, markdown, percent
 from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
 from aalbert.models.cards.header import (
+    CLASS,
     Entry,
     Header,
     Measurements,
@@ -20,8 +21,6 @@ from aalbert.models.training_facts import TrainingFacts, read_facts
 # The task whose models compare two utterances.
 VERIFICATION = "voxceleb1-verification"
 AUDIO_CLASSIFICATION = "audio-classification"
-# What labels are called whose name is not recorded.
-CLASS = "class"
 MOST_CLASSES_LISTED, CLASSES_SHOWN = 20, 5
 # The names of metrics on the hub.
 METRICS = {"accuracy": "accuracy", "frame accuracy": "accuracy", "equal error rate": "eer"}
@@ -56,7 +55,7 @@ based on it, its errors have to be measured on recordings like those it is used 
 `model.safetensors` holds the weights of upstream and head; `config.json` the settings to rebuild
 the model, the classes, and the XXH3 hash of the weights. The licence of the software does not cover
 the weights: their licence is chosen by those who trained them, in accordance with that of the
-corpus, and is in the header of this card.
+corpus; `license` in the header of this card names it, once it is there.
 """
 CLASSIFIER_USAGE = """\
 ```sh
@@ -169,7 +168,8 @@ def header(
     encoder = upstream["encoder"]
     label = identifier(facts.labels or "audio")
     kind = "speaker-verification" if verifies else f"{label}-classification"
-    trainings = [facts, read_facts(upstream["training"])] if encoder else [facts]
+    pretrained = encoder and not (facts.untrained or facts.from_scratch)
+    trainings = [facts, *([read_facts(upstream["training"])] if pretrained else [])]
     return Header(
         name=title,
         tags=("audio", "speech", kind, *([tag_of(encoder)] if encoder else [])),
@@ -259,11 +259,21 @@ def upstream_in_words(
         return f"None: the head reads the features themselves. {reads}"
     sentences = [
         f"{system_of(encoder)}, {encoder['layers']} layers, width {encoder['width']}, "
-        f"{'frozen' if document['frozen'] else 'fine-tuned with the head'}.",
+        f"{part_of_encoder(document, facts)}.",
         f"It comes from {markdown(facts.upstream)}." if facts.upstream else "",
         f"The head reads its hidden states: {layer_words(str(document['layers']))}.",
         reads,
-        "Its own training:",
     ]
-    listed = training_list(upstream["training"])
-    return "\n".join(sentence for sentence in sentences if sentence) + f"\n\n{listed}"
+    text = "\n".join(sentence for sentence in sentences if sentence)
+    if facts.untrained or facts.from_scratch:
+        return text
+    return f"{text}\nIts own training:\n\n{training_list(upstream['training'])}"
+
+
+def part_of_encoder(document: Mapping[str, Any], facts: TrainingFacts) -> str:
+    """Return how an encoder took part in the training of its head."""
+    if facts.untrained:
+        return "with random weights, never trained: a control, which shows what pretraining adds"
+    if facts.from_scratch:
+        return "trained with the head from random weights, without pretraining"
+    return "frozen" if document["frozen"] else "fine-tuned with the head"

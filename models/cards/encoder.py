@@ -6,8 +6,8 @@ from typing import Any
 from aalbert.common.text import flat, markdown
 from aalbert.models.cards.facts import public_facts
 
-# Facts that a card states elsewhere, or only in its header.
-TOLD_ELSEWHERE = ("held_out_loss", "trivial_predictors", "hub_datasets", "upstream")
+# Facts that a card states elsewhere, or only in its header, also those of earlier models.
+TOLD_ELSEWHERE = frozenset({"held_out_loss", "trivial_predictors", "hub_datasets", "upstream"})
 
 
 def system_of(encoder: Mapping[str, Any]) -> str:
@@ -32,6 +32,9 @@ def features_in_words(upstream: Mapping[str, Any]) -> str:
 
 def training_list(training: Mapping[str, Any]) -> str:
     """Return facts of training as a list in Markdown."""
-    kept = public_facts({name: training[name] for name in training if name not in TOLD_ELSEWHERE})
-    lines = [f"- {markdown(name)}: {markdown(str(value))}" for name, value in flat(kept)]
+    lines = [
+        f"- {markdown(name)}: {markdown(str(value))}"
+        for name, value in flat(public_facts(dict(training)))
+        if TOLD_ELSEWHERE.isdisjoint(name.split("."))
+    ]
     return "\n".join(lines) or "Not recorded."

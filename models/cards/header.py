@@ -10,10 +10,11 @@ import yaml
 from aalbert.common.hub import LIBRARY, find_hub_place, is_hub_url
 from aalbert.common.text import visible
 from aalbert.errors import ConfigError
-from aalbert.models.training_facts import TrainingFacts
+from aalbert.models.training_facts import TrainingFacts, read_facts
 
 OTHER_CHARACTERS = re.compile(r"[^\w.-]+", re.ASCII)
-UNKNOWN = "unknown"
+# What is not recorded: the name of a corpus, and that of labels.
+UNKNOWN, CLASS = "unknown", "class"
 # Of datasets that are of one language, by their names on the hub.
 LANGUAGES = {"openslr/librispeech_asr": "en"}
 
@@ -112,5 +113,17 @@ def identifier(name: str) -> str:
 
 
 def corpora_of(*trainings: TrainingFacts) -> list[str]:
-    """Return the names on the hub of the corpora in facts of training; empty where one has none."""
-    return [name for facts in trainings for name in facts.hub_datasets or ("",)]
+    """Return the names on the hub of the corpora of trainings, and of the models they began with.
+
+    One is empty where a corpus has no name, or is not recorded.
+    """
+    names: list[str] = []
+    for facts in trainings:
+        names += facts.hub_datasets or ("",)
+        if (origin := facts.continued_from) is None:
+            continue
+        names += corpora_of(read_facts(origin.training))
+        names += corpora_of(read_facts(origin.head_training)) if origin.head_training else []
+        # Of models before that one, only their places are recorded.
+        names += [""] if origin.models_before else []
+    return names

@@ -5,7 +5,15 @@ from typing import Any
 
 from aalbert.common.text import markdown
 from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
-from aalbert.models.cards.header import Entry, Header, Measurements, corpora_of, name_on_hub
+from aalbert.models.cards.header import (
+    CLASS,
+    UNKNOWN,
+    Entry,
+    Header,
+    Measurements,
+    corpora_of,
+    name_on_hub,
+)
 from aalbert.models.training_facts import TrainingFacts, read_facts
 
 FEATURE_EXTRACTION = "feature-extraction"
@@ -14,7 +22,7 @@ CARD = """\
 {header}
 # {title}
 
-An encoder of speech, pretrained without labels by reconstructing masked frames. {parameters:,}
+An encoder of speech, pretrained {labels} by reconstructing masked frames. {parameters:,}
 parameters, {encoder_parameters:,} of them in the encoder{sharing}.
 
 ## Use
@@ -55,7 +63,7 @@ Reconstructs: {targets}.
 `model.safetensors` holds the weights, a shared layer once; `config.json` the settings to rebuild
 the model, and the XXH3 hash of the weights; `*_aalbert.py` are the modules. The licence of the
 software does not cover the weights: their licence is chosen by those who trained them, in
-accordance with that of the corpus, and is in the header of this card.
+accordance with that of the corpus; `license` in the header of this card names it, once it is there.
 """
 RESULTS = """\
 The loss on held-out utterances, beside those of trivial predictors of the same hidden frames; lower
@@ -74,13 +82,15 @@ def pretrained_card(
     training = upstream["training"]
     title = f"{system_of(encoder)}, {encoder['layers']} layers, width {encoder['width']}"
     facts = read_facts(training)
+    origin = facts.continued_from
+    labelled = read_facts(origin.head_training) if origin and origin.head_training else None
     losses = losses_of(facts)
     header = Header(
         name=title,
-        tags=("audio", "speech", "self-supervised", tag_of(encoder)),
+        tags=("audio", "speech", *([] if labelled else ["self-supervised"]), tag_of(encoder)),
         corpora=corpora_of(facts),
         pipeline_tag=FEATURE_EXTRACTION,
-        base_model=name_on_hub(facts.continued_from.model) if facts.continued_from else "",
+        base_model=name_on_hub(origin.model if origin else facts.converted_from),
         measured=measured_loss(losses, facts.corpus) if losses else None,
     )
     rows = "\n".join(f"| {markdown(name)} | {loss:.4f} |" for name, loss in losses.items())
@@ -88,6 +98,7 @@ def pretrained_card(
     return CARD.format(
         header=header.to_yaml(),
         title=title,
+        labels=labels_in_words(labelled),
         sharing=", which shares one layer" if encoder["share_layers"] else "",
         parameters=parameters,
         encoder_parameters=encoder_parameters,
@@ -96,6 +107,14 @@ def pretrained_card(
         training=training_list(training),
         results=RESULTS.format(rows=rows) if losses else "Not recorded.",
     )
+
+
+def labels_in_words(labelled: TrainingFacts | None) -> str:
+    """Return whether an encoder has seen labels, by the facts of the head it was trained with."""
+    if labelled is None:
+        return "without labels"
+    label = markdown(labelled.labels or CLASS)
+    return f"after training with labels ({label} of {markdown(labelled.corpus or UNKNOWN)}),"
 
 
 def losses_of(facts: TrainingFacts) -> dict[str, float]:

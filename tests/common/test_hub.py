@@ -268,6 +268,9 @@ def test_a_checkpoint_of_another_system_opens_and_is_converted(
     assert torch.equal(opened.extract(wave), expected.extract(wave))
     assert opened.place == f"hf://user/model@{commit_of(repository)}/old/states.ckpt"
     assert main(["convert", place, "--out", str(tmp_path / "converted")]) == 0
+    converted = PretrainedModel.from_pretrained(tmp_path / "converted").config.training
+    assert converted["converted_from"] == f"{opened.place} (s3prl since 2022)"
+    assert "base_model: user/model\n" in (tmp_path / "converted" / "README.md").read_text()
     assert main(["inspect", place]) == 0
     hub.requests.clear()
     with pytest.raises(

@@ -1,29 +1,28 @@
 """The card of a measured model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aalbert.models.cards.downstream import Score
+from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.evaluation.evaluate import Evaluation
-from aalbert.train.evaluation.result import Result
 
 UNTRAINED = "the same head on random weights"
-# What a control has in common with the run that it is for.
-TWIN_FIELDS = ("upstream", "mode", "layers", "head", "frames_stacked", "context", "epochs")
 
 
 def scored_card(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
     """Return the card of a run's model with its score; controls are among all `evaluations`."""
-    results = [each.result for each in evaluations]
-    return evaluation.measured.model.card(score_of(evaluation.result, results))
+    return evaluation.measured.model.card(score_of(evaluation, evaluations))
 
 
-def score_of(result: Result, results: Sequence[Result]) -> Score:
-    """Return the metric of a result as its card has it, beside what is reached without training."""
+def score_of(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> Score:
+    """Return the metric of a run as its card has it, beside what is reached without training."""
+    result = evaluation.result
     metric = result.metric
     baselines = dict(metric.baselines)
-    for each in results:
-        if each.untrained and not result.untrained and are_twins(each, result):
-            baselines[UNTRAINED] = each.metric.value
+    for each in evaluations:
+        if each.result.untrained and not result.untrained and are_twins(each, evaluation):
+            baselines[UNTRAINED] = each.result.metric.value
     return Score(
         metric=metric.name,
         value=metric.value,
@@ -35,9 +34,16 @@ def score_of(result: Result, results: Sequence[Result]) -> Score:
     )
 
 
-def are_twins(one: Result, other: Result) -> bool:
-    """Return whether two results differ at most in the weights of the upstream, and its seed."""
-    return all(getattr(one, name) == getattr(other, name) for name in TWIN_FIELDS)
+def are_twins(one: Evaluation, other: Evaluation) -> bool:
+    """Return whether two runs differ at most in the weights of the upstream, and their seed."""
+    return one.result.upstream == other.result.upstream and twin_settings(one) == twin_settings(
+        other
+    )
+
+
+def twin_settings(evaluation: Evaluation) -> DownstreamConfig:
+    """Return the settings that a control has in common with the run that it is for."""
+    return replace(evaluation.measured.config, untrained=False, seed=0, prefetch=0)
 
 
 def tested_in_words(counts: dict[str, int]) -> str:

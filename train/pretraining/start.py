@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from aalbert.common.json_files import as_record
 from aalbert.common.redaction import redact_all, redact_url
 from aalbert.common.settings_text import Document
 from aalbert.common.text import flat
 from aalbert.errors import require
-from aalbert.models.checkpoint import find_checkpoint, read_config, reading_config
+from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.pretrained import PretrainedModel, input_target
-from aalbert.models.training_facts import Origin
+from aalbert.models.training_facts import Origin, read_facts
+from aalbert.models.upstream import Upstream
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.run_record import CONTINUED_FROM
 from aalbert.train.upstreams import lasting_upstream
@@ -149,37 +149,37 @@ def open_start(place: Path | str) -> Start:
     """
     location = lasting_upstream(str(place))
     document = read_config(find_checkpoint(location))
+    head_training: Mapping[str, Any] = {}
     if document["kind"] == DOWNSTREAM_KIND:
-        model = encoder_of(location)
+        downstream = DownstreamModel.from_pretrained(location)
+        model = encoder_of(downstream.upstream, location)
+        head_training = {} if downstream.frozen else downstream.training_facts
     else:
         model = PretrainedModel.from_pretrained(location)
-    training = redact_all(dict(model.config.training))
-    with reading_config(location):
-        before = models_before(training.pop(CONTINUED_FROM, None))
+    before = read_facts(model.config.training).continued_from
+    training = dict(model.config.training)
+    training.pop(CONTINUED_FROM, None)
     origin = Origin(
         model=redact_url(location),
         kind=document["kind"],
         weights_xxh3=document["weights_xxh3"],
-        training=training,
-        models_before=before,
+        training=redact_all(training),
+        models_before=models_before(before),
+        head_training=redact_all(head_training or (before.head_training if before else {})),
     )
     return Start(model, origin)
 
 
-def models_before(document: Mapping[str, Any] | None) -> dict[str, str]:
+def models_before(origin: Origin | None) -> dict[str, str]:
     """Return the models that led to one, by its recorded origin: its own start, and those before.
 
     See `Origin`.
     """
-    if document is None:
-        return {}
-    origin = as_record(Origin, document)
-    return {origin.weights_xxh3: origin.model, **origin.models_before}
+    return {} if origin is None else {origin.weights_xxh3: origin.model, **origin.models_before}
 
 
-def encoder_of(location: str) -> PretrainedModel:
+def encoder_of(upstream: Upstream, location: str) -> PretrainedModel:
     """Return the upstream of a downstream model as a model that predicts nothing yet."""
-    upstream = DownstreamModel.from_pretrained(location).upstream
     require(
         upstream.config.encoder is not None,
         f"{redact_url(location)} was trained on plain {upstream.config.features['kind']}, without "

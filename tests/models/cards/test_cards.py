@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
@@ -99,6 +100,7 @@ def test_the_model_that_another_was_continued_from_is_its_base() -> None:
     assert continued_card("hf://user/model@" + "0" * 40).data.base_model == "user/model"
     card = continued_card("/home/someone/runs/first/export")
     assert card.data.base_model is None and "someone" not in card.content
+    assert "- continued_from.model: first\n" in card.text and "hub_datasets" not in card.text
     for other in ("hf://datasets/user/data", "hf://user/model/../x"):
         assert continued_card(other).data.base_model is None
 
@@ -111,6 +113,50 @@ def test_what_is_not_certain_is_not_in_the_header() -> None:
     unknown = PretrainedModel(replace(CONFIG, training={}))
     data = read(unknown.card(unknown.document())).data
     assert data.datasets is None and data.eval_results is None
+
+
+def test_the_corpora_of_all_models_that_led_to_one_are_in_the_header() -> None:
+    librispeech = {"hub_datasets": ["openslr/librispeech_asr"]}
+    data = continued_card("first", training=librispeech).data
+    assert (data.language, data.datasets) == (["en"], ["openslr/librispeech_asr"])
+    for origin in (
+        {"training": {"hub_datasets": [""]}},
+        {"training": {}},
+        {"training": librispeech, "models_before": {"12": "zero"}},
+        {"training": librispeech, "head_training": {"hub_datasets": ["other/data"]}},
+    ):
+        data = continued_card("first", **origin).data
+        assert data.language is None and "openslr/librispeech_asr" in data.datasets
+    assert "other/data" in data.datasets
+
+
+def test_an_encoder_that_was_trained_with_labels_is_not_called_unlabelled() -> None:
+    card = continued_card("first")
+    assert "pretrained without labels by" in card.text and "self-supervised" in card.data.tags
+    card = continued_card("first", head_training={"labels": "speaker", "corpus": "voxceleb1"})
+    assert "pretrained after training with labels (speaker of voxceleb1), by" in card.text
+    assert "without labels" not in card.text and "self-supervised" not in card.data.tags
+
+
+def test_the_checkpoint_on_the_hub_that_a_model_was_is_its_base() -> None:
+    facts = {"converted_from": f"hf://user/old@{'0' * 40}/a.ckpt (s3prl)"}
+    model = PretrainedModel(replace(CONFIG, training=facts))
+    assert read(model.card(model.document())).data.base_model == "user/old"
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"untrained": True}, "with random weights, never trained: a control, which shows"),
+        ({"mode": "from-scratch"}, "trained with the head from random weights, without pretrain"),
+    ],
+)
+def test_a_head_on_an_encoder_that_was_not_pretrained_says_so(
+    facts: dict[str, Any], text: str
+) -> None:
+    card = read(head(["a", "b"], hub_datasets=["openslr/librispeech_asr"], **facts).card())
+    assert text in card.text and "Its own training" not in card.text
+    assert (card.data.language, card.data.datasets) == (["en"], ["openslr/librispeech_asr"])
 
 
 def test_a_head_of_utterances_is_an_audio_classifier_with_its_score() -> None:

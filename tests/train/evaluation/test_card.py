@@ -68,12 +68,27 @@ def test_no_card_names_a_place_of_its_machine(
 def test_a_control_with_random_weights_stands_beside_what_it_is_the_control_of(
     evaluations: list[Evaluation],
 ) -> None:
-    result = evaluations[0].result
-    twin = replace(result, untrained=True, metric=replace(result.metric, value=0.125), seed=1)
-    other = replace(twin, layers="last")
-    assert score_of(result, [result, twin, other]).baselines[UNTRAINED] == 0.125
-    assert UNTRAINED not in score_of(result, [result, other]).baselines
-    assert UNTRAINED not in score_of(twin, [result, twin]).baselines
+    run = evaluations[0]
+
+    def control(**settings: Any) -> Evaluation:
+        """The run on random weights, with other settings."""
+        config = replace(run.measured.config, untrained=True, seed=1, prefetch=2, **settings)
+        metric = replace(run.result.metric, value=0.125)
+        result = replace(run.result, untrained=True, metric=metric)
+        return replace(run, result=result, measured=replace(run.measured, config=config))
+
+    twin, config = control(), run.measured.config
+    assert score_of(run, [run, twin]).baselines[UNTRAINED] == 0.125
+    assert UNTRAINED not in score_of(twin, [run, twin]).baselines
+    elsewhere = replace(twin, result=replace(twin.result, upstream="elsewhere"))
+    others = [
+        control(layers="last"),
+        control(learning_rate=config.learning_rate / 2),
+        control(crop_seconds=1.0),
+        control(splits=replace(config.splits, draw_seed=7)),
+        control(head=replace(config.head, hidden=(8,))),
+    ]
+    assert UNTRAINED not in score_of(run, [run, elsewhere, *others]).baselines
 
 
 def test_only_whole_subsets_are_certainly_librispeech(librispeech_data: Path) -> None:

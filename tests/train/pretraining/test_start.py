@@ -15,6 +15,7 @@ from aalbert.common.configuration import to_yaml
 from aalbert.common.files import file_digest
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError
 from aalbert.models import PretrainedModel
+from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import start_downstream
@@ -317,6 +318,7 @@ def test_a_run_records_what_it_continues_from_and_what_came_before(
         "weights_xxh3": file_digest(pretrained / "export" / "model.safetensors"),
         "training": PretrainedModel.from_pretrained(pretrained).config.training,
         "models_before": {},
+        "head_training": {},
     }
     training = PretrainedModel.from_pretrained(run).config.training
     assert training["continued_from"] == origin
@@ -348,7 +350,9 @@ def test_what_a_model_or_a_run_says_of_its_origin_is_checked(
     ]:
         document["upstream"]["training"] = facts
         (tmp_path / "config.json").write_text(json.dumps(document))
-        with pytest.raises(IntegrityError, match=rf"model of this aalbert \(training\.{reason}.*\): use the"):
+        with pytest.raises(
+            IntegrityError, match=rf"model of this aalbert \(training\.{reason}.*\): use the"
+        ):
             open_start(tmp_path)
 
 
@@ -379,6 +383,21 @@ def test_of_a_downstream_run_the_encoder_is_taken(
     model = build(pretrain_config, librispeech_data, opened)
     require_equal(model.upstream, start.model.upstream)
     assert opened.describe(model).endswith(": the encoder; drawn anew: the head of logmel")
+
+
+def test_the_labels_that_an_encoder_was_fine_tuned_on_are_recorded_and_stay_so(
+    speaker_run: Path, pretrain_config: PretrainConfig, librispeech_data: Path, tmp_path: Path
+) -> None:
+    assert open_start(speaker_run).origin.head_training == {}
+    tuned = DownstreamModel.from_pretrained(speaker_run)
+    tuned.frozen = False
+    tuned.save_pretrained(tmp_path / "tuned")
+    opened = open_start(tmp_path / "tuned")
+    assert opened.origin.head_training == tuned.training_facts
+    build(pretrain_config, librispeech_data, opened).save_pretrained(tmp_path / "next")
+    assert open_start(tmp_path / "next").origin.head_training == tuned.training_facts
+    card = (tmp_path / "next" / "README.md").read_text()
+    assert "training with labels (speaker of voxceleb1)" in card and "without labels" not in card
 
 
 def test_a_downstream_run_without_an_encoder_is_refused(
