@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from html import escape, unescape
 from typing import Any
 
 # Python does not call these printable, yet they are no trick: what joins the letters of Persian, of
@@ -11,6 +11,8 @@ HARMLESS = "\u200c\u200d\u00a0\u3000"
 # What is markup in Markdown at any place of a line; an underscore is none inside a word, a colon or
 # a full stop only in addresses, which become links by themselves.
 MARKUP = re.compile(r"[\\`*\[\]|~$!#{}]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+# Punctuation that a backslash makes no markup.
+ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
 def visible(text: str, *, kept: str = "") -> str:
@@ -50,6 +52,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours:,} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def without_markup(text: str) -> str:
+    """Return a text in Markdown with its escapes taken back, those of `markdown` above all."""
+    return unescape(ESCAPED.sub(r"\1", text))
 
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -15,13 +15,16 @@ from aalbert.common.hub import (
     LOG_IN,
     HubPlace,
     explaining_faults,
+    find_hub_place,
     require_client,
     shown,
 )
-from aalbert.common.redaction import redact
+from aalbert.common.redaction import redact_url
+from aalbert.common.store import is_url
 from aalbert.common.text import human_bytes
 from aalbert.common.text_files import read_text
 from aalbert.errors import InputError, require
+from aalbert.models.cards.examples import EXAMPLE_LINES, MODEL, TRANSFORMERS_CLASS
 from aalbert.models.cards.facts import public_facts
 from aalbert.models.checkpoint import (
     CARD_NAME,
@@ -33,6 +36,7 @@ from aalbert.models.checkpoint import (
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.pipeline.private_text import require_nothing_private
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -43,12 +47,8 @@ LICENCE_WAY_OUT = (
     "give one of the hub's identifiers with --licence, such as cc-by-4.0, apache-2.0 or mit, in "
     "accordance with the licence of the corpus"
 )
-CODE_BLOCK = re.compile(r"^```.*?^```", re.M | re.S)
-# What cards call the model in their examples.
-MODEL_WORD = re.compile(r"\bMODEL\b")
-# Folders of users, and tokens of the hub.
-LOCAL_PATTERN = re.compile(r"(?<![\w:/.])/(?:home|root|Users)/[^\s\"']*|\bfile://[^\s\"']*")
-TOKEN_PATTERN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+# What a card tells of a licence that has no identifier.
+OTHER_LICENCE = ("license_name", "license_link")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,16 @@ class Publication:
     def __post_init__(self) -> None:
         """Refuse what the hub does not take for a licence, or for a message."""
         require(bool(self.message.strip()), "--message is empty: say in it what is sent")
-        require(
-            not self.licence or LICENCE_PATTERN.fullmatch(self.licence) is not None,
-            f"--licence '{self.licence}': {LICENCE_WAY_OUT}",
-        )
+        if self.licence:
+            require_licence("--licence", self.licence)
+
+
+def require_licence(name: str, licence: object) -> None:
+    """Raise `ConfigError` for what cannot be one of the hub's identifiers."""
+    require(
+        isinstance(licence, str) and LICENCE_PATTERN.fullmatch(licence) is not None,
+        f"{name} '{licence}': {LICENCE_WAY_OUT}",
+    )
 
 
 def push(place: str, publication: Publication) -> dict[str, Any]:
@@ -111,6 +117,7 @@ def prepared(place: str, publication: Publication) -> Iterator[Path]:
     The card is the one that lies beside the model, which may have scores, and its user's own words.
     """
     require_client(publication.target)
+    require_here(place)
     source = find_checkpoint(place)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -122,6 +129,18 @@ def prepared(place: str, publication: Publication) -> Iterator[Path]:
         write_text(folder / CARD_NAME, finished_card(card, publication))
         check(folder, source)
         yield folder
+
+
+def require_here(place: str) -> None:
+    """Raise `InputError` for a model that is not on this machine: its card is not beside a copy."""
+    hub_place = find_hub_place(place)
+    if hub_place is None and not is_url(place):
+        return
+    subject = hub_place.subject if hub_place else redact_url(place)
+    raise InputError(
+        f"{subject} is not on this machine: a model is sent with the card that lies beside it, so "
+        "copy its folder first, from the hub with 'hf download USER/MODEL --local-dir FOLDER'"
+    )
 
 
 def load_model(folder: Path) -> DownstreamModel | PretrainedModel:
@@ -141,13 +160,31 @@ def forget_places(model: DownstreamModel | PretrainedModel) -> None:
 
 def finished_card(text: str, publication: Publication) -> str:
     """Return a card with its licence in the header, and the model's name on the hub in examples."""
-    repository = publication.target.repository
     card = read_card(CARD_NAME, text)
-    licence = publication.licence or card.data.get("license")
-    require(bool(licence), f"the card of the model names no licence: {LICENCE_WAY_OUT}")
+    licence = card.data.get("license")
+    if publication.licence and publication.licence != licence:
+        licence = publication.licence
+        for name in OTHER_LICENCE:
+            card.data.pop(name, None)
+    require(licence is not None, f"the card of the model names no licence: {LICENCE_WAY_OUT}")
+    require_licence(f"license in {CARD_NAME} of the model is", licence)
     card.data["license"] = licence
-    card.text = CODE_BLOCK.sub(lambda block: MODEL_WORD.sub(repository, block[0]), card.text)
+    lines = card.text.split("\n")
+    card.text = "\n".join(
+        example_on_hub(line, publication.target) if line in EXAMPLE_LINES else line
+        for line in lines
+    )
     return str(card)
+
+
+def example_on_hub(line: str, target: HubPlace) -> str:
+    """Return a line of an example with the name of the model on the hub."""
+    if not target.revision:
+        return line.replace(MODEL, target.repository)
+    if TRANSFORMERS_CLASS in line:
+        # There a revision is no part of the name.
+        return line.replace(f'"{MODEL}"', f'"{target.repository}", revision="{target.revision}"')
+    return line.replace(MODEL, f"{target.repository}@{target.revision}")
 
 
 def read_card(name: str, text: str) -> "ModelCard":
@@ -174,23 +211,6 @@ def check(folder: Path, source: Path) -> None:
     for name in FILE_NAMES:
         if name != WEIGHTS_NAME:
             require_nothing_private(name, read_text(folder / name), source)
-
-
-def require_nothing_private(name: str, text: str, source: Path) -> None:
-    """Raise `InputError` when a text has a secret, or a path of this machine."""
-    places = [str(each) for each in (Path.home(), source.resolve()) if len(each.parts) > 1]
-    found = [match[0] for match in LOCAL_PATTERN.finditer(text)]
-    found += [place for place in places if f"{place}/" in text]
-    # A fragment is a heading of a page; anything else that is hidden may be a secret.
-    addresses = [word.partition("#")[0] for word in text.split() if "://" in word]
-    found += [redact(each) for each in addresses if redact(each) != each]
-    if TOKEN_PATTERN.search(text):
-        found.append("a token of the hub")
-    if found:
-        raise InputError(
-            f"{name} of the model has {found[0]}, which is not for others: take it out, and push "
-            "again"
-        )
 
 
 def send(

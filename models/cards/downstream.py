@@ -87,7 +87,7 @@ For telling whether two recordings are of one speaker. Voices that are imitated,
 changed are not recognised as such."""
 NOT_MEASURED = "Not measured yet: `aalbert evaluate RUN` measures the model and writes it here."
 RESULTS = """\
-On {tested} of the part {split} of {corpus}. The 95 % interval comes of resampling {resampled}.
+On {tested} of the part {split} of {corpus}. The 95 % interval comes from resampling {resampled}.
 
 | | {metric} | 95 % interval |
 |---|---|---|

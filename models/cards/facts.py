@@ -1,9 +1,18 @@
 """Facts of training as others may see them: without the folders of the machine that trained."""
 
-from pathlib import Path
+import re
+from pathlib import PurePosixPath
 from typing import Any
 
+from aalbert.common.hub import is_hub_url
+from aalbert.common.redaction import redact_url
 from aalbert.models.checkpoint import EXPORT_FOLDER
+
+# After what is hidden of a user and a password.
+URL_PATTERN = re.compile(
+    r"[A-Za-z][\w+.-]*://(?:[^/?#]*@)?(?P<path>[^?#]*).*", re.ASCII | re.DOTALL
+)
+HUB_PAGES = "https://huggingface.co/"
 
 
 def public_facts(document: Any) -> Any:
@@ -19,8 +28,15 @@ def public_facts(document: Any) -> Any:
 
 
 def public_name(place: str) -> str:
-    """Return the name of the run of an absolute path, or of its file; other texts as they are."""
-    path = Path(place)
-    if not path.is_absolute():
+    """Return the name of the run, or of the file, of an absolute path or of a URL.
+
+    Addresses on the hub, which is for all, and other texts stay as they are.
+    """
+    path = PurePosixPath(place)
+    if (match := URL_PATTERN.fullmatch(redact_url(place))) is not None:
+        if is_hub_url(place) or place.startswith(HUB_PAGES):
+            return place
+        path = PurePosixPath(match["path"])
+    elif not path.is_absolute():
         return place
     return path.parent.name if path.name == EXPORT_FOLDER else path.name

@@ -68,7 +68,7 @@ def test_an_evaluated_run_arrives_with_its_scores_in_a_private_place_and_a_branc
     [result] = card.data.eval_results
     measured = json.loads((speaker_run / "metrics.json").read_text())["metric"]
     assert repository.private and result.metric_value == measured["value"]
-    assert "aalbert predict user/speaker speech.wav" in card.text
+    assert "aalbert predict user/speaker@next speech.wav" in card.text
     DownstreamModel.from_pretrained("hf://user/speaker@next")
 
 
@@ -107,11 +107,59 @@ def test_a_licence_in_the_card_and_what_its_user_wrote_there_are_kept(
 ) -> None:
     card = model / "README.md"
     own = card.read_text().replace("---\n", "---\nlicense: apache-2.0\n", 1)
-    card.write_text(own + "\nSee https://example.org/paper#results.\n")
+    words = (
+        "\nSee https://example.org/paper?v=abc&keyword=x#results.\nThe MODEL of 1/2 a mile, and/or "
+        "/nowhere/else.\n"
+    )
+    card.write_text(own + words)
     push(model, "user/model")
     [files] = hub.repositories["user/model"].commits.values()
     sent: Any = ModelCard(files["README.md"].decode())
-    assert sent.data.license == "apache-2.0" and "See https://example.org/paper#" in sent.text
+    assert sent.data.license == "apache-2.0" and sent.text.endswith(words)
+
+
+def test_a_new_licence_takes_the_place_of_all_that_an_old_one_said(
+    hub: FakeHub, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    card = model / "README.md"
+    text = card.read_text()
+    old = "license: other\nlicense_name: own\nlicense_link: https://example.org/own"
+    card.write_text(text.replace("---\n", f"---\n{old}\n", 1))
+    push(model, "user/model", "--dry-run", "--out", tmp_path / "kept")
+    assert old in (tmp_path / "kept" / "README.md").read_text()
+    push(model, "user/model", "--licence", "mit", "--dry-run", "--out", tmp_path / "new")
+    header: Any = ModelCard((tmp_path / "new" / "README.md").read_text()).data
+    assert header.license == "mit" and not {"license_name", "license_link"} & set(header.to_dict())
+    for licence in ("true", "[mit]", "My own", "''"):
+        card.write_text(text.replace("---\n", f"---\nlicense: {licence}\n", 1))
+        capfd.readouterr()
+        push(model, "user/model", "--dry-run", code=2)
+        assert "license in README.md of the model is '" in capfd.readouterr().err
+
+
+def test_the_examples_open_the_branch_that_is_sent(
+    hub: FakeHub, model: Path, tmp_path: Path
+) -> None:
+    arguments = [model, "user/model", "--licence", "mit", "--revision", "v2", "--dry-run"]
+    push(*arguments, "--out", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert 'aalbert.from_pretrained("user/model@v2")' in text
+    assert 'AutoModel.from_pretrained("user/model", revision="v2", trust_remote_code=True)' in text
+
+
+def test_a_model_that_is_not_here_is_to_be_copied_first_with_its_card(
+    hub: FakeHub, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place, subject in [
+        ("hf://user/model", "hf://user/model"),
+        ("user/model", "hf://user/model (there is no folder user/model)"),
+        ("s3://key:swordfish@bucket/model", "s3://key:***@bucket/model"),
+    ]:
+        push(place, "user/other", "--licence", "mit", code=3)
+        expected = f"{subject} is not on this machine: a model is sent with the card that lies be"
+        assert expected in capfd.readouterr().err
+    assert hub.requests == []
 
 
 @pytest.mark.usefixtures("token")
@@ -121,6 +169,13 @@ def test_a_licence_in_the_card_and_what_its_user_wrote_there_are_kept(
         ("In /home/someone/runs.", "README.md of the model has /home/someone/runs., which is not"),
         ("At s3://key:swordfish@host/a", "has s3://key:***@host/a, which is not for others"),
         ("At https://host/a?sign=swordfish", "has https://host/a?sign=***, which is not for"),
+        ("At s3://key:sword#swordfish@host", "has s3://key:***@host, which is not for others"),
+        ("At https://host/a#access_token=swordfish", "has https://host/a#access_token=***, which"),
+        ("At https://h/?v=1&to=https://me:swordfish@h", "has https://me:***@h, which is not for"),
+        (r"In https\://me:swordfish@h", "has https://me:***@h, which is not for others"),
+        ("In C:\\Users\\me.", "has C:\\Users\\me., which is not for others"),
+        ("In (/usr/lib/x)", "README.md of the model has /usr/lib/x, which is not for others"),
+        ("In file:///x", "README.md of the model has file:///x, which is not for others"),
         ("With hf_" + "a" * 30, "README.md of the model has a token of the hub, which is not for"),
         ("In {model}/more", "README.md of the model has {model}, which is not for others"),
     ],

@@ -17,6 +17,7 @@ from aalbert.models import (
     UpstreamConfig,
 )
 from aalbert.models.cards.downstream import Score
+from aalbert.models.cards.facts import public_name
 from aalbert.models.downstream import DownstreamModel, Threshold
 from aalbert.models.upstream import Upstream
 
@@ -119,12 +120,13 @@ def test_the_corpora_of_all_models_that_led_to_one_are_in_the_header() -> None:
     librispeech = {"hub_datasets": ["openslr/librispeech_asr"]}
     data = continued_card("first", training=librispeech).data
     assert (data.language, data.datasets) == (["en"], ["openslr/librispeech_asr"])
-    for origin in (
+    origins: list[dict[str, Any]] = [
         {"training": {"hub_datasets": [""]}},
         {"training": {}},
         {"training": librispeech, "models_before": {"12": "zero"}},
         {"training": librispeech, "head_training": {"hub_datasets": ["other/data"]}},
-    ):
+    ]
+    for origin in origins:
         data = continued_card("first", **origin).data
         assert data.language is None and "openslr/librispeech_asr" in data.datasets
     assert "other/data" in data.datasets
@@ -213,6 +215,23 @@ def test_a_model_that_compares_says_how_its_threshold_was_chosen() -> None:
     assert "missed 4.1 % of those of one speaker, and accepted 4.2 % of those of two" in text
     assert "aalbert compare MODEL one.wav other.wav" in text and "aalbert predict" not in text
     assert f"It comes from hf\\://user/model@{'0' * 40}." in text
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("/runs/first/export", "first"),
+        ("file:///home/someone/runs/first/export", "first"),
+        ("s3://key:pa#ss@bucket/models/first?versionId=3", "first"),
+        ("https://token@host", "host"),
+        ("hf://user/model@v1", "hf://user/model@v1"),
+        ("https://huggingface.co/user/model", "https://huggingface.co/user/model"),
+        ("https://huggingface.co.elsewhere.org/x", "x"),
+        ("states.ckpt (s3prl)", "states.ckpt (s3prl)"),
+    ],
+)
+def test_what_others_may_see_of_a_place(place: str, name: str) -> None:
+    assert public_name(place) == name
 
 
 HOSTILE = "<b>*x*</b>\n---\n| [a](http://elsewhere) \x1b[31m: 'yes' #"
