@@ -122,7 +122,8 @@ def load_checkpoint(
     if document["kind"] != kind:
         raise InputError(f"{folder} holds a '{document['kind']}' model, expected a '{kind}' one")
     weights = folder / WEIGHTS_NAME
-    if not has_intact_weights(folder, document):
+    # Those of the hub are compared, and fetched again if need be, when they are found.
+    if find_hub_place(place) is None and not has_intact_weights(folder, document):
         raise IntegrityError(
             f"{weights} is missing or is not what was written (checksum); "
             "copy the checkpoint again or export it again"

@@ -33,9 +33,9 @@ from aalbert.models.checkpoint import (
     find_checkpoint,
     read_config,
 )
-from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.saved_model import load_model
 from aalbert.pipeline.private_text import require_nothing_private
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def prepared(place: str, publication: Publication) -> Iterator[Path]:
     source = find_checkpoint(place)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model = load_model(source)
+        model = load_model(source, read_config(source)["kind"])
         forget_places(model)
         model.save_pretrained(folder)
         beside = source / CARD_NAME
@@ -141,13 +141,6 @@ def require_here(place: str) -> None:
         f"{subject} is not on this machine: a model is sent with the card that lies beside it, so "
         "copy its folder first, from the hub with 'hf download USER/MODEL --local-dir FOLDER'"
     )
-
-
-def load_model(folder: Path) -> DownstreamModel | PretrainedModel:
-    """Load a saved model of either kind."""
-    if read_config(folder)["kind"] == DOWNSTREAM_KIND:
-        return DownstreamModel.from_pretrained(folder)
-    return PretrainedModel.from_pretrained(folder)
 
 
 def forget_places(model: DownstreamModel | PretrainedModel) -> None:
@@ -207,7 +200,7 @@ def check(folder: Path, source: Path) -> None:
     `source` is where the model comes from. Raises `InputError`, or `IntegrityError` for a model
     that does not load.
     """
-    load_model(folder)
+    load_model(folder, read_config(folder)["kind"])
     for name in FILE_NAMES:
         if name != WEIGHTS_NAME:
             require_nothing_private(name, read_text(folder / name), source)

@@ -37,7 +37,7 @@ def read_pretrain_recipe(
     Without a preset, the model of a `start` stands in its place. `environment` is that of the
     process unless given.
     """
-    model = None if start is None else (start.place, start.recipe())
+    model = None if start is None else (start.origin.model, start.recipe())
     return load_config(
         PretrainConfig,
         preset=read_preset(preset) if preset else model,

@@ -11,10 +11,9 @@ from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, require
 from aalbert.models.checkpoint import find_checkpoint, lasting_name, read_config, reading_config
 from aalbert.models.device import best_device
-from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEndConfig
-from aalbert.models.pretrained import PretrainedModel
+from aalbert.models.saved_model import load_model
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.convert import is_foreign, load_foreign, local_file
 from aalbert.pipeline.embeddings.model import EmbeddingModel
@@ -34,13 +33,9 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
     if is_foreign(place):
         return open_foreign(place).to(chosen)
     document = read_config(find_checkpoint(place))
-    model: DownstreamModel | PretrainedModel
-    weights = None
-    if document["kind"] == DOWNSTREAM_KIND:
-        model = DownstreamModel.from_pretrained(place)
-        weights = model.head.mix.weights().detach() if model.head.mix else None
-    else:
-        model = PretrainedModel.from_pretrained(place)
+    model = load_model(place, document["kind"])
+    mix = model.head.mix if isinstance(model, DownstreamModel) else None
+    weights = mix.weights().detach() if mix else None
     with reading_config(place):
         opened = EmbeddingModel(
             model, model.upstream, weights, fingerprint(document), redact_url(str(place))

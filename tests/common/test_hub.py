@@ -290,7 +290,7 @@ def test_a_run_records_the_commit_of_its_upstream_and_goes_on_with_it(
     commit = repository.commit(files)
     hub.repositories["user/model"] = repository
     pinned = f"hf://user/model@{commit}"
-    assert lasting_upstream("user/model") == open_start("user/model").place == pinned
+    assert lasting_upstream("user/model") == open_start("user/model").origin.model == pinned
     run = RunFolder(tmp_path / "run")
     config = DownstreamConfig(epochs=1, prefetch=0)
     start_downstream(config, voxceleb1_data, "user/model", run.path)

@@ -128,7 +128,7 @@ def hold_out(
 def check_features(config: PretrainConfig, dataset: Dataset, start: Start | None) -> None:
     """Raise `ConfigError` unless the dataset has the features that settings and model expect."""
     if start is not None:
-        check_feature_settings(start.place, start.model.config, dataset)
+        check_feature_settings(start.origin.model, start.model.config, dataset)
     feature = config.data.feature
     for stored in (feature, *config.objective.targets):
         dataset.require_feature(stored)

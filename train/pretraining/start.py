@@ -3,7 +3,6 @@
 Optimiser, schedule, number of steps and random draws are those of a new run.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from aalbert.common.settings_text import Document
 from aalbert.common.text import flat
 from aalbert.errors import require
 from aalbert.models.checkpoint import find_checkpoint, read_config
-from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.pretrained import PretrainedModel, input_target
+from aalbert.models.saved_model import load_model
 from aalbert.models.training_facts import Origin, read_facts
 from aalbert.models.upstream import Upstream
 from aalbert.train.pretraining.config import PretrainConfig
@@ -35,11 +34,6 @@ class Start:
 
     model: PretrainedModel
     origin: Origin
-
-    @property
-    def place(self) -> str:
-        """Where the model was found, as messages name it."""
-        return self.origin.model
 
     @property
     def encoder(self) -> EncoderConfig:
@@ -87,8 +81,8 @@ class Start:
         ]
         require(
             not different,
-            f"{'; '.join(different)}: {self.place} can be continued only as it is; leave these out "
-            "of flags, environment, file and preset, or set the model's values",
+            f"{'; '.join(different)}: {self.origin.model} can be continued only as it is; leave "
+            "these out of flags, environment, file and preset, or set the model's values",
         )
 
     def require_table_for(self, config: PretrainConfig, crop_frames: int) -> None:
@@ -96,13 +90,13 @@ class Start:
         known, given = self.position_frames, config.encoder.position_frames
         require(
             given in (None, known),
-            f"encoder.position_frames {given}: the learned table of {self.place} has {known} "
-            "positions, leave it out",
+            f"encoder.position_frames {given}: the learned table of {self.origin.model} has "
+            f"{known} positions, leave it out",
         )
         require(
             crop_frames <= known,
             f"data.crop_seconds {config.data.crop_seconds:g}: a crop has {crop_frames} encoder "
-            f"frames, the learned table of {self.place} {known} positions: lower it",
+            f"frames, the learned table of {self.origin.model} {known} positions: lower it",
         )
 
     @torch.no_grad()
@@ -127,7 +121,7 @@ class Start:
         """Return in words what a model takes over, what it draws anew, and what is left out."""
         new, old = parts_of(model), parts_of(self.model)
         taken = ["the encoder", *(name for part, name in new.items() if part in old)]
-        sentences = [f"continues from {self.place}: {', '.join(taken)}"]
+        sentences = [f"continues from {self.origin.model}: {', '.join(taken)}"]
         if fresh := [name for part, name in new.items() if part not in old]:
             sentences.append(f"drawn anew: {', '.join(fresh)}")
         if unused := [name for part, name in old.items() if part not in new]:
@@ -149,13 +143,10 @@ def open_start(place: Path | str) -> Start:
     """
     location = lasting_upstream(str(place))
     document = read_config(find_checkpoint(location))
-    head_training: Mapping[str, Any] = {}
-    if document["kind"] == DOWNSTREAM_KIND:
-        downstream = DownstreamModel.from_pretrained(location)
-        model = encoder_of(downstream.upstream, location)
-        head_training = {} if downstream.frozen else downstream.training_facts
-    else:
-        model = PretrainedModel.from_pretrained(location)
+    model, head_training = load_model(location, document["kind"]), dict[str, Any]()
+    if isinstance(model, DownstreamModel):
+        head_training = {} if model.frozen else model.training_facts
+        model = encoder_of(model.upstream, location)
     before = read_facts(model.config.training).continued_from
     training = dict(model.config.training)
     training.pop(CONTINUED_FROM, None)

@@ -112,7 +112,7 @@ def test_settings_that_contradict_the_model_are_refused(
     config = read_pretrain_recipe(**{"environment": {}, **given}, start=start)
     with pytest.raises(ConfigError) as caught:
         start_pretraining(config, [librispeech_data], tmp_path / "run", start=start)
-    assert message.format(place=start.place) in str(caught.value)
+    assert message.format(place=start.origin.model) in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -154,7 +154,7 @@ def test_its_first_loss_is_lower_than_that_of_fresh_weights(
     config = replace(pretrain_config, steps=1)
     start_pretraining(config, [librispeech_data], tmp_path / "run", start=start)
     assert (
-        f"continues from {start.place}: the encoder, the head of logmel\n"
+        f"continues from {start.origin.model}: the encoder, the head of logmel\n"
         in capsys.readouterr().err
     )
     losses = [
@@ -194,16 +194,16 @@ def test_heads_and_a_mask_token_that_the_model_lacks_are_drawn_from_the_seed(
     drawn, redrawn = (each.heads["linear"].state_dict() for each in (model, another))
     assert not torch.equal(drawn["output.weight"], redrawn["output.weight"])
     assert start.describe(model) == (
-        f"continues from {start.place}: the encoder, the head of logmel; drawn anew: the head of "
-        "linear, the mask token"
+        f"continues from {start.origin.model}: the encoder, the head of logmel; drawn anew: the head "
+        "of linear, the mask token"
     )
     both = Start(model, start.origin)
     again = build(config, librispeech_data, both)
     require_equal(again, model)
     plain = build(with_targets(pretrain_config, linear=1.0), librispeech_data, both)
     assert both.describe(plain) == (
-        f"continues from {start.place}: the encoder, the head of linear; left out: the head of "
-        "logmel, the mask token"
+        f"continues from {start.origin.model}: the encoder, the head of linear; left out: the head "
+        "of logmel, the mask token"
     )
     # Of a feature that it reads and does not predict, the statistics are known all the same.
     fresh = build(other, voxceleb1_data, Start(plain, start.origin))
@@ -256,7 +256,7 @@ def test_data_with_other_features_than_the_model_reads_is_refused(
         ConfigError, match="expects another logmel than .*: prepare the data with t"
     ) as caught:
         select_utterances(pretrain_config, [Dataset(prepared)], start)
-    assert str(caught.value).startswith(start.place)
+    assert str(caught.value).startswith(start.origin.model)
     assert caught.value.details == ("mels: expected 20, found 80",)
 
 
@@ -366,7 +366,7 @@ def test_a_model_at_a_url_is_recorded_without_its_secrets(
     finally:
         fsspec.filesystem("memory").rm("/someone:secret@models", recursive=True)
     require_equal(opened.model, start.model)
-    assert opened.place == "memory://someone:***@models/ours"
+    assert opened.origin.model == "memory://someone:***@models/ours"
     start_pretraining(replace(other, steps=1), [voxceleb1_data], tmp_path / "run", start=opened)
     for name in ("run.json", "export/config.json", "export/README.md"):
         text = (tmp_path / "run" / name).read_text()

@@ -1,0 +1,17 @@
+"""A saved model of any kind."""
+
+from pathlib import Path
+
+from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
+from aalbert.models.downstream import DownstreamModel
+from aalbert.models.pretrained import PretrainedModel
+
+
+def load_model(place: Path | str, kind: str) -> DownstreamModel | PretrainedModel:
+    """Load a saved model of the kind that its `config.json` says, in evaluation mode.
+
+    Raises the errors of `PretrainedModel.from_pretrained`, also for a kind that is unknown.
+    """
+    if kind == DOWNSTREAM_KIND:
+        return DownstreamModel.from_pretrained(place)
+    return PretrainedModel.from_pretrained(place)
