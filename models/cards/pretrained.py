@@ -22,8 +22,8 @@ CARD = """\
 {header}
 # {title}
 
-An encoder of speech, pretrained {labels} by reconstructing masked frames. {parameters:,}
-parameters, {encoder_parameters:,} of them in the encoder{sharing}.
+An encoder of speech, pretrained {labels} by reconstructing masked frames.
+{parameters:,} parameters, {encoder_parameters:,} of them in the encoder{sharing}.
 
 ## Use
 

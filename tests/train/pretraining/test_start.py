@@ -194,8 +194,8 @@ def test_heads_and_a_mask_token_that_the_model_lacks_are_drawn_from_the_seed(
     drawn, redrawn = (each.heads["linear"].state_dict() for each in (model, another))
     assert not torch.equal(drawn["output.weight"], redrawn["output.weight"])
     assert start.describe(model) == (
-        f"continues from {start.origin.model}: the encoder, the head of logmel; drawn anew: the head "
-        "of linear, the mask token"
+        f"continues from {start.origin.model}: the encoder, the head of logmel; drawn anew: the "
+        "head of linear, the mask token"
     )
     both = Start(model, start.origin)
     again = build(config, librispeech_data, both)
