@@ -281,8 +281,8 @@ def read_config(folder: Path, origin: str = "") -> dict[str, Any]:
         )
     if (version := document.get("format_version")) != FORMAT_VERSION:
         raise IntegrityError(
-            f"{path} has format {name} version {version!r:.40}, this aalbert reads version "
-            f"{FORMAT_VERSION}: use the version that saved it"
+            f"{path} has format {name} version {version!r:.40}, this aalbert reads "
+            f"{FORMAT_NAME} version {FORMAT_VERSION}: use the version that saved it"
         )
     with naming_damage(path, WAY_OUT):
         as_record(dict[str, str], {name: document.get(name) for name in ("kind", "weights_xxh3")})

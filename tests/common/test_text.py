@@ -1,6 +1,6 @@
 import pytest
 
-from aalbert.common.text import flat, human_bytes, markdown, text_table, visible
+from aalbert.common.text import flat, human_bytes, markdown, text_table, visible, without_markup
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,4 @@ def test_what_is_not_printable_becomes_visible_and_other_scripts_stay() -> None:
 )
 def test_nothing_is_markup_in_markdown(text: str, expected: str) -> None:
     assert markdown(text) == expected
+    assert without_markup(expected) == visible(" ".join(text.split()))
