@@ -101,7 +101,7 @@ def shifted(frames: Tensor, lengths: Tensor, offset: int) -> Tensor:
         return frames
     time = torch.arange(frames.shape[1], device=frames.device)
     indexes = (time + offset).clamp(min=0).minimum((lengths - 1).unsqueeze(1))
-    return frames.gather(1, indexes.unsqueeze(-1).expand(-1, -1, frames.shape[-1]))
+    return taken(frames, indexes)
 
 
 def stack(frames: Tensor, count: int) -> Tensor:
@@ -199,9 +199,9 @@ class LearnedPositions(nn.Module):
 class Encoder(nn.Module):
     """Projects inputs, gives them positions, and applies `layers` layers, shared or separate.
 
-    With `beyond_positions` restart, utterances of more than `position_frames` are as if they were
-    cut into as few chunks as possible: positions begin anew in each, and attention stays inside.
-    Memory grows with the square of the frames.
+    With `beyond_positions` restart, utterances of more than `position_frames` are cut into as few
+    chunks as possible: positions begin anew in each, and attention stays inside. Otherwise memory
+    grows with the square of the frames.
     """
 
     def __init__(self, config: Mapping[str, Any], input_dims: int) -> None:
@@ -229,15 +229,19 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
         """Return `layers + 1` states `(batch, frames, width)` of inputs `(batch, frames, dims)`."""
-        time = torch.arange(inputs.shape[1], device=inputs.device)
-        positions, mask = time.unsqueeze(0), (time < lengths.unsqueeze(1))[:, None, None, :]
-        if self.config["beyond_positions"] == "restart" and self.config["position_frames"]:
-            size = chunk_frames(lengths, self.config["position_frames"]).unsqueeze(1)
-            # Padding counts to the last chunk, so that no frame attends to nothing.
-            chunks = time.minimum(lengths.unsqueeze(1) - 1) // size
-            positions = (time - chunks * size).minimum(size - 1)
-            mask = mask & (chunks[:, None, :, None] == chunks[:, None, None, :])
-        hidden, rotation = self.embed(inputs, positions)
+        most = self.config["position_frames"]
+        if self.config["beyond_positions"] == "continue" or most is None:
+            return self.encode(inputs, lengths)
+        chunks = Chunks(lengths, inputs.shape[1], most)
+        states = self.encode(chunks.cut(inputs), chunks.lengths)
+        return [chunks.join(state) for state in states]
+
+    def encode(self, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Return every state, with attention within each row."""
+        positions = torch.arange(inputs.shape[1], device=inputs.device)
+        # In an empty chunk the first frame is attended to: attention to no frame would be NaN.
+        mask = (positions < lengths.clamp(min=1).unsqueeze(1))[:, None, None, :]
+        hidden, rotation = self.embed(inputs, positions.unsqueeze(0))
         states = [hidden]
         for number in range(self.config["layers"]):
             layer = self.layers[number % len(self.layers)]
@@ -264,10 +268,42 @@ def activation_of(config: Mapping[str, Any]) -> nn.Module:
     return nn.GELU() if config["activation"] == "gelu" else nn.ReLU()
 
 
-def chunk_frames(lengths: Tensor, most_frames: int) -> Tensor:
-    """Return the size of the chunks of utterances: as few as possible, equal but for the last."""
-    count = (lengths + most_frames - 1) // most_frames
-    return (lengths + count - 1) // count
+class Chunks:
+    """A batch whose utterances are cut into chunks of at most `most_frames`, each a row.
+
+    An utterance is cut into as few as possible, equal but for the last. Each has the number of
+    rows that `frames` frames need; some may be empty. No size depends on a length, only on shapes,
+    so that it exports to ONNX for waves of any length.
+    """
+
+    def __init__(self, lengths: Tensor, frames: int, most_frames: int) -> None:
+        count = (lengths + most_frames - 1) // most_frames
+        self.size = ((lengths + count - 1) // count).unsqueeze(1)
+        self.frames = frames
+        # What is exported has sizes that are symbols, of which `min` would choose one for all.
+        self.row_frames: int = torch.sym_min(frames, most_frames)  # type: ignore[no-untyped-call]
+        self.rows = (frames + most_frames - 1) // most_frames
+        self.starts = torch.arange(self.rows, device=lengths.device) * self.size
+        rest = (lengths.unsqueeze(1) - self.starts).clamp(min=0)
+        self.lengths = rest.minimum(self.size).flatten()
+
+    def cut(self, padded: Tensor) -> Tensor:
+        """Map `(batch, frames, dims)` to `(batch * rows, row frames, dims)`."""
+        numbers = torch.arange(self.row_frames, device=padded.device)
+        indexes = (self.starts.unsqueeze(-1) + numbers).clamp(max=self.frames - 1).flatten(1)
+        return taken(padded, indexes).reshape(-1, self.row_frames, padded.shape[-1])
+
+    def join(self, chunks: Tensor) -> Tensor:
+        """Map `(batch * rows, row frames, dims)` back to `(batch, frames, dims)`."""
+        in_order = chunks.reshape(-1, self.rows * self.row_frames, chunks.shape[-1])
+        numbers = torch.arange(self.frames, device=chunks.device)
+        indexes = numbers // self.size * self.row_frames + numbers % self.size
+        return taken(in_order, indexes.clamp(max=self.rows * self.row_frames - 1))
+
+
+def taken(frames: Tensor, indexes: Tensor) -> Tensor:
+    """Return the frames `(batch, count, dims)` of these indexes `(batch, count)`."""
+    return frames.gather(1, indexes.unsqueeze(-1).expand(-1, -1, frames.shape[-1]))
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
