@@ -47,9 +47,10 @@ LONGEST_REASON = 1_000
 HEADER_SIZE_BYTES, LARGEST_HEADER_BYTES = 8, 4 * 2**20
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
+MODEL_TYPE = "aalbert"
 # What `config.json` tells `transformers`: which classes of the modules open the folder.
 TRANSFORMERS_ENTRIES = {
-    "model_type": "aalbert",
+    "model_type": MODEL_TYPE,
     "auto_map": {
         "AutoConfig": "modeling_aalbert.AalbertConfig",
         "AutoModel": "modeling_aalbert.AalbertModel",
@@ -257,9 +258,14 @@ def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read `config.json` and check its header."""
+    """Read `config.json` and check its header; `InputError` when `transformers` wrote it."""
     path = folder / CONFIG_NAME
     document = read_record(dict[str, Any], path, WAY_OUT)
+    if "format" not in document and document.get("model_type") == MODEL_TYPE:
+        raise InputError(
+            f"{folder} was saved by transformers, without what aalbert needs: open it by "
+            "transformers.AutoModel, or name the model that it was made of"
+        )
     found = (document.get("format"), document.get("format_version"))
     if found != (FORMAT_NAME, FORMAT_VERSION):
         raise IntegrityError(

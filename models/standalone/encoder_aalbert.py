@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """Features to hidden states in PyTorch: front end and encoder of a `config.json` of AALBERT.
 
 Names of tensors are those of `model.safetensors`. Audio ALBERT (Chi et al. 2021, arXiv

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """An AALBERT model as an upstream of s3prl, which needs no `aalbert`."""
 
 import json

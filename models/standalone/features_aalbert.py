@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """Waves to features in PyTorch, from the settings in the `config.json` of an AALBERT model.
 
 All is computed in float64 by indexing and products of matrices alone, so that it runs wherever

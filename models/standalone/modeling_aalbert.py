@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """An AALBERT model for `transformers`, which needs no `aalbert`.
 
 ```python
@@ -18,15 +21,22 @@ from transformers.modeling_outputs import BaseModelOutput
 from .encoder_aalbert import Upstream
 from .features_aalbert import WaveFeatures
 
+# By these `aalbert` knows what it has saved itself.
+AALBERT_ENTRIES = ("format", "format_version", "kind", "weights_xxh3")
+
 
 class AalbertConfig(PretrainedConfig):
-    """The `config.json` of a model; `upstream` says how it reads waves, and its encoder."""
+    """The `config.json` of a model; `upstream` says how it reads waves, and its encoder.
+
+    What `transformers` saves of it is no folder of `aalbert`.
+    """
 
     model_type = "aalbert"
 
     def __init__(self, upstream: dict[str, Any] | None = None, **others: Any) -> None:
         self.upstream = upstream
-        super().__init__(**others)
+        kept = {name: value for name, value in others.items() if name not in AALBERT_ENTRIES}
+        super().__init__(**kept)
 
 
 class AalbertModel(PreTrainedModel):

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import aalbert
+from aalbert.errors import InputError
 from aalbert.models import DownstreamModel, FrontEndConfig, HeadConfig, UpstreamConfig
 from aalbert.models import Upstream as OurUpstream
 from aalbert.models.checkpoint import FILE_NAMES, MODULE_NAMES, MODULES_FOLDER
@@ -29,6 +30,8 @@ from aalbert.models.standalone.features_aalbert import WaveFeatures
 from tests.examples import examples_of
 from tests.models.systems import CHUNK_FRAMES, SYSTEMS, make_system
 from tests.waves import EMPTY_BANDS
+
+ROOT = Path(__file__).parents[2]
 
 
 def standalone_of(model: PretrainedModel) -> Upstream:
@@ -164,6 +167,9 @@ with warnings.catch_warnings(record=True) as caught:
 errors["beyond"] = str(caught[-1].message)
 save_file(found, out)
 print(json.dumps(errors))
+model.save_pretrained("resaved")
+again = AutoModel.from_pretrained("resaved", trust_remote_code=True)
+assert torch.equal(again(given["waves"], mask)[0], output.last_hidden_state)
 exec(compile(example, "export.md", "exec"))
 """
 
@@ -228,6 +234,22 @@ def test_transformers_opens_models_where_aalbert_is_not_installed(
         "encoder was trained on, and its states there are unreliable: cut it",
         "no frames": "row 0 has 0 frames: every row needs at least 1",
     }
+    with pytest.raises(InputError) as caught:
+        aalbert.from_pretrained(tmp_path / "resaved")
+    assert str(caught.value) == (
+        f"{tmp_path / 'resaved'} was saved by transformers, without what aalbert needs: open it by "
+        "transformers.AutoModel, or name the model that it was made of"
+    )
+
+
+def test_what_leaves_says_its_licence(model_folder: Path, downstream_folder: Path) -> None:
+    [holder] = re.findall(r"^Copyright .*", (ROOT / "LICENSE").read_text(), re.M)
+    for name in (*MODULE_NAMES, *EXPERT_NAMES):
+        text = (MODULES_FOLDER / name).read_text()
+        assert text.startswith(f"# {holder}\n# SPDX-License-Identifier: MIT\n"), name
+    for folder in (model_folder, downstream_folder):
+        card = " ".join((folder / "README.md").read_text().split())
+        assert re.search(r"`\*_aalbert.py` are .*software under the MIT licence", card)
 
 
 def test_an_export_holds_the_modules_of_the_package(model_folder: Path) -> None:
