@@ -37,7 +37,12 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
 MODULES_FOLDER = Path(__file__).parent / "standalone"
-MODULE_NAMES = ("features_aalbert.py", "encoder_aalbert.py", "modeling_aalbert.py")
+MODULE_NAMES = (
+    "features_aalbert.py",
+    "front_end_aalbert.py",
+    "encoder_aalbert.py",
+    "modeling_aalbert.py",
+)
 # The files in the order in which they are written.
 FILE_NAMES = (WEIGHTS_NAME, *MODULE_NAMES, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"

@@ -18,7 +18,7 @@ from aalbert.errors import ConfigError, OutputInUseError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.standalone.encoder_aalbert import Upstream
 from aalbert.models.standalone.features_aalbert import WaveFeatures
-from aalbert.models.standalone.limits import require_standalone
+from aalbert.models.standalone_limits import require_standalone
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from .encoder_aalbert import Upstream
 from .features_aalbert import WaveFeatures
 
-SAMPLE_RATE = 16_000
 PREFIX = "upstream."
 
 
