@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import fsspec
 import pytest
@@ -20,13 +20,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import aalbert
 from aalbert.errors import InputError
-from aalbert.models import DownstreamModel, FrontEndConfig, HeadConfig, UpstreamConfig
+from aalbert.models import (
+    DownstreamModel,
+    EncoderConfig,
+    FrontEndConfig,
+    HeadConfig,
+    UpstreamConfig,
+)
 from aalbert.models import Upstream as OurUpstream
 from aalbert.models.checkpoint import FILE_NAMES, MODULE_NAMES, MODULES_FOLDER
 from aalbert.models.foreign.upstream_folder import EXPERT_NAMES
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.standalone.encoder_aalbert import Upstream
 from aalbert.models.standalone.features_aalbert import WaveFeatures
+from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from tests.examples import examples_of
 from tests.models.systems import CHUNK_FRAMES, SYSTEMS, make_system
 from tests.waves import EMPTY_BANDS
@@ -68,6 +75,44 @@ def test_states_of_features_are_ours_within_1e_5(name: str) -> None:
         assert mine.std() > 0.1
         for row, length in enumerate(lengths.tolist()):
             torch.testing.assert_close(theirs[row, :length], mine[row, :length], rtol=0, atol=1e-5)
+
+
+def test_the_systems_have_every_choice_of_the_settings() -> None:
+    configs = [make_system(name).config.to_dict() for name in SYSTEMS]
+    for group, config in (("encoder", EncoderConfig), ("front_end", FrontEndConfig)):
+        for name, hint in get_type_hints(config).items():
+            choices = set(get_args(hint)) - {"speaker"} if get_origin(hint) is Literal else set()
+            assert choices <= {each[group][name] for each in configs}, name
+    features = [each["features"] for each in configs]
+    assert {each["kind"] for each in features} == set(SETTINGS_BY_KIND)
+
+
+def test_dropout_is_that_of_our_training() -> None:
+    model = make_system("learned").train()
+    standalone = standalone_of(model).train()
+    features, lengths = torch.randn(2, 3 * CHUNK_FRAMES, 13), torch.tensor([3 * CHUNK_FRAMES, 9])
+    states = []
+    for upstream in (model.upstream, standalone, standalone):
+        torch.manual_seed(len(states) // 2)
+        states.append(upstream(features, lengths)[0][-1][0])
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-5)
+    assert (states[1] - states[2]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["tiny", "linear"])
+def test_silence_has_gradients_also_after_inference(name: str) -> None:
+    """With normalisation of an utterance, and with loudness."""
+    model = make_system(name)
+    features, upstream = WaveFeatures(model.config.features), standalone_of(model)
+    wave, samples = torch.zeros(1, 4_000), torch.tensor([4_000])
+    with torch.inference_mode():
+        features(wave, samples)
+    for each in (wave, torch.randn(1, 4_000)):
+        each.requires_grad_()
+        states, _ = upstream(features(each, samples), features.count_frames(samples))
+        states[-1].square().sum().backward()
+        assert each.grad is not None and each.grad.isfinite().all()
+    assert each.grad.abs().max() > 0
 
 
 @torch.no_grad()
@@ -159,15 +204,27 @@ failing("nothing")
 failing("a wave alone", given["waves"][0])
 failing("short", given["waves"][:, :399])
 failing("other mask", given["waves"], mask.flip(1))
+failing("a mask alone", given["waves"], mask[0])
+failing("fewer masks", given["waves"], mask[:1])
+failing("empty", given["waves"][:0])
+failing("integers", given["waves"].nan_to_num().short())
+failing("other dims", input_features=torch.zeros(2, 5, 7))
 failing("no frames", input_features=torch.zeros(2, 5, 20), attention_mask=torch.zeros(2, 5))
 model.config.upstream["encoder"].update(beyond_positions="continue", position_frames=20)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     model(given["waves"], mask)
-errors["beyond"] = str(caught[-1].message)
+    [beyond] = caught
+    # Padding is beyond them, but no utterance.
+    model(given["waves"], torch.arange(16_000).expand(2, -1) < 3_000)
+errors["beyond"] = str(beyond.message)
+assert len(caught) == 1
 save_file(found, out)
 print(json.dumps(errors))
 model.save_pretrained("resaved")
+half = AutoModel.from_pretrained("resaved", trust_remote_code=True, dtype=torch.float16)
+assert half.upstream.front_end.mean.dtype == torch.float32
+assert half(given["waves"], mask)[0].dtype == torch.float16
 again = AutoModel.from_pretrained("resaved", trust_remote_code=True)
 assert torch.equal(again(given["waves"], mask)[0], output.last_hidden_state)
 exec(compile(example, "export.md", "exec"))
@@ -230,6 +287,14 @@ def test_transformers_opens_models_where_aalbert_is_not_installed(
         "short": "row 0 has 399 samples: every row needs at least 400",
         "other mask": "attention_mask (2, 16000): expected (2, 16000), in every row ones before "
         "zeros",
+        "a mask alone": "attention_mask (16000,): expected (2, 16000), in every row ones before "
+        "zeros",
+        "fewer masks": "attention_mask (1, 16000): expected (2, 16000), in every row ones before "
+        "zeros",
+        "empty": "the batch (0, 16000) is empty: give at least one row",
+        "integers": "inputs of torch.int16: give floats, of waves those in [-1, 1), such as int16 "
+        "samples divided by 32,768",
+        "other dims": "input_features have 7 dims, this model reads 20",
         "beyond": "an utterance of 50 encoder frames goes beyond the 20 positions that this "
         "encoder was trained on, and its states there are unreliable: cut it",
         "no frames": "row 0 has 0 frames: every row needs at least 1",
@@ -295,5 +360,27 @@ def test_what_the_modules_cannot_is_named() -> None:
         WaveFeatures(cut)(*wave)
     with pytest.raises(ValueError, match=r"reads features of the kind energy, which are not in"):
         WaveFeatures({"kind": "energy"})(*wave)
+    kaldi = {"kind": "fbank", "amplitude": "int24"}
+    with pytest.raises(ValueError, match=r"reads fbank.amplitude int24, which are not in"):
+        WaveFeatures(kaldi)(*wave)
     with pytest.raises(ValueError, match=r"reads statistics of every speaker .*: use aalbert"):
         Upstream({**config, "front_end": {**config["front_end"], "normalisation": "speaker"}})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("encoder.activation", "knows gelu, relu: use the modules of the version that saved"),
+        ("encoder.norm", "knows post, pre: use"),
+        ("encoder.positions", "knows sinusoidal, learned, rotary: use"),
+        ("encoder.beyond_positions", "knows continue, restart: use"),
+        ("front_end.normalisation", "knows utterance, global, none: use"),
+    ],
+)
+def test_an_unknown_setting_is_refused(name: str, message: str) -> None:
+    config = make_system("tiny").config.to_dict()
+    group, _, setting = name.partition(".")
+    config[group][setting] = "other"
+    with pytest.raises(ValueError) as caught:
+        Upstream(config)
+    assert str(caught.value).startswith(f"{name} is 'other', this module {message}")
