@@ -64,12 +64,7 @@ class FrontEnd(nn.Module):
             [shifted(frames, lengths, offset) for offset in range(-reach, reach + 1)], dim=-1
         )
         stacked = stack(torch.where(real, frames, 0.0), config["frames_stacked"])
-        return stacked, self.stacked_lengths(lengths)
-
-    def stacked_lengths(self, lengths: Tensor) -> Tensor:
-        """Return the encoder frames of utterances of these lengths, at least 1."""
-        stacks: Tensor = lengths // self.config["frames_stacked"]
-        return stacks.clamp(min=1)
+        return stacked, stacked_lengths(lengths, config["frames_stacked"])
 
 
 def missing_inputs(config: Mapping[str, Any]) -> str:
@@ -118,6 +113,11 @@ def shifted(frames: Tensor, lengths: Tensor, offset: int) -> Tensor:
     time = torch.arange(frames.shape[1], device=frames.device)
     indexes = (time + offset).clamp(min=0).minimum((lengths - 1).unsqueeze(1))
     return taken(frames, indexes)
+
+
+def stacked_lengths(lengths: Tensor, count: int) -> Tensor:
+    """Return the encoder frames of utterances of these lengths, at least 1."""
+    return (lengths // count).clamp(min=1)
 
 
 def stack(frames: Tensor, count: int) -> Tensor:

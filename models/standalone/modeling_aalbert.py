@@ -18,8 +18,10 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+# Every module beside this one is imported here: of others, transformers 5.0 makes no copy.
 from .encoder_aalbert import Upstream
 from .features_aalbert import WaveFeatures
+from .front_end_aalbert import stacked_lengths
 
 # By these `aalbert` knows what it has saved itself.
 AALBERT_ENTRIES = ("format", "format_version", "kind", "weights_xxh3")
@@ -131,7 +133,8 @@ class AalbertModel(PreTrainedModel):
 
     def count_frames(self, samples: Tensor) -> Tensor:
         """Return the real encoder frames of waves of so many samples, `(batch,)` both."""
-        return self.upstream.front_end.stacked_lengths(self.features.count_frames(samples))
+        stacked = self.config.upstream["front_end"]["frames_stacked"]
+        return stacked_lengths(self.features.count_frames(samples), stacked)
 
 
 def lengths_of(inputs: Tensor, mask: Tensor | None) -> Tensor:

@@ -91,7 +91,7 @@ def test_dropout_is_that_of_our_training() -> None:
     model = make_system("learned").train()
     standalone = standalone_of(model).train()
     features, lengths = torch.randn(2, 3 * CHUNK_FRAMES, 13), torch.tensor([3 * CHUNK_FRAMES, 9])
-    states = []
+    states: list[Tensor] = []
     for upstream in (model.upstream, standalone, standalone):
         torch.manual_seed(len(states) // 2)
         states.append(upstream(features, lengths)[0][-1][0])
@@ -99,20 +99,25 @@ def test_dropout_is_that_of_our_training() -> None:
     assert (states[1] - states[2]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("name", ["tiny", "linear"])
+def gradient(states: list[Tensor], inputs: Tensor) -> Tensor:
+    return torch.autograd.grad(states[-1].square().sum(), inputs)[0]
+
+
+@pytest.mark.parametrize("name", ["tera-3l", "linear"])
 def test_silence_has_gradients_also_after_inference(name: str) -> None:
     """With normalisation of an utterance, and with loudness."""
     model = make_system(name)
     features, upstream = WaveFeatures(model.config.features), standalone_of(model)
-    wave, samples = torch.zeros(1, 4_000), torch.tensor([4_000])
+    samples, frames = torch.tensor([4_000]), torch.tensor([26])
+    silence, noise = torch.zeros(1, 4_000), torch.randn(1, 4_000)
     with torch.inference_mode():
-        features(wave, samples)
-    for each in (wave, torch.randn(1, 4_000)):
-        each.requires_grad_()
-        states, _ = upstream(features(each, samples), features.count_frames(samples))
-        states[-1].square().sum().backward()
-        assert each.grad is not None and each.grad.isfinite().all()
-    assert each.grad.abs().max() > 0
+        features(silence, samples)
+    for wave in (silence, noise):
+        states, _ = upstream(features(wave.requires_grad_(), samples), frames)
+        assert gradient(states, wave).isfinite().all()
+    assert gradient(upstream(features(noise, samples), frames)[0], noise).abs().max() > 0
+    constant = torch.zeros(1, 26, upstream.front_end.config["feature_dims"], requires_grad=True)
+    assert gradient(upstream(constant, frames)[0], constant).isfinite().all()
 
 
 @torch.no_grad()
@@ -345,6 +350,13 @@ def test_no_module_that_leaves_imports_this_package() -> None:
     for name in (*MODULE_NAMES, *EXPERT_NAMES):
         text = (MODULES_FOLDER / name).read_text()
         assert not re.search(r"^\s*(import|from) aalbert", text, re.M), name
+
+
+def test_the_model_imports_every_module_that_lies_beside_it() -> None:
+    """transformers 5.0 finds no others."""
+    text = (MODULES_FOLDER / "modeling_aalbert.py").read_text()
+    imported = {f"{name}.py" for name in re.findall(r"^from \.(\w+) import", text, re.M)}
+    assert imported == set(MODULE_NAMES) - {"modeling_aalbert.py"}
 
 
 def test_only_weights_are_fetched_beside_the_settings(fetched: list[str]) -> None:
