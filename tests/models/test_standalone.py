@@ -328,6 +328,16 @@ def test_an_export_holds_the_modules_of_the_package(model_folder: Path) -> None:
     assert {path.name for path in model_folder.iterdir()} == set(FILE_NAMES)
 
 
+def test_a_folder_without_modules_is_saved_again_with_them(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(model_folder, old, ignore=shutil.ignore_patterns("*_aalbert.py"))
+    PretrainedModel.from_pretrained(old).save_pretrained(tmp_path / "new")
+    for name in (*MODULE_NAMES, "model.safetensors", "config.json"):
+        assert (tmp_path / "new" / name).read_bytes() == (model_folder / name).read_bytes()
+
+
 @pytest.fixture
 def fetched(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The names of the files that are fetched from `memory://models/standalone`."""
