@@ -18,7 +18,11 @@ from typing import Any as _Any
 if TYPE_CHECKING:
     from aalbert.pipeline.embeddings.model import EmbeddingModel as _EmbeddingModel
 
-dependencies = ["torch", "numpy", "pyarrow", "soundfile", "miniaudio", "soxr", "safetensors"]
+# What opening a model and reading audio import; torch.hub names those that are not installed.
+dependencies = [
+    *("torch", "numpy", "safetensors", "pydantic", "annotated_types", "yaml", "xxhash", "fsspec"),
+    *("soundfile", "miniaudio", "soxr"),
+]
 _ROOT = _Path(__file__).resolve().parent
 
 

@@ -38,7 +38,7 @@ def push(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a model to the Hugging Face hub: weights, settings and card, in one commit.
+    """Send a model to the Hugging Face hub: weights, settings, modules and card, in one commit.
 
     'hf auth login' keeps the token that this needs. Evaluate a downstream run before: its card
     then has the results.

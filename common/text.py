@@ -11,6 +11,7 @@ HARMLESS = "\u200c\u200d\u00a0\u3000"
 # What is markup in Markdown at any place of a line; an underscore is none inside a word, a colon or
 # a full stop only in addresses, which become links by themselves.
 MARKUP = re.compile(r"[\\`*\[\]|~$!#{}]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+LONGEST_REASON = 1_000
 # Punctuation that a backslash makes no markup.
 ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 
@@ -57,6 +58,12 @@ def duration(seconds: float) -> str:
 def without_markup(text: str) -> str:
     """Return a text in Markdown with its escapes taken back, those of `markdown` above all."""
     return unescape(ESCAPED.sub(r"\1", text))
+
+
+def shortened(reason: str) -> str:
+    """Return the first line of a reason, or its beginning: it may quote a whole file."""
+    reason = reason.partition("\n")[0]
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
 
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -25,7 +25,9 @@ from aalbert.common.hub import HubPlace, fetch, find_hub_place, is_name, pin, pl
 from aalbert.common.json_files import as_record, naming_damage, parse_record, read_bounded
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
+from aalbert.common.text import shortened
 from aalbert.errors import ConfigError, InputError, IntegrityError, require
+from aalbert.models.tensor_difference import difference
 from aalbert.models.training_states import (
     STATES_FOLDER,
     find_state,
@@ -37,19 +39,24 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
 MODULES_FOLDER = Path(__file__).parent / "standalone"
-MODULE_NAMES = ("features_aalbert.py", "encoder_aalbert.py", "modeling_aalbert.py")
+MODULE_NAMES = (
+    "features_aalbert.py",
+    "front_end_aalbert.py",
+    "encoder_aalbert.py",
+    "modeling_aalbert.py",
+)
 # The files in the order in which they are written.
 FILE_NAMES = (WEIGHTS_NAME, *MODULE_NAMES, CARD_NAME, CONFIG_NAME)
 FORMAT_NAME = "aalbert-model"
 FORMAT_VERSION = 1
-LONGEST_REASON = 1_000
 # A safetensors file begins with the size of its header, which has some 100 bytes for a tensor.
 HEADER_SIZE_BYTES, LARGEST_HEADER_BYTES = 8, 4 * 2**20
 # The folder of the finished model in a run folder.
 EXPORT_FOLDER = "export"
+MODEL_TYPE = "aalbert"
 # What `config.json` tells `transformers`: which classes of the modules open the folder.
 TRANSFORMERS_ENTRIES = {
-    "model_type": "aalbert",
+    "model_type": MODEL_TYPE,
     "auto_map": {
         "AutoConfig": "modeling_aalbert.AalbertConfig",
         "AutoModel": "modeling_aalbert.AalbertModel",
@@ -267,13 +274,18 @@ def has_intact_weights(folder: Path, document: Mapping[str, Any]) -> bool:
 def read_config(folder: Path, origin: str = "") -> dict[str, Any]:
     """Read `config.json` and check its header; errors name its `origin` where it is a copy.
 
-    Raises `InputError` when it is that of another library, `IntegrityError` when it is damaged, or
-    of another version.
+    Raises `InputError` when it is of another library, or `transformers` wrote it, `IntegrityError`
+    when it is damaged, or of another version.
     """
     path = f"{origin or folder}/{CONFIG_NAME}"
     with naming_damage(path, WAY_OUT):
         content = read_bounded(folder / CONFIG_NAME)
     document = parse_record(dict[str, Any], content, path, WAY_OUT)
+    if "format" not in document and document.get("model_type") == MODEL_TYPE:
+        raise InputError(
+            f"{origin or folder} was saved by transformers, without what aalbert needs: open it by "
+            "transformers.AutoModel, or name the model that it was made of"
+        )
     if (name := document.get("format")) != FORMAT_NAME:
         raise InputError(
             f"{origin or folder} is no model of aalbert: format in its {CONFIG_NAME} is "
@@ -322,27 +334,3 @@ def rebuild(make: Callable[[], Module], tensors: Mapping[str, Tensor], place: Pa
         module = make()
     module.load_state_dict(dict(tensors))
     return module.eval()
-
-
-def difference(claimed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """Return the name of the first tensor that is not as claimed, and how; empty if there is none.
-
-    Integers and real numbers are no substitute for each other.
-    """
-    for name in sorted(claimed.keys() ^ tensors.keys()):
-        return (
-            f"'{shortened(name)}', which only {'settings' if name in claimed else 'tensors'} have"
-        )
-    for name, expected in claimed.items():
-        found = tensors[name]
-        if found.shape != expected.shape:
-            return f"'{name}': size mismatch, {tuple(found.shape)} and {tuple(expected.shape)}"
-        if found.is_floating_point() != expected.is_floating_point():
-            return f"'{name}': numbers of {found.dtype} and {expected.dtype}"
-    return ""
-
-
-def shortened(reason: str) -> str:
-    """Return the first line of a reason, or its beginning: it may quote a whole file."""
-    reason = reason.partition("\n")[0]
-    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."

@@ -17,6 +17,7 @@ from aalbert.models.checkpoint import lasting_name
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.foreign.foreign_model import ForeignModel
+from aalbert.models.foreign.s3prl_limits import LayoutError
 from aalbert.models.foreign.upstream_folder import export_upstream
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
@@ -171,7 +172,7 @@ def convert_to_s3prl(source: str, out: Path, assignments: Sequence[str]) -> dict
         model = PretrainedModel.from_pretrained(source)
     try:
         notes += export_s3prl(model, out)
-    except ConfigError as reason:
+    except LayoutError as reason:
         export_upstream(model, out)
         notes += (
             f"{reason}, so this is a folder with the code that s3prl needs: "

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from aalbert.errors import ConfigError, OutputInUseError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.standalone.encoder_aalbert import Upstream
 from aalbert.models.standalone.features_aalbert import WaveFeatures
-from aalbert.models.standalone.limits import require_standalone
+from aalbert.models.standalone_limits import require_standalone
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 
@@ -94,7 +95,6 @@ def export_onnx(place: Path | str, out: Path) -> dict[str, Any]:
     require_standalone(model.upstream.config)
     exported = OnnxModel(model)
     facts = {
-        "source": model.place,
         "fingerprint": model.fingerprint,
         "sample_rate": model.sample_rate,
         "frame_shift_ms": model.frame_shift_ms,
@@ -102,7 +102,7 @@ def export_onnx(place: Path | str, out: Path) -> dict[str, Any]:
         "width": model.width,
         "shortest_samples": exported.shortest_samples,
         "outputs": exported.output_names,
-        "classes": model.model.classes if isinstance(model.model, DownstreamModel) else [],
+        **task_facts(model),
     }
     file = convert(exported)
     for name, value in facts.items():
@@ -111,7 +111,22 @@ def export_onnx(place: Path | str, out: Path) -> dict[str, Any]:
     content = file.SerializeToString(deterministic=True)
     with atomic_write(out) as stream:
         stream.write(content)
-    return {"out": str(out), "opset": OPSET, "bytes": len(content), **facts}
+    # Where the model lies is no part of the file, so that equal models give equal bytes.
+    place_facts = {"source": model.place, "out": str(out)}
+    return {**place_facts, "opset": OPSET, "bytes": len(content), **facts}
+
+
+def task_facts(model: EmbeddingModel) -> dict[str, Any]:
+    """Return the classes of scores, and how embeddings are compared if they are made for that."""
+    if not isinstance(model.model, DownstreamModel):
+        return {"classes": []}
+    facts: dict[str, Any] = {"classes": model.model.classes}
+    threshold = model.model.threshold
+    if threshold is not None or model.model.head.classifier is None:
+        facts["comparison"] = "cosine"
+    if threshold is not None:
+        facts["threshold"] = asdict(threshold)
+    return facts
 
 
 def convert(model: OnnxModel) -> "ModelProto":

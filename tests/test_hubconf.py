@@ -1,9 +1,12 @@
 """`torch.hub` loads the checkout as it lies here, without and with the package installed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,11 @@ import json, sys
 import numpy, torch
 repository, checkpoint = sys.argv[1:3]
 wave = numpy.random.default_rng(1).standard_normal(8000).astype("float32") * 0.1
+before = set(sys.modules)
 model = torch.hub.load(repository, "aalbert", checkpoint, source="local")
 print(json.dumps(model.extract(wave).numpy().tolist()))
+modules = {name for name in set(sys.modules) - before if "." not in name}
+print(json.dumps([*modules, "torch", "numpy"]))
 """
 # Hides the installed package, editable or not, so that the checkout is used in its place.
 HIDDEN = """
@@ -59,7 +65,18 @@ def test_a_script_elsewhere_loads_a_model(model_folder: Path, tmp_path: Path, pr
     assert done.returncode == 0, done.stderr
     wave = np.random.default_rng(1).standard_normal(8000).astype(np.float32) * np.float32(0.1)
     expected = aalbert.from_pretrained(model_folder).extract(wave)
-    np.testing.assert_allclose(json.loads(done.stdout), expected.numpy(), atol=1e-6)
+    states, modules = [json.loads(line) for line in done.stdout.splitlines()]
+    np.testing.assert_allclose(states, expected.numpy(), atol=1e-6)
+    assert required_of(modules) == required_of(hubconf.dependencies)
+
+
+def required_of(modules: list[str]) -> set[str]:
+    """The packages of these modules, of those that ours requires itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {re.split(r"[=<>]", each)[0] for each in project["dependencies"]}
+    packages = packages_distributions()
+    found = {package.lower() for name in modules for package in packages.get(name, [])}
+    return found & required
 
 
 UNBUILT_SCRIPT = """
@@ -86,7 +103,7 @@ def test_a_checkout_that_is_not_built_reads_waves_and_prepares_nothing(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    states, *features = [np.array(json.loads(line)) for line in done.stdout.splitlines()]
+    states, _, *features = [np.array(json.loads(line)) for line in done.stdout.splitlines()]
     wave = np.random.default_rng(1).standard_normal(8000).astype(np.float32) * np.float32(0.1)
     expected = aalbert.from_pretrained(model_folder).extract(wave)
     np.testing.assert_allclose(states, expected, atol=1e-4)

@@ -53,9 +53,10 @@ based on it, its errors have to be measured on recordings like those it is used 
 ## Files and licence
 
 `model.safetensors` holds the weights of upstream and head; `config.json` the settings to rebuild
-the model, the classes, and the XXH3 hash of the weights. The licence of the software does not cover
-the weights: their licence is chosen by those who trained them, in accordance with that of the
-corpus; `license` in the header of this card names it, once it is there.
+the model, the classes, and the XXH3 hash of the weights; `*_aalbert.py` are modules of software
+under the MIT licence. That does not cover the weights: their licence is chosen by those who trained
+them, in accordance with that of the corpus; `license` in the header of this card names it, once it
+is there.
 """
 CLASSIFIER_USAGE = """\
 ```sh

@@ -61,9 +61,10 @@ Reconstructs: {targets}.
 ## Files and licence
 
 `model.safetensors` holds the weights, a shared layer once; `config.json` the settings to rebuild
-the model, and the XXH3 hash of the weights; `*_aalbert.py` are the modules. The licence of the
-software does not cover the weights: their licence is chosen by those who trained them, in
-accordance with that of the corpus; `license` in the header of this card names it, once it is there.
+the model, and the XXH3 hash of the weights; `*_aalbert.py` are the modules, which are software
+under the MIT licence. That does not cover the weights: their licence is chosen by those who trained
+them, in accordance with that of the corpus; `license` in the header of this card names it, once it
+is there.
 """
 RESULTS = """\
 The loss on held-out utterances, beside those of trivial predictors of the same hidden frames; lower

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aalbert.errors import require
 from aalbert.models.foreign.audio import KALDI_KINDS, KINDS, SAMPLE_RATE
+from aalbert.models.foreign.s3prl_limits import require_layout
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import TargetConfig
 
@@ -18,7 +18,7 @@ def write_audio(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the group `audio` of a model, and notes on what is not quite as it was.
 
-    They are those that `check_writable` lets pass. Raises `ConfigError` for settings that s3prl
+    They are those that `check_writable` lets pass. Raises `LayoutError` for settings that s3prl
     does not have.
     """
     if features["kind"] in KALDI_KINDS:
@@ -45,15 +45,15 @@ def check_writable(features: Mapping[str, Any], front_end: FrontEndConfig) -> No
     """Refuse what neither way of s3prl to features has."""
     kind, wave = features["kind"], features["wave"]
     known = (*KINDS.values(), *KALDI_KINDS)
-    require(kind in known, f"s3prl has no feature {kind}, only {', '.join(known)}")
+    require_layout(kind in known, f"s3prl has no feature {kind}, only {', '.join(known)}")
     for name, value, only in (
         ("front_end.frames_stacked", front_end.frames_stacked, 1),
         (f"{kind}.sample_rate", features["sample_rate"], SAMPLE_RATE),
         ("wave.silence", wave["silence"], None),
         ("wave.gain_db", wave["gain_db"], 0),
     ):
-        require(value == only, f"s3prl has no {name} {value}, only {only}")
-    require(
+        require_layout(value == only, f"s3prl has no {name} {value}, only {only}")
+    require_layout(
         front_end.normalisation in ("utterance", "none"),
         f"s3prl has no normalisation '{front_end.normalisation}', only per utterance or none",
     )
@@ -69,9 +69,9 @@ def write_own(
         (f"{kind}.log_offset", features["log_offset"], 1e-10),
         ("front_end.delta_window", front_end.delta_window, 5),
     ):
-        require(value == only, f"s3prl has no {name} {value}, only {only}")
+        require_layout(value == only, f"s3prl has no {name} {value}, only {only}")
     if level is None:
-        require(
+        require_layout(
             front_end.normalisation == "utterance",
             "s3prl always scales the wave to a loudness: without wave.loudness_db, and without "
             "normalisation per utterance that undoes it, the features cannot be kept",
@@ -115,8 +115,8 @@ def write_kaldi(features: Mapping[str, Any], front_end: FrontEndConfig) -> dict[
         features["wave"]["loudness_db"],
         features["amplitude"],
     )
-    require(amplitude == "unit", f"s3prl has no {kind}.amplitude {amplitude}, only unit")
-    require(level is None, f"s3prl scales no wave to a loudness ({level} dB) before {kind}")
+    require_layout(amplitude == "unit", f"s3prl has no {kind}.amplitude {amplitude}, only unit")
+    require_layout(level is None, f"s3prl scales no wave to a loudness ({level} dB) before {kind}")
     own: dict[str, Any] = {
         "num_mel_bins": features["mels"],
         "frame_length": features["window_length_ms"],

@@ -17,13 +17,14 @@ from aalbert.models.foreign.audio_export import can_predict, check_writable, wri
 from aalbert.models.foreign.layer_names import HEAD_PARTS, export_encoder, export_parts
 from aalbert.models.foreign.plain_values import is_step
 from aalbert.models.foreign.s3prl import TASK_FACTS
+from aalbert.models.foreign.s3prl_limits import require_layout
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
 
 
 def export_s3prl(model: PretrainedModel, path: Path) -> tuple[str, ...]:
     """Write a model as an s3prl checkpoint, and return what is not as it was.
 
-    Equal models give equal bytes. Raises `ConfigError` for what s3prl does not have.
+    Equal models give equal bytes. Raises `LayoutError` for what s3prl does not have.
     """
     document, notes = s3prl_document(model)
     with atomic_write(path) as stream:
@@ -68,13 +69,13 @@ def starting_with(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor
 
 def check_encoder(encoder: EncoderConfig) -> None:
     """Refuse an encoder that s3prl does not have."""
-    require(not encoder.share_query_key, "s3prl has no encoder.share_query_key")
-    require(
+    require_layout(not encoder.share_query_key, "s3prl has no encoder.share_query_key")
+    require_layout(
         encoder.input_width is None,
         f"s3prl has no encoder.input_width {encoder.input_width}, only one matrix from the input "
         "to encoder.width",
     )
-    require(
+    require_layout(
         encoder.positions == "sinusoidal",
         f"s3prl has no encoder.positions {encoder.positions}, only sinusoidal",
     )

@@ -7,7 +7,7 @@ from aalbert.errors import require
 from aalbert.models.checkpoint import MODULES_FOLDER
 from aalbert.models.foreign.audio import SAMPLE_RATE
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.standalone.limits import require_standalone
+from aalbert.models.standalone_limits import require_standalone
 
 # `UpstreamExpert`, the class that s3prl asks of an upstream, and its entry point for torch.hub.
 EXPERT_NAMES = ("expert.py", "hubconf.py")

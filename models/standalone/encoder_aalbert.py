@@ -1,4 +1,7 @@
-"""Features to hidden states in PyTorch: front end and encoder of a `config.json` of AALBERT.
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
+"""Features to hidden states in PyTorch: the encoder of a `config.json` of AALBERT.
 
 Names of tensors are those of `model.safetensors`. Audio ALBERT (Chi et al. 2021, arXiv
 2005.08575) applies one layer several times; Mockingjay and TERA have separate ones. Padding never
@@ -13,106 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STD_OFFSET = 1e-10
+from .front_end_aalbert import FrontEnd, require_known, taken
+
 LAYER_NORM_EPSILON = 1e-12
-
-
-class FrontEnd(nn.Module):
-    """Deltas, normalisation, context and stacking of features, in float32.
-
-    `mean` and `std` `(feature_dims,)` are the statistics of global normalisation.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        if missing := missing_inputs(config):
-            raise ValueError(
-                f"this model reads {missing}, which are not in this module: use aalbert"
-            )
-        self.config = config
-        self.register_buffer("mean", torch.zeros(config["feature_dims"]))
-        self.register_buffer("std", torch.ones(config["feature_dims"]))
-
-    @property
-    def input_dims(self) -> int:
-        """Numbers per encoder frame."""
-        config = self.config
-        dims: int = config["feature_dims"] * (1 + config["deltas"])
-        return dims * int(config["context"] * config["frames_stacked"])
-
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features `(batch, frames, feature_dims)` to encoder inputs and their lengths."""
-        config = self.config
-        time = torch.arange(features.shape[1], device=features.device)
-        real = (time < lengths.unsqueeze(1)).unsqueeze(-1)
-        frames = torch.where(real, features.float(), 0.0)
-        if config["normalisation"] == "global":
-            frames = (frames - self.mean) / (self.std + STD_OFFSET)
-        parts = [frames]
-        for _ in range(config["deltas"]):
-            parts.append(deltas(parts[-1], lengths, config["delta_window"]))
-        frames = torch.cat(parts, dim=-1)
-        if config["normalisation"] == "utterance":
-            frames = normalise(frames, lengths, real)
-        reach = (config["context"] - 1) // 2
-        frames = torch.cat(
-            [shifted(frames, lengths, offset) for offset in range(-reach, reach + 1)], dim=-1
-        )
-        stacked = stack(torch.where(real, frames, 0.0), config["frames_stacked"])
-        return stacked, self.stacked_lengths(lengths)
-
-    def stacked_lengths(self, lengths: Tensor) -> Tensor:
-        """Return the encoder frames of utterances of these lengths, at least 1."""
-        stacks: Tensor = lengths // self.config["frames_stacked"]
-        return stacks.clamp(min=1)
-
-
-def missing_inputs(config: Mapping[str, Any]) -> str:
-    """Return what of the settings of a front end is not in this module; empty if all is."""
-    by_speaker = config["normalisation"] == "speaker"
-    return "statistics of every speaker (front_end.normalisation)" if by_speaker else ""
-
-
-def normalise(frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
-    """Return frames of mean 0 and (unbiased) variance 1 over each utterance's real frames."""
-    count = lengths.view(-1, 1, 1).float()
-    mean = (frames * real).sum(dim=1, keepdim=True) / count
-    deviations = (frames - mean) * real
-    variance = deviations.square().sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)
-    return deviations / (variance.sqrt() + STD_OFFSET)
-
-
-def deltas(features: Tensor, lengths: Tensor, window: int) -> Tensor:
-    """Return regression deltas `sum_n n (x[t+n] - x[t-n]) / (2 sum_n n^2)` (HTK Book, 5.9)."""
-    steps = range(1, (window - 1) // 2 + 1)
-    total = torch.zeros_like(features)
-    for n in steps:
-        ahead, behind = (shifted(features, lengths, offset) for offset in (n, -n))
-        total = total + n * (ahead - behind)
-    return total / (2 * sum(n * n for n in steps))
-
-
-def shifted(frames: Tensor, lengths: Tensor, offset: int) -> Tensor:
-    """Return frame `t + offset` at every `t`; beyond the ends the first and last real frame."""
-    if offset == 0:
-        return frames
-    time = torch.arange(frames.shape[1], device=frames.device)
-    indexes = (time + offset).clamp(min=0).minimum((lengths - 1).unsqueeze(1))
-    return frames.gather(1, indexes.unsqueeze(-1).expand(-1, -1, frames.shape[-1]))
-
-
-def stack(frames: Tensor, count: int) -> Tensor:
-    """Concatenate each `count` frames into one, and drop what remains at the end.
-
-    A batch that is shorter than one stack is padded with zeros.
-    """
-    if frames.shape[1] < count:
-        frames = F.pad(frames, (0, 0, 0, count - frames.shape[1]))
-    stacks = frames.shape[1] // count
-    return frames[:, : stacks * count].reshape(frames.shape[0], stacks, count * frames.shape[2])
+# What settings may be; a later version may know more.
+CHOICES = {
+    "activation": ("gelu", "relu"),
+    "norm": ("post", "pre"),
+    "positions": ("sinusoidal", "learned", "rotary"),
+    "beyond_positions": ("continue", "restart"),
+}
 
 
 class SelfAttention(nn.Module):
@@ -199,13 +112,14 @@ class LearnedPositions(nn.Module):
 class Encoder(nn.Module):
     """Projects inputs, gives them positions, and applies `layers` layers, shared or separate.
 
-    With `beyond_positions` restart, utterances of more than `position_frames` are as if they were
-    cut into as few chunks as possible: positions begin anew in each, and attention stays inside.
-    Memory grows with the square of the frames.
+    With `beyond_positions` restart, utterances of more than `position_frames` are cut into as few
+    chunks as possible: positions begin anew in each, and attention stays inside. Otherwise memory
+    grows with the square of the frames.
     """
 
     def __init__(self, config: Mapping[str, Any], input_dims: int) -> None:
         super().__init__()
+        require_known("encoder", config, CHOICES)
         self.config = config
         width, hidden, layers = config["width"], config["input_width"], config["layers"]
         self.projection: nn.Module
@@ -229,15 +143,19 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
         """Return `layers + 1` states `(batch, frames, width)` of inputs `(batch, frames, dims)`."""
-        time = torch.arange(inputs.shape[1], device=inputs.device)
-        positions, mask = time.unsqueeze(0), (time < lengths.unsqueeze(1))[:, None, None, :]
-        if self.config["beyond_positions"] == "restart" and self.config["position_frames"]:
-            size = chunk_frames(lengths, self.config["position_frames"]).unsqueeze(1)
-            # Padding counts to the last chunk, so that no frame attends to nothing.
-            chunks = time.minimum(lengths.unsqueeze(1) - 1) // size
-            positions = (time - chunks * size).minimum(size - 1)
-            mask = mask & (chunks[:, None, :, None] == chunks[:, None, None, :])
-        hidden, rotation = self.embed(inputs, positions)
+        most = self.config["position_frames"]
+        if self.config["beyond_positions"] == "continue" or most is None:
+            return self.encode(inputs, lengths)
+        chunks = Chunks(lengths, inputs.shape[1], most)
+        states = self.encode(chunks.cut(inputs), chunks.lengths)
+        return [chunks.join(state) for state in states]
+
+    def encode(self, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
+        """Return every state, with attention within each row."""
+        positions = torch.arange(inputs.shape[1], device=inputs.device)
+        # In an empty chunk the first frame is attended to: attention to no frame would be NaN.
+        mask = (positions < lengths.clamp(min=1).unsqueeze(1))[:, None, None, :]
+        hidden, rotation = self.embed(inputs, positions.unsqueeze(0))
         states = [hidden]
         for number in range(self.config["layers"]):
             layer = self.layers[number % len(self.layers)]
@@ -264,10 +182,37 @@ def activation_of(config: Mapping[str, Any]) -> nn.Module:
     return nn.GELU() if config["activation"] == "gelu" else nn.ReLU()
 
 
-def chunk_frames(lengths: Tensor, most_frames: int) -> Tensor:
-    """Return the size of the chunks of utterances: as few as possible, equal but for the last."""
-    count = (lengths + most_frames - 1) // most_frames
-    return (lengths + count - 1) // count
+class Chunks:
+    """A batch whose utterances are cut into chunks of at most `most_frames`, each a row.
+
+    An utterance is cut into as few as possible, equal but for the last. Each has the number of
+    rows that `frames` frames need; some may be empty. No size depends on a length, only on shapes,
+    so that it exports to ONNX for waves of any length.
+    """
+
+    def __init__(self, lengths: Tensor, frames: int, most_frames: int) -> None:
+        count = (lengths + most_frames - 1) // most_frames
+        self.size = ((lengths + count - 1) // count).unsqueeze(1)
+        self.frames = frames
+        # What is exported has sizes that are symbols, of which `min` would choose one for all.
+        self.row_frames: int = torch.sym_min(frames, most_frames)  # type: ignore[no-untyped-call]
+        self.rows = (frames + most_frames - 1) // most_frames
+        self.starts = torch.arange(self.rows, device=lengths.device) * self.size
+        rest = (lengths.unsqueeze(1) - self.starts).clamp(min=0)
+        self.lengths = rest.minimum(self.size).flatten()
+
+    def cut(self, padded: Tensor) -> Tensor:
+        """Map `(batch, frames, dims)` to `(batch * rows, row frames, dims)`."""
+        numbers = torch.arange(self.row_frames, device=padded.device)
+        indexes = (self.starts.unsqueeze(-1) + numbers).clamp(max=self.frames - 1).flatten(1)
+        return taken(padded, indexes).reshape(-1, self.row_frames, padded.shape[-1])
+
+    def join(self, chunks: Tensor) -> Tensor:
+        """Map `(batch * rows, row frames, dims)` back to `(batch, frames, dims)`."""
+        in_order = chunks.reshape(-1, self.rows * self.row_frames, chunks.shape[-1])
+        numbers = torch.arange(self.frames, device=chunks.device)
+        indexes = numbers // self.size * self.row_frames + numbers % self.size
+        return taken(in_order, indexes.clamp(max=self.rows * self.row_frames - 1))
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """An AALBERT model as an upstream of s3prl, which needs no `aalbert`."""
 
 import json
@@ -11,7 +14,6 @@ from torch import Tensor, nn
 from .encoder_aalbert import Upstream
 from .features_aalbert import WaveFeatures
 
-SAMPLE_RATE = 16_000
 PREFIX = "upstream."
 
 

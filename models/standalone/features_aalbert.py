@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """Waves to features in PyTorch, from the settings in the `config.json` of an AALBERT model.
 
 All is computed in float64 by indexing and products of matrices alone, so that it runs wherever
@@ -20,7 +23,8 @@ CENTRED_KINDS, KALDI_KINDS = ("logmel", "linear"), ("fbank", "mfcc")
 KALDI_LOWEST_HERTZ = 20.0
 PRE_EMPHASIS = 0.97
 KALDI_FLOOR = 2.0**-23
-INT16_SCALE = 32_768.0
+# The samples that Kaldi's features are of, in [-1, 1) or as many times larger.
+AMPLITUDES = {"unit": 1.0, "int16": 32_768.0}
 # s3prl adds it to the root of the mean square, so that a wave of zeros stays one.
 RMS_OFFSET = 1e-10
 
@@ -79,8 +83,9 @@ class WaveFeatures(nn.Module):
         return 1 << (self.window_samples - 1).bit_length() if given is None else int(given)
 
     @cached_property
+    @torch.inference_mode(False)
     def tables(self) -> Tables:
-        """The constants, on the CPU; made when they are first needed."""
+        """The constants, on the CPU; made when they are first needed, for gradients too."""
         settings, kind = self.settings, self.settings["kind"]
         bins = self.fft_size // 2 + (1 if self.centred else 0)
         filters = None
@@ -102,7 +107,7 @@ class WaveFeatures(nn.Module):
         hann = (1 - torch.cos(2 * math.pi * numbers(samples) / period)) / 2
         if self.centred:
             return hann
-        return hann**0.85 * (INT16_SCALE if self.settings["amplitude"] == "int16" else 1.0)
+        return hann**0.85 * AMPLITUDES[self.settings["amplitude"]]
 
     def count_frames(self, samples: Any) -> Any:
         """Return the frames of so many samples, a number or a tensor of numbers."""
@@ -141,7 +146,9 @@ class WaveFeatures(nn.Module):
         waves = torch.where(real, waves.double(), 0.0) * 10 ** (wave["gain_db"] / 20)
         if wave["loudness_db"] is None:
             return waves
-        rms = (waves.square().sum(dim=1, keepdim=True) / lengths.unsqueeze(1)).sqrt()
+        mean_square = waves.square().sum(dim=1, keepdim=True) / lengths.unsqueeze(1)
+        # At 0 the root has no gradient; so little is nothing beside the offset.
+        rms = mean_square.clamp(min=torch.finfo(torch.float64).tiny).sqrt()
         loud: Tensor = waves * (10 ** (wave["loudness_db"] / 20) / (rms + RMS_OFFSET))
         return loud
 
@@ -169,8 +176,11 @@ class WaveFeatures(nn.Module):
 
 def missing_features(settings: Mapping[str, Any]) -> str:
     """Return what of the settings of features is not in this module; empty if all is."""
-    if settings["kind"] not in CENTRED_KINDS + KALDI_KINDS:
-        return f"features of the kind {settings['kind']}"
+    kind = settings["kind"]
+    if kind not in CENTRED_KINDS + KALDI_KINDS:
+        return f"features of the kind {kind}"
+    if kind in KALDI_KINDS and settings["amplitude"] not in AMPLITUDES:
+        return f"{kind}.amplitude {settings['amplitude']}"
     silence = settings["wave"]["silence"]
     return "" if silence is None else "waves whose silence was cut (features.wave.silence)"
 

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """The entry point by which torch.hub opens the folder of a model, for s3prl.
 
 ```python

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The aalbert developers
+# SPDX-License-Identifier: MIT
+
 """An AALBERT model for `transformers`, which needs no `aalbert`.
 
 ```python
@@ -15,18 +18,27 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+# Every module beside this one is imported here: of others, transformers 5.0 makes no copy.
 from .encoder_aalbert import Upstream
 from .features_aalbert import WaveFeatures
+from .front_end_aalbert import stacked_lengths
+
+# By these `aalbert` knows what it has saved itself.
+AALBERT_ENTRIES = ("format", "format_version", "kind", "weights_xxh3")
 
 
 class AalbertConfig(PretrainedConfig):
-    """The `config.json` of a model; `upstream` says how it reads waves, and its encoder."""
+    """The `config.json` of a model; `upstream` says how it reads waves, and its encoder.
+
+    What `transformers` saves of it is no folder of `aalbert`.
+    """
 
     model_type = "aalbert"
 
     def __init__(self, upstream: dict[str, Any] | None = None, **others: Any) -> None:
         self.upstream = upstream
-        super().__init__(**others)
+        kept = {name: value for name, value in others.items() if name not in AALBERT_ENTRIES}
+        super().__init__(**kept)
 
 
 class AalbertModel(PreTrainedModel):
@@ -34,6 +46,9 @@ class AalbertModel(PreTrainedModel):
 
     config_class = AalbertConfig
     main_input_name = "input_values"
+    _supports_sdpa = True
+    # Statistics of features, which 16 bits would round.
+    _keep_in_fp32_modules_strict = ("front_end",)
     # The encoder needs neither the heads of pretraining nor that of a task.
     _keys_to_ignore_on_load_unexpected = [r"^(heads|target_front_ends|head|mask_token)\b"]
 
@@ -60,13 +75,7 @@ class AalbertModel(PreTrainedModel):
         there has no influence. Of the states, the first `count_frames(...)` of each row are real.
         Raises `ValueError` for other shapes, and waves without a frame.
         """
-        given = [each for each in (input_values, input_features) if each is not None]
-        if len(given) != 1 or given[0].dim() != (2 if input_features is None else 3):
-            raise ValueError(
-                "give input_values (batch, samples) or input_features (batch, frames, dims), "
-                f"found {[tuple(each.shape) for each in given]}"
-            )
-        lengths = lengths_of(given[0], attention_mask)
+        lengths = lengths_of(self.only_input(input_values, input_features), attention_mask)
         needed, unit = (1, "frames")
         if input_values is not None:
             needed, unit = self.features.window_samples, "samples"
@@ -79,8 +88,8 @@ class AalbertModel(PreTrainedModel):
         if input_values is not None:
             features = self.features(input_values, lengths)
             lengths = self.features.count_frames(lengths)
-        states, _ = self.upstream(features, lengths)
-        self.warn_of_unknown_positions(states[0].shape[1])
+        states, state_lengths = self.upstream(features, lengths)
+        self.warn_of_unknown_positions(int(state_lengths.max()))
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         output = BaseModelOutput(
@@ -89,6 +98,27 @@ class AalbertModel(PreTrainedModel):
         )
         as_given = self.config.return_dict if return_dict is None else return_dict
         return output if as_given else output.to_tuple()
+
+    def only_input(self, input_values: Tensor | None, input_features: Tensor | None) -> Tensor:
+        """Return the waves or the features, whichever are given; `ValueError` for other ones."""
+        given = [each for each in (input_values, input_features) if each is not None]
+        if len(given) != 1 or given[0].dim() != (2 if input_features is None else 3):
+            raise ValueError(
+                "give input_values (batch, samples) or input_features (batch, frames, dims), "
+                f"found {[tuple(each.shape) for each in given]}"
+            )
+        [inputs] = given
+        if len(inputs) == 0:
+            raise ValueError(f"the batch {tuple(inputs.shape)} is empty: give at least one row")
+        if not inputs.is_floating_point():
+            raise ValueError(
+                f"inputs of {inputs.dtype}: give floats, of waves those in [-1, 1), such as int16 "
+                "samples divided by 32,768"
+            )
+        dims = self.config.upstream["front_end"]["feature_dims"]
+        if input_features is not None and inputs.shape[2] != dims:
+            raise ValueError(f"input_features have {inputs.shape[2]} dims, this model reads {dims}")
+        return inputs
 
     def warn_of_unknown_positions(self, frames: int) -> None:
         """Warn of utterances that reach beyond the positions that the weights know."""
@@ -103,18 +133,21 @@ class AalbertModel(PreTrainedModel):
 
     def count_frames(self, samples: Tensor) -> Tensor:
         """Return the real encoder frames of waves of so many samples, `(batch,)` both."""
-        return self.upstream.front_end.stacked_lengths(self.features.count_frames(samples))
+        stacked = self.config.upstream["front_end"]["frames_stacked"]
+        return stacked_lengths(self.features.count_frames(samples), stacked)
 
 
 def lengths_of(inputs: Tensor, mask: Tensor | None) -> Tensor:
     """Return how many samples or frames of each row count; `ValueError` for another mask."""
     if mask is None:
         return torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
-    lengths = mask.long().sum(dim=1)
-    time = torch.arange(inputs.shape[1], device=inputs.device)
-    if mask.shape != inputs.shape[:2] or not torch.equal(mask.bool(), time < lengths.unsqueeze(1)):
-        raise ValueError(
-            f"attention_mask {tuple(mask.shape)}: expected {tuple(inputs.shape[:2])}, in every row "
-            "ones before zeros"
-        )
-    return lengths
+    shape, time = inputs.shape[:2], torch.arange(inputs.shape[1], device=inputs.device)
+    if mask.shape == shape:
+        real = mask.bool()
+        lengths = real.sum(dim=1)
+        if torch.equal(real, time < lengths.unsqueeze(1)):
+            return lengths
+    raise ValueError(
+        f"attention_mask {tuple(mask.shape)}: expected {tuple(shape)}, in every row ones before "
+        "zeros"
+    )

@@ -1,7 +1,6 @@
 """Files in folders where somebody else may have put links before."""
 
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def test_a_folder_that_is_a_link_is_written(tmp_path: Path) -> None:
 def test_even_a_guessed_temporary_name_is_not_opened(
     planted: str, secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secrets, "token_hex", lambda size: "0" * 2 * size)
+    monkeypatch.setattr(os, "urandom", bytes)
     temporary = tmp_path / f"a.{0:016x}.partial"
     if planted == "file":
         temporary.hardlink_to(secret)

@@ -32,6 +32,7 @@ OTHERS: dict[str, tuple[FeatureSettings, FrontEndConfig, EncoderConfig]] = {
             position_frames=CHUNK_FRAMES,
             share_query_key=True,
             input_width=24,
+            attention_dropout=0.3,
             **SIZES,
         ),
     ),

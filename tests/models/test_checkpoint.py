@@ -364,7 +364,7 @@ def test_the_card_says_what_it_is_for_and_how_it_was_trained(
     header, _, text = card.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(header)["tags"][-1] == "audio-albert"
     assert "- steps: 7" in text and "## Use" in text and "licence" in text
-    assert f"{sum(p.numel() for p in model.parameters()):,}\nparameters" in text
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in text
 
 
 def test_an_unknown_format_version_is_refused(model: PretrainedModel, tmp_path: Path) -> None:

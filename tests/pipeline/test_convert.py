@@ -131,6 +131,18 @@ def test_a_model_for_no_layout_of_s3prl_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_has_no_place_in_any_layout_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_system("mockingjay-3l")
+    config = replace(model.config, training={"steps": "many"})
+    PretrainedModel(config, mask_token=True).save_pretrained(tmp_path / "model")
+    assert convert(tmp_path / "model", "--to", "s3prl", "--out", tmp_path / "out") == 2
+    message = "aalbert: training.steps is 'many': expected a number of steps\n"
+    assert capsys.readouterr().err == message
+    assert not (tmp_path / "out").exists()
+
+
 def test_features_that_are_not_told_are_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """ONNX files compute what `aalbert.from_pretrained` computes, and say what they are."""
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from aalbert.cli import main
 from aalbert.commands.export import summary_text
 from aalbert.errors import ConfigError
 from aalbert.models import DownstreamModel, FrontEndConfig, HeadConfig, PretrainedModel
+from aalbert.models.downstream import Threshold
 from aalbert.models.front_end import Normalisation
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.pipeline.onnx_export import export_onnx
@@ -24,6 +26,8 @@ from aalbert.shards.format.wave_settings import SilenceSettings, WaveSettings
 from tests.examples import examples_of
 from tests.models.systems import CHUNK_FRAMES, SYSTEMS, make_system
 from tests.models.test_downstream_head import HEADS
+
+THRESHOLD = Threshold(score=0.25, misses=0.1, false_alarms=0.125, trials=40)
 
 
 def noise(samples: int) -> NDArray[np.float32]:
@@ -39,6 +43,12 @@ def run_file(path: Path, wave: NDArray[np.float32]) -> dict[str, NDArray[np.floa
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
     return dict(zip(names, session.run(names, {"wave": wave}), strict=True))
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    import onnx
+
+    return {each.key: each.value for each in onnx.load(path).metadata_props}
 
 
 def lengths_of(model: EmbeddingModel) -> tuple[int, int, int]:
@@ -58,7 +68,7 @@ def require_parity(path: Path, model: EmbeddingModel, atol: float = 1e-4) -> Non
 def save_downstream(folder: Path, head: HeadConfig) -> EmbeddingModel:
     upstream = make_system("tiny").upstream
     classes = [] if head.classifier == "none" else ["Ärger", "b", "c"]
-    model = DownstreamModel(upstream, classes, "weighted", head)
+    model = DownstreamModel(upstream, classes, "weighted", head, threshold=THRESHOLD)
     torch.nn.init.normal_(model.head.centre)
     model.save_pretrained(folder)
     return aalbert.from_pretrained(folder)
@@ -108,14 +118,16 @@ def test_a_file_gives_states_embeddings_and_scores_and_says_what_it_is(
         np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=1e-4)
         np.testing.assert_allclose(found["embeddings"], embeddings, rtol=0, atol=1e-4)
     file = onnx.load(out)
-    metadata = {each.key: each.value for each in file.metadata_props}
+    metadata = metadata_of(out)
     assert [each.version for each in file.opset_import] == [document["opset"]]
     assert json.loads(metadata["classes"]) == ["Ärger", "b", "c"]
     assert (metadata["sample_rate"], metadata["frame_shift_ms"]) == ("16000", "30.0")
-    assert (metadata["states"], metadata["source"]) == ("4", str(folder))
+    assert (metadata["states"], metadata["comparison"]) == ("4", "cosine")
+    assert json.loads(metadata["threshold"]) == asdict(THRESHOLD)
     # The exporter notes where its source lies.
     content = out.read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in content
+    assert str(folder).encode() not in content
     assert sys.prefix.encode() not in content
 
 
@@ -162,11 +174,16 @@ def test_a_file_that_is_there_is_left_alone(
 
 
 @pytest.mark.slow
-def test_equal_models_give_equal_bytes(model_folder: Path, tmp_path: Path) -> None:
+def test_equal_models_give_equal_bytes_wherever_they_lie(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "copy")
     files = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
-    for file in files:
-        export_onnx(model_folder, file)
+    for folder, file in zip((model_folder, tmp_path / "copy"), files, strict=True):
+        assert export_onnx(folder, file)["source"] == str(folder)
     assert files[0].read_bytes() == files[1].read_bytes()
+    metadata = metadata_of(files[0])
+    assert (metadata["classes"], "threshold" in metadata) == ("[]", False)
 
 
 def test_without_the_packages_one_line_says_how_to_get_them(

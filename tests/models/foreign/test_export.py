@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from aalbert.errors import ConfigError
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.export import export_s3prl
+from aalbert.models.foreign.s3prl_limits import LayoutError
 from aalbert.models.pretrained import TargetConfig
 from tests.models.foreign.transformers import (
     Reference,
@@ -222,6 +222,6 @@ def test_a_linear_target_is_kept_where_the_fft_is_the_same(tmp_path: Path) -> No
 def test_what_s3prl_cannot_be_is_refused_and_nothing_written(
     tmp_path: Path, model: Any, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(LayoutError, match=message):
         export_s3prl(model(), tmp_path / "states.ckpt")
     assert list(tmp_path.iterdir()) == []

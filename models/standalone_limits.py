@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from aalbert.errors import require
-from aalbert.models.standalone.encoder_aalbert import missing_inputs
 from aalbert.models.standalone.features_aalbert import missing_features
+from aalbert.models.standalone.front_end_aalbert import missing_inputs
 from aalbert.models.upstream import UpstreamConfig
 
 
