@@ -62,11 +62,10 @@ def extract(
     """
     from dataclasses import replace
 
-    from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
     from aalbert.pipeline.embeddings.extract import ExtractConfig, extract_embeddings
     from aalbert.pipeline.embeddings.inputs import find_inputs
     from aalbert.pipeline.embeddings.load import from_pretrained
-    from aalbert.pipeline.embeddings.pieces import SKIPPED_NAME
+    from aalbert.pipeline.embeddings.pieces import check_finished
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
     use_threads(threads)
@@ -78,13 +77,7 @@ def extract(
         f"{record['layers']}, width {record['width']}, {record['skipped']} inputs skipped"
     )
     show({"out": str(out), **record}, as_json, text)
-    check_skipped(
-        taken=record["utterances"],
-        skipped=record["skipped"],
-        max_skipped=max_skipped,
-        find_skips=lambda: read_skips(out / SKIPPED_NAME),
-        advice=f"The embeddings of the others are complete; see {out / SKIPPED_NAME}",
-    )
+    check_finished(out, record, max_skipped, "embeddings")
 
 
 def parse_layers(text: str) -> "Layers":

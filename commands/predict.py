@@ -56,9 +56,9 @@ def predict(
 
     Example: aalbert predict runs/speaker recordings/ --top 3
     """
-    from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
+    from aalbert.pipeline.corpora.corpus import check_skipped
     from aalbert.pipeline.embeddings.inputs import find_inputs
-    from aalbert.pipeline.embeddings.pieces import SKIPPED_NAME
+    from aalbert.pipeline.embeddings.pieces import check_finished
     from aalbert.pipeline.prediction.predict import PredictConfig, predict_into
     from aalbert.pipeline.prediction.predictor import load
 
@@ -86,13 +86,7 @@ def predict(
             f"{record['classes']} classes, {record['skipped']} inputs skipped"
         )
         show({"out": str(out), **record}, as_json, text)
-        check_skipped(
-            taken=record["utterances"],
-            skipped=record["skipped"],
-            max_skipped=max_skipped,
-            find_skips=lambda: read_skips(out / SKIPPED_NAME),
-            advice=f"The predictions of the others are complete; see {out / SKIPPED_NAME}",
-        )
+        check_finished(out, record, max_skipped, "predictions")
         return
     taken, skipped = print_predictions(predictor, found, config, as_json)
     check_skipped(

@@ -2,7 +2,8 @@
 
 Matrix products and attention may round differently in batches of other shapes. Here an
 utterance is always in a batch of the same shape, whatever the other utterances are, so its
-hidden states are bit-identical in every extraction, evaluation and prediction on the same machine.
+hidden states are bit-identical on the same machine: in every evaluation and prediction
+(`compute_each`), and in every extraction with as many threads.
 """
 
 from collections import defaultdict, deque
@@ -23,6 +24,9 @@ FRAME_MULTIPLE = 64
 # A GPU gets about 80 s of speech per batch; on a CPU, batches of one utterance are as fast.
 CUDA_BATCH_FRAMES = 8192
 CPU_BATCH_FRAMES = 1
+# Batches that are computed at once on a CPU have some 10 minutes of speech, or are one alone: the
+# hidden states of every layer are in memory.
+FRAMES_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,18 +108,20 @@ def compute_each(
                 result = compute(batch)
             yield batch, result
         return
-    threads = torch.get_num_threads()
+    threads, frames = torch.get_num_threads(), 0
     # Threads that begin to compute after this have one each.
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[StaticBatch[Item], Future[Result]]] = deque()
     try:
         for batch in batches:
-            # Whether gradients are kept is a setting of a thread.
-            waiting.append((batch, pool.submit(torch.no_grad()(compute), batch)))
-            if len(waiting) > threads:
+            frames += batch.features.shape[:2].numel()
+            while waiting and (len(waiting) > threads or frames > FRAMES_AT_ONCE):
                 done, future = waiting.popleft()
                 yield done, future.result()
+                frames -= done.features.shape[:2].numel()
+            # Whether gradients are kept is a setting of a thread.
+            waiting.append((batch, pool.submit(torch.no_grad()(compute), batch)))
         for done, future in waiting:
             yield done, future.result()
     finally:

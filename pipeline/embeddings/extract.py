@@ -106,15 +106,14 @@ def extract_embeddings(
     can be used.
     """
     check_choice(model, config.layers, config.pooling)
+    recordings = by_length(inputs.recordings)
     # All that decides the bytes of the embeddings; audio files count by their sizes.
-    plan = fingerprint(
-        [model.fingerprint, asdict(config), identities(by_length(inputs.recordings))]
-    )
+    plan = fingerprint([model.fingerprint, asdict(config), identities(recordings)])
 
     def extract() -> dict[str, Any]:
         pieces = list(
             split_into_pieces(
-                by_length(inputs.recordings),
+                recordings,
                 partial(embedding_bytes, model=model, config=config),
                 config.piece_bytes,
             )

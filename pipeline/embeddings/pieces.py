@@ -1,6 +1,6 @@
 """Recordings in pieces, each of which is finished or absent, so that an interrupted job goes on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +9,7 @@ from aalbert.common.files import write_json, write_text
 from aalbert.common.json_files import json_lines, read_record
 from aalbert.common.progress import ProgressBar, progress_bar
 from aalbert.errors import OutputInUseError
-from aalbert.pipeline.corpora.corpus import Skip
+from aalbert.pipeline.corpora.corpus import Skip, check_skipped, read_skips
 from aalbert.pipeline.embeddings.inputs import Recording
 
 if TYPE_CHECKING:
@@ -86,6 +86,20 @@ def read_finished(
             "another --out, or delete it first"
         )
     return asdict(record)
+
+
+def check_finished(out: Path, record: Mapping[str, Any], max_skipped: float, contents: str) -> None:
+    """Raise `TooManySkippedError` when finished work skipped too many inputs.
+
+    `record` has the numbers of `utterances` and of those `skipped`, whose list is in `out`.
+    """
+    check_skipped(
+        taken=record["utterances"],
+        skipped=record["skipped"],
+        max_skipped=max_skipped,
+        find_skips=lambda: read_skips(out / SKIPPED_NAME),
+        advice=f"The {contents} of the others are complete; see {out / SKIPPED_NAME}",
+    )
 
 
 def list_skipped(out: Path, skipped: Sequence[Skip]) -> None:
