@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +12,12 @@ from aalbert.commands.console import AsJson, show, show_skipped
 from aalbert.commands.options import DeviceOption, MaxSkippedOption, RunArgument
 from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import InputError, require
+
+if TYPE_CHECKING:
+    from aalbert.models.downstream import Threshold
+    from aalbert.pipeline.corpora.corpus import Skip
+    from aalbert.pipeline.prediction.trial_tables import TableFormat
+    from aalbert.pipeline.prediction.trials import Compared
 
 
 def compare(
@@ -44,19 +51,10 @@ def compare(
 
     Example: aalbert compare runs/verification a.wav b.wav
     """
-    from dataclasses import asdict
-
     from aalbert.common.trial_list import ListedTrial, read_trial_list
     from aalbert.pipeline.corpora.corpus import check_skipped
     from aalbert.pipeline.prediction.predictor import load
-    from aalbert.pipeline.prediction.trial_tables import (
-        TABLES,
-        as_document,
-        describe_errors,
-        describe_pair,
-        describe_threshold,
-    )
-    from aalbert.pipeline.prediction.trials import NO_ERRORS, compare_trials, count_errors
+    from aalbert.pipeline.prediction.trials import compare_trials
 
     require(
         (trials is None) == (len(audio or ()) == 2) and (trials is None or not audio),
@@ -75,20 +73,11 @@ def compare(
     else:
         listed, folder = read_trial_list(trials), root or trials.parent
     compared, skipped = compare_trials(predictor, listed, folder)
-    errors, threshold = count_errors(compared), predictor.model.threshold
-    facts = {"threshold": threshold and asdict(threshold), "errors": asdict(errors)}
-    skips = [asdict(skip) for skip in skipped]
     if as_json:
-        documents = [as_document(each) for each in compared]
-        show({"trials": documents, **facts, "skipped": skips}, True, "")
-    elif trials is None and format is None:
-        print(describe_pair(compared[0]), describe_threshold(threshold), sep="\n")
+        print_document(compared, skipped, predictor.model.threshold)
     else:
-        print(TABLES[format or "table"](compared), end="")
-        print(describe_threshold(threshold), file=sys.stderr)
-        if errors != NO_ERRORS:
-            print(describe_errors(errors), file=sys.stderr)
-    show_skipped(skips)
+        print_comparison(compared, predictor.model.threshold, format, in_words=trials is None)
+    show_skipped([asdict(skip) for skip in skipped])
     check_skipped(
         taken=sum(each.similarity is not None for each in compared),
         skipped=sum(each.similarity is None for each in compared),
@@ -96,6 +85,48 @@ def compare(
         find_skips=lambda: skipped,
         advice="The scores of the others are above",
     )
+
+
+def print_document(
+    compared: Sequence["Compared"], skipped: Sequence["Skip"], threshold: "Threshold | None"
+) -> None:
+    """Print trials as one JSON document."""
+    from aalbert.pipeline.prediction.trial_tables import as_document
+    from aalbert.pipeline.prediction.trials import count_errors
+
+    document = {
+        "trials": [as_document(each) for each in compared],
+        "threshold": threshold and asdict(threshold),
+        "errors": asdict(count_errors(compared)),
+        "skipped": [asdict(skip) for skip in skipped],
+    }
+    show(document, True, "")
+
+
+def print_comparison(
+    compared: Sequence["Compared"],
+    threshold: "Threshold | None",
+    format: "TableFormat | None",
+    *,
+    in_words: bool,
+) -> None:
+    """Print trials in a format, or without one a single trial `in_words`, others as a table."""
+    from aalbert.pipeline.prediction.trial_tables import (
+        TABLES,
+        describe_errors,
+        describe_pair,
+        describe_threshold,
+    )
+    from aalbert.pipeline.prediction.trials import NO_ERRORS, count_errors
+
+    if in_words and format is None:
+        print(describe_pair(compared[0]), describe_threshold(threshold), sep="\n")
+        return
+    print(TABLES[format or "table"](compared), end="")
+    print(describe_threshold(threshold), file=sys.stderr)
+    errors = count_errors(compared)
+    if errors != NO_ERRORS:
+        print(describe_errors(errors), file=sys.stderr)
 
 
 def require_files(paths: Sequence[Path]) -> list[str]:

@@ -153,7 +153,7 @@ def forget_places(model: DownstreamModel | PretrainedModel) -> None:
 
 def finished_card(text: str, publication: Publication) -> str:
     """Return a card with its licence in the header, and the model's name on the hub in examples."""
-    card = read_card(CARD_NAME, text)
+    card = read_card(text)
     licence = card.data.get("license")
     if publication.licence and publication.licence != licence:
         licence = publication.licence
@@ -180,7 +180,7 @@ def example_on_hub(line: str, target: HubPlace) -> str:
     return line.replace(MODEL, f"{target.repository}@{target.revision}")
 
 
-def read_card(name: str, text: str) -> "ModelCard":
+def read_card(text: str) -> "ModelCard":
     """Return a card as the hub's client reads it; `InputError` when its header is not valid."""
     from huggingface_hub import ModelCard
     from yaml import YAMLError
@@ -189,8 +189,8 @@ def read_card(name: str, text: str) -> "ModelCard":
         return ModelCard(text)
     except (ValueError, TypeError, YAMLError) as error:
         raise InputError(
-            f"{name} of the model has a header that the hub does not read: {shown(error)}; put it "
-            "right, or export the model again"
+            f"{CARD_NAME} of the model has a header that the hub does not read: {shown(error)}; "
+            "put it right, or export the model again"
         ) from error
 
 
@@ -220,7 +220,7 @@ def send(
         raise InputError(f"{target.subject}: to send a model to the hub, {LOG_IN}")
     api = HfApi(library_name=LIBRARY)
     with explaining_faults(target), without_bars():
-        require_valid_card(read_card(CARD_NAME, read_text(folder / CARD_NAME)))
+        require_valid_card(read_card(read_text(folder / CARD_NAME)))
         api.create_repo(target.repository, private=private or None, exist_ok=True)
         if private and not api.model_info(target.repository).private:
             raise InputError(
@@ -273,7 +273,7 @@ def without_bars() -> Iterator[None]:
 
 def summary(folder: Path, publication: Publication) -> dict[str, Any]:
     """Return what goes to the hub as a JSON document."""
-    card = read_card(CARD_NAME, read_text(folder / CARD_NAME))
+    card = read_card(read_text(folder / CARD_NAME))
     return {
         "target": publication.target.url,
         "licence": card.data["license"],
