@@ -41,13 +41,13 @@ def redact(text: str) -> str:
     """
     if ":/" not in text:
         return text
-    return re.sub(r"\S+", lambda match: redact_url(match[0]), text)
+    return re.sub(r"\S+", lambda match: redact_url(match[0], closing=CLOSING), text)
 
 
-def redact_url(text: str) -> str:
+def redact_url(text: str, *, closing: str = "") -> str:
     """Return a text that is one URL, which may hold spaces, with its secrets hidden.
 
-    Other text may come before it, as in `--data=URL`.
+    Other text may come before it, as in `--data=URL`, and characters of `closing` after it.
     """
     mark = URL_PATTERN.search(text)
     if mark is None:
@@ -55,7 +55,7 @@ def redact_url(text: str) -> str:
     before = text[max(0, mark.start() - LONGEST_SCHEME) : mark.start()]
     (scheme,) = SCHEME_PATTERN.findall(before)[:1]
     user, rest = redact_user(text[mark.end() :], named=scheme.lower() in NAMED_SCHEMES)
-    return text[: mark.end()] + user + redact_rest(rest)
+    return text[: mark.end()] + user + redact_rest(rest, closing)
 
 
 def redact_all(document: Any) -> Any:
@@ -94,21 +94,21 @@ def redact_user(text: str, *, named: bool) -> tuple[str, str]:
     return f"{shown}:{HIDDEN}@", rest
 
 
-def redact_rest(text: str) -> str:
+def redact_rest(text: str, closing: str) -> str:
     """Return what follows the user of a URL with query and fragment hidden, and further URLs."""
     found = MARK_OR_QUERY_PATTERN.search(text)
     if found is None:
         return text
     if found[0] not in "?#":
-        return redact_url(text)
+        return redact_url(text, closing=closing)
     start = text[: found.end()]
     *parts, last = text[found.end() :].split("&")
-    end = last.rstrip(CLOSING)
-    parts = [*map(redact_part, parts), redact_part(end) + last[len(end) :]]
-    return start + "&".join(parts)
+    end = last.rstrip(closing)
+    shown = [redact_part(part, closing) for part in (*parts, end)]
+    return start + "&".join(shown) + last[len(end) :]
 
 
-def redact_part(part: str) -> str:
+def redact_part(part: str, closing: str) -> str:
     """Return `name=value` of a query with its value hidden; a part without a name is one."""
     # Base64 ends with `=`.
     name, equals, value = part.rstrip("=").partition("=")
@@ -117,4 +117,4 @@ def redact_part(part: str) -> str:
         return part
     # The path of a file was put after a URL that was redacted already.
     path = value.removeprefix(HIDDEN) if value.startswith(f"{HIDDEN}/") else ""
-    return f"{name}{HIDDEN}{redact_rest(path)}"
+    return f"{name}{HIDDEN}{redact_rest(path, closing)}"
