@@ -166,7 +166,10 @@ def prepare_voxceleb1(
         Path, typer.Argument(help="The folder with wav/, or dev/wav/ and test/wav/.")
     ],
     split_file: Annotated[
-        Path | None, typer.Option(help="The identification split; iden_split.txt by default.")
+        Path | None,
+        typer.Option(
+            help="The identification split; by default iden_split.txt or veri_test_class.txt."
+        ),
     ] = None,
 ) -> "Corpus":
     """Compute the features of VoxCeleb1 with its identification split.

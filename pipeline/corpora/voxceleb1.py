@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from aalbert.common.text_files import read_lines
@@ -22,7 +22,8 @@ from aalbert.pipeline.corpora.corpus import (
 # Folders that may hold speakers, or one another: unpacked together, or apart as downloaded.
 AUDIO_FOLDER_PATTERN = re.compile(r"wav|(vox1_)?(dev|test)(_wav)?")
 SPEAKER_PATTERN = re.compile(r"id\d+")
-# VoxCeleb1-O, -E and -H, as published and cleaned (with a 2).
+# VoxCeleb1-O, -E and -H, as published and cleaned (with a 2). The first pattern also fits the
+# second name of the split file.
 TRIAL_LISTS = ("veri_test*.txt", "list_test_*.txt")
 # Of several recordings of an utterance, those under the listed suffix and then these come first.
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -33,8 +34,10 @@ FIRST_RELEASE_PATTERN = re.compile(r"(?!id\d)[^/]+/[^/]+/\d{7}\.wav")
 METADATA_COLUMNS = 4
 METADATA_FIELDS = ("name", "gender", "nationality")
 SPLIT_FILE = "iden_split.txt"
+# The same list goes by a second name in s3prl and the AALBERT repository.
+SPLIT_FILES = (SPLIT_FILE, "veri_test_class.txt")
 # What tells a folder above from the corpus itself.
-USUAL_NAMES = (SPLIT_FILE, "wav", "dev/wav", "vox1_dev_wav")
+USUAL_NAMES = (*SPLIT_FILES, "wav", "dev/wav", "vox1_dev_wav")
 EXPECTED = f"a folder with id10001/..., in it or in wav, dev/wav, test/wav, and {SPLIT_FILE}"
 LICENCE = "CC BY-SA 4.0 for the lists (VoxCeleb1); the recordings belong to their owners"
 
@@ -50,11 +53,12 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
     require_folder(root, EXPECTED)
     folders = audio_folders(root)
     # The folder `wav` itself, given instead of the one with the lists.
-    too_low = folders == [root] and not (split_file or (root / SPLIT_FILE).is_file())
+    too_low = folders == [root] and not (split_file or split_files_in(root))
     meant = probably_meant(root) if too_low or not folders else None
     if meant or not folders:
         raise wrong_folder(root, EXPECTED, meant)
-    listed = read_split_file(find_split_file(root, split_file))
+    split_file = find_split_file(root, split_file)
+    listed = read_split_file(split_file)
     metadata = read_metadata(root / "vox1_meta.csv")
     recordings = find_recordings(folders, listed)
     found = [
@@ -67,7 +71,8 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
             f"none of the {len(listed)} files that the split file lists is below "
             f"{', '.join(map(str, folders))}: for example {min(listed)[:200]}"
         )
-    trials = sorted(path for pattern in TRIAL_LISTS for path in root.glob(pattern))
+    found_lists = {path for pattern in TRIAL_LISTS for path in root.glob(pattern)}
+    trials = sorted(path for path in found_lists if path.name not in SPLIT_FILES)
     return Corpus(
         name="voxceleb1",
         root=root,
@@ -75,11 +80,19 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
         utterances=utterances,
         skipped=tuple(item for item in found if isinstance(item, Skip)),
         attachments={f"trials/{path.name}": attach(path) for path in trials},
-        notes=()
-        if metadata
-        else (f"no vox1_meta.csv in {root}: name, gender, nationality unknown",),
+        notes=tuple(make_notes(root, split_file, metadata)),
         licence=LICENCE,
     )
+
+
+def make_notes(
+    root: Path, split_file: Path, metadata: Mapping[str, Mapping[str, str]]
+) -> Iterator[str]:
+    """Yield the notes of a corpus for the user: which split, if not the usual, what is missing."""
+    if split_file != root / SPLIT_FILE:
+        yield f"the split is that of {split_file}"
+    if not metadata:
+        yield f"no vox1_meta.csv in {root}: name, gender, nationality unknown"
 
 
 def audio_folders(root: Path) -> list[Path]:
@@ -147,7 +160,7 @@ def stem_of(path: str) -> str:
 def probably_meant(root: Path) -> str | None:
     """Guess which folder or command was meant when `root` holds no audio folder."""
     for above in (root.parent, root.parent.parent):
-        if (above / SPLIT_FILE).is_file():
+        if split_files_in(above):
             return str(above)
     for inner in sorted(root.glob("*/")):
         if any(os.path.exists(inner / name) for name in USUAL_NAMES):
@@ -157,16 +170,36 @@ def probably_meant(root: Path) -> str | None:
     return None
 
 
-def find_split_file(root: Path, split_file: Path | None) -> Path:
-    """Return the split file: the given one, or the official one in `root`."""
-    path = split_file or root / SPLIT_FILE
-    if not path.is_file():
+def split_files_in(folder: Path) -> list[Path]:
+    """Return the split files in a folder, by either of their names."""
+    return [folder / name for name in SPLIT_FILES if (folder / name).is_file()]
+
+
+def find_split_file(root: Path, given: Path | None) -> Path:
+    """Return the split file: the given one, or the official one in `root`, or in the folder above.
+
+    Raises `InputError` when there is none, or when there are two that differ.
+    """
+    found = split_files_in(root) or split_files_in(root.absolute().parent)
+    if given is not None:
+        found = [given] if given.is_file() else []
+    if not found:
         raise InputError(
-            f"there is no split file {path}: get {SPLIT_FILE} from the VoxCeleb site "
-            "(s3prl ships the same list as veri_test_class.txt) and put it there, "
+            f"there is no split file {given or root / SPLIT_FILE}: get {SPLIT_FILE} from the "
+            f"VoxCeleb site (s3prl ships the same list as {SPLIT_FILES[1]}) and put it there, "
             "or name it with --split-file"
         )
-    return path
+    first, *others = found
+    for other in others:
+        one, two = read_split_file(first), read_split_file(other)
+        if one != two:
+            path = min(path for path in {**one, **two} if one.get(path) != two.get(path))
+            raise InputError(
+                f"{first} and {other} are different splits: {path[:200]} is in "
+                f"{one.get(path, 'none')} and in {two.get(path, 'none')}; name the one to take "
+                "with --split-file, or remove the other"
+            )
+    return first
 
 
 def read_split_file(path: Path) -> dict[str, str]:

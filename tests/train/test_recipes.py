@@ -2,9 +2,11 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+import torch
 
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError
+from aalbert.models.encoder import Encoder
 from aalbert.train.loop.optimiser import learning_rate_factor
 from aalbert.train.recipes import find_preset, prepare_command, preset_names, read_recipe
 
@@ -30,6 +32,13 @@ CURVES: dict[str, list[tuple[int, float]]] = {
         (999_999, 5e-5 / 900_000),
     ],
     "aalbert-seed": [
+        (0, 5e-9),
+        (9_999, 5e-5),
+        (10_000, 5e-5),
+        (255_000, 2.5e-5),
+        (499_999, 5e-5 / 490_000),
+    ],
+    "mockingjay-seed": [
         (0, 5e-9),
         (9_999, 5e-5),
         (10_000, 5e-5),
@@ -83,6 +92,18 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
         "optimiser.learning_rate": 1e-3,
         "steps": 4000,
     },
+    ("aalbert-seed", "mockingjay-seed"): {
+        "encoder.share_layers": False,
+        "front_end.deltas": 0,
+        "front_end.frames_stacked": 2,
+        "masking.learned_token": False,
+        "objective.loss": "huber",
+        # 80 bands and 1,024 bins.
+        "objective.targets.logmel": pytest.approx(80 / 1104, rel=1e-3),
+        "objective.targets.linear": pytest.approx(1024 / 1104, rel=1e-3),
+        "data.batch_seconds": 240.0,
+        "optimiser.weight_decay": 1e-5,
+    },
     ("small", "small-long"): {"steps": 16_000, "validate_every_steps": 1000},
     ("aalbert-3l", "aalbert-s3prl-960h"): {
         "data.splits": ("train-clean-100", "train-clean-360", "train-other-500"),
@@ -118,9 +139,21 @@ def test_the_recipes_with_stacked_frames_read_480_numbers(name: str) -> None:
     assert read_recipe(name).front_end.input_dims == 480
 
 
-def test_a_step_of_the_repositorys_recipe_is_48_crops_of_ten_seconds() -> None:
-    data = read_recipe("aalbert-seed").data
-    assert (data.batch_seconds / data.crop_seconds, data.batching) == (48, "static")
+def test_the_repositorys_recipe_for_mockingjay_has_the_parameters_of_six_layers() -> None:
+    config = read_recipe("mockingjay-seed")
+    assert config.front_end.input_dims == 160
+    with torch.device("meta"):
+        encoder = Encoder(config.encoder, config.front_end.input_dims)
+    # 7,087,872 a layer; its projection and the layer norm behind it.
+    assert sum(part.numel() for part in encoder.parameters()) == 6 * 7_087_872 + 161 * 768 + 2 * 768
+
+
+@pytest.mark.parametrize(("name", "crops"), [("aalbert-seed", 48), ("mockingjay-seed", 24)])
+def test_a_step_of_the_repositorys_recipes_is_so_many_crops_of_ten_seconds(
+    name: str, crops: int
+) -> None:
+    data = read_recipe(name).data
+    assert (data.batch_seconds / data.crop_seconds, data.batching) == (crops, "static")
 
 
 def test_an_unknown_preset_is_named_with_those_there_are() -> None:
@@ -136,9 +169,13 @@ def test_every_preset_says_how_its_data_are_prepared() -> None:
         f"{start} --subset train-clean-100 --subset train-clean-360 --subset train-other-500 "
         "--feature logmel --set wave.loudness_db=-25"
     )
-    assert commands["aalbert-seed"] == (
-        f"{start} --subset train-clean-360 --feature logmel --set logmel.fft_size=2046 "
-        "--feature linear --set linear.fft_size=2046"
+    assert (
+        commands["aalbert-seed"]
+        == commands["mockingjay-seed"]
+        == (
+            f"{start} --subset train-clean-360 --feature logmel --set logmel.fft_size=2046 "
+            "--feature linear --set linear.fft_size=2046"
+        )
     )
 
 

@@ -67,7 +67,8 @@ def test_training_covers_the_positions_that_an_utterance_of_a_minute_is_read_at(
 
 
 def test_the_published_recipes_know_the_positions_that_they_were_published_with() -> None:
-    for name, positions in {"aalbert-3l": 1500, "aalbert-seed": 333, "aalbert-paper": 1000}.items():
+    published = {"aalbert-3l": 1500, "aalbert-seed": 333, "aalbert-paper": 1000}
+    for name, positions in {**published, "mockingjay-seed": 500}.items():
         config = read_recipe(name)
         assert count_positions(config, utterances_of(60.0, config)) == positions
 
