@@ -12,6 +12,7 @@ from aalbert.models.upstream import Upstream
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import find_frame_labels, find_task_data
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.evaluation.frame_probes import ProbedFrames, probe_frames
 from aalbert.train.recipes import read_task_recipe
 
@@ -44,5 +45,6 @@ def probe_phones(
     """Probe states of an upstream, all by default, for phones; see `probe_frames`."""
     config, dataset = phone_task(phones), Dataset(data)
     splits = find_task_data(config, dataset).splits
-    labels = find_frame_labels(config, dataset, splits, upstream)
-    return probe_frames(upstream.eval(), dataset, labels, splits, states=states, hidden=hidden)
+    inputs = Inputs(dataset, upstream.config)
+    labels = find_frame_labels(config, inputs, splits)
+    return probe_frames(upstream.eval(), inputs, labels, splits, states=states, hidden=hidden)

@@ -20,6 +20,7 @@ from aalbert.shards import Dataset, Loader, LoaderConfig, OrderConfig
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, FeatureSettings
 from aalbert.shards.format.wave_settings import WaveSettings
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.phones import find_phones
 from aalbert.train.downstream.tasks import TASKS, Benchmark, Published, Task
 
@@ -153,10 +154,9 @@ def test_the_frames_of_a_new_kind_take_the_phones_that_are_spoken_at_their_centr
         features=asdict(energy), front_end=FrontEndConfig(feature_dims=energy.dims)
     )
     labels = find_phones(
-        dataset,
+        Inputs(dataset, upstream),
         LabelConfig(alignments=str(tmp_path / "phones.txt")),
         np.arange(len(dataset)),
-        upstream,
     )
     # The centres are at 0, 10, 20 ms, or at 22.5, 32.5, 42.5 ms.
     first = 0 if energy.centred else 2

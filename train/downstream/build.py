@@ -24,6 +24,7 @@ from aalbert.train.downstream.config import (
     SplitConfig,
     chance_only,
 )
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.labels import (
     NO_CLASS,
     ColumnLabels,
@@ -64,9 +65,9 @@ class DownstreamSetup:
     pairs: Pairs | None = None
 
     @property
-    def feature(self) -> str:
-        """The stored feature that the upstream reads."""
-        return str(self.model.upstream.config.features["kind"])
+    def inputs(self) -> Inputs:
+        """What the upstream reads of the dataset."""
+        return Inputs(self.dataset, self.model.upstream.config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,8 @@ def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Do
         seed=config.seed,
         baseline=config.baseline,
     )
-    labels = data.labels or find_frame_labels(config, dataset, data.splits, opened)
+    inputs = Inputs(dataset, opened.config)
+    labels = data.labels or find_frame_labels(config, inputs, data.splits)
     warn_of_one_class(data)
     torch.manual_seed(seed_of(config.seed, "head"))
     # Plain features are one state, with nothing to mix.
@@ -143,7 +145,8 @@ def setup_of_model(
     data = find_task_data(config, dataset)
     warn_of_one_class(data)
     check_feature_settings("the model", model.upstream.config, dataset)
-    labels = data.labels or find_frame_labels(config, dataset, data.splits, model.upstream)
+    inputs = Inputs(dataset, model.upstream.config)
+    labels = data.labels or find_frame_labels(config, inputs, data.splits)
     return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
 
 
@@ -207,12 +210,10 @@ def find_trials(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     return TaskData(splits, find_classes(dataset, config.labels, splits.train), pairs)
 
 
-def find_frame_labels(
-    config: DownstreamConfig, dataset: Dataset, splits: SplitRows, upstream: Upstream
-) -> FrameLabels:
+def find_frame_labels(config: DownstreamConfig, inputs: Inputs, splits: SplitRows) -> FrameLabels:
     """Return the phones of all parts, as labels of the upstream's frames."""
     rows = np.sort(np.concatenate([splits.train, splits.dev, splits.test]))
-    return find_phones(dataset, config.labels, rows, upstream.config)
+    return find_phones(inputs, config.labels, rows)
 
 
 def verification_splits(config: DownstreamConfig, dataset: Dataset, pairs: Pairs) -> SplitRows:

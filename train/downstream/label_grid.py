@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aalbert.models.upstream import UpstreamConfig
-from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
-from aalbert.shards.reading.dataset import Dataset
+from aalbert.models.frame_times import FrameTimes
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.labels import NO_CLASS, ColumnLabels
 from aalbert.train.downstream.phones import FrameLabels
 
@@ -49,43 +48,34 @@ class LabelGrid(nn.Module):
 
 
 def make_label_grid(
-    labels: ColumnLabels | FrameLabels,
-    dataset: Dataset,
-    upstream: UpstreamConfig,
-    label_shift_ms: float,
+    labels: ColumnLabels | FrameLabels, inputs: Inputs, label_shift_ms: float
 ) -> LabelGrid:
     """Return the label frames of a dataset for the frames of an upstream.
 
     Labels of whole utterances last for as many label frames as their audio holds.
     """
-    settings = settings_from_dict(dict(upstream.features))
     if isinstance(labels, FrameLabels):
         counts = labels.count
         each = torch.arange(int(counts.max()), device=counts.device)
         labels = FrameLabels(labels.names, labels.classes, labels.begin, counts, each)
     else:
-        samples = torch.from_numpy(dataset.table.column("samples").to_numpy().copy())
-        shift = settings.sample_rate * label_shift_ms / 1000
+        samples = torch.from_numpy(inputs.samples())
+        shift = inputs.stored.sample_rate * label_shift_ms / 1000
         counts = (samples / shift).long().clamp(min=1)
-    stacked = upstream.front_end.frames_stacked
-    nearest = nearest_frames(
-        int(counts.max()), settings, label_shift_ms=label_shift_ms, stacked=stacked
-    )
+    nearest = nearest_frames(int(counts.max()), inputs.frame_times(), label_shift_ms=label_shift_ms)
     return LabelGrid(labels, counts, torch.from_numpy(nearest))
 
 
 def nearest_frames(
-    label_frames: int, settings: FeatureSettings, *, label_shift_ms: float, stacked: int
+    label_frames: int, times: FrameTimes, *, label_shift_ms: float
 ) -> NDArray[np.int64]:
     """Return for each label frame the frame whose centre is nearest to its own.
 
-    The upstream reads features of these settings, of which `stacked` frames make one. Label frame
-    `i` lasts from `i` to `i + 1` label shifts. Where two frames are equally near it is the earlier
-    one, so that frames as long as labels are in turn nearest to the label that they take
-    (`phones.label_places`).
+    Label frame `i` lasts from `i` to `i + 1` label shifts. Where two frames are equally near it is
+    the earlier one, so that frames as long as labels are in turn nearest to the label that they
+    take (`phones.label_places`).
     """
-    first_ms, second_ms = settings.centres_ms(np.arange(2) * stacked + (stacked - 1) / 2)
     centres_ms = (np.arange(label_frames) + 0.5) * label_shift_ms
-    places = np.ceil((centres_ms - first_ms) / (second_ms - first_ms) - 0.5 - 1e-6)
+    places = np.ceil((centres_ms - times.first_ms) / times.shift_ms - 0.5 - 1e-6)
     frames: NDArray[np.int64] = places.clip(min=0).astype(np.int64)
     return frames

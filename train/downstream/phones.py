@@ -20,12 +20,12 @@ from aalbert.common.json_files import parse_json
 from aalbert.common.text_files import read_lines, read_text
 from aalbert.common.textgrid import PhoneInterval, read_textgrid
 from aalbert.errors import ConfigError, InputError
+from aalbert.models.frame_times import FrameTimes
 from aalbert.models.layout import frame_mask
-from aalbert.models.upstream import UpstreamConfig
-from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import LabelConfig
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.labels import NO_CLASS
 
 # A phone in a file of alignments.
@@ -143,16 +143,13 @@ def sample_intervals(intervals: list[PhoneInterval], shift_ms: float) -> Alignme
     return Alignment([intervals[place].phone for place in places.tolist()], shift_ms)
 
 
-def label_places(
-    frames: int, settings: FeatureSettings, *, label_shift_ms: float, stacked: int
-) -> NDArray[np.int64]:
+def label_places(frames: int, times: FrameTimes, *, label_shift_ms: float) -> NDArray[np.int64]:
     """Return the number of the label of each frame: the label in which the frame's centre lies.
 
-    The upstream reads features of these settings, of which `stacked` frames make one; its
-    centre is the middle of theirs. Label `i` lasts from `i` to `i + 1` label shifts. The last
-    label goes on for frames past its end.
+    Label `i` lasts from `i` to `i + 1` label shifts. The last label goes on for frames past its
+    end.
     """
-    centres_ms = settings.centres_ms(np.arange(frames) * stacked + (stacked - 1) / 2)
+    centres_ms = times.first_ms + np.arange(frames) * times.shift_ms
     # A centre on the border of two labels belongs to the later one, whatever rounding does.
     places: NDArray[np.int64] = np.floor(centres_ms / label_shift_ms + 1e-6).astype(np.int64)
     return places
@@ -219,26 +216,22 @@ def find_aligned(dataset: Dataset, config: LabelConfig) -> NDArray[np.int64]:
     return classes
 
 
-def find_phones(
-    dataset: Dataset, config: LabelConfig, rows: Rows, upstream: UpstreamConfig
-) -> FrameLabels:
+def find_phones(inputs: Inputs, config: LabelConfig, rows: Rows) -> FrameLabels:
     """Return the phones of these rows as labels for the frames of an upstream.
 
     The classes are all phones that the alignments have. Raises `InputError` when an utterance
     has an alignment that does not last as long as its audio.
     """
-    settings = settings_from_dict(dict(upstream.features))
+    dataset = inputs.dataset
     keys = dataset.table.column("key").take(rows).to_pylist()
     samples = dataset.table.column("samples").take(rows).to_pylist()
     found = read_alignments(
         config.alignments, keys, shift_ms=config.label_shift_ms, drop_stress=config.drop_stress
     )
     for key, count in zip(keys, samples, strict=True):
-        check_length(key, found[key], count / settings.sample_rate)
-    stacked = upstream.front_end.frames_stacked
-    longest = int(dataset.frames(settings.kind)[rows].max())
+        check_length(key, found[key], count / inputs.stored.sample_rate)
     place = label_places(
-        longest // stacked + 1, settings, label_shift_ms=config.label_shift_ms, stacked=stacked
+        inputs.most_frames(rows), inputs.frame_times(), label_shift_ms=config.label_shift_ms
     )
     return gather_labels(len(dataset), rows, [found[key] for key in keys], place)
 

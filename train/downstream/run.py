@@ -181,15 +181,15 @@ def train_model(
         measure_states(
             model.to(best_device()), make_loader(config, setup, setup.splits.train, None)
         )
-    ends = training.epoch_ends(config.epochs)
+    ends, shift_ms = training.epoch_ends(config.epochs), setup.inputs.stored.frame_shift_ms
     metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
     due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
     print(
         f"{config.task}: {ends[-1]:,} steps in {config.epochs} epochs, batches of up to "
-        f"{training.config.order.frames_per_batch * frame_shift_ms(setup) / 1000:.0f} s",
+        f"{training.config.order.frames_per_batch * shift_ms / 1000:.0f} s",
         file=sys.stderr,
     )
-    log = LogSettings(config.task, ends[-1], ends[0], frame_shift_ms(setup), padding=cache is None)
+    log = LogSettings(config.task, ends[-1], ends[0], shift_ms, padding=cache is None)
     best = BestModel(model, dev_measure(config, setup, cache))
     guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False, way_out=WAY_OUT)
     validation = Validation(metrics, best.measure, due, clock=clock, way_out=WAY_OUT)
@@ -260,18 +260,11 @@ def dev_error_rate(trials: Trials) -> float:
     return round(equal_error_rate(error_rates(trials.scores, trials.same)), 6)
 
 
-def frame_shift_ms(setup: DownstreamSetup) -> float:
-    """Return the time from one stored frame to the next."""
-    return setup.dataset.manifest.features[setup.feature].frame_shift_ms
-
-
 def make_loader(
     config: DownstreamConfig, setup: DownstreamSetup, rows: Rows, cache: StateCache | None
 ) -> Loader:
     """Return a loader of whole utterances: of stored features, or of cached states."""
-    plain = whole_utterances(
-        setup.dataset, rows, setup.feature, config.batch_seconds, config.prefetch
-    )
+    plain = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
     return plain if cache is None else CachedLoader(plain.selections, plain.config, cache)
 
 
@@ -279,10 +272,10 @@ def training_loader(
     config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
 ) -> Loader:
     """Return the shuffled loader of the training part: random crops, or whole when cached."""
-    shift_ms = frame_shift_ms(setup)
+    shift_ms = setup.inputs.stored.frame_shift_ms
     crop_seconds = config.crop_seconds if cache is None else 0
     crop_frames = round(crop_seconds * 1000 / shift_ms) or None
-    frames = setup.dataset.frames(setup.feature)[setup.splits.train]
+    frames = setup.dataset.frames(setup.inputs.feature)[setup.splits.train]
     frames_per_batch = round(config.batch_seconds * 1000 / shift_ms)
     if config.least_epoch_steps:
         # Of small data a batch is small, so that an epoch still has steps to learn in.
@@ -290,12 +283,11 @@ def training_loader(
         frames_per_batch = max(1, min(frames_per_batch, epoch_frames // config.least_epoch_steps))
     settings = LoaderConfig(
         order=OrderConfig(frames_per_batch=frames_per_batch),
-        feature=setup.feature,
+        feature=setup.inputs.feature,
         crop_frames=crop_frames,
         prefetch=config.prefetch,
         seed=config.seed,
     )
-    selection = Selection(setup.dataset, setup.splits.train)
-    if cache is not None:
-        return CachedLoader(selection, settings, cache)
-    return Loader(selection, settings)
+    if cache is None:
+        return setup.inputs.loader(setup.splits.train, settings)
+    return CachedLoader(Selection(setup.dataset, setup.splits.train), settings, cache)

@@ -15,8 +15,8 @@ from aalbert.models.finite import require_finite
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.downstream.confusion import Confusion, add_up, count_pairs
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.label_grid import LabelGrid
 from aalbert.train.downstream.labels import NO_CLASS, Labels
 from aalbert.train.downstream.trials import Pairs
@@ -95,14 +95,12 @@ class Trials:
 Outcome = Decisions | Trials
 
 
-def whole_utterances(
-    dataset: Dataset, rows: Rows, feature: str, batch_seconds: float, prefetch: int
-) -> Loader:
+def whole_utterances(inputs: Inputs, rows: Rows, batch_seconds: float, prefetch: int) -> Loader:
     """Return a loader that gives every utterance whole and once, batched by length."""
-    shift_ms = dataset.manifest.features[feature].frame_shift_ms
-    order = OrderConfig(frames_per_batch=round(batch_seconds * 1000 / shift_ms))
-    settings = LoaderConfig(order=order, feature=feature, shuffle=False, prefetch=prefetch)
-    return Loader(Selection(dataset, rows), settings)
+    frames = round(batch_seconds * 1000 / inputs.stored.frame_shift_ms)
+    order = OrderConfig(frames_per_batch=frames)
+    settings = LoaderConfig(order=order, feature=inputs.feature, shuffle=False, prefetch=prefetch)
+    return inputs.loader(rows, settings)
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,9 @@ def cache_states(config: DownstreamConfig, setup: DownstreamSetup, folder: Path)
     """Return the states of the training and the dev part, computed unless `folder` has them."""
     rows = np.union1d(setup.splits.train, setup.splits.dev)
     pooled = setup.model.head.config.linear_up_to_pooling
-    frames = setup.dataset.frames(setup.feature)
-    stacked = setup.model.upstream.config.front_end.frames_stacked
+    frames = setup.dataset.frames(setup.inputs.feature)
     count = np.zeros(len(setup.dataset), np.int64)
-    count[rows] = 1 if pooled else np.maximum(1, frames[rows] // stacked)
+    count[rows] = 1 if pooled else setup.inputs.frame_counts()[rows]
     begin = np.cumsum(count) - count
     key = cache_key(setup.model, setup.dataset.manifest.fingerprint, rows, pooled)
     path = folder / f"{key}.npy"
@@ -135,9 +134,7 @@ def write_states(
     model = setup.model.eval().to(device)
     pooled = model.head.config.linear_up_to_pooling
     shape = (int(count.sum()), len(model.head.chosen), model.upstream.width)
-    loader = whole_utterances(
-        setup.dataset, rows, setup.feature, config.batch_seconds, config.prefetch
-    )
+    loader = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
     dtype = np.dtype("<f4" if pooled else "<f2")
     row_bytes = shape[1] * shape[2] * dtype.itemsize
     with (

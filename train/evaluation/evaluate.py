@@ -18,6 +18,7 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import setup_of_model
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.label_grid import make_label_grid
 from aalbert.train.downstream.labels import ColumnLabels, Labels
 from aalbert.train.downstream.scoring import (
@@ -78,7 +79,7 @@ class Measured:
 
     outcome: Outcome
     model: DownstreamModel
-    dataset: Dataset
+    inputs: Inputs
     config: DownstreamConfig
     folder: EvaluationFolder
     task: str
@@ -88,6 +89,11 @@ class Measured:
     class_of_row: NDArray[np.int64] | None
     frame_labels: Labels | None
     rows: Mapping[str, Rows]
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data."""
+        return self.inputs.dataset
 
 
 def measure(
@@ -118,7 +124,7 @@ def measure(
     if config.trials.test != own.trials.test:
         setup = with_trials(setup, config.trials, run)
     rows: Rows = getattr(setup.splits, split)
-    loader = whole_utterances(dataset, rows, setup.feature, config.batch_seconds, config.prefetch)
+    loader = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
     head = model.head
     outcome: Outcome
     class_of_row = None
@@ -130,8 +136,8 @@ def measure(
     else:
         grid = None
         if config.head.frames:
-            upstream, shift_ms = model.upstream.config, config.labels.label_shift_ms
-            grid = make_label_grid(setup.labels, dataset, upstream, shift_ms).to(device)
+            shift_ms = config.labels.label_shift_ms
+            grid = make_label_grid(setup.labels, setup.inputs, shift_ms).to(device)
         outcome, loss = classify(
             outputs_of_each(model, loader, head), setup.labels.to(device), grid
         )
@@ -145,7 +151,7 @@ def measure(
     return Measured(
         outcome=outcome,
         model=model,
-        dataset=dataset,
+        inputs=setup.inputs,
         config=config,
         folder=evaluation_folder(run, own, config),
         task=config.task,
@@ -242,7 +248,7 @@ def tested_rows(measured: Measured) -> Rows:
 def embed(measured: Measured, rows: Rows) -> Embeddings:
     """Return the pooled hidden states of some rows."""
     return pooled_states(
-        measured.model.upstream, measured.dataset, rows, measured.config.batch_seconds
+        measured.model.upstream, measured.inputs, rows, measured.config.batch_seconds
     )
 
 
@@ -305,8 +311,8 @@ def probe(
     outcome = measured.outcome
     if measured.frame_labels is not None:
         parts = SplitRows(**measured.rows)
-        upstream, dataset = measured.model.upstream, measured.dataset
-        return probe_frames(upstream, dataset, measured.frame_labels, parts).layers()
+        upstream, inputs = measured.model.upstream, measured.inputs
+        return probe_frames(upstream, inputs, measured.frame_labels, parts).layers()
     if isinstance(outcome, Trials):
         left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)
         return probe_trials(embeddings, left, right, outcome.same)

@@ -17,7 +17,7 @@ from aalbert.common.progress import progress_bar
 from aalbert.models.finite import require_finite
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.labels import NO_CLASS, Labels
 from aalbert.train.downstream.scoring import whole_utterances
 from aalbert.train.downstream.splits import SplitRows
@@ -68,7 +68,7 @@ class ProbedFrames:
 
 def probe_frames(
     upstream: Upstream,
-    dataset: Dataset,
+    inputs: Inputs,
     labels: Labels,
     splits: SplitRows,
     *,
@@ -85,7 +85,7 @@ def probe_frames(
     """
     device = next(upstream.buffers()).device
     parts = [
-        read_frames(upstream, dataset, labels, draw_utterances(upstream, dataset, rows, name))
+        read_frames(upstream, inputs, labels, draw_utterances(inputs, rows, name))
         for name, rows in (("train", splits.train), ("dev", splits.dev))
     ]
     chosen = states or range(upstream.states)
@@ -102,24 +102,23 @@ def probe_frames(
             classifiers[state] = classifier
             penalties.append(penalty)
             bar.update(1)
-    correct, scored = count_correct(upstream, dataset, labels, splits.test, classifiers)
+    correct, scored = count_correct(upstream, inputs, labels, splits.test, classifiers)
     return ProbedFrames(
         states=tuple(chosen),
         penalties=tuple(penalties),
         fitted_on=len(parts[0][0].classes),
         correct=correct,
         scored=scored,
-        session=sessions(dataset).among(splits.test),
+        session=sessions(inputs.dataset).among(splits.test),
     )
 
 
-def draw_utterances(upstream: Upstream, dataset: Dataset, rows: Rows, name: str) -> Rows:
+def draw_utterances(inputs: Inputs, rows: Rows, name: str) -> Rows:
     """Return the rows, or as many of them as hold `PROBE_FRAMES` frames, drawn once; rising."""
-    config = upstream.config
-    frames = dataset.frames(str(config.features["kind"]))[rows] // config.front_end.frames_stacked
+    frames = inputs.frame_counts()[rows]
     if frames.sum() <= PROBE_FRAMES:
         return rows
-    generator = np.random.default_rng(seed_of(dataset.manifest.fingerprint, "probe", name))
+    generator = np.random.default_rng(seed_of(inputs.dataset.manifest.fingerprint, "probe", name))
     order = generator.permutation(len(rows))
     count = max(1, int((np.cumsum(frames[order]) <= PROBE_FRAMES).sum()))
     return np.sort(rows[order[:count]])
@@ -127,12 +126,11 @@ def draw_utterances(upstream: Upstream, dataset: Dataset, rows: Rows, name: str)
 
 @torch.no_grad()
 def frame_batches(
-    upstream: Upstream, dataset: Dataset, labels: Labels, rows: Rows
+    upstream: Upstream, inputs: Inputs, labels: Labels, rows: Rows
 ) -> Iterator[tuple[NDArray[np.int64], list[Tensor], Tensor]]:
     """Yield rows `(batch,)`, states `(batch, frames, width)`, and classes `(batch, frames)`."""
     device = next(upstream.buffers()).device
-    feature = str(upstream.config.features["kind"])
-    for batch in whole_utterances(dataset, rows, feature, BATCH_SECONDS, prefetch=0):
+    for batch in whole_utterances(inputs, rows, BATCH_SECONDS, prefetch=0):
         moved = batch.to(device)
         states, lengths = upstream(moved.features, moved.lengths)
         classes = labels.targets(batch.rows, lengths.cpu(), states[0].cpu())
@@ -140,24 +138,24 @@ def frame_batches(
 
 
 def read_frames(
-    upstream: Upstream, dataset: Dataset, labels: Labels, rows: Rows
+    upstream: Upstream, inputs: Inputs, labels: Labels, rows: Rows
 ) -> list[LabelledFrames]:
     """Return the frames of some rows that have a class: those of every state, in float16."""
     classes: list[Tensor] = []
     states: list[list[Tensor]] = [[] for _ in range(upstream.states)]
-    for own, found, targets in frame_batches(upstream, dataset, labels, rows):
+    for own, found, targets in frame_batches(upstream, inputs, labels, rows):
         real = targets != NO_CLASS
         classes.append(targets[real])
         for state, frames in zip(states, found, strict=True):
             state.append(frames.cpu()[real].half())
-            require_finite(state[-1], f"{dataset.key(int(own[0]))} and others of its length")
+            require_finite(state[-1], f"{inputs.dataset.key(int(own[0]))} and others of its length")
     joined = torch.cat(classes)
     return [LabelledFrames(torch.cat(frames), joined) for frames in states]
 
 
 def count_correct(
     upstream: Upstream,
-    dataset: Dataset,
+    inputs: Inputs,
     labels: Labels,
     rows: Rows,
     classifiers: Mapping[int, FrameClassifier],
@@ -168,7 +166,7 @@ def count_correct(
     """
     correct = np.zeros((len(classifiers), len(rows)), np.int64)
     scored = np.zeros(len(rows), np.int64)
-    for own, states, classes in frame_batches(upstream, dataset, labels, rows):
+    for own, states, classes in frame_batches(upstream, inputs, labels, rows):
         places = np.searchsorted(rows, own)
         scored[places] = (classes != NO_CLASS).sum(dim=1).numpy()
         for number, (state, classifier) in enumerate(classifiers.items()):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from aalbert.models.pooling import mean_pool
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.scoring import require_finite_batch, whole_utterances
 from aalbert.train.evaluation.significance import Interval, share_interval
 
@@ -145,19 +145,18 @@ def probe_trials(
 
 @torch.no_grad()
 def pooled_states(
-    upstream: Upstream, dataset: Dataset, rows: Rows, batch_seconds: float
+    upstream: Upstream, inputs: Inputs, rows: Rows, batch_seconds: float
 ) -> Embeddings:
     """Return the mean over the real frames of every hidden state, `(rows, states, width)`."""
-    feature = str(upstream.config.features["kind"])
     device = next(upstream.buffers()).device
-    loader = whole_utterances(dataset, rows, feature, batch_seconds, prefetch=0)
+    loader = whole_utterances(inputs, rows, batch_seconds, prefetch=0)
     place = {int(row): number for number, row in enumerate(rows)}
     pooled = np.empty((len(rows), upstream.states, upstream.width), np.float32)
     for batch in loader:
         moved = batch.to(device)
         states, lengths = upstream(moved.features, moved.lengths)
         means = torch.stack([mean_pool(state, lengths) for state in states], dim=1)
-        require_finite_batch(means, batch.rows, dataset.key)
+        require_finite_batch(means, batch.rows, inputs.dataset.key)
         pooled[[place[int(row)] for row in batch.rows]] = means.float().cpu().numpy()
     return pooled
 

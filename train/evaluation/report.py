@@ -199,7 +199,7 @@ def examples(evaluation: Evaluation, names: Names) -> dict[str, str] | None:
         return None
     if decisions.true is None or decisions.predicted is None:
         return None
-    feature = str(evaluation.measured.model.upstream.config.features["kind"])
+    feature = evaluation.measured.inputs.feature
     generator = np.random.default_rng(seed_of("examples", evaluation.result.seed))
     drawn = []
     for correct in (True, False):

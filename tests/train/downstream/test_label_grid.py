@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from aalbert.shards.format.feature_settings import FbankSettings, FeatureSettings, LogMelSettings
+from aalbert.train.downstream.inputs import stacked_times
 from aalbert.train.downstream.label_grid import LabelGrid, nearest_frames
 from aalbert.train.downstream.labels import ColumnLabels
 from aalbert.train.downstream.phones import FrameLabels, label_places
@@ -14,7 +15,7 @@ from aalbert.train.downstream.phones import FrameLabels, label_places
 def test_a_label_frame_has_the_frame_whose_centre_is_nearest(
     settings: FeatureSettings, shift_ms: float, stacked: int
 ) -> None:
-    found = nearest_frames(40, settings, label_shift_ms=shift_ms, stacked=stacked)
+    found = nearest_frames(40, stacked_times(settings, stacked), label_shift_ms=shift_ms)
     stored = settings.centres_ms(np.arange(0.0, 200 * stacked)).reshape(200, stacked)
     for label, frame in enumerate(found):
         distances = np.abs(stored.mean(axis=1) - (label + 0.5) * shift_ms).round(6)
@@ -25,8 +26,9 @@ def test_a_label_frame_has_the_frame_whose_centre_is_nearest(
 def test_frames_as_long_as_labels_are_nearest_to_the_label_they_take(
     settings: FeatureSettings,
 ) -> None:
-    labels = label_places(30, settings, label_shift_ms=10.0, stacked=1)
-    frames = nearest_frames(40, settings, label_shift_ms=10.0, stacked=1)
+    times = stacked_times(settings, 1)
+    labels = label_places(30, times, label_shift_ms=10.0)
+    frames = nearest_frames(40, times, label_shift_ms=10.0)
     assert frames[labels].tolist() == list(range(30))
 
 

@@ -8,6 +8,7 @@ from aalbert.errors import ConfigError, InputError
 from aalbert.shards.format.feature_settings import FbankSettings, FeatureSettings, LogMelSettings
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import LabelConfig
+from aalbert.train.downstream.inputs import stacked_times
 from aalbert.train.downstream.phones import (
     Alignment,
     FrameLabels,
@@ -22,7 +23,7 @@ SPECTROGRAM = LogMelSettings()
 
 
 def places(frames: int, settings: FeatureSettings = SPECTROGRAM, *, stacked: int = 1) -> list[int]:
-    found = label_places(frames, settings, label_shift_ms=10, stacked=stacked)
+    found = label_places(frames, stacked_times(settings, stacked), label_shift_ms=10)
     return [int(place) for place in found]
 
 
@@ -54,7 +55,7 @@ def test_labels_of_a_batch_are_padded_and_the_last_one_goes_on() -> None:
         4,
         np.array([1, 3]),
         [Alignment(["7", "7", "2"], 10), Alignment(["10"], 10)],
-        label_places(4, SPECTROGRAM, label_shift_ms=10, stacked=1),
+        label_places(4, stacked_times(SPECTROGRAM, 1), label_shift_ms=10),
     )
     assert isinstance(labels, FrameLabels) and labels.names == ["2", "7", "10"]
     targets = labels.targets(torch.tensor([3, 1]), torch.tensor([2, 4]), torch.zeros(2, 5, 3))

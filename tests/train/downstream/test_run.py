@@ -13,6 +13,7 @@ from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
 from aalbert.train.downstream.build import open_upstream
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import Decisions, gather, outputs_of_batches, whole_utterances
 from aalbert.train.evaluation.evaluate import measure
@@ -54,10 +55,10 @@ def test_training_never_reads_the_test_split(
 
 def test_scores_of_a_batch_equal_scores_one_by_one(speaker_run: Path, voxceleb1_data: Path) -> None:
     model, dataset = DownstreamModel.from_pretrained(speaker_run), Dataset(voxceleb1_data)
-    rows = dataset.rows(["test"])
+    inputs, rows = Inputs(dataset, model.upstream.config), dataset.rows(["test"])
     together, alone = (
         gather(outputs_of_batches(model, loader, model.head.embed), dataset.key)
-        for loader in (whole_utterances(dataset, rows, "logmel", each, 0) for each in (60, 0.01))
+        for loader in (whole_utterances(inputs, rows, each, 0) for each in (60, 0.01))
     )
     assert together[0].tolist() == alone[0].tolist()
     torch.testing.assert_close(together[1], alone[1], atol=1e-4, rtol=0)

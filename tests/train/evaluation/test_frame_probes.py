@@ -8,6 +8,7 @@ from aalbert.models import PretrainedModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream.build import feature_baseline
 from aalbert.train.downstream.config import BaselineConfig, LabelConfig
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.phones import find_phones
 from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.evaluation import frame_probes
@@ -36,10 +37,9 @@ def test_a_probe_of_plain_features_is_a_classifier_of_stored_frames(
 ) -> None:
     dataset = Dataset(librispeech_data)
     upstream = feature_baseline("logmel", dataset, SPLITS.train, BaselineConfig()).eval()
-    labels = find_phones(
-        dataset, LabelConfig(alignments=str(alignments)), np.arange(24), upstream.config
-    )
-    (probe,) = probe_frames(upstream, dataset, labels, SPLITS).layers()
+    inputs = Inputs(dataset, upstream.config)
+    labels = find_phones(inputs, LabelConfig(alignments=str(alignments)), np.arange(24))
+    (probe,) = probe_frames(upstream, inputs, labels, SPLITS).layers()
     train, dev, test = (
         frames_of(dataset, alignments, rows) for rows in (SPLITS.train, SPLITS.dev, SPLITS.test)
     )
@@ -56,25 +56,22 @@ def test_every_state_of_an_encoder_is_probed_and_the_result_is_always_the_same(
 ) -> None:
     dataset = Dataset(librispeech_data)
     upstream = PretrainedModel.from_pretrained(pretrained).upstream
-    labels = find_phones(
-        dataset, LabelConfig(alignments=str(alignments)), np.arange(24), upstream.config
-    )
-    probes = probe_frames(upstream, dataset, labels, SPLITS).layers()
+    inputs = Inputs(dataset, upstream.config)
+    labels = find_phones(inputs, LabelConfig(alignments=str(alignments)), np.arange(24))
+    probes = probe_frames(upstream, inputs, labels, SPLITS).layers()
     assert [probe.state for probe in probes] == list(range(upstream.states))
     assert len({probe.value for probe in probes}) > 1
     stacked = upstream.config.front_end.frames_stacked
     stored = dataset.frames("logmel")[SPLITS.train]
     assert probes[0].fitted_on == int((stored // stacked).sum())
     torch.manual_seed(7)
-    assert probe_frames(upstream, dataset, labels, SPLITS).layers() == probes
-    last_and_first = probe_frames(
-        upstream, dataset, labels, SPLITS, states=(upstream.states - 1, 0)
-    )
+    assert probe_frames(upstream, inputs, labels, SPLITS).layers() == probes
+    last_and_first = probe_frames(upstream, inputs, labels, SPLITS, states=(upstream.states - 1, 0))
     assert last_and_first.layers() == (probes[-1], probes[0])
     assert last_and_first.correct.shape == (2, len(SPLITS.test))
     tested = dataset.frames("logmel")[SPLITS.test] // stacked
     assert (last_and_first.scored == tested).all()
-    hidden = probe_frames(upstream, dataset, labels, SPLITS, hidden=16, seed=1).layers()
+    hidden = probe_frames(upstream, inputs, labels, SPLITS, hidden=16, seed=1).layers()
     assert all(probe.penalty is None and probe.value > 0.4 for probe in hidden)
 
 
@@ -83,13 +80,13 @@ def test_of_a_large_part_whole_utterances_are_drawn_up_to_the_bound(
 ) -> None:
     dataset = Dataset(librispeech_data)
     upstream = feature_baseline("logmel", dataset, SPLITS.train, BaselineConfig())
-    frames = dataset.frames("logmel")
-    assert draw_utterances(upstream, dataset, SPLITS.train, "train") is SPLITS.train
+    inputs, frames = Inputs(dataset, upstream.config), dataset.frames("logmel")
+    assert draw_utterances(inputs, SPLITS.train, "train") is SPLITS.train
     bound = int(frames[SPLITS.train].sum()) // 2
     monkeypatch.setattr(frame_probes, "PROBE_FRAMES", bound)
-    drawn = draw_utterances(upstream, dataset, SPLITS.train, "train")
+    drawn = draw_utterances(inputs, SPLITS.train, "train")
     assert bound - frames.max() < frames[drawn].sum() <= bound
     assert set(drawn) < set(SPLITS.train) and (np.diff(drawn) > 0).all()
-    assert (drawn == draw_utterances(upstream, dataset, SPLITS.train, "train")).all()
+    assert (drawn == draw_utterances(inputs, SPLITS.train, "train")).all()
     monkeypatch.setattr(frame_probes, "PROBE_FRAMES", 1)
-    assert len(draw_utterances(upstream, dataset, SPLITS.train, "train")) == 1
+    assert len(draw_utterances(inputs, SPLITS.train, "train")) == 1

@@ -15,6 +15,7 @@ from aalbert.pipeline.embeddings.inputs import find_inputs
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig
+from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.phones import find_phones
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.splits import SplitRows
@@ -69,16 +70,16 @@ def test_decisions_of_an_evaluation(speaker_run: Path, tmp_path: Path) -> None:
 def test_probes_of_utterances(voxceleb1_data: Path, broken: Path) -> None:
     dataset, upstream = Dataset(voxceleb1_data), PretrainedModel.from_pretrained(broken).upstream
     with pytest.raises(DivergedError, match=MESSAGE):
-        pooled_states(upstream, dataset, np.arange(4), 60.0)
+        pooled_states(upstream, Inputs(dataset, upstream.config), np.arange(4), 60.0)
 
 
 def test_probes_of_frames(librispeech_data: Path, alignments: Path, broken: Path) -> None:
     dataset, upstream = Dataset(librispeech_data), PretrainedModel.from_pretrained(broken).upstream
-    config = LabelConfig(alignments=str(alignments))
-    labels = find_phones(dataset, config, np.arange(24), upstream.config)
+    config, inputs = LabelConfig(alignments=str(alignments)), Inputs(dataset, upstream.config)
+    labels = find_phones(inputs, config, np.arange(24))
     splits = SplitRows(np.arange(0, 12), np.arange(12, 16), np.arange(16, 24))
     with pytest.raises(DivergedError, match=MESSAGE):
-        probe_frames(upstream, dataset, labels, splits)
+        probe_frames(upstream, inputs, labels, splits)
 
 
 def test_embeddings(librispeech_data: Path, broken: Path, tmp_path: Path) -> None:

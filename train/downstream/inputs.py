@@ -1,0 +1,59 @@
+"""What an upstream reads of a dataset, and the frames that its hidden states have."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aalbert.models.frame_times import FrameTimes
+from aalbert.models.upstream import UpstreamConfig
+from aalbert.shards.format.feature_settings import FeatureSettings
+from aalbert.shards.loading.config import LoaderConfig
+from aalbert.shards.loading.loader import Loader
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset, Selection
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What an upstream reads of the utterances of a dataset."""
+
+    dataset: Dataset
+    upstream: UpstreamConfig
+
+    @property
+    def feature(self) -> str:
+        """The stored feature that the upstream reads."""
+        return str(self.upstream.features["kind"])
+
+    @property
+    def stored(self) -> FeatureSettings:
+        """The settings of that feature in the dataset."""
+        return self.dataset.manifest.features[self.feature]
+
+    def samples(self) -> Rows:
+        """Return the number of samples of the audio of every row of the dataset."""
+        samples: Rows = self.dataset.table.column("samples").to_numpy().copy()
+        return samples
+
+    def loader(self, rows: Rows, config: LoaderConfig) -> Loader:
+        """Return a loader of what the upstream reads of some rows."""
+        return Loader(Selection(self.dataset, rows), config)
+
+    def frame_counts(self) -> Rows:
+        """Return the number of frames of the hidden states of every row of the dataset."""
+        counts = self.dataset.frames(self.feature) // self.upstream.front_end.frames_stacked
+        return np.maximum(1, counts)
+
+    def frame_times(self) -> FrameTimes:
+        """Return the times of the frames of hidden states."""
+        return stacked_times(self.stored, self.upstream.front_end.frames_stacked)
+
+    def most_frames(self, rows: Rows) -> int:
+        """Return the number of frames that no hidden state of these rows exceeds."""
+        return int(self.frame_counts()[rows].max()) + 1
+
+
+def stacked_times(settings: FeatureSettings, stacked: int) -> FrameTimes:
+    """Return the times of frames that hold `stacked` frames of a feature; the centre is theirs."""
+    first_ms, second_ms = settings.centres_ms(np.arange(2) * stacked + (stacked - 1) / 2)
+    return FrameTimes(first_ms=float(first_ms), shift_ms=float(second_ms - first_ms))
