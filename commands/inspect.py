@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from aalbert.pipeline.embeddings.model import EmbeddingModel, Features
 
-# Work grows with the length of an utterance; those of LibriSpeech are about this long.
-SECONDS = 10.0
 # In an attention map of longer speech, single frames are too small to be seen.
 SECONDS_DRAWN = 4.0
 RESULT_NAME = "inspection.json"
@@ -61,7 +59,13 @@ def describe(model: "EmbeddingModel") -> dict[str, Any]:
     """Return layers, parameters, multiply-accumulates and memory of a model."""
     from dataclasses import asdict
 
-    from aalbert.models.costs import count_memory, count_parts, count_work
+    from aalbert.models.costs import (
+        REFERENCE_SECONDS,
+        count_memory,
+        count_parts,
+        macs_per_second,
+        upstream_work,
+    )
 
     upstream = model.upstream
     encoder, front_end = upstream.config.encoder, upstream.config.front_end
@@ -69,21 +73,24 @@ def describe(model: "EmbeddingModel") -> dict[str, Any]:
         raise ConfigError("plain features have no layers to inspect: name a pretrained model")
     frames_per_second = 1000 / model.frame_shift_ms
     parameters = count_parts(model.model, upstream)
-    work = count_work(encoder, front_end.input_dims, max(1, round(SECONDS * frames_per_second)))
     return {
         "features": dict(upstream.config.features),
         "front_end": asdict(front_end),
         "encoder": asdict(encoder),
         "frame_shift_ms": model.frame_shift_ms,
         "parameters": asdict(parameters),
-        "macs_per_second": round(work.total / SECONDS),
-        "attention_macs_per_second": round(work.attention / SECONDS),
+        "macs_per_second": macs_per_second(upstream.config),
+        "attention_macs_per_second": round(
+            upstream_work(upstream.config).attention / REFERENCE_SECONDS
+        ),
         "memory_bytes": asdict(count_memory(parameters, upstream, frames_per_second)),
     }
 
 
 def description_text(document: dict[str, Any]) -> str:
     """Return the description as text."""
+    from aalbert.models.costs import REFERENCE_SECONDS
+
     encoder, parameters = document["encoder"], document["parameters"]
     front_end, memory = document["front_end"], document["memory_bytes"]
     shared = "one shared layer" if encoder["share_layers"] else "a layer each"
@@ -103,7 +110,7 @@ def description_text(document: dict[str, Any]) -> str:
         f"  {'applied':<24}{parameters['applied']:>14,}  (a shared layer counted at every use)",
         "",
         f"multiply-accumulates  {document['macs_per_second'] / 1e9:.3f} G per second of audio in "
-        f"utterances of {SECONDS:g} s, {attention:.0%} of them attention between frames",
+        f"utterances of {REFERENCE_SECONDS:g} s, {attention:.0%} of them attention between frames",
         f"memory                {memory['weights'] / 1e6:.1f} MB of float32 weights, "
         f"{memory['training'] / 1e6:.1f} MB with gradients and AdamW's moments,",
         f"                      {memory['states_per_second'] / 1e6:.2f} MB of hidden states "

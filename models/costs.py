@@ -3,12 +3,15 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from aalbert.models.encoder import EncoderConfig
-from aalbert.models.layout import chunk_count
-from aalbert.models.upstream import Upstream
+from aalbert.models.layout import chunk_frames
+from aalbert.models.upstream import Upstream, UpstreamConfig
 
+# Work grows with the length of an utterance; those of LibriSpeech are about this long.
+REFERENCE_SECONDS = 10.0
 FLOAT32_BYTES = 4
 # Each weight is trained with its gradient and two moments of AdamW.
 NUMBERS_PER_TRAINED_WEIGHT = 4
@@ -78,7 +81,7 @@ def count_work(config: EncoderConfig, input_dims: int, frames: int) -> Work:
     width = config.width
     projections = 3 if config.share_query_key else 4
     matrices = projections * width * width + 2 * width * config.feed_forward_width
-    chunks = chunk_count(frames, config.chunk_frames) if config.chunk_frames else 1
+    squared_frames = sum(size**2 for size in chunk_sizes(frames, config.chunk_frames))
     projection = (
         input_dims * width
         if config.input_width is None
@@ -87,8 +90,34 @@ def count_work(config: EncoderConfig, input_dims: int, frames: int) -> Work:
     return Work(
         input_projection=frames * projection,
         layers=config.layers * frames * matrices,
-        attention=config.layers * 2 * frames * frames * width // chunks,
+        attention=config.layers * 2 * squared_frames * width,
     )
+
+
+def chunk_sizes(frames: int, most_frames: int | None) -> list[int]:
+    """Return the sizes of the chunks that an utterance is cut into, without their padding."""
+    if most_frames is None:
+        return [frames]
+    size = int(chunk_frames(torch.tensor(frames), most_frames))
+    return [min(size, frames - start) for start in range(0, frames, size)]
+
+
+def upstream_work(config: UpstreamConfig) -> Work:
+    """Count the work of an upstream on an utterance of `REFERENCE_SECONDS`, from stored features.
+
+    Plain features have none.
+    """
+    if config.encoder is None:
+        return Work(input_projection=0, layers=0, attention=0)
+    front_end = config.front_end
+    frames = round(REFERENCE_SECONDS * 1000 / config.features["frame_shift_ms"])
+    encoder_frames = max(1, frames // front_end.frames_stacked)
+    return count_work(config.encoder, front_end.input_dims, encoder_frames)
+
+
+def macs_per_second(config: UpstreamConfig) -> int:
+    """Return the multiply-accumulates of an upstream for a second of `REFERENCE_SECONDS`."""
+    return round(upstream_work(config).total / REFERENCE_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from aalbert.common.json_files import as_record
 from aalbert.errors import ConfigError
@@ -35,12 +37,15 @@ class Origin:
 class TrainingFacts:
     """What is used of the facts of a training, which may have others, only to be listed.
 
+    `hours` are those of different speech that led to the weights, None where that is not known.
     `hub_datasets` are the names on the Hugging Face hub of its corpora, empty where there is none;
     `converted_from` is the checkpoint of another system that a model was. Those of a head have an
     `upstream`, the place on the hub of the encoder that it was put on, and say how that took part.
     """
 
     corpus: str = ""
+    data_fingerprint: str = ""
+    hours: Annotated[float, Ge(0)] | None = None
     hub_datasets: tuple[str, ...] = ()
     held_out_loss: float | None = None
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)

@@ -1,10 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, Upstream, UpstreamConfig
-from aalbert.models.costs import count_memory, count_parts, count_work
+from aalbert.models.costs import (
+    Work,
+    count_memory,
+    count_parts,
+    count_work,
+    macs_per_second,
+)
 
 
 def upstream_config(**settings: object) -> UpstreamConfig:
@@ -43,11 +51,24 @@ def test_the_work_is_what_pytorch_counts(
     assert work.attention == layers * 2 * 30 * 30 * 24
 
 
-def test_chunks_attend_within_themselves() -> None:
-    whole = EncoderConfig(beyond_positions="continue", position_frames=100)
-    cut = EncoderConfig(beyond_positions="restart", position_frames=100)
-    assert count_work(cut, 80, 400).attention * 4 == count_work(whole, 80, 400).attention
-    assert count_work(cut, 80, 400).layers == count_work(whole, 80, 400).layers
+@pytest.mark.parametrize("frames", [100, 101, 399, 400])
+def test_the_work_on_chunks_is_that_on_utterances_of_their_sizes(frames: int) -> None:
+    cut = EncoderConfig(beyond_positions="restart", position_frames=100, layers=2)
+    whole = replace(cut, beyond_positions="continue")
+    sizes = [len(chunk) for chunk in torch.arange(frames).chunk(-(-frames // 100))]
+    alone = [count_work(whole, 80, size) for size in sizes]
+    assert count_work(cut, 80, frames) == Work(
+        input_projection=sum(work.input_projection for work in alone),
+        layers=sum(work.layers for work in alone),
+        attention=sum(work.attention for work in alone),
+    )
+
+
+def test_plain_features_take_no_work() -> None:
+    config = UpstreamConfig(
+        features={"kind": "logmel", "frame_shift_ms": 10.0}, front_end=FrontEndConfig()
+    )
+    assert macs_per_second(config) == 0
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aalbert.common.files import write_json, write_text
 from aalbert.errors import ConfigError
+from aalbert.models.costs import macs_per_second
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.finite import require_finite
@@ -41,6 +42,7 @@ from aalbert.train.evaluation.breakdown import (
     most_confused,
 )
 from aalbert.train.evaluation.comparison import Comparison, compare
+from aalbert.train.evaluation.costs import pretraining_hours
 from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.evaluation.further_trials import (
     evaluation_folder,
@@ -275,6 +277,8 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         untrained=config.untrained,
         mode=config.mode,
         upstream_parameters=count_parameters(model.upstream),
+        macs_per_second=macs_per_second(model.upstream.config),
+        pretraining_hours=pretraining_hours(model),
         upstream_training=dict(model.upstream.config.training),
         context=model.upstream.config.front_end.context,
         frames_stacked=model.upstream.config.front_end.frames_stacked,

@@ -12,6 +12,7 @@ import numpy as np
 
 from aalbert.common.files import write_text
 from aalbert.common.png import drawable
+from aalbert.models.costs import REFERENCE_SECONDS
 from aalbert.models.downstream_head import layer_words
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
@@ -23,6 +24,7 @@ from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.card import scored_card
 from aalbert.train.evaluation.comparison import Comparison
+from aalbert.train.evaluation.costs import cost_figure, cost_rows
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,
@@ -86,6 +88,9 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         comparisons=comparison_rows(comparisons),
         reference=reference_name(comparisons),
         how_compared=how_compared(comparisons),
+        costs=cost_rows(results),
+        cost_figure=to_data_uri(cost_figure(results)),
+        reference_seconds=REFERENCE_SECONDS,
         det_curves=det_curves(evaluations),
         data=describe(first.measured.dataset.origin),
     )

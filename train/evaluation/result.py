@@ -20,8 +20,10 @@ COMMIT_DIGITS = 7
 class Result:
     """The result of one run on one split: metric, counts, data, model, training, breakdowns.
 
-    `trials` is the name of the list of trials, empty for other tasks. A frame of the upstream holds
-    `context` stored frames around it, or `frames_stacked` in turn.
+    The upstream takes `macs_per_second` multiply-accumulates for a second of audio, from stored
+    features; `pretraining_hours` are those of different speech that it learned from, None where
+    that is not known. `trials` is the name of the list of trials, empty for other tasks. A frame
+    of the upstream holds `context` stored frames around it, or `frames_stacked` in turn.
     """
 
     run: str
@@ -36,6 +38,8 @@ class Result:
     untrained: bool
     mode: str
     upstream_parameters: int
+    macs_per_second: int
+    pretraining_hours: float | None
     upstream_training: dict[str, Any]
     context: int
     frames_stacked: int

@@ -168,6 +168,8 @@ def csv_record(result: Result, comparison: Comparison | None) -> dict[str, objec
         "head": result.head,
         "upstream_parameters": result.upstream_parameters,
         "head_parameters": result.head_parameters,
+        "macs_per_second": result.macs_per_second,
+        "pretraining_hours": result.pretraining_hours,
         "learning_rate": result.learning_rate,
         "epochs": result.epochs,
         "seed": result.seed,

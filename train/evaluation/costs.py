@@ -1,0 +1,127 @@
+"""What upstreams cost beside what they achieve: parameters, work, hours of speech.
+
+Sharing layers saves parameters, not work: a layer is computed at every application. So the metric
+stands against each of the three.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from aalbert.common.palette import RULE
+from aalbert.common.png import drawable
+from aalbert.common.text import percent
+from aalbert.models.downstream import DownstreamModel
+from aalbert.models.training_facts import read_facts
+from aalbert.train.evaluation.result import Result
+from aalbert.train.evaluation.tables import best_first, run_names
+from aalbert.train.report.figures import WIDTH, tidy
+
+PANEL_HEIGHT = 2.1
+MARKERS = "os^Dv<>Phd*X"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost of a run: its name with its unit, and how a result has it; None is unknown."""
+
+    name: str
+    of: Callable[[Result], float | None]
+    text: Callable[[float], str]
+
+
+COSTS = (
+    Cost(
+        "work per second of audio, G multiply-accumulates",
+        lambda result: result.macs_per_second / 1e9,
+        lambda value: f"{value:.3f}",
+    ),
+    Cost(
+        "parameters of the upstream, millions",
+        lambda result: result.upstream_parameters / 1e6,
+        lambda value: f"{value:.3f}",
+    ),
+    Cost(
+        "speech pretrained on, hours",
+        lambda result: result.pretraining_hours,
+        lambda value: f"{value:,.2f}",
+    ),
+)
+
+
+def pretraining_hours(model: DownstreamModel) -> float | None:
+    """Return the hours of speech that an upstream was pretrained on, None if nobody knows.
+
+    Plain features, and encoders that begin with random weights, learned from none.
+    """
+    facts = read_facts(model.training_facts)
+    if model.upstream.encoder is None or facts.untrained or facts.from_scratch:
+        return 0.0
+    return read_facts(model.upstream.config.training).hours
+
+
+def cost_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Return a header and one row a run, the best first: the metric, and every cost."""
+    names = run_names(result.run for result in results)
+    header = ["run", results[0].metric.name, *(cost.name for cost in COSTS)]
+    rows = []
+    for result in best_first(results):
+        found = [(cost, cost.of(result)) for cost in COSTS]
+        cells = [UNKNOWN if value is None else cost.text(value) for cost, value in found]
+        rows.append([names[result.run], percent(result.metric.value), *cells])
+    return [header, *rows]
+
+
+def cost_figure(results: Sequence[Result]) -> Figure:
+    """Draw the metric of every run with its interval over each cost, a panel below the other.
+
+    Costs grow by factors, so their axes are logarithmic, with a place for zero at the left. A run
+    whose cost is unknown has no point there.
+    """
+    ordered = best_first(results)
+    names = run_names(result.run for result in results)
+    height = PANEL_HEIGHT * len(COSTS) + 0.25 * ((len(results) + 1) // 2)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = figure.subplots(len(COSTS), 1)
+    points = []
+    for axes, cost in zip(panels, COSTS, strict=True):
+        known = [value for result in ordered if (value := cost.of(result)) is not None]
+        points = [
+            axes.errorbar(
+                [] if (value := cost.of(result)) is None else [value],
+                [] if value is None else [100 * result.metric.value],
+                None if value is None else reach(result),
+                fmt=MARKERS[number % len(MARKERS)],
+                color=f"C{number % 10}",
+                capsize=3,
+            )
+            for number, result in enumerate(ordered)
+        ]
+        scale_axis(axes, known)
+        axes.set(xlabel=cost.name, ylabel=f"{results[0].metric.name}, %")
+        axes.grid(color=RULE)
+        tidy(axes)
+    labels = [drawable(names[result.run]) for result in ordered]
+    figure.legend(points, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def reach(result: Result) -> list[list[float]]:
+    """Return how far the interval reaches below and above the metric, in points."""
+    low, high = result.metric.interval_95
+    value = result.metric.value
+    return [[100 * max(0.0, value - low)], [100 * max(0.0, high - value)]]
+
+
+def scale_axis(axes: Any, values: Sequence[float]) -> None:
+    """Make the axis of costs logarithmic from the power of ten below the least one above zero."""
+    above_zero = [value for value in values if value > 0] or [1.0]
+    start = 10.0 ** math.floor(math.log10(min(above_zero)))
+    axes.set_xscale("symlog", linthresh=start, linscale=0.5)
+    axes.set_xlim(-0.2 * start, 2 * max(above_zero))
+    # Not as powers: texts of figures are drawn as they are written.
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
