@@ -35,7 +35,7 @@ from aalbert.train.downstream.build import find_task_data, open_upstream
 from aalbert.train.downstream.config import BaselineConfig
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import evaluate_runs
-from aalbert.train.evaluation.significance import percentile_interval, resampled_shares
+from aalbert.train.evaluation.significance import percentile_interval, resampled_ratios
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.pretraining.trivial_predictors import TRIVIAL_PREDICTORS
 from aalbert.train.recipes import read_pretrain_recipe, read_task_recipe
@@ -286,7 +286,7 @@ def resampled(line: Line) -> NDArray[np.float64]:
     correct, scored, session = (
         np.array(each) for each in (line["linear"][-1], line["scored"], line["session"])
     )
-    return resampled_shares(correct, scored, session, seed=0)
+    return resampled_ratios(correct, scored, session, seed=0)
 
 
 def cells(values: list[list[float]]) -> list[str]:

@@ -90,6 +90,24 @@ def interval(bounds: tuple[float, float]) -> str:
     return " to ".join(f"{100 * bound:.1f}" for bound in bounds)
 
 
+def figure(value: float, *, share: bool) -> str:
+    """Return a figure as tables state it: a share in percent, another number with its digits."""
+    return percent(value) if share else number(value)
+
+
+def figure_interval(bounds: tuple[float, float], *, share: bool) -> str:
+    """Return the bounds of an interval of figures, those of shares in percent."""
+    return interval(bounds) if share else " to ".join(map(number, bounds))
+
+
+def number(value: float, sign: str = "") -> str:
+    """Return a number with three decimals, or as many digits where it is small.
+
+    With the `sign` `+` it has one.
+    """
+    return f"{value:{sign}.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:{sign}.3g}"
+
+
 def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of a nested document with their dotted names."""
     for name, value in document.items():

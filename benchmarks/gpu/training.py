@@ -110,6 +110,6 @@ def probe(run: Path, data: Path, work: Path, context: Context) -> None:
             task=context.probe,
             accuracy=round(result.metric.value, 4),
             interval_95=[round(each, 4) for each in result.metric.interval_95],
-            chance=round(evaluation.measured.chance, 4),
+            chance=round(evaluation.measured.baselines["guessing"], 4),
             **result.counts,
         )

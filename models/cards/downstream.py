@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aalbert.common.text import interval, markdown, percent
+from aalbert.common.text import figure, figure_interval, markdown, percent
 from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
 from aalbert.models.cards.header import (
     CLASS,
@@ -105,7 +105,7 @@ missed {misses} of those of one speaker, and accepted {false_alarms} of those of
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The metric of a model on a test part, as a share, with its 95 % interval.
+    """The metric of a model on a test part, a `share` or another number, with its 95 % interval.
 
     `tested` says on how much, `resampled` over what the interval is, `baselines` are the metrics of
     predictions without the model, by name.
@@ -114,6 +114,7 @@ class Score:
     metric: str
     value: float
     interval_95: tuple[float, float]
+    share: bool
     split: str
     tested: str
     resampled: str
@@ -191,10 +192,10 @@ def header(
 
 def entry(score: Score) -> Entry:
     """Return a score for the header, which has no place for intervals but in the name."""
-    bounds = interval(score.interval_95)
+    bounds = figure_interval(score.interval_95, share=score.share)
     return Entry(
         metric=METRICS[score.metric],
-        name=f"{score.metric}, 95 % interval {bounds} %, on {score.tested}",
+        name=f"{score.metric}, 95 % interval {bounds}{' %' * score.share}, on {score.tested}",
         value=score.value,
     )
 
@@ -224,9 +225,12 @@ def results(score: Score | None, corpus: str) -> str:
     """Return the score beside its baselines."""
     if score is None:
         return NOT_MEASURED
-    rows = [f"| this model | {percent(score.value)} | {interval(score.interval_95)} |"]
+    value = figure(score.value, share=score.share)
+    bounds = figure_interval(score.interval_95, share=score.share)
+    rows = [f"| this model | {value} | {bounds} |"]
     rows += [
-        f"| {markdown(name)} | {percent(value)} | |" for name, value in score.baselines.items()
+        f"| {markdown(name)} | {figure(baseline, share=score.share)} | |"
+        for name, baseline in score.baselines.items()
     ]
     return RESULTS.format(
         tested=score.tested,

@@ -40,8 +40,8 @@ from aalbert.shards.reading.dataset import Dataset
 from aalbert.shards.views.info import describe, description_text
 from aalbert.shards.views.pictures import speaker_figure
 from aalbert.shards.views.stats import SpeakerTotals
+from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.error_rates import error_rates
-from aalbert.train.downstream.scoring import Decisions
 from aalbert.train.evaluation import report
 from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
 from aalbert.train.evaluation.comparison import Comparison
@@ -174,6 +174,7 @@ def compared(results: Sequence[Result]) -> list[Comparison]:
         Comparison(
             run=each.run,
             reference=results[0].run,
+            share=True,
             difference=0.1,
             interval_95=(0.0, 0.2),
             bootstrap_p=0.5,
@@ -304,6 +305,7 @@ def head_card(model: PretrainedModel, draw: Draw) -> str:
         metric="accuracy",
         value=0.5,
         interval_95=(0.4, 0.6),
+        share=True,
         split=draw("split"),
         tested="2 utterances",
         resampled="2 videos",

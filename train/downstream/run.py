@@ -18,15 +18,13 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.downstream.build import DownstreamSetup, build_setup
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.error_rates import (
-    equal_error_rate,
-    equal_error_threshold,
-    error_rates,
-)
+from aalbert.train.downstream.decisions import classify
+from aalbert.train.downstream.error_rates import equal_error_threshold
+from aalbert.train.downstream.measures import DEV_COLUMNS
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
+from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.scoring import (
     Trials,
-    classify,
     gather,
     outputs_of_batches,
     score_trials,
@@ -56,7 +54,7 @@ from aalbert.train.places import lasting_place, open_data, require_same_files, r
 from aalbert.train.run_folder import RunFolder, resume_command
 from aalbert.train.upstreams import lasting_upstream
 
-COLUMNS = (*STEP_COLUMNS, "dev_loss", "dev_accuracy", "dev_eer")
+COLUMNS = (*STEP_COLUMNS, *DEV_COLUMNS)
 KEEP_STATES = 2
 # Of a loss that is not finite.
 WAY_OUT = "start again with a lower learning_rate"
@@ -161,7 +159,7 @@ def centre_embeddings(
         # Nothing is selected by them; without them there is no threshold.
         print(f"not measured on dev: {error}", file=sys.stderr)
     else:
-        measurement = {"dev_eer": dev_error_rate(trials)}
+        measurement = measured(trials)
         model.threshold = equal_error_threshold(trials.scores, trials.same)
     MetricsWriter(run.metrics, COLUMNS).write(step=0, **measurement)
 
@@ -228,13 +226,13 @@ def dev_measure(
     """Return the function that measures the model on the dev part."""
     if setup.pairs is not None:
         score = dev_trials(config, setup, cache)
-        return lambda: {"dev_eer": dev_error_rate(score())}
+        return lambda: measured(score())
     loader = make_loader(config, setup, setup.splits.dev, cache)
 
     def measure() -> Measurement:
         scores = outputs_of_batches(setup.model, loader, setup.model.head)
-        decisions, loss = classify(scores, setup.labels)
-        return {"dev_accuracy": round(decisions.accuracy, 6), "dev_loss": loss}
+        outcome, loss = classify(scores, setup.labels)
+        return {**measured(outcome), "dev_loss": loss}
 
     return measure
 
@@ -255,9 +253,9 @@ def dev_trials(
     return score
 
 
-def dev_error_rate(trials: Trials) -> float:
-    """Return the equal error rate of trials as it is recorded."""
-    return round(equal_error_rate(error_rates(trials.scores, trials.same)), 6)
+def measured(outcome: Outcome) -> Measurement:
+    """Return the measure of an outcome on the dev part as it is recorded."""
+    return {outcome.measure.column: round(outcome.value, 6)}
 
 
 def make_loader(

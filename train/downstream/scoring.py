@@ -1,12 +1,11 @@
-"""The outputs of a model for every utterance of a part: decisions, embeddings, scores of trials."""
+"""The outputs of a model for every utterance of a part, and the scores of trials."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,68 +14,13 @@ from aalbert.models.finite import require_finite
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
-from aalbert.train.downstream.confusion import Confusion, add_up, count_pairs
+from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.inputs import Inputs
-from aalbert.train.downstream.label_grid import LabelGrid
-from aalbert.train.downstream.labels import NO_CLASS, Labels
+from aalbert.train.downstream.measures import EQUAL_ERROR_RATE, Measure
 from aalbert.train.downstream.trials import Pairs
 
 # Lists have up to a million trials, whose embeddings would fill memory.
 TRIALS_AT_ONCE = 2**14
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Decisions:
-    """Predicted classes for the utterances of a split, or their frames; one entry an utterance.
-
-    Of the `scored` items of an utterance (itself, or its frames), `correct` were classified
-    correctly; `confusion` counts items by true and predicted class. Where whole utterances are
-    classified, `true` and `predicted` are their classes, `score` is the softmax of the predicted
-    one, and `top_5` tells whether the true class is among the five with the highest scores; they
-    are None for frames. Where frames are classified on a grid of label frames too,
-    `scored_by_time` and `correct_by_time` count those.
-    """
-
-    names: Sequence[str]
-    rows: Rows
-    scored: NDArray[np.int64]
-    correct: NDArray[np.int64]
-    confusion: Confusion
-    true: NDArray[np.int64] | None = None
-    predicted: NDArray[np.int64] | None = None
-    score: NDArray[np.float32] | None = None
-    top_5: NDArray[np.bool_] | None = None
-    scored_by_time: NDArray[np.int64] | None = None
-    correct_by_time: NDArray[np.int64] | None = None
-
-    @property
-    def accuracy(self) -> float:
-        """The share of items that were classified correctly."""
-        return float(self.correct.sum() / self.scored.sum())
-
-    def in_row_order(self) -> "Decisions":
-        """Return the decisions with rising rows, without utterances that have no scored item.
-
-        Runs may batch differently, and an utterance may have no labelled frame. The confusion
-        stays as it is.
-        """
-        order = np.argsort(self.rows)
-        order = order[self.scored[order] > 0]
-        entries = {field.name: getattr(self, field.name) for field in fields(self)}
-        ordered = {
-            name: value[order]
-            for name, value in entries.items()
-            if value is not None and name not in ("names", "confusion")
-        }
-        return replace(self, **ordered)
-
-    def by_time(self) -> "Decisions":
-        """Return the decisions over label frames; all runs on the same labels have as many.
-
-        The confusion stays that of the run's own frames.
-        """
-        assert self.scored_by_time is not None and self.correct_by_time is not None
-        return replace(self, scored=self.scored_by_time, correct=self.correct_by_time)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,8 +35,36 @@ class Trials:
     same: NDArray[np.bool_]
     scores: NDArray[np.float64]
 
+    @property
+    def measure(self) -> Measure:
+        """The equal error rate."""
+        return EQUAL_ERROR_RATE
 
-Outcome = Decisions | Trials
+    @property
+    def value(self) -> float:
+        """The equal error rate of the scores."""
+        return equal_error_rate(error_rates(self.scores, self.same))
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of all utterances in the trials, each once, rising."""
+        return np.unique(np.concatenate([self.left, self.right]))
+
+    def counts(self) -> dict[str, int]:
+        """Return how much was tested."""
+        same = int(self.same.sum())
+        return {"utterances": len(self.rows), "trials": len(self.same), "same_speaker": same}
+
+    def table(self, keys: Sequence[str]) -> list[list[object]]:
+        """Return a header and a row a trial, with the keys of its utterances."""
+        entries = zip(self.left, self.right, self.same, self.scores, strict=True)
+        return [
+            ["left", "right", "same", "score"],
+            *(
+                [keys[left], keys[right], int(same), float(score)]
+                for left, right, same, score in entries
+            ),
+        ]
 
 
 def whole_utterances(inputs: Inputs, rows: Rows, batch_seconds: float, prefetch: int) -> Loader:
@@ -153,49 +125,17 @@ def require_finite_batch(values: Tensor, rows: Tensor, key_of: Callable[[int], s
         require_finite(values[place], key_of(int(rows[place])))
 
 
-@torch.no_grad()
-def classify(
-    outputs: Iterable[Outputs], labels: Labels, grid: LabelGrid | None = None
-) -> tuple[Decisions, float]:
-    """Classify utterances by the scores of a head; return the decisions and mean cross-entropy.
+def entries_in_row_order(outcome: Any, whole: Collection[str]) -> dict[str, Any]:
+    """Return the fields of an outcome that have an entry an utterance, with rising rows.
 
-    With a `grid` the decisions about frames are counted by time too. The model should be in
-    evaluation mode, and the labels and the grid on its device.
+    Utterances without a scored item are left out, and the fields `whole`, which have no entries.
     """
-    classes = len(labels.names)
-    confusions: list[Confusion] = []
-    loss = 0.0
-    entries: dict[str, list[Tensor]] = defaultdict(list)
-    for output in outputs:
-        device = output.values.device
-        rows, lengths = output.rows.to(device), output.lengths
-        targets = labels.targets(rows, lengths, output.values).cpu()
-        scores = output.values.float().cpu()
-        predicted, scored = scores.argmax(dim=-1), targets != NO_CLASS
-        pairs = targets[scored].numpy(), predicted[scored].numpy()
-        confusions.append(count_pairs(*pairs, classes))
-        loss += float(F.cross_entropy(scores[scored], targets[scored], reduction="sum"))
-        # An utterance is one item or has one a frame; both are summed over each utterance.
-        correct = (predicted == targets) & scored
-        entries["rows"].append(output.rows)
-        entries["scored"].append(scored.reshape(len(scored), -1).sum(dim=1))
-        entries["correct"].append(correct.reshape(len(correct), -1).sum(dim=1))
-        if grid is not None:
-            counts = grid.count_correct(rows, lengths, predicted.to(device))
-            entries["scored_by_time"].append(counts[0].cpu())
-            entries["correct_by_time"].append(counts[1].cpu())
-        if scores.dim() == 2:
-            best = scores.topk(min(5, classes), dim=-1).indices
-            entries["true"].append(targets)
-            entries["predicted"].append(predicted)
-            entries["score"].append(scores.softmax(dim=-1).amax(dim=-1))
-            entries["top_5"].append((best == targets.unsqueeze(1)).any(dim=1))
-    decisions = Decisions(
-        names=labels.names,
-        confusion=add_up(confusions, classes),
-        **{name: torch.cat(tensors).numpy() for name, tensors in entries.items()},
-    )
-    return decisions, loss / max(1, int(decisions.scored.sum()))
+    order = np.argsort(outcome.rows)
+    order = order[outcome.scored[order] > 0]
+    entries = {
+        each.name: getattr(outcome, each.name) for each in fields(outcome) if each.name not in whole
+    }
+    return {name: value[order] for name, value in entries.items() if value is not None}
 
 
 def gather(outputs: Iterable[Outputs], key_of: Callable[[int], str]) -> tuple[Rows, Tensor]:

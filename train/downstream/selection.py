@@ -6,7 +6,9 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
+from aalbert.common.text import figure
 from aalbert.models.downstream import DownstreamModel
+from aalbert.train.downstream.measures import measure_on_dev
 from aalbert.train.loop.validation import Measurement
 
 # The figures that models are selected by, compared from left to right; higher is better.
@@ -14,10 +16,10 @@ Quality = tuple[float, ...]
 
 
 def quality_of(measurement: dict[str, Any]) -> Quality:
-    """Return the quality of a measurement: low EER, or high accuracy, and then a low loss."""
-    if "dev_eer" in measurement:
-        return (-measurement["dev_eer"],)
-    return (measurement["dev_accuracy"], -measurement["dev_loss"])
+    """Return the quality of a measurement: by its measure, and then by a low loss."""
+    measure = measure_on_dev(measurement)
+    assert measure is not None
+    return (measure.quality(measurement[measure.column]), -measurement.get("dev_loss", 0.0))
 
 
 def best_measurement(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -25,19 +27,16 @@ def best_measurement(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     It is empty for a run that was not measured there.
     """
-    measured = [
-        row for row in rows if "dev_eer" in row or {"dev_accuracy", "dev_loss"} <= row.keys()
-    ]
-    return max(measured, key=quality_of, default={})
+    return max(filter(measure_on_dev, rows), key=quality_of, default={})
 
 
 def describe_measurement(measurement: dict[str, Any]) -> str:
     """Return a measurement on the dev part in words."""
-    if not measurement:
+    measure = measure_on_dev(measurement)
+    if measure is None:
         return "not measured on dev"
-    if "dev_eer" in measurement:
-        return f"equal error rate on dev {100 * measurement['dev_eer']:.1f} %"
-    return f"best accuracy on dev {100 * measurement['dev_accuracy']:.1f} %"
+    value = figure(measurement[measure.column], share=measure.share)
+    return f"best {measure.name} on dev {value}"
 
 
 class BestModel(Callback):

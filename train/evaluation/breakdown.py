@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.confusion import Confusion
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
-from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
-from aalbert.train.evaluation.metrics import Clusters
-from aalbert.train.evaluation.significance import Interval, share_interval
+from aalbert.train.downstream.outcomes import Outcome, Tallied
+from aalbert.train.downstream.scoring import Trials
+from aalbert.train.evaluation.metrics import Clusters, tally_interval
+from aalbert.train.evaluation.significance import Interval
 
 # The edges of the ranges of durations; VoxCeleb1's utterances are 4 to 145 s long, 8.2 on average.
 DURATION_EDGES_S = (2.0, 4.0, 6.0, 8.0, 12.0, 20.0)
@@ -66,21 +67,21 @@ def gender_labels(values: Sequence[str | None]) -> list[str | None]:
     return [GENDERS.get(value.strip().lower(), value) if value else None for value in values]
 
 
-def accuracy_by(
-    labels: Sequence[str | None], decisions: Decisions, cluster: NDArray[np.int64]
+def tally_by(
+    labels: Sequence[str | None], outcome: Tallied, cluster: NDArray[np.int64]
 ) -> list[Group]:
-    """Return the accuracy over the utterances of each label; those without one are left out."""
+    """Return the metric over the utterances of each label; those without one are left out."""
     groups = []
     for name in sorted({label for label in labels if label}):
         chosen = np.array([label == name for label in labels])
-        correct, scored = decisions.correct[chosen], decisions.scored[chosen]
+        amounts, scored = outcome.amounts[chosen], outcome.scored[chosen]
         own = np.unique(cluster[chosen], return_inverse=True)[1]
         groups.append(
             Group(
                 name=name,
                 items=int(scored.sum()),
-                value=round(float(correct.sum() / scored.sum()), 6),
-                interval_95=share_interval(correct, scored, own),
+                value=round(float(amounts.sum() / scored.sum()), 6),
+                interval_95=tally_interval(outcome.measure, amounts, scored, own),
             )
         )
     return groups
@@ -107,7 +108,7 @@ def by_duration(outcome: Outcome, dataset: Dataset, clusters: Clusters) -> tuple
         groups = eer_by(duration_labels(shorter), outcome)
     else:
         labels = duration_labels(seconds[outcome.rows])
-        groups = accuracy_by(labels, outcome, clusters.among(outcome.rows))
+        groups = tally_by(labels, outcome, clusters.among(outcome.rows))
     return tuple(sorted(groups, key=lambda group: duration_order(group.name)))
 
 
@@ -116,9 +117,9 @@ def by_gender(outcome: Outcome, dataset: Dataset, clusters: Clusters) -> tuple[G
     if "gender" not in dataset.table.column_names:
         return ()
     genders = gender_labels(dataset.column("gender"))
-    if isinstance(outcome, Decisions):
+    if not isinstance(outcome, Trials):
         labels = [genders[row] for row in outcome.rows]
-        return tuple(accuracy_by(labels, outcome, clusters.among(outcome.rows)))
+        return tuple(tally_by(labels, outcome, clusters.among(outcome.rows)))
     pairs = [(genders[a], genders[b]) for a, b in zip(outcome.left, outcome.right, strict=True)]
     return tuple(eer_by([one if one == other else None for one, other in pairs], outcome))
 

@@ -27,6 +27,7 @@ def score_of(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> Score
         metric=metric.name,
         value=metric.value,
         interval_95=metric.interval_95,
+        share=metric.share,
         split=result.split,
         tested=tested_in_words(result.counts),
         resampled=metric.resampled,

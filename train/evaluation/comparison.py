@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
+from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
-from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
-from aalbert.train.evaluation.metrics import TRIAL_DRAWS, trial_clusters, value_of
+from aalbert.train.downstream.outcomes import Outcome
+from aalbert.train.downstream.scoring import Trials
+from aalbert.train.evaluation.metrics import TRIAL_DRAWS, trial_clusters
 from aalbert.train.evaluation.significance import (
     Floats,
     Interval,
@@ -17,7 +19,7 @@ from aalbert.train.evaluation.significance import (
     holm_adjusted,
     mcnemar_p_value,
     percentile_interval,
-    resampled_shares,
+    resampled_ratios,
     resampled_trials,
 )
 
@@ -26,15 +28,16 @@ from aalbert.train.evaluation.significance import (
 class Comparison:
     """A run against the reference: the difference of the metric, its 95 % interval, p-values.
 
-    `bootstrap_p` is of the paired bootstrap over sessions or speakers. `mcnemar_p`, exact, assumes
-    independent utterances; it is None where the items are frames or trials. Both are
-    adjusted for the number of runs that are compared (Holm). Where the frames of both runs have
-    different lengths, the comparison is by time, over label frames; `accuracy_by_time` and
-    `reference_by_time` are the accuracies there, and None elsewhere.
+    The metric is a `share`, or another number. `bootstrap_p` is of the paired bootstrap over
+    sessions or speakers. `mcnemar_p`, exact, assumes independent utterances; it is None unless
+    these were classified. Both are adjusted for the number of runs that are compared (Holm). Where
+    the frames of both runs have different lengths, the comparison is by time, over label frames;
+    `accuracy_by_time` and `reference_by_time` are the accuracies there, and None elsewhere.
     """
 
     run: str
     reference: str
+    share: bool
     difference: float
     interval_95: Interval
     bootstrap_p: float
@@ -59,12 +62,13 @@ def compare(
             Comparison(
                 run=name,
                 reference=names[0],
-                difference=round(value_of(second) - value_of(first), 6),
+                share=outcome.measure.share,
+                difference=round(second.value - first.value, 6),
                 interval_95=percentile_interval(differences),
                 bootstrap_p=bootstrap_p_value(differences),
                 mcnemar_p=mcnemar,
-                accuracy_by_time=round(value_of(second), 6) if by_time else None,
-                reference_by_time=round(value_of(first), 6) if by_time else None,
+                accuracy_by_time=round(second.value, 6) if by_time else None,
+                reference_by_time=round(first.value, 6) if by_time else None,
             )
         )
     return adjusted(comparisons)
@@ -78,15 +82,16 @@ def on_same_items(
     Raises `ConfigError` when the runs were not tested on the same utterances or trials.
     """
     by_time = False
-    if isinstance(first, Decisions) and isinstance(second, Decisions):
+    if isinstance(first, Trials) or isinstance(second, Trials):
+        assert isinstance(first, Trials) and isinstance(second, Trials)
+        same = np.array_equal(first.left, second.left) and np.array_equal(first.right, second.right)
+    else:
         same = np.array_equal(first.rows, second.rows)
-        by_time = same and first.true is None and not np.array_equal(first.scored, second.scored)
+        if isinstance(first, Decisions) and isinstance(second, Decisions) and same:
+            by_time = first.of_frames and not np.array_equal(first.scored, second.scored)
         if by_time:
             first, second = first.by_time(), second.by_time()
         same = same and np.array_equal(first.scored, second.scored)
-    else:
-        assert isinstance(first, Trials) and isinstance(second, Trials)
-        same = np.array_equal(first.left, second.left) and np.array_equal(first.right, second.right)
     if not same:
         raise ConfigError(
             f"{names[1]} was tested on other utterances than {names[0]}: "
@@ -100,20 +105,23 @@ def paired(
 ) -> tuple[Floats, float | None]:
     """Return differences (second less first) over the same resamples, and McNemar's p-value.
 
-    Sessions are resampled for decisions, speakers for trials.
+    Speakers are resampled for trials, else sessions.
     """
-    if isinstance(first, Decisions) and isinstance(second, Decisions):
-        own = np.unique(clusters[first.rows], return_inverse=True)[1]
-        shares = [
-            resampled_shares(each.correct, each.scored, own, seed) for each in (first, second)
-        ]
-        mcnemar = None
-        if first.true is not None:
-            first_only = int((first.correct > second.correct).sum())
-            second_only = int((second.correct > first.correct).sum())
-            mcnemar = mcnemar_p_value(first_only, second_only)
-        return shares[1] - shares[0], mcnemar
-    assert isinstance(first, Trials) and isinstance(second, Trials)
+    if isinstance(first, Trials) or isinstance(second, Trials):
+        assert isinstance(first, Trials) and isinstance(second, Trials)
+        return paired_trials(first, second, clusters, seed), None
+    own = np.unique(clusters[first.rows], return_inverse=True)[1]
+    ratios = [resampled_ratios(each.amounts, each.scored, own, seed) for each in (first, second)]
+    mcnemar = None
+    if isinstance(first, Decisions) and isinstance(second, Decisions) and not first.of_frames:
+        first_only = int((first.correct > second.correct).sum())
+        second_only = int((second.correct > first.correct).sum())
+        mcnemar = mcnemar_p_value(first_only, second_only)
+    return ratios[1] - ratios[0], mcnemar
+
+
+def paired_trials(first: Trials, second: Trials, clusters: NDArray[np.int64], seed: int) -> Floats:
+    """Return differences of the equal error rate (second less first) over the same resamples."""
     trials = (first, second)
 
     def difference(weights: Floats) -> float:
@@ -121,7 +129,7 @@ def paired(
         return rates[1] - rates[0]
 
     left, right = trial_clusters(clusters, first)
-    return resampled_trials(difference, left, right, first.same, seed, TRIAL_DRAWS), None
+    return resampled_trials(difference, left, right, first.same, seed, TRIAL_DRAWS)
 
 
 def adjusted(comparisons: list[Comparison]) -> list[Comparison]:

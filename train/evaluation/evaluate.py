@@ -19,14 +19,13 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import setup_of_model
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.decisions import Decisions, classify
 from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.label_grid import make_label_grid
 from aalbert.train.downstream.labels import ColumnLabels, Labels
+from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.scoring import (
-    Decisions,
-    Outcome,
     Trials,
-    classify,
     gather,
     outputs_of_each,
     score_trials,
@@ -72,11 +71,10 @@ PROBE_UTTERANCES = 10_000
 class Measured:
     """The outputs of a run's model for a part, with the model and the data.
 
-    `chance` is the metric of guessing, `majority` that of always predicting the most frequent
-    class of the training part. `class_of_row` is the class of every row of the dataset, below 0
-    where it has none, or None for frames and trials; `frame_labels` are the labels of frames, or
-    None. `rows` has the rows of `train`, `dev` and `test`. `folder` is for what
-    comes of it. `head` describes the head in words.
+    `baselines` are the metrics of predictions without a model, by name. `class_of_row` is the class
+    of every row of the dataset, below 0 where it has none, or None where utterances have none;
+    `frame_labels` are the labels of frames, or None. `rows` has the rows of `train`, `dev` and
+    `test`. `folder` is for what comes of it. `head` describes the head in words.
     """
 
     outcome: Outcome
@@ -86,8 +84,7 @@ class Measured:
     folder: EvaluationFolder
     task: str
     head: str
-    chance: float
-    majority: float | None
+    baselines: Mapping[str, float]
     class_of_row: NDArray[np.int64] | None
     frame_labels: Labels | None
     rows: Mapping[str, Rows]
@@ -134,7 +131,7 @@ def measure(
         outcome = score_trials(
             *gather(outputs_of_each(model, loader, head.embed), dataset.key), setup.pairs
         )
-        chance, majority = 0.5, None
+        baselines = {"guessing": 0.5}
     else:
         grid = None
         if config.head.frames:
@@ -146,8 +143,10 @@ def measure(
         require_finite(torch.tensor(loss), f"the {split} part of {dataset.place}")
         items = outcome.confusion.totals()
         most_frequent = setup.labels.cpu().majority(setup.splits.train)
-        majority = float(items[most_frequent] / np.maximum(1, items.sum()))
-        chance = 1 / len(model.classes)
+        baselines = {
+            "guessing": 1 / len(model.classes),
+            "most frequent class": float(items[most_frequent] / np.maximum(1, items.sum())),
+        }
         if isinstance(setup.labels, ColumnLabels) and not config.head.frames:
             class_of_row = setup.labels.row_classes()
     return Measured(
@@ -158,8 +157,7 @@ def measure(
         folder=evaluation_folder(run, own, config),
         task=config.task,
         head=config.head.describe(),
-        chance=chance,
-        majority=majority,
+        baselines={name: round(value, 6) for name, value in baselines.items()},
         class_of_row=class_of_row,
         frame_labels=setup.labels if config.head.frames else None,
         rows={"train": setup.splits.train, "dev": setup.splits.dev, "test": setup.splits.test},
@@ -224,9 +222,9 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
     measured = measure(run, data, assignments=assignments)
-    if isinstance(measured.outcome, Decisions):
+    if not isinstance(measured.outcome, Trials):
         measured = replace(measured, outcome=measured.outcome.in_row_order())
-    rows = tested_rows(measured)
+    rows = measured.outcome.rows
     clusters = clusters_for(measured.outcome, measured.dataset)
     embeddings = embed(measured, rows)
     result = summarise(run, measured, clusters)
@@ -237,14 +235,6 @@ def evaluate_run(
         write_json(measured.folder.metrics, result.to_dict())
         write_text(measured.folder.predictions, predictions)
     return Evaluation(run, result, measured, embeddings, rows)
-
-
-def tested_rows(measured: Measured) -> Rows:
-    """Return the rows that were tested, rising."""
-    outcome = measured.outcome
-    if isinstance(outcome, Trials):
-        return np.unique(np.concatenate([outcome.left, outcome.right]))
-    return outcome.rows
 
 
 def embed(measured: Measured, rows: Rows) -> Embeddings:
@@ -261,16 +251,13 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
     record = run.read_record()
     mix = model.head.mix
     decisions = outcome if isinstance(outcome, Decisions) else None
-    baselines = {"guessing": round(measured.chance, 6)}
-    if measured.majority is not None:
-        baselines["most frequent class"] = round(measured.majority, 6)
     return Result(
         run=str(run.path),
         task=record["task"],
         split="test",
         trials=Path(config.trials.test).name,
-        metric=metric_of(outcome, clusters, baselines, config.seed),
-        counts=counts_of(measured),
+        metric=metric_of(outcome, clusters, dict(measured.baselines), config.seed),
+        counts=outcome.counts(),
         data=lasting_place(dataset.place),
         data_fingerprint=record["data_fingerprint"],
         upstream=record["upstream"],
@@ -295,17 +282,6 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         most_confused=most_confused(decisions.names, decisions.confusion) if decisions else (),
         layer_probes=(),
     )
-
-
-def counts_of(measured: Measured) -> dict[str, int]:
-    """Return the numbers of tested utterances and of trials, classes or frames."""
-    outcome = measured.outcome
-    if isinstance(outcome, Trials):
-        tested = len(tested_rows(measured))
-        same = int(outcome.same.sum())
-        return {"utterances": tested, "trials": len(outcome.same), "same_speaker": same}
-    counts = {"utterances": len(outcome.rows), "classes": len(outcome.names)}
-    return counts if outcome.true is not None else {**counts, "frames": int(outcome.scored.sum())}
 
 
 def probe(

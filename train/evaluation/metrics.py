@@ -1,4 +1,4 @@
-"""The metric of each kind of outcome, with its 95 % interval: accuracy, equal error rate."""
+"""The metric of an outcome with its 95 % interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,14 @@ from aalbert.train.downstream.error_rates import (
     error_rates,
     minimum_detection_cost,
 )
-from aalbert.train.downstream.scoring import Decisions, Outcome, Trials
+from aalbert.train.downstream.measures import Measure
+from aalbert.train.downstream.outcomes import Outcome, Tallied
+from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.significance import (
+    Amounts,
     Floats,
     Interval,
+    mean_interval,
     percentile_interval,
     resampled_trials,
     share_interval,
@@ -33,14 +37,15 @@ TARGET_PRIORS = (0.01, 0.05)
 class Metric:
     """The metric of a task with its 95 % interval; `resampled` is the number of resampled clusters.
 
-    `baselines` are the values without a model; `further` are other metrics of the same outcome,
-    without intervals.
+    A `share` is stated in percent. `baselines` are the values without a model; `further` are other
+    metrics of the same outcome, without intervals.
     """
 
     name: str
     value: float
     interval_95: Interval
     higher_is_better: bool
+    share: bool
     resampled: str
     baselines: dict[str, float]
     further: dict[str, float]
@@ -92,36 +97,40 @@ def metric_of(
     outcome: Outcome, clusters: Clusters, baselines: dict[str, float], seed: int
 ) -> Metric:
     """Return the metric of an outcome with its interval."""
-    if isinstance(outcome, Decisions):
-        return accuracy_of(outcome, clusters, baselines, seed)
-    return equal_error_rate_of(outcome, clusters, baselines, seed)
+    if isinstance(outcome, Trials):
+        return equal_error_rate_of(outcome, clusters, baselines, seed)
+    return tallied_metric(outcome, clusters, baselines, seed)
 
 
-def value_of(outcome: Outcome) -> float:
-    """Return the metric alone: the accuracy, or the equal error rate of trials."""
-    if isinstance(outcome, Decisions):
-        return outcome.accuracy
-    return equal_error_rate(error_rates(outcome.scores, outcome.same))
-
-
-def accuracy_of(
-    decisions: Decisions, clusters: Clusters, baselines: dict[str, float], seed: int
+def tallied_metric(
+    outcome: Tallied, clusters: Clusters, baselines: dict[str, float], seed: int
 ) -> Metric:
-    """Return the accuracy over utterances, or over frames."""
-    cluster = clusters.among(decisions.rows)
-    interval = share_interval(decisions.correct, decisions.scored, cluster, seed)
-    further = {}
-    if decisions.top_5 is not None:
-        further["top-5 accuracy"] = round(float(decisions.top_5.mean()), 6)
+    """Return a metric that is a sum over utterances, divided by the number of scored items."""
+    measure, cluster = outcome.measure, clusters.among(outcome.rows)
+    interval = tally_interval(measure, outcome.amounts, outcome.scored, cluster, seed)
     return Metric(
-        name="frame accuracy" if decisions.true is None else "accuracy",
-        value=round(decisions.accuracy, 6),
+        name=measure.name,
+        value=round(outcome.value, 6),
         interval_95=rounded(interval),
-        higher_is_better=True,
+        higher_is_better=measure.higher_is_better,
+        share=measure.share,
         resampled=quantity(clusters.kind, int(cluster.max()) + 1),
         baselines=baselines,
-        further=further,
+        further={name: round(value, 6) for name, value in outcome.further().items()},
     )
+
+
+def tally_interval(
+    measure: Measure,
+    amounts: Amounts,
+    scored: NDArray[np.int64],
+    cluster: NDArray[np.int64],
+    seed: int = 0,
+) -> Interval:
+    """Return the interval of what a measure adds up for utterances, over their scored items."""
+    if not measure.share:
+        return mean_interval(amounts, scored, cluster, seed)
+    return share_interval(amounts, scored, cluster, seed)
 
 
 def equal_error_rate_of(
@@ -143,10 +152,11 @@ def equal_error_rate_of(
     rarer = int(min(trials.same.sum(), (~trials.same).sum()))
     bounds = [percentile_interval(drawn), wilson_interval(value * rarer, rarer)]
     return Metric(
-        name="equal error rate",
+        name=trials.measure.name,
         value=round(value, 6),
         interval_95=rounded((min(low for low, _ in bounds), max(high for _, high in bounds))),
-        higher_is_better=False,
+        higher_is_better=trials.measure.higher_is_better,
+        share=trials.measure.share,
         resampled=quantity(clusters.kind, int(max(left.max(), right.max())) + 1),
         baselines=baselines,
         further={

@@ -18,8 +18,9 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.shards.views.info import describe
+from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.error_rates import error_rates
-from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.card import scored_card
@@ -41,8 +42,7 @@ from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import (
     best_first,
     comparison_rows,
-    how_compared,
-    reference_name,
+    comparison_title,
     result_rows,
     run_names,
 )
@@ -86,8 +86,7 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         results=result_rows(results),
         position=[each.run for each in best_first(results)].index(first.result.run),
         comparisons=comparison_rows(comparisons),
-        reference=reference_name(comparisons),
-        how_compared=how_compared(comparisons),
+        differences=comparison_title(comparisons),
         costs=cost_rows(results),
         cost_figure=to_data_uri(cost_figure(results)),
         reference_seconds=REFERENCE_SECONDS,

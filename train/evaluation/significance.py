@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
+# Of every entry: counts, or sums of errors.
+Amounts = NDArray[np.int64] | Floats
 
 DRAWS = 2_000
 CONFIDENCE = 0.95
@@ -45,32 +47,50 @@ def percentile_interval(values: Floats) -> Interval:
     return float(low), float(high)
 
 
-def resampled_shares(
-    correct: NDArray[np.int64], scored: NDArray[np.int64], cluster: NDArray[np.int64], seed: int
+def resampled_ratios(
+    amounts: Amounts, scored: NDArray[np.int64], cluster: NDArray[np.int64], seed: int
 ) -> Floats:
-    """Return `sum(correct) / sum(scored)` of resamples of whole clusters, `(draws,)`.
+    """Return `sum(amounts) / sum(scored)` of resamples of whole clusters, `(draws,)`.
 
     `cluster` numbers the cluster of every entry from 0. The same seed and clusters give the
     same resamples, so two runs can be compared draw by draw.
     """
-    corrects = np.bincount(cluster, weights=correct)
+    sums = np.bincount(cluster, weights=amounts)
     totals = np.bincount(cluster, weights=scored)
     drawn = draw_clusters(len(totals), seed)
-    return np.array([(times @ corrects) / (times @ totals) for times in drawn])
+    return np.array([(times @ sums) / (times @ totals) for times in drawn])
 
 
 def share_interval(
-    correct: NDArray[np.int64], scored: NDArray[np.int64], cluster: NDArray[np.int64], seed: int = 0
+    correct: Amounts, scored: NDArray[np.int64], cluster: NDArray[np.int64], seed: int = 0
 ) -> Interval:
     """Return the 95 % interval of `sum(correct) / sum(scored)`.
 
     It is the cluster bootstrap's, widened to Wilson's where that reaches further: when all or
     none are correct, every resample gives the same share, and only Wilson's interval depends on
-    the number of items.
+    the number of items. It has none for a rate of errors above 1, which inserted items can give.
     """
-    low, high = percentile_interval(resampled_shares(correct, scored, cluster, seed))
+    low, high = percentile_interval(resampled_ratios(correct, scored, cluster, seed))
+    if correct.sum() > scored.sum():
+        return low, high
     wilson = wilson_interval(float(correct.sum()), float(scored.sum()))
     return min(low, wilson[0]), max(high, wilson[1])
+
+
+def mean_interval(
+    amounts: Amounts, scored: NDArray[np.int64], cluster: NDArray[np.int64], seed: int = 0
+) -> Interval:
+    """Return the 95 % interval of `sum(amounts) / sum(scored)`, a mean that is no share.
+
+    It is the cluster bootstrap's, widened to the normal interval of independent entries where that
+    reaches further: resamples of a single cluster are all the same.
+    """
+    low, high = percentile_interval(resampled_ratios(amounts, scored, cluster, seed))
+    mean = amounts.sum() / scored.sum()
+    residuals = amounts - mean * scored
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    reach = z * math.sqrt(float(np.square(residuals).sum())) / float(scored.sum())
+    return min(low, mean - reach), max(high, mean + reach)
 
 
 def trial_weights(

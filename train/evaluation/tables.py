@@ -4,9 +4,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aalbert.common.csv_text import csv_text
-from aalbert.common.text import interval, markdown, percent, text_table, visible
+from aalbert.common.text import (
+    figure,
+    figure_interval,
+    markdown,
+    number,
+    percent,
+    text_table,
+    visible,
+)
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.scoring import Outcome, Trials
+from aalbert.train.downstream.measures import FURTHER_SHARES
+from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.result import Result
 
@@ -41,17 +50,20 @@ def result_rows(results: Sequence[Result]) -> list[list[str]]:
         [
             names[result.run],
             result.upstream_name,
-            percent(result.metric.value),
-            interval(result.metric.interval_95),
+            figure(result.metric.value, share=metric.share),
+            figure_interval(result.metric.interval_95, share=metric.share),
             *(
-                percent(value) if "accuracy" in name else f"{value:.3f}"
+                figure(value, share=name in FURTHER_SHARES)
                 for name, value in result.metric.further.items()
             ),
         ]
         for result in best_first(results)
     ]
     empty = ["" for _ in metric.further]
-    rows += [[name, "", percent(value), "", *empty] for name, value in metric.baselines.items()]
+    rows += [
+        [name, "", figure(value, share=metric.share), "", *empty]
+        for name, value in metric.baselines.items()
+    ]
     return [header, *rows]
 
 
@@ -64,9 +76,10 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     names = compared_names(comparisons)
     columns = {
         "run": [names[each.run] for each in comparisons],
-        "difference": [f"{100 * each.difference:+.1f}" for each in comparisons],
+        "difference": [difference(each.difference, each.share) for each in comparisons],
         "95 % interval": [
-            " to ".join(f"{100 * bound:+.1f}" for bound in each.interval_95) for each in comparisons
+            " to ".join(difference(bound, each.share) for bound in each.interval_95)
+            for each in comparisons
         ],
         "p (bootstrap)": [p_value(each.bootstrap_p) for each in comparisons],
         "p (McNemar)": [
@@ -76,6 +89,11 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     return [list(filled), *map(list, zip(*filled.values(), strict=True))]
+
+
+def difference(value: float, share: bool) -> str:
+    """Return a difference with its sign: in points of percent between shares."""
+    return f"{100 * value:+.1f}" if share else number(value, "+")
 
 
 def compared_names(comparisons: Sequence[Comparison]) -> dict[str, str]:
@@ -93,7 +111,8 @@ def accuracies_by_time(comparison: Comparison) -> str:
 
 def comparison_title(comparisons: Sequence[Comparison]) -> str:
     """Return the title of a table of comparisons."""
-    return f"Points of difference to {reference_name(comparisons)}, {how_compared(comparisons)}"
+    unit = "Points of difference" if comparisons[0].share else "Difference"
+    return f"{unit} to {reference_name(comparisons)}, {how_compared(comparisons)}"
 
 
 def reference_name(comparisons: Sequence[Comparison]) -> str:
@@ -183,27 +202,5 @@ def p_value(value: float) -> str:
 
 
 def predictions_csv(outcome: Outcome, dataset: Dataset) -> str:
-    """Return one line per utterance or trial, in the order of the outcome, with keys.
-
-    Trials have their score, whole utterances the true and the predicted class with its score (the
-    softmax), others the number of their frames and of those that were classified correctly.
-    """
-    keys: list[str] = dataset.table.column("key").to_pylist()
-    rows: list[list[object]]
-    if isinstance(outcome, Trials):
-        rows = [["left", "right", "same", "score"]]
-        for left, right, same, score in zip(
-            outcome.left, outcome.right, outcome.same, outcome.scores, strict=True
-        ):
-            rows.append([keys[left], keys[right], int(same), float(score)])
-    elif outcome.true is None or outcome.predicted is None or outcome.score is None:
-        rows = [["key", "frames", "correct"]]
-        for row, scored, correct in zip(outcome.rows, outcome.scored, outcome.correct, strict=True):
-            rows.append([keys[row], int(scored), int(correct)])
-    else:
-        rows = [["key", "true", "predicted", "score"]]
-        entries = (outcome.rows, outcome.true, outcome.predicted, outcome.score)
-        for row, true, predicted, score in zip(*entries, strict=True):
-            names = outcome.names[int(true)], outcome.names[int(predicted)]
-            rows.append([keys[row], *names, float(score)])
-    return csv_text(rows)
+    """Return one line per utterance or trial, in the order of the outcome, with keys."""
+    return csv_text(outcome.table(dataset.table.column("key").to_pylist()))

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aalbert.common import palette
-from aalbert.common.text import flat, interval, percent, visible
+from aalbert.common.text import figure, figure_interval, flat, percent, visible
 
 
 def listed(values: Mapping[str, object]) -> str:
@@ -37,7 +37,8 @@ ENVIRONMENT.globals["palette"] = palette
 ENVIRONMENT.filters |= {
     "thousands": "{:,}".format,
     "percent": percent,
-    "interval": interval,
+    "figure": figure,
+    "figure_interval": figure_interval,
     "listed": listed,
 }
 

@@ -39,6 +39,7 @@ SCORE = Score(
     metric="accuracy",
     value=0.9125,
     interval_95=(0.88, 0.941),
+    share=True,
     split="test",
     tested="1,234 utterances",
     resampled="24 videos",

@@ -34,7 +34,7 @@ from aalbert.pipeline.prediction.predict import PredictConfig, predict_in_turn, 
 from aalbert.pipeline.prediction.writers import Predicted, names_of
 from aalbert.shards import Dataset
 from aalbert.shards.format.feature_settings import LogMelSettings
-from aalbert.train.downstream.scoring import Decisions
+from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.evaluation.evaluate import Evaluation, measure
 from aalbert.train.run_folder import RunFolder
 

@@ -13,9 +13,10 @@ from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
 from aalbert.train.downstream.build import open_upstream
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.downstream.scoring import Decisions, gather, outputs_of_batches, whole_utterances
+from aalbert.train.downstream.scoring import gather, outputs_of_batches, whole_utterances
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.run_folder import RunFolder
 
@@ -33,7 +34,7 @@ def test_the_head_that_is_kept_is_the_best_on_dev(speaker_run: Path) -> None:
     assert isinstance(measured.outcome, Decisions)
     rows = [row for row in RunFolder(speaker_run).read_metrics() if "dev_loss" in row]
     best = max(row["dev_accuracy"] for row in rows)
-    assert measured.outcome.accuracy == pytest.approx(best)
+    assert measured.outcome.value == pytest.approx(best)
 
 
 def test_training_never_reads_the_test_split(

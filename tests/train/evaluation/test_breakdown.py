@@ -1,15 +1,16 @@
 import numpy as np
 
-from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.downstream.decisions import Decisions
+from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.breakdown import (
     ConfusedPair,
-    accuracy_by,
     class_results,
     duration_labels,
     duration_order,
     eer_by,
     gender_labels,
     most_confused,
+    tally_by,
     worst_classes,
 )
 from tests.confusions import confusion_of
@@ -44,9 +45,9 @@ def test_genders_are_words_and_unknown_ones_stay() -> None:
     ]
 
 
-def test_accuracy_by_label_counts_only_its_own_utterances() -> None:
+def test_tally_by_label_counts_only_its_own_utterances() -> None:
     labels = ["male", "male", None, "female", "male"]
-    female, male = accuracy_by(labels, DECISIONS, np.arange(5))
+    female, male = tally_by(labels, DECISIONS, np.arange(5))
     assert (female.name, female.items, female.value) == ("female", 1, 1.0)
     assert (male.name, male.items, round(male.value, 4)) == ("male", 3, 0.3333)
     assert male.interval_95 is not None and male.interval_95[0] < 1 / 3 < male.interval_95[1]

@@ -3,7 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
-from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.downstream.decisions import Decisions
+from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.comparison import compare
 from aalbert.train.evaluation.significance import mcnemar_p_value
 from tests.confusions import confusion_of
@@ -73,7 +74,7 @@ def test_utterances_without_any_label_are_left_out() -> None:
     some = decisions(np.array([1, 0, 1]), rows=np.array([5, 3, 4]))
     some.scored[1] = 0
     assert some.in_row_order().rows.tolist() == [4, 5]
-    assert some.in_row_order().accuracy == 1
+    assert some.in_row_order().value == 1
 
 
 def test_trials_are_compared_over_the_same_resamples_of_speakers() -> None:

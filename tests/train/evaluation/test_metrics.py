@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from aalbert.shards import Dataset
-from aalbert.train.downstream.scoring import Decisions, Trials
+from aalbert.train.downstream.decisions import Decisions
+from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.metrics import (
     Clusters,
     clusters_for,

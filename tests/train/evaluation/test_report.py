@@ -85,6 +85,7 @@ def test_no_name_becomes_markup_anywhere_in_a_report(
     comparison = Comparison(
         run=changed.result.run,
         reference=f"runs/{hostile('reference')}",
+        share=True,
         difference=0.1,
         interval_95=(0.0, 0.2),
         bootstrap_p=0.5,

@@ -8,8 +8,9 @@ from aalbert.train.evaluation.significance import (
     bootstrap_p_value,
     holm_adjusted,
     mcnemar_p_value,
+    mean_interval,
     percentile_interval,
-    resampled_shares,
+    resampled_ratios,
     resampled_trials,
     share_interval,
     trial_weights,
@@ -38,7 +39,7 @@ def test_resampling_whole_clusters_equals_every_resample_there_is() -> None:
         sum(correct[c] for c in drawn) / sum(scored[c] for c in drawn)
         for drawn in itertools.product(range(3), repeat=3)
     ]
-    values = resampled_shares(correct, scored, np.arange(3), seed=0)
+    values = resampled_ratios(correct, scored, np.arange(3), seed=0)
     assert set(np.round(values, 9)) == set(np.round(every, 9))
     assert values.mean() == pytest.approx(np.mean(every), abs=0.01)
     assert values.std() == pytest.approx(np.std(every), abs=0.01)
@@ -115,3 +116,28 @@ def test_p_values_grow_with_the_number_of_tests() -> None:
 
 def test_the_percentile_interval_leaves_a_fortieth_on_each_side() -> None:
     assert percentile_interval(np.arange(1001.0)) == pytest.approx((25, 975))
+
+
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(5)
+    covered = 0
+    for trial in range(200):
+        errors = generator.exponential(2.0, size=100)
+        low, high = mean_interval(errors, np.ones(100, int), np.arange(100), seed=trial)
+        covered += low < 2.0 < high
+    assert 0.89 < covered / 200 < 0.99
+
+
+def test_the_interval_of_a_mean_over_one_session_is_that_of_its_entries() -> None:
+    errors = np.array([1.0, 2.0, 3.0, 6.0])
+    low, high = mean_interval(errors, np.ones(4, int), np.zeros(4, int))
+    assert (low, high) == pytest.approx(
+        (3 - 1.96 * errors.std() / 2, 3 + 1.96 * errors.std() / 2), 1e-3
+    )
+
+
+def test_a_rate_of_errors_above_one_has_the_interval_of_the_bootstrap() -> None:
+    errors, phones = np.array([12, 3, 20]), np.array([10, 10, 10])
+    low, high = share_interval(errors, phones, np.arange(3))
+    assert (low, high) == percentile_interval(resampled_ratios(errors, phones, np.arange(3), 0))
+    assert high > 1

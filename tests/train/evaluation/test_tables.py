@@ -53,6 +53,7 @@ def test_runs_of_equal_names_are_told_apart_in_the_same_way_in_all_tables() -> N
         Comparison(
             run=run,
             reference=runs[0],
+            share=True,
             difference=0.1,
             interval_95=(0.0, 0.2),
             bootstrap_p=0.5,
@@ -99,6 +100,7 @@ def test_a_column_of_comparisons_that_is_empty_is_left_out() -> None:
     utterances = Comparison(
         run="runs/b",
         reference="runs/a",
+        share=True,
         difference=0.1,
         interval_95=(0.05, 0.15),
         bootstrap_p=0.01,
