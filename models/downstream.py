@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from aalbert.models.cards.downstream import Score, downstream_card
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
-from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice
+from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice, normalised
 from aalbert.models.static_batches import (
     StaticBatch,
     StaticShapes,
@@ -99,16 +99,17 @@ class DownstreamModel(nn.Module):
         return self.head.embed(*self.states(features, lengths))
 
     def states(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the hidden states that the head reads, and their lengths.
+        """Return the hidden states that the head reads, normalised if it wants, and their lengths.
 
-        `features` may also be cached states, `(batch, frames, states, width)`: those of a frozen
-        upstream have to be computed only once.
+        `features` may also be cached states, `(batch, frames, states, width)`, as this returned
+        them: those of a frozen upstream have to be computed only once.
         """
         if features.dim() == 4:
             return list(features.float().unbind(dim=2)), lengths
         with torch.no_grad() if self.frozen else nullcontext():
             states, state_lengths = self.upstream(features, lengths)
-        return [states[number] for number in self.head.chosen], state_lengths
+        chosen = [states[number] for number in self.head.chosen]
+        return normalised(chosen) if self.head.config.normalise_states else chosen, state_lengths
 
     def outputs_of_each(
         self, utterances: Iterable[tuple[Item, Tensor]], layer: HeadLayer

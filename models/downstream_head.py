@@ -1,7 +1,7 @@
 """The head of a downstream task: hidden states in, scores of classes out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aalbert.errors import require
 from aalbert.models.pooling import AttentivePooling, Pooling, mean_pool, statistics_pool
+from aalbert.models.recurrent import RecurrentConfig, RecurrentLayers
 from aalbert.models.xvector import TimeDelayLayers
 
 # "last", "mean", "weighted", or the number of a state; 0 is the encoder's projected input.
@@ -30,6 +31,15 @@ class LayerMix(nn.Module):
     def weights(self) -> Tensor:
         """Return the weights of the states, which sum to one."""
         return self.logits.softmax(dim=0)
+
+
+def normalised(states: Sequence[Tensor]) -> list[Tensor]:
+    """Return states `(..., width)` of which every frame has mean 0 and deviation 1 over its width.
+
+    A layer norm without parameters, as s3prl's `--upstream_feature_normalize`: states of large
+    values do not outweigh others in a mix.
+    """
+    return [F.layer_norm(state.float(), state.shape[-1:]) for state in states]
 
 
 def layer_words(layers: str) -> str:
@@ -57,18 +67,21 @@ def chosen_states(states: int, layers: LayerChoice) -> range:
 class HeadConfig:
     """The layers between the chosen hidden states and the scores.
 
-    With `standardise` every dimension of a state has mean 0 and deviation 1 over the frames to
-    train on, as they were before training. A linear `projection` to this width (0: none), the
-    `trunk` over frames, the `pooling`, `hidden` layers of these widths with a ReLU after each, and
+    With `normalise_states` every frame of a state has mean 0 and deviation 1 over its width, with
+    `standardise` every dimension of a state over the frames to train on, as they were before
+    training; with both, the former comes first. A linear `projection` to this width (0: none), the
+    `trunk` over frames (`recurrent` has settings of its own), the `pooling`, `hidden` layers of these widths with a ReLU after each, and
     the classifier. The `cosine` classifier scores the cosine to each class, times `scale`; in
     training `margin` is subtracted from that of the correct class (AM-softmax, Wang et al. 2018),
     and the last hidden layer, the embedding, has no ReLU. With `none` there is nothing to train:
     the head returns embeddings minus `centre`.
     """
 
+    normalise_states: bool = False
     standardise: bool = False
     projection: int = 0
-    trunk: Literal["none", "xvector"] = "none"
+    trunk: Literal["none", "xvector", "recurrent"] = "none"
+    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
     pooling: Pooling = "mean"
     hidden: tuple[int, ...] = ()
     classifier: Literal["linear", "cosine", "none"] = "linear"
@@ -84,6 +97,11 @@ class HeadConfig:
             self.classifier != "none"
             or not (self.projection or self.hidden or self.trunk != "none"),
             "head.classifier none trains nothing: leave projection, trunk and hidden layers out",
+        )
+        require(
+            self.pooling != "last" or self.trunk == "recurrent",
+            "head.pooling last is the last state of recurrent layers: use it with head.trunk "
+            "recurrent",
         )
         require(0 <= self.margin < 2, f"head.margin {self.margin} must be in [0, 2)")
         require(self.scale > 0, f"head.scale {self.scale} must be above 0")
@@ -101,10 +119,15 @@ class HeadConfig:
     def describe(self) -> str:
         """Return a description of the head."""
         parts = [
+            "normalised frames" if self.normalise_states else "",
             "standardised" if self.standardise else "",
             f"projection to {self.projection}" if self.projection else "",
-            "time-delay layers" if self.trunk == "xvector" else "",
-            "every frame" if self.frames else f"{self.pooling} over frames",
+            {"xvector": "time-delay layers", "recurrent": self.recurrent.describe()}.get(
+                self.trunk, ""
+            ),
+            {"none": "every frame", "last": "last frame"}.get(
+                self.pooling, f"{self.pooling} over frames"
+            ),
             *(f"hidden layer of {width}" for width in self.hidden),
             {"linear": "linear", "cosine": f"AM-softmax (margin {self.margin:g})"}.get(
                 self.classifier, ""
@@ -130,7 +153,7 @@ class DownstreamHead(nn.Module):
         self.mix = LayerMix(states) if layers == "weighted" else None
         self.projection = nn.Linear(width, config.projection) if config.projection else None
         width = config.projection or width
-        self.trunk = TimeDelayLayers(width) if config.trunk == "xvector" else None
+        self.trunk = make_trunk(config, width)
         width = self.trunk.output_width if self.trunk else width
         self.attention = AttentivePooling(width) if config.pooling == "attentive" else None
         width = width * 2 if config.pooling in ("statistics", "attentive") else width
@@ -151,7 +174,8 @@ class DownstreamHead(nn.Module):
     def forward(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:
         """Return the scores `(batch, classes)`, or `(batch, frames, classes)` without pooling.
 
-        `states` are those of the numbers `chosen`, each `(batch, frames, width)`.
+        `states` are those of the numbers `chosen`, each `(batch, frames, width)`, normalised
+        where the settings say so.
         """
         assert self.classifier is not None, "a head without a classifier gives embeddings"
         scores: Tensor = self.classifier(self.embed(states, lengths))
@@ -195,6 +219,8 @@ class DownstreamHead(nn.Module):
             return attended
         if self.config.pooling == "none":
             return frames
+        if isinstance(self.trunk, RecurrentLayers) and self.config.pooling == "last":
+            return self.trunk.last(frames, lengths)
         pool = mean_pool if self.config.pooling == "mean" else statistics_pool
         return pool(frames, lengths)
 
@@ -220,6 +246,13 @@ class CosineClassifier(nn.Module):
         """Map `(..., width)` to `(..., classes)`."""
         cosines = F.linear(F.normalize(embeddings, dim=-1), F.normalize(self.directions, dim=-1))
         return self.scale * cosines
+
+
+def make_trunk(config: HeadConfig, width: int) -> TimeDelayLayers | RecurrentLayers | None:
+    """Return the layers of a head over frames of this width, if it has any."""
+    if config.trunk == "xvector":
+        return TimeDelayLayers(width)
+    return RecurrentLayers(width, config.recurrent) if config.trunk == "recurrent" else None
 
 
 def make_classifier(config: HeadConfig, width: int, classes: int) -> nn.Module | None:

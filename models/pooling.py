@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from aalbert.models.layout import frame_mask
 
-# "none" keeps the frames, for tasks with a label per frame.
-Pooling = Literal["mean", "statistics", "attentive", "none"]
+# "last" is the last state of recurrent layers; "none" keeps the frames, for tasks with labels of
+# frames.
+Pooling = Literal["mean", "statistics", "attentive", "last", "none"]
 
 # Keeps the gradient of a standard deviation finite where all frames are equal.
 VARIANCE_FLOOR = 1e-6

@@ -1,10 +1,19 @@
+from dataclasses import asdict
+from typing import Literal
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from aalbert.errors import ConfigError
-from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerMix
+from aalbert.models import EncoderConfig, FrontEndConfig, UpstreamConfig
+from aalbert.models.downstream import DownstreamModel
+from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerMix, normalised
 from aalbert.models.pooling import AttentivePooling, mean_pool, statistics_pool
+from aalbert.models.recurrent import RecurrentConfig, RecurrentLayers
+from aalbert.models.upstream import Upstream
+from aalbert.shards.format.feature_settings import LogMelSettings
 
 HEADS = {
     "mean": HeadConfig(),
@@ -15,6 +24,14 @@ HEADS = {
     "frames": HeadConfig(pooling="none", hidden=(8,)),
     "xvector": HeadConfig(
         trunk="xvector", pooling="statistics", hidden=(8, 6), classifier="cosine"
+    ),
+    "recurrent": HeadConfig(
+        trunk="recurrent",
+        recurrent=RecurrentConfig(width=5, layers=2, bidirectional=True),
+        pooling="last",
+    ),
+    "recurrent frames": HeadConfig(
+        trunk="recurrent", recurrent=RecurrentConfig(cell="lstm", width=5), pooling="none"
     ),
 }
 
@@ -118,3 +135,67 @@ def test_a_head_that_trains_nothing_gives_the_pooled_states_from_its_centre() ->
     assert list(head.parameters()) == []
     with pytest.raises(ConfigError, match=r"head\.classifier none trains nothing"):
         HeadConfig(classifier="none", hidden=(8,))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_recurrent_layers_are_those_of_torch_over_packed_sequences(
+    cell: Literal["gru", "lstm"], bidirectional: bool
+) -> None:
+    torch.manual_seed(1)
+    config = RecurrentConfig(cell=cell, width=5, layers=2, bidirectional=bidirectional)
+    ours = RecurrentLayers(4, config)
+    make = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+    torchs = make(4, 5, num_layers=2, batch_first=True, bidirectional=bidirectional)
+    for name, parameter in torchs.named_parameters():
+        side = ours.backwards if name.endswith("_reverse") else ours.forwards
+        kind, layer = name.removesuffix("_reverse").rsplit("_l", 1)
+        assert side is not None
+        parameter.data.copy_(side[int(layer)].get_parameter(f"{kind}_l0"))
+    frames, lengths = torch.randn(3, 9, 4), torch.tensor([9, 1, 4])
+    packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
+    outputs, states = torchs(packed)
+    expected, _ = pad_packed_sequence(outputs, batch_first=True)
+    last = states[0] if cell == "lstm" else states
+    result = ours(frames, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(result[row, :length], expected[row, :length])
+    sides = last[-2:].transpose(0, 1).flatten(1) if bidirectional else last[-1]
+    torch.testing.assert_close(ours.last(result, lengths), sides)
+
+
+def test_the_last_state_needs_recurrent_layers() -> None:
+    with pytest.raises(ConfigError, match=r"head\.pooling last is the last state of recurrent"):
+        HeadConfig(pooling="last")
+    with pytest.raises(ConfigError, match=r"head\.recurrent\.width 0 must be above 0"):
+        RecurrentConfig(width=0)
+
+
+def test_normalised_states_have_mean_0_and_deviation_1_in_every_frame() -> None:
+    some = [100 * torch.randn(2, 5, 64) + 30, 0.01 * torch.randn(2, 5, 64)]
+    for state, original in zip(normalised(some), some, strict=True):
+        mean = original.mean(-1, keepdim=True)
+        variance = original.var(-1, correction=0, keepdim=True)
+        torch.testing.assert_close(
+            state, (original - mean) / (variance + 1e-5).sqrt(), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_model_normalises_the_states_that_its_head_reads_and_no_cached_ones() -> None:
+    torch.manual_seed(2)
+    features_of = asdict(LogMelSettings(mels=6))
+    front_end = FrontEndConfig(feature_dims=6)
+    encoder = EncoderConfig(layers=2, width=8, heads=2, feed_forward_width=16, initial_std=0.3)
+    upstream = Upstream(UpstreamConfig(features=features_of, front_end=front_end, encoder=encoder))
+    plain, ours = (
+        DownstreamModel(upstream, ["a", "b"], "weighted", HeadConfig(normalise_states=each))
+        for each in (False, True)
+    )
+    features, lengths = torch.randn(2, 7, 6), torch.tensor([7, 3])
+    read, _ = ours.states(features, lengths)
+    for state, raw in zip(read, plain.states(features, lengths)[0], strict=True):
+        torch.testing.assert_close(state, nn.functional.layer_norm(raw, (8,)))
+    averages = torch.stack([mean_pool(state, lengths) for state in read], dim=1).unsqueeze(1)
+    torch.testing.assert_close(
+        ours(averages, torch.ones(2, dtype=torch.int64)), ours(features, lengths)
+    )

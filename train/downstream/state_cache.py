@@ -1,7 +1,8 @@
 """Hidden states of a frozen upstream, computed once and cached for all epochs of head training.
 
 A head that averages over frames before any non-linear operation needs only the averages, so only
-these are cached: one vector a state and utterance. For other heads every frame is cached.
+these are cached: one vector a state and utterance. For other heads every frame is cached. States
+are normalised first where the head wants it, which is not linear.
 """
 
 import json
@@ -108,8 +109,9 @@ def cache_states(config: DownstreamConfig, setup: DownstreamSetup, folder: Path)
 
 
 def cache_key(model: DownstreamModel, data_fingerprint: str, rows: Rows, pooled: bool) -> str:
-    """Return a name that is unique to the weights, layers, utterances and pooling."""
-    digest = xxhash.xxh3_64(f"{data_fingerprint}/{list(model.head.chosen)}/{pooled}".encode())
+    """Return a name that is unique to weights, layers, their normalisation, rows and pooling."""
+    read = [list(model.head.chosen), model.head.config.normalise_states, pooled]
+    digest = xxhash.xxh3_64(f"{data_fingerprint}/{json.dumps(read)}".encode())
     digest.update(rows.tobytes())
     digest.update(json.dumps(model.upstream.config.to_dict(), sort_keys=True).encode())
     for tensor in model.upstream.state_dict().values():

@@ -240,7 +240,11 @@ def evaluate_run(
 def embed(measured: Measured, rows: Rows) -> Embeddings:
     """Return the pooled hidden states of some rows."""
     return pooled_states(
-        measured.model.upstream, measured.inputs, rows, measured.config.batch_seconds
+        measured.model.upstream,
+        measured.inputs,
+        rows,
+        measured.config.batch_seconds,
+        normalise=measured.config.head.normalise_states,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aalbert.models.downstream_head import normalised
 from aalbert.models.pooling import mean_pool
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
@@ -145,9 +146,12 @@ def probe_trials(
 
 @torch.no_grad()
 def pooled_states(
-    upstream: Upstream, inputs: Inputs, rows: Rows, batch_seconds: float
+    upstream: Upstream, inputs: Inputs, rows: Rows, batch_seconds: float, *, normalise: bool
 ) -> Embeddings:
-    """Return the mean over the real frames of every hidden state, `(rows, states, width)`."""
+    """Return the mean over the real frames of every hidden state, `(rows, states, width)`.
+
+    With `normalise` frames are normalised first, as for a head with `normalise_states`.
+    """
     device = next(upstream.buffers()).device
     loader = whole_utterances(inputs, rows, batch_seconds, prefetch=0)
     place = {int(row): number for number, row in enumerate(rows)}
@@ -155,6 +159,7 @@ def pooled_states(
     for batch in loader:
         moved = batch.to(device)
         states, lengths = upstream(moved.features, moved.lengths)
+        states = normalised(states) if normalise else states
         means = torch.stack([mean_pool(state, lengths) for state in states], dim=1)
         require_finite_batch(means, batch.rows, inputs.dataset.key)
         pooled[[place[int(row)] for row in batch.rows]] = means.float().cpu().numpy()

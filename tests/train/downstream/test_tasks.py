@@ -32,8 +32,13 @@ READERS = SplitConfig(
 
 @pytest.mark.parametrize(
     "head",
-    [HeadConfig(projection=8), HeadConfig(pooling="statistics")],
-    ids=["averages", "every frame"],
+    [
+        HeadConfig(projection=8),
+        HeadConfig(projection=8, normalise_states=True, standardise=True),
+        HeadConfig(pooling="statistics"),
+        HeadConfig(trunk="recurrent", pooling="last"),
+    ],
+    ids=["averages", "averages of normalised states", "every frame", "recurrent"],
 )
 def test_cached_hidden_states_train_the_same_head(
     head: HeadConfig, voxceleb1_data: Path, pretrained: Path, tmp_path: Path

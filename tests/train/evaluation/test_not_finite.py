@@ -70,7 +70,8 @@ def test_decisions_of_an_evaluation(speaker_run: Path, tmp_path: Path) -> None:
 def test_probes_of_utterances(voxceleb1_data: Path, broken: Path) -> None:
     dataset, upstream = Dataset(voxceleb1_data), PretrainedModel.from_pretrained(broken).upstream
     with pytest.raises(DivergedError, match=MESSAGE):
-        pooled_states(upstream, Inputs(dataset, upstream.config), np.arange(4), 60.0)
+        inputs = Inputs(dataset, upstream.config)
+        pooled_states(upstream, inputs, np.arange(4), 60.0, normalise=False)
 
 
 def test_probes_of_frames(librispeech_data: Path, alignments: Path, broken: Path) -> None:
