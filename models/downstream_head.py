@@ -70,11 +70,11 @@ class HeadConfig:
     With `normalise_states` every frame of a state has mean 0 and deviation 1 over its width, with
     `standardise` every dimension of a state over the frames to train on, as they were before
     training; with both, the former comes first. A linear `projection` to this width (0: none), the
-    `trunk` over frames (`recurrent` has settings of its own), the `pooling`, `hidden` layers of these widths with a ReLU after each, and
-    the classifier. The `cosine` classifier scores the cosine to each class, times `scale`; in
-    training `margin` is subtracted from that of the correct class (AM-softmax, Wang et al. 2018),
-    and the last hidden layer, the embedding, has no ReLU. With `none` there is nothing to train:
-    the head returns embeddings minus `centre`.
+    `trunk` over frames (`recurrent` are the settings of one), the `pooling`, `hidden` layers of
+    these widths with a ReLU after each, and the classifier. The `cosine` classifier scores the
+    cosine to each class, times `scale`; in training `margin` is subtracted from that of the correct
+    class (AM-softmax, Wang et al. 2018), and the last hidden layer, the embedding, has no ReLU.
+    With `none` there is nothing to train: the head returns embeddings minus `centre`.
     """
 
     normalise_states: bool = False
