@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from aalbert.common.palette import RULE
 from aalbert.common.png import drawable
-from aalbert.common.text import percent
+from aalbert.common.text import figure
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.training_facts import read_facts
 from aalbert.train.evaluation.result import Result
@@ -72,7 +72,8 @@ def cost_rows(results: Sequence[Result]) -> list[list[str]]:
     for result in best_first(results):
         found = [(cost, cost.of(result)) for cost in COSTS]
         cells = [UNKNOWN if value is None else cost.text(value) for cost, value in found]
-        rows.append([names[result.run], percent(result.metric.value), *cells])
+        metric = figure(result.metric.value, share=result.metric.share)
+        rows.append([names[result.run], metric, *cells])
     return [header, *rows]
 
 
@@ -82,19 +83,20 @@ def cost_figure(results: Sequence[Result]) -> Figure:
     Costs grow by factors, so their axes are logarithmic, with a place for zero at the left. A run
     whose cost is unknown has no point there.
     """
-    ordered = best_first(results)
+    ordered, share = best_first(results), results[0].metric.share
+    factor = 100 if share else 1
     names = run_names(result.run for result in results)
     height = PANEL_HEIGHT * len(COSTS) + 0.25 * ((len(results) + 1) // 2)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    panels = figure.subplots(len(COSTS), 1)
+    picture = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = picture.subplots(len(COSTS), 1)
     points = []
     for axes, cost in zip(panels, COSTS, strict=True):
         known = [value for result in ordered if (value := cost.of(result)) is not None]
         points = [
             axes.errorbar(
                 [] if (value := cost.of(result)) is None else [value],
-                [] if value is None else [100 * result.metric.value],
-                None if value is None else reach(result),
+                [] if value is None else [factor * result.metric.value],
+                None if value is None else reach(result, factor),
                 fmt=MARKERS[number % len(MARKERS)],
                 color=f"C{number % 10}",
                 capsize=3,
@@ -102,19 +104,19 @@ def cost_figure(results: Sequence[Result]) -> Figure:
             for number, result in enumerate(ordered)
         ]
         scale_axis(axes, known)
-        axes.set(xlabel=cost.name, ylabel=f"{results[0].metric.name}, %")
+        axes.set(xlabel=cost.name, ylabel=results[0].metric.name + ", %" * share)
         axes.grid(color=RULE)
         tidy(axes)
     labels = [drawable(names[result.run]) for result in ordered]
-    figure.legend(points, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    return figure
+    picture.legend(points, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return picture
 
 
-def reach(result: Result) -> list[list[float]]:
-    """Return how far the interval reaches below and above the metric, in points."""
+def reach(result: Result, factor: int) -> list[list[float]]:
+    """Return how far the interval reaches below and above the metric, times a factor."""
     low, high = result.metric.interval_95
     value = result.metric.value
-    return [[100 * max(0.0, value - low)], [100 * max(0.0, high - value)]]
+    return [[factor * max(0.0, value - low)], [factor * max(0.0, high - value)]]
 
 
 def scale_axis(axes: Any, values: Sequence[float]) -> None:

@@ -91,6 +91,13 @@ def test_a_run_stands_at_its_costs_with_its_interval(results: list[Result]) -> N
     assert bar[:, 1].tolist() == pytest.approx([40.0, 70.0])
 
 
+def test_a_metric_that_is_no_share_is_drawn_as_it_is(results: list[Result]) -> None:
+    metric = replace(results[0].metric, share=False, value=0.5, interval_95=(0.4, 0.7))
+    (work, *_) = cost_figure([replace(each, metric=metric) for each in results]).axes
+    heights = {float(y) for bars in error_bars(work) for y in np.asarray(bars.lines[0].get_ydata())}
+    assert heights == {0.5} and work.get_ylabel() == metric.name
+
+
 def test_the_table_says_what_is_not_known(results: list[Result]) -> None:
     header, *rows = cost_rows(results)
     assert header[2:] == [
