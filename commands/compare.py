@@ -14,7 +14,7 @@ from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import InputError, require
 
 if TYPE_CHECKING:
-    from aalbert.models.downstream import Threshold
+    from aalbert.models.downstream import DownstreamModel
     from aalbert.pipeline.corpora.corpus import Skip
     from aalbert.pipeline.prediction.trial_tables import TableFormat
     from aalbert.pipeline.prediction.trials import Compared
@@ -74,9 +74,9 @@ def compare(
         listed, folder = read_trial_list(trials), root or trials.parent
     compared, skipped = compare_trials(predictor, listed, folder)
     if as_json:
-        print_document(compared, skipped, predictor.model.threshold)
+        print_document(compared, skipped, predictor.model)
     else:
-        print_comparison(compared, predictor.model.threshold, format, in_words=trials is None)
+        print_comparison(compared, predictor.model, format, in_words=trials is None)
     show_skipped([asdict(skip) for skip in skipped])
     check_skipped(
         taken=sum(each.similarity is not None for each in compared),
@@ -88,7 +88,7 @@ def compare(
 
 
 def print_document(
-    compared: Sequence["Compared"], skipped: Sequence["Skip"], threshold: "Threshold | None"
+    compared: Sequence["Compared"], skipped: Sequence["Skip"], model: "DownstreamModel"
 ) -> None:
     """Print trials as one JSON document."""
     from aalbert.pipeline.prediction.trial_tables import as_document
@@ -96,7 +96,8 @@ def print_document(
 
     document = {
         "trials": [as_document(each) for each in compared],
-        "threshold": threshold and asdict(threshold),
+        "score_is": model.scorer.describe(),
+        "threshold": model.threshold and asdict(model.threshold),
         "errors": asdict(count_errors(compared)),
         "skipped": [asdict(skip) for skip in skipped],
     }
@@ -105,7 +106,7 @@ def print_document(
 
 def print_comparison(
     compared: Sequence["Compared"],
-    threshold: "Threshold | None",
+    model: "DownstreamModel",
     format: "TableFormat | None",
     *,
     in_words: bool,
@@ -120,10 +121,11 @@ def print_comparison(
     from aalbert.pipeline.prediction.trials import NO_ERRORS, count_errors
 
     if in_words and format is None:
-        print(describe_pair(compared[0]), describe_threshold(threshold), sep="\n")
+        print(describe_pair(compared[0]), describe_threshold(model.threshold), sep="\n")
         return
     print(TABLES[format or "table"](compared), end="")
-    print(describe_threshold(threshold), file=sys.stderr)
+    print(f"the score is the {model.scorer.describe()}", file=sys.stderr)
+    print(describe_threshold(model.threshold), file=sys.stderr)
     errors = count_errors(compared)
     if errors != NO_ERRORS:
         print(describe_errors(errors), file=sys.stderr)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aalbert.models.calibration import Calibration
 from aalbert.models.cards.downstream import Score, downstream_card
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
+from aalbert.models.cohort import Cohort, CohortSettings
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice, normalised
 from aalbert.models.static_batches import (
     StaticBatch,
@@ -20,6 +21,7 @@ from aalbert.models.static_batches import (
     static_batches,
 )
 from aalbert.models.training_facts import read_facts
+from aalbert.models.trial_scorer import TrialScorer
 from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
 
 KIND = "downstream"
@@ -52,6 +54,8 @@ class SavedDownstream:
     head: HeadConfig
     frozen: bool
     threshold: Threshold | None = None
+    cohort: CohortSettings | None = None
+    calibration: Calibration | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,8 +68,9 @@ class DownstreamModel(nn.Module):
 
     `classes` are their names in the order of the scores; without a classifier the model
     returns embeddings only. A frozen upstream stays in evaluation mode and gets no gradient. A
-    model that compares speakers has a `threshold`, unless there was nothing to choose it on.
-    `training` has facts about the training of the head, such as its task.
+    model that compares speakers has a `threshold`, unless there was nothing to choose it on, and
+    may have a `cohort` and a `calibration`, by which its scores are made. `training` has facts
+    about the training of the head, such as its task.
     """
 
     def __init__(
@@ -77,15 +82,19 @@ class DownstreamModel(nn.Module):
         *,
         frozen: bool = True,
         threshold: Threshold | None = None,
+        cohort: CohortSettings | None = None,
+        calibration: Calibration | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
+        self.calibration = calibration
         self.training_facts = dict(training or {})
         self.classes = list(classes)
         self.frozen = frozen
         self.upstream = upstream
         self.head = DownstreamHead(upstream.states, upstream.width, len(classes), layers, head)
+        self.cohort = Cohort(cohort, len(self.head.centre)) if cohort else None
         if frozen:
             self.upstream.eval().requires_grad_(False)
 
@@ -132,6 +141,11 @@ class DownstreamModel(nn.Module):
             real = len(batch.items)
             yield batch.items, outputs[:real], lengths[:real]
 
+    @property
+    def scorer(self) -> TrialScorer:
+        """What compares the embeddings of two utterances."""
+        return TrialScorer(self.cohort, self.calibration)
+
     def train(self, mode: bool = True) -> "DownstreamModel":
         """Set the mode; a frozen upstream stays in evaluation mode."""
         super().train(mode)
@@ -153,6 +167,8 @@ class DownstreamModel(nn.Module):
             "frozen": self.frozen,
             "classes": self.classes,
             "threshold": self.threshold and asdict(self.threshold),
+            "cohort": self.cohort and asdict(self.cohort.settings),
+            "calibration": self.calibration and asdict(self.calibration),
             "training": self.training_facts,
         }
 
@@ -179,13 +195,9 @@ class DownstreamModel(nn.Module):
                 saved.head,
                 frozen=saved.frozen,
                 threshold=saved.threshold,
+                cohort=saved.cohort,
+                calibration=saved.calibration,
                 training=saved.training,
             )
 
         return rebuild(make, tensors, place)
-
-
-def similarity(left: Tensor, right: Tensor) -> Tensor:
-    """Return the cosine of embeddings `(..., dims)` in float64, `(...)`."""
-    left, right = (F.normalize(side.double(), dim=-1) for side in (left, right))
-    return (left * right).sum(dim=-1)

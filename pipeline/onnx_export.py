@@ -19,6 +19,7 @@ from aalbert.models.downstream import DownstreamModel
 from aalbert.models.standalone.encoder_aalbert import Upstream
 from aalbert.models.standalone.features_aalbert import WaveFeatures
 from aalbert.models.standalone_limits import require_standalone
+from aalbert.models.trial_scorer import COSINE
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 
@@ -121,10 +122,11 @@ def task_facts(model: EmbeddingModel) -> dict[str, Any]:
     if not isinstance(model.model, DownstreamModel):
         return {"classes": []}
     facts: dict[str, Any] = {"classes": model.model.classes}
-    threshold = model.model.threshold
+    threshold, comparison = model.model.threshold, model.model.scorer.describe()
     if threshold is not None or model.model.head.classifier is None:
-        facts["comparison"] = "cosine"
-    if threshold is not None:
+        facts["comparison"] = comparison
+    # A threshold of other scores would be taken for one of cosines, all that the file can give.
+    if threshold is not None and comparison == COSINE:
         facts["threshold"] = asdict(threshold)
     return facts
 

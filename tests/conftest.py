@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,54 @@ def voxceleb1_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     prepare(read_voxceleb1(root / "corpus"), root / "data", CONFIG, LIMITS)
     return root / "data"
+
+
+@pytest.fixture(scope="session")
+def cohort_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine synthetic celebrities; only two are in the trials of VoxCeleb1-O, most in -E and -H."""
+    root = tmp_path_factory.mktemp("cohort")
+    write_voxceleb1(
+        root / "corpus",
+        speakers=9,
+        videos_per_speaker=3,
+        utterances_per_video=2,
+        seed=5,
+        seconds=(0.6, 1.2),
+    )
+    shutil.copy(root / "corpus/veri_test.txt", root / "corpus/veri_test2.txt")
+    listed = (root / "corpus/iden_split.txt").read_text().split()[1::2]
+    lines = [
+        f"{int(one.split('/')[0] == other.split('/')[0])} {one} {other}\n"
+        for one, other in combinations(listed, 2)
+    ]
+    (root / "corpus/list_test_all2.txt").write_text("".join(lines[::7]))
+    (root / "corpus/list_test_hard2.txt").write_text("".join(lines[3::11]))
+    prepare(read_voxceleb1(root / "corpus"), root / "data", CONFIG, LIMITS)
+    return root / "data"
+
+
+@pytest.fixture(scope="session")
+def normalised(verification: DownstreamConfig) -> DownstreamConfig:
+    """Verification by cosine against a cohort, calibrated by quality."""
+    return replace(
+        verification,
+        trials=TrialConfig(
+            test="veri_test.txt", dev_count=40, normalisation="as-norm", calibration="quality"
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def normalised_run(
+    cohort_data: Path,
+    pretrained: Path,
+    normalised: DownstreamConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The folder of a finished run of `normalised`."""
+    out = tmp_path_factory.mktemp("runs") / "normalised"
+    start_downstream(normalised, cohort_data, str(pretrained), out)
+    return out
 
 
 @pytest.fixture(scope="session")

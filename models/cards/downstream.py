@@ -94,6 +94,15 @@ On {tested} of the part {split} of {corpus}. The 95 % interval comes from resamp
 |---|---|---|
 {rows}
 """
+COHORT = """\
+The cosine of two embeddings is normalised ({normalisation}) by the {top:,} closest of a cohort of
+{members:,}, of {speakers:,} speakers of the training part, whose names are in `config.json`.
+"""
+CALIBRATION = """\
+Scores are natural log-likelihood ratios: a weighted sum of {measures}, fitted on {trials:,} trials
+of the dev part as if {prior} of trials were of one speaker. With another share p, accept from
+log((1 - p) / p) on.
+"""
 THRESHOLD = """
 ## Threshold
 
@@ -139,7 +148,7 @@ def downstream_card(
         usage=VERIFICATION_USAGE if verifies else CLASSIFIER_USAGE,
         intended=VERIFICATION_INTENDED if verifies else CLASSIFIER_INTENDED,
         results=results(score, facts.corpus or "its corpus"),
-        threshold=threshold_in_words(document["threshold"]),
+        threshold=scores_in_words(document) + threshold_in_words(document["threshold"]),
         training=training_list(training),
         upstream=upstream_in_words(upstream, document, facts),
     )
@@ -240,6 +249,30 @@ def results(score: Score | None, corpus: str) -> str:
         metric=score.metric,
         rows="\n".join(rows),
     ).rstrip()
+
+
+def scores_in_words(document: Mapping[str, Any]) -> str:
+    """Return how the scores of a model that compares are made; empty where they are cosines."""
+    cohort, calibration = document["cohort"], document["calibration"]
+    sentences = []
+    if cohort is not None:
+        sentences.append(
+            COHORT.format(
+                normalisation=cohort["normalisation"],
+                top=cohort["top"],
+                members=cohort["members"],
+                speakers=len(cohort["speakers"]),
+            )
+        )
+    if calibration is not None:
+        sentences.append(
+            CALIBRATION.format(
+                measures=", ".join(calibration["weights"]),
+                trials=calibration["trials"],
+                prior=percent(calibration["target_prior"]),
+            )
+        )
+    return "\n## Scores\n\n" + "\n".join(sentences) if sentences else ""
 
 
 def threshold_in_words(threshold: Mapping[str, Any] | None) -> str:

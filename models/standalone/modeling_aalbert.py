@@ -50,7 +50,7 @@ class AalbertModel(PreTrainedModel):
     # Statistics of features, which 16 bits would round.
     _keep_in_fp32_modules_strict = ("front_end",)
     # The encoder needs neither the heads of pretraining nor that of a task.
-    _keys_to_ignore_on_load_unexpected = [r"^(heads|target_front_ends|head|mask_token)\b"]
+    _keys_to_ignore_on_load_unexpected = [r"^(heads|target_front_ends|head|cohort|mask_token)\b"]
 
     def __init__(self, config: AalbertConfig) -> None:
         super().__init__(config)

@@ -1,6 +1,6 @@
 """A trained run that labels waves: audio, features, hidden states and head in one object."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, overload
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import InputError, require
-from aalbert.models.downstream import DownstreamModel, HeadLayer, Threshold, similarity
+from aalbert.models.downstream import DownstreamModel, HeadLayer, Threshold
 from aalbert.models.finite import require_finite
+from aalbert.models.trial_scorer import Voices, similarity
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.pipeline.embeddings.model import EmbeddingModel, Features, WaveLike, as_list
 from aalbert.pipeline.prediction.prediction import (
@@ -30,11 +31,14 @@ Item = TypeVar("Item")
 class Similarity:
     """How similar two utterances are, and whether they are taken to be of one speaker.
 
-    `score` is the cosine of their embeddings. It is compared with the `threshold` that the run
-    chose on dev trials; where it had none, both are None.
+    `score` is what the run makes of the `cosine` of their embeddings: that itself, or a standard
+    score, or a log-likelihood ratio, as `score_is` says. It is compared with the `threshold` that
+    the run chose on dev trials; where it had none, both are None.
     """
 
     score: float
+    cosine: float
+    score_is: str
     same_speaker: bool | None
     threshold: Threshold | None
 
@@ -105,14 +109,31 @@ class Predictor:
     def compare(self, left: WaveLike, right: WaveLike, sample_rate: int = 16_000) -> Similarity:
         """Return how similar two waves are; `ConfigError` unless the run is one of verification."""
         self.require_comparison()
-        embeddings: list[Tensor] = self.embed([left, right], sample_rate)
-        return self.similarity_of(*embeddings)
+        read = [self.read(each, sample_rate)[0] for each in (left, right)]
+        found = dict(self.outputs(enumerate(read), self.model.head.embed))
+        for number in range(len(read)):
+            require_finite(found[number], f"wave {number}")
+        voices = self.voices([found[0], found[1]], [len(features) for features in read])
+        return self.similarity_of(voices, 0, 1)
 
-    def similarity_of(self, left: Tensor, right: Tensor) -> Similarity:
-        """Return how similar two utterances are by their embeddings `(dims,)`."""
-        score = float(similarity(left.unsqueeze(0), right.unsqueeze(0)))
-        threshold = self.model.threshold
-        return Similarity(score, None if threshold is None else score >= threshold.score, threshold)
+    def voices(self, embeddings: Sequence[Tensor], frames: Sequence[int]) -> Voices:
+        """Return utterances as they are compared: embeddings `(dims,)`, numbers of frames."""
+        shift_ms = self.settings.frame_shift_ms
+        seconds = [count * shift_ms / 1000 for count in frames]
+        return self.model.scorer.voices(torch.stack(list(embeddings)), seconds)
+
+    def similarity_of(self, voices: Voices, left: int, right: int) -> Similarity:
+        """Return how similar the utterances at two places are."""
+        one, other = (voices.at(torch.tensor([place])) for place in (left, right))
+        scorer, threshold = self.model.scorer, self.model.threshold
+        score = float(scorer.score(one, other))
+        return Similarity(
+            score=score,
+            cosine=float(similarity(one.embeddings, other.embeddings)),
+            score_is=scorer.describe(),
+            same_speaker=None if threshold is None else score >= threshold.score,
+            threshold=threshold,
+        )
 
     def require_comparison(self) -> None:
         """Raise `ConfigError` when the run has embeddings that were not made to be compared."""

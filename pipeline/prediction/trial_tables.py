@@ -7,6 +7,7 @@ from aalbert.common.csv_text import csv_text
 from aalbert.common.json_files import json_lines
 from aalbert.common.text import percent, text_table, visible
 from aalbert.models.downstream import Threshold
+from aalbert.models.trial_scorer import COSINE
 from aalbert.pipeline.prediction.trials import Compared, Errors
 
 TableFormat = Literal["table", "jsonl", "csv"]
@@ -19,6 +20,7 @@ def as_document(compared: Compared) -> dict[str, Any]:
         "left": trial.left,
         "right": trial.right,
         **({} if trial.same is None else {"same": trial.same}),
+        "cosine": similarity and similarity.cosine,
         "score": similarity and similarity.score,
         "same_speaker": similarity and similarity.same_speaker,
     }
@@ -84,4 +86,7 @@ def describe_pair(compared: Compared) -> str:
     trial, similarity = compared.trial, compared.similarity
     assert similarity is not None
     names = visible(f"{trial.left} and {trial.right}")
-    return f"{names}: {decision(similarity.same_speaker)}, score {similarity.score:.4f}"
+    score = f"score {similarity.score:.4f}"
+    if similarity.score_is != COSINE:
+        score += f" ({similarity.score_is}), cosine {similarity.cosine:.4f}"
+    return f"{names}: {decision(similarity.same_speaker)}, {score}"

@@ -10,6 +10,7 @@ from aalbert.common.progress import SHORT_WAIT_S, progress_bar
 from aalbert.common.trial_list import ListedTrial
 from aalbert.errors import InputError
 from aalbert.models.finite import require_finite
+from aalbert.models.trial_scorer import Voices
 from aalbert.pipeline.corpora.corpus import Skip
 from aalbert.pipeline.embeddings.inputs import (
     Recording,
@@ -54,12 +55,13 @@ def compare_trials(
     """
     predictor.require_comparison()
     recordings, skipped = find_named(predictor, trials, root)
-    embeddings = embed_recordings(predictor, recordings, skipped)
+    sources, voices = read_voices(predictor, recordings, skipped)
     compared = []
     for trial in trials:
         names = [str(root / name) for name in (trial.left, trial.right)]
-        known = [embeddings[name] for name in names if name in embeddings]
-        similarity = predictor.similarity_of(*known) if len(known) == len(names) else None
+        places = [sources[name] for name in names if name in sources]
+        known = len(places) == len(names)
+        similarity = predictor.similarity_of(voices, *places) if known else None
         compared.append(Compared(trial, similarity))
     if not any(each.similarity for each in compared):
         refuse_all(skipped)
@@ -85,20 +87,30 @@ def find_named(
     return recordings, skipped
 
 
-def embed_recordings(
+def read_voices(
     predictor: Predictor, recordings: Sequence[Recording], skipped: list[Skip]
-) -> dict[str, Tensor]:
-    """Return the embedding of every recording by its source; unusable ones go to `skipped`."""
+) -> tuple[dict[str, int], Voices]:
+    """Return the place of each source, and the utterances in these places as they are compared.
+
+    Unusable ones go to `skipped`; raises `InputError` when all are.
+    """
     embeddings: dict[str, Tensor] = {}
+    frames: list[int] = []
     total = len(recordings)
     with progress_bar("compare", total=total, unit="file", delay_s=SHORT_WAIT_S) as bar:
-        read = prefetch(by_length(recordings), skipped)
-        loaded = ((recording.source, audio.features) for recording, audio in read)
-        for source, embedding in predictor.outputs(loaded, predictor.model.head.embed):
+        loaded = (
+            ((recording.source, len(audio.features)), audio.features)
+            for recording, audio in prefetch(by_length(recordings), skipped)
+        )
+        for (source, count), embedding in predictor.outputs(loaded, predictor.model.head.embed):
             require_finite(embedding, source)
             embeddings[source] = embedding.float().cpu()
+            frames.append(count)
             bar.update()
-    return embeddings
+    if not embeddings:
+        refuse_all(skipped)
+    places = {source: place for place, source in enumerate(embeddings)}
+    return places, predictor.voices(list(embeddings.values()), frames)
 
 
 def count_errors(compared: Sequence[Compared]) -> Errors:

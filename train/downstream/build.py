@@ -35,14 +35,11 @@ from aalbert.train.downstream.labels import (
 from aalbert.train.downstream.phones import FrameLabels, find_aligned, find_phones
 from aalbert.train.downstream.splits import (
     SplitRows,
-    check_splits,
-    draw,
     speaker_names,
-    speakers_of,
     split_rows,
-    take_proportion,
 )
 from aalbert.train.downstream.tasks import find_task
+from aalbert.train.downstream.trial_splits import verification_splits
 from aalbert.train.downstream.trials import Pairs, read_trials
 from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.randomness import seed_of
@@ -216,30 +213,6 @@ def find_frame_labels(config: DownstreamConfig, inputs: Inputs, splits: SplitRow
     return find_phones(inputs, config.labels, rows)
 
 
-def verification_splits(config: DownstreamConfig, dataset: Dataset, pairs: Pairs) -> SplitRows:
-    """Return splits whose training and dev part exclude the speakers, or utterances, of trials."""
-    speakers = speakers_of(dataset)
-    excluded = np.isin(np.arange(len(dataset)), pairs.rows)
-    if not config.trials.known_speakers:
-        excluded |= np.isin(speakers, speakers[pairs.rows])
-    rows = dataset.rows([config.splits.train])
-    train = rows[~excluded[rows]]
-    if len(train) == 0:
-        raise InputError(
-            f"{dataset.place}: every speaker of the split '{config.splits.train}' is in the "
-            "trials, none is left to train on: allow them with --set trials.known_speakers=true"
-        )
-    if config.splits.dev != DRAWN:
-        rows = dataset.rows([config.splits.dev])
-        dev = rows[~excluded[rows]]
-    else:
-        dev = draw(dataset, train, speakers, config.splits, "dev")
-        train = np.setdiff1d(train, dev)
-    splits = SplitRows(train, dev, pairs.rows)
-    check_splits(dataset, splits, without_dev=config.head.classifier == "none")
-    return replace(splits, train=take_proportion(dataset, train, config.splits))
-
-
 def check_baseline(config: DownstreamConfig, upstream: str) -> None:
     """Raise `ConfigError` where plain features cannot be used, or cannot exceed chance."""
     if upstream not in SETTINGS_BY_KIND:
@@ -295,9 +268,16 @@ def feature_baseline(
     """
     dataset.require_feature(feature)
     settings = dataset.manifest.features[feature]
-    statistics = dataset.statistics(rows, feature)
     front_end = baseline.front_end(settings.dims)
     config = UpstreamConfig(features=asdict(settings), front_end=front_end)
+    if baseline.normalisation != "global":
+        return Upstream(config)
+    if len(rows) == 0:
+        raise InputError(
+            f"{dataset.place}: {feature} is normalised by the training part, which is empty: use "
+            "--set baseline.normalisation=none"
+        )
+    statistics = dataset.statistics(rows, feature)
     return Upstream(
         config,
         FrontEnd(front_end, torch.tensor(statistics.mean), torch.tensor(statistics.std)),

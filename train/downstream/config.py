@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from aalbert.errors import require, require_positive
+from aalbert.models.cohort import ScoreNormalisation
 from aalbert.models.downstream_head import HeadConfig, LayerChoice
 from aalbert.models.front_end import FrontEndConfig, Normalisation, require_context
 from aalbert.train.downstream.tasks import VOXCELEB1, find_task, names_with
@@ -66,20 +67,47 @@ class LabelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """The trials of verification: those to test on, and those to select on.
+    """The trials of verification, to test on and to select on, and how their scores are made.
 
     `test` is a file of `1 FILE FILE` (the same speaker) and `0 FILE FILE` lines, or the name of
     such a list that is stored with the dataset; without it, the only one stored. Models are
     selected on `dev_count` trials made of the dev part. The speakers of the test trials are left
-    out of training, unless `known_speakers` allows them.
+    out of training, unless `known_speakers` allows them. Where nothing is trained, embeddings are
+    `centred` on the mean of the training part.
+
+    Scores are the cosines of embeddings. A `normalisation` makes them standard scores against a
+    `cohort` from the training part, less the speakers of the test trials: the mean of every
+    speaker's embeddings, or utterances, at most `cohort_size`; `as-norm` takes the `cohort_top`
+    that are the closest to each utterance. A `calibration` makes log-likelihood ratios of them, by
+    a logistic regression on the dev trials: of the `score` alone, or with the `quality` of both
+    utterances; it minds errors as if the share `target_prior` of trials were of one speaker.
     """
 
     test: str = ""
     dev_count: int = 4000
     known_speakers: bool = False
+    centred: bool = True
+    normalisation: Literal["none"] | ScoreNormalisation = "none"
+    cohort: Literal["speakers", "utterances"] = "speakers"
+    cohort_size: int = 20_000
+    cohort_top: int = 300
+    calibration: Literal["none", "score", "quality"] = "none"
+    target_prior: float = 0.05
+
+    @property
+    def read_training_part(self) -> bool:
+        """Whether scores depend on the training part even where nothing is trained."""
+        return self.centred or self.normalisation != "none"
 
     def __post_init__(self) -> None:
         require(self.dev_count >= 2, f"trials.dev_count {self.dev_count} must be at least 2")
+        for name in ("cohort_size", "cohort_top"):
+            value = getattr(self, name)
+            require(value >= 2, f"trials.{name} {value} must be at least 2")
+        require(
+            0 < self.target_prior < 1,
+            f"trials.target_prior {self.target_prior} must be between 0 and 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,9 +253,14 @@ def check_head(config: DownstreamConfig) -> None:
         f"labels.alignments is for {names_with('alignments')}, the task is {config.task}",
     )
     require(
-        trials or (config.head.classifier != "none" and not config.trials.test),
+        trials or (config.head.classifier != "none" and config.trials == TrialConfig()),
         f"trials and head.classifier none are for {names_with('trials')}, the task is "
         f"{config.task}",
+    )
+    require(
+        config.trials.centred or config.head.classifier == "none",
+        f"trials.centred is for head.classifier none, which is {config.head.classifier}: a head "
+        "that is trained subtracts no mean",
     )
     require(
         not (trials and config.head.frames),

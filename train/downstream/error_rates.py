@@ -80,10 +80,10 @@ def equal_error_threshold(scores: NDArray[np.float64], targets: NDArray[np.bool_
     )
 
 
-def minimum_detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR) -> float:
-    """Return minDCF: the least cost of any threshold, over that of a fixed decision for all trials.
+def detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR) -> NDArray[np.float64]:
+    """Return the cost at every threshold, over that of a fixed decision for all trials.
 
-    `min_t(C_miss P_miss(t) p + C_fa P_fa(t) (1 - p)) / min(C_miss p, C_fa (1 - p))`
+    `(C_miss P_miss p + C_fa P_fa (1 - p)) / min(C_miss p, C_fa (1 - p))`
     (NIST 2018 Speaker Recognition Evaluation Plan, section 3.1).
     """
     costs = (
@@ -91,7 +91,13 @@ def minimum_detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR
         + FALSE_ALARM_COST * (1 - target_prior) * rates.false_alarms
     )
     fixed = min(MISS_COST * target_prior, FALSE_ALARM_COST * (1 - target_prior))
-    return float(costs.min() / fixed)
+    relative: NDArray[np.float64] = costs / fixed
+    return relative
+
+
+def minimum_detection_cost(rates: ErrorRates, target_prior: float = TARGET_PRIOR) -> float:
+    """Return minDCF, the least cost of any threshold."""
+    return float(detection_cost(rates, target_prior).min())
 
 
 def probit(rates: NDArray[np.float64], floor: float = 1e-4) -> NDArray[np.float64]:

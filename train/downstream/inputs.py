@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aalbert.models.frame_times import FrameTimes
 from aalbert.models.upstream import UpstreamConfig
@@ -34,6 +35,13 @@ class Inputs:
         """Return the number of samples of the audio of every row of the dataset."""
         samples: Rows = self.dataset.table.column("samples").to_numpy().copy()
         return samples
+
+    def seconds(self) -> NDArray[np.float64]:
+        """Return the duration of what is read of every row of the dataset."""
+        seconds: NDArray[np.float64] = (
+            self.dataset.frames(self.feature) * self.stored.frame_shift_ms / 1000
+        )
+        return seconds
 
     def loader(self, rows: Rows, config: LoaderConfig) -> Loader:
         """Return a loader of what the upstream reads of some rows."""

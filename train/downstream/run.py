@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError
@@ -19,15 +20,12 @@ from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.downstream.build import DownstreamSetup, build_setup
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.decisions import classify
-from aalbert.train.downstream.error_rates import equal_error_threshold
 from aalbert.train.downstream.measures import DEV_COLUMNS
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
 from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.scoring import (
-    Trials,
     gather,
     outputs_of_batches,
-    score_trials,
     whole_utterances,
 )
 from aalbert.train.downstream.selection import BestModel
@@ -39,6 +37,7 @@ from aalbert.train.downstream.sources import (
 )
 from aalbert.train.downstream.standardise import measure_states
 from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
+from aalbert.train.downstream.trial_scores import DevTrials, choose_threshold, take_cohort
 from aalbert.train.downstream.trials import draw_trials
 from aalbert.train.loop.checkpoints import latest_state
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
@@ -136,32 +135,43 @@ def run_downstream(
     folder = states or run.path / "states"
     cache = cache_states(config, setup, folder) if config.cache_embeddings else None
     if setup.model.head.classifier is None:
-        centre_embeddings(config, setup, run, cache)
+        compare_embeddings(config, setup, run, cache)
     else:
         train_model(config, setup, run, cache, state)
     setup.model.eval().cpu().save_pretrained(run.export)
     return setup.model
 
 
-def centre_embeddings(
+def compare_embeddings(
     config: DownstreamConfig, setup: DownstreamSetup, run: RunFolder, cache: StateCache | None
 ) -> None:
     """Centre embeddings on the mean of the training part, and measure them on dev trials."""
-    model = setup.model.eval().to(best_device())
-    loader = make_loader(config, setup, setup.splits.train, cache)
-    _, embeddings = gather(outputs_of_batches(model, loader, model.head.embed), setup.dataset.key)
-    with torch.no_grad():
-        model.head.centre.copy_(embeddings.double().mean(dim=0))
+    model, trials = setup.model.eval().to(best_device()), config.trials
+    if trials.read_training_part:
+        rows, embeddings = training_embeddings(config, setup, cache)
+        if trials.centred:
+            with torch.no_grad():
+                model.head.centre.copy_(embeddings.double().mean(dim=0))
+            embeddings = embeddings - model.head.centre.cpu()
+        take_cohort(config, setup, rows, embeddings)
     measurement: Measurement = {}
     try:
-        trials = dev_trials(config, setup, cache)()
+        dev = dev_trials(config, setup, cache)
     except InputError as error:
-        # Nothing is selected by them; without them there is no threshold.
-        print(f"not measured on dev: {error}", file=sys.stderr)
+        # Nothing is selected by them.
+        print(f"no threshold is chosen, and nothing measured on dev: {error}", file=sys.stderr)
     else:
-        measurement = measured(trials)
-        model.threshold = equal_error_threshold(trials.scores, trials.same)
+        measurement = measured(choose_threshold(trials, model, dev))
     MetricsWriter(run.metrics, COLUMNS).write(step=0, **measurement)
+
+
+def training_embeddings(
+    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
+) -> tuple[Rows, Tensor]:
+    """Return the rows of the training part and their embeddings `(rows, dims)`."""
+    loader = make_loader(config, setup, setup.splits.train, cache)
+    embeddings = outputs_of_batches(setup.model, loader, setup.model.head.embed)
+    return gather(embeddings, setup.dataset.key)
 
 
 def train_model(
@@ -216,8 +226,9 @@ def train_model(
     raise_if_stopped(trainer, request, command)
     best.restore()
     if setup.pairs is not None:
-        trials = dev_trials(config, setup, cache)()
-        model.threshold = equal_error_threshold(trials.scores, trials.same)
+        if config.trials.normalisation != "none":
+            take_cohort(config, setup, *training_embeddings(config, setup, cache))
+        choose_threshold(config.trials, model, dev_trials(config, setup, cache))
 
 
 def dev_measure(
@@ -225,8 +236,8 @@ def dev_measure(
 ) -> Callable[[], Measurement]:
     """Return the function that measures the model on the dev part."""
     if setup.pairs is not None:
-        score = dev_trials(config, setup, cache)
-        return lambda: measured(score())
+        dev = dev_trials(config, setup, cache)
+        return lambda: measured(dev.score())
     loader = make_loader(config, setup, setup.splits.dev, cache)
 
     def measure() -> Measurement:
@@ -239,18 +250,11 @@ def dev_measure(
 
 def dev_trials(
     config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
-) -> Callable[[], Trials]:
-    """Return the function that scores trials of the dev part, always the same ones."""
-    rows, key_of = setup.splits.dev, setup.dataset.key
+) -> DevTrials:
+    """Return trials of the dev part, always the same ones."""
+    rows = setup.splits.dev
     pairs = draw_trials(setup.dataset, rows, config.trials.dev_count, config.seed)
-    loader = make_loader(config, setup, rows, cache)
-    model = setup.model
-
-    def score() -> Trials:
-        embeddings = outputs_of_batches(model, loader, model.head.embed)
-        return score_trials(*gather(embeddings, key_of), pairs)
-
-    return score
+    return DevTrials(setup.model, setup.inputs, make_loader(config, setup, rows, cache), pairs)
 
 
 def measured(outcome: Outcome) -> Measurement:

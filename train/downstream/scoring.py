@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aalbert.models.downstream import DownstreamModel, HeadLayer, similarity
+from aalbert.models.downstream import DownstreamModel, HeadLayer
 from aalbert.models.finite import require_finite
+from aalbert.models.trial_scorer import COSINE, TrialScorer, Voices, similarity
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
@@ -27,13 +28,17 @@ TRIALS_AT_ONCE = 2**14
 class Trials:
     """Pairs of utterances, whether both are of one speaker, and a similarity score of each.
 
-    `left` and `right` are rows of the dataset; a higher score is more similar.
+    `left` and `right` are rows of the dataset; a higher score is more similar. `cosines` are what
+    the scores are made of, None where they are these themselves; `calibrated` scores are
+    log-likelihood ratios.
     """
 
     left: Rows
     right: Rows
     same: NDArray[np.bool_]
     scores: NDArray[np.float64]
+    cosines: NDArray[np.float64] | None = None
+    calibrated: bool = False
 
     @property
     def measure(self) -> Measure:
@@ -57,12 +62,13 @@ class Trials:
 
     def table(self, keys: Sequence[str]) -> list[list[object]]:
         """Return a header and a row a trial, with the keys of its utterances."""
-        entries = zip(self.left, self.right, self.same, self.scores, strict=True)
+        cosines = self.scores if self.cosines is None else self.cosines
+        entries = zip(self.left, self.right, self.same, cosines, self.scores, strict=True)
         return [
-            ["left", "right", "same", "score"],
+            ["left", "right", "same", "cosine", "score"],
             *(
-                [keys[left], keys[right], int(same), float(score)]
-                for left, right, same, score in entries
+                [keys[left], keys[right], int(same), float(cosine), float(score)]
+                for left, right, same, cosine, score in entries
             ),
         ]
 
@@ -151,14 +157,40 @@ def gather(outputs: Iterable[Outputs], key_of: Callable[[int], str]) -> tuple[Ro
     return torch.cat(rows).numpy(), torch.cat(values)
 
 
-def score_trials(rows: Rows, embeddings: Tensor, pairs: Pairs) -> Trials:
-    """Score every trial by the cosine of its two embeddings."""
-    order = np.argsort(rows)
-    places = [order[np.searchsorted(rows[order], side)] for side in (pairs.left, pairs.right)]
-    scores = [
-        similarity(*(embeddings[side[first : first + TRIALS_AT_ONCE]] for side in places))
-        for first in range(0, len(pairs.same), TRIALS_AT_ONCE)
-    ]
+def voices_of(
+    scorer: TrialScorer, outputs: Iterable[Outputs], inputs: Inputs
+) -> tuple[Rows, Voices]:
+    """Return the rows of embeddings, and the utterances as they are compared."""
+    rows, embeddings = gather(outputs, inputs.dataset.key)
+    seconds = inputs.seconds()[rows]
+    speakers = inputs.dataset.column("speaker")
+    own = [speakers[row] for row in rows.tolist()]
+    return rows, scorer.voices(embeddings, seconds.tolist(), own)
+
+
+def score_trials(scorer: TrialScorer, rows: Rows, voices: Voices, pairs: Pairs) -> Trials:
+    """Score every trial by its two utterances, which are among the `rows` of the `voices`."""
+    scores, cosines = [], []
+    for left, right in sides_in_turn(rows, voices, pairs):
+        scores.append(scorer.score(left, right))
+        cosines.append(similarity(left.embeddings, right.embeddings))
     return Trials(
-        left=pairs.left, right=pairs.right, same=pairs.same, scores=torch.cat(scores).numpy()
+        left=pairs.left,
+        right=pairs.right,
+        same=pairs.same,
+        scores=torch.cat(scores).numpy(),
+        cosines=None if scorer.describe() == COSINE else torch.cat(cosines).numpy(),
+        calibrated=scorer.calibration is not None,
     )
+
+
+def sides_in_turn(rows: Rows, voices: Voices, pairs: Pairs) -> Iterator[tuple[Voices, Voices]]:
+    """Yield both utterances of the trials, some thousands of trials at a time."""
+    order = np.argsort(rows)
+    left, right = (
+        torch.from_numpy(order[np.searchsorted(rows[order], side)])
+        for side in (pairs.left, pairs.right)
+    )
+    for first in range(0, len(pairs.same), TRIALS_AT_ONCE):
+        chosen = slice(first, first + TRIALS_AT_ONCE)
+        yield voices.at(left[chosen]), voices.at(right[chosen])

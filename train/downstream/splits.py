@@ -157,14 +157,17 @@ def read_list(place: str, dataset: Dataset, rows: Rows) -> Rows:
     return np.unique(np.array([row_of[name] for name in names], np.int64))
 
 
-def check_splits(dataset: Dataset, splits: SplitRows, *, without_dev: bool = False) -> None:
+def check_splits(
+    dataset: Dataset, splits: SplitRows, *, without_train: bool = False, without_dev: bool = False
+) -> None:
     """Raise `InputError` when a part is empty or shares an utterance with another.
 
-    The dev part may be empty where nothing is selected.
+    The training part may be empty where nothing is fitted, the dev part where nothing is selected.
     """
     rows_of = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    optional = {"train": without_train, "dev": without_dev}
     for name, rows in rows_of.items():
-        if len(rows) == 0 and not (name == "dev" and without_dev):
+        if len(rows) == 0 and not optional.get(name):
             raise InputError(
                 f"{dataset.place}: the {name} part is empty: name a split with utterances that "
                 f"have a label (splits.{name}), or raise splits.drawn_proportion"

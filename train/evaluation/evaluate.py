@@ -26,9 +26,9 @@ from aalbert.train.downstream.labels import ColumnLabels, Labels
 from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.scoring import (
     Trials,
-    gather,
     outputs_of_each,
     score_trials,
+    voices_of,
     whole_utterances,
 )
 from aalbert.train.downstream.sources import named_files
@@ -128,9 +128,9 @@ def measure(
     outcome: Outcome
     class_of_row = None
     if setup.pairs is not None:
-        outcome = score_trials(
-            *gather(outputs_of_each(model, loader, head.embed), dataset.key), setup.pairs
-        )
+        embeddings = outputs_of_each(model, loader, head.embed)
+        voices = voices_of(model.scorer, embeddings, setup.inputs)
+        outcome = score_trials(model.scorer, *voices, setup.pairs)
         baselines = {"guessing": 0.5}
     else:
         grid = None

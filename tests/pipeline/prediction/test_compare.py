@@ -52,6 +52,41 @@ def test_scores_are_those_of_evaluate_in_every_bit(
     assert f"of these trials: {expected}" in printed.err
 
 
+def test_normalised_and_calibrated_scores_are_those_of_evaluate_in_every_bit(
+    normalised_run: Path, cohort_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = measure(RunFolder(normalised_run)).outcome
+    assert isinstance(outcome, Trials) and outcome.cosines is not None
+    corpus = cohort_data.parent / "corpus"
+    command = ["compare", str(normalised_run), "--trials", str(corpus / "veri_test.txt")]
+    assert main([*command, "--audio", str(corpus / "wav"), "--format", "csv"]) == 0
+    printed = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(printed.out)))
+    assert [float(row["score"]) for row in rows] == outcome.scores.tolist()
+    assert [float(row["cosine"]) for row in rows] == outcome.cosines.tolist()
+    assert "the score is the log-likelihood ratio" in printed.err
+    evaluate_runs([normalised_run])
+    written = list(csv.DictReader(io.StringIO((normalised_run / "predictions.csv").read_text())))
+    assert [float(row["score"]) for row in written] == outcome.scores.tolist()
+    assert [float(row["cosine"]) for row in written] == outcome.cosines.tolist()
+    # The stored threshold is one of the stated scores.
+    threshold = DownstreamModel.from_pretrained(normalised_run).threshold
+    assert threshold is not None and threshold.trials == 27
+    decided = [row["same_speaker"] == "True" for row in rows]
+    assert decided == (outcome.scores >= threshold.score).tolist()
+    # Two recordings alone have the same score.
+    _, left, right = (corpus / "veri_test.txt").read_text().splitlines()[0].split()
+    files = str(corpus / "wav" / left), str(corpus / "wav" / right)
+    left_wave, right_wave = (read_audio(Path(file), 16_000).wave for file in files)
+    similarity = aalbert.load(normalised_run).compare(left_wave, right_wave)
+    assert (similarity.score, similarity.cosine) == (outcome.scores[0], outcome.cosines[0])
+    assert main(["compare", str(normalised_run), *files]) == 0
+    assert (
+        f"score {similarity.score:.4f} (log-likelihood ratio), cosine {similarity.cosine:.4f}"
+        in capsys.readouterr().out
+    )
+
+
 def test_two_recordings(
     verification_run: Path, trial_list: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from aalbert.errors import ConfigError, InputError
+from aalbert.models.trial_scorer import TrialScorer
 from aalbert.shards import Dataset
 from aalbert.train.downstream.scoring import score_trials
 from aalbert.train.downstream.trials import (
@@ -107,6 +108,8 @@ def test_of_several_stored_lists_one_is_named(voxceleb1_data: Path) -> None:
 def test_a_trial_scores_the_cosine_of_its_embeddings_in_whatever_order_they_come() -> None:
     embeddings = torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
     pairs = Pairs(np.array([5, 9]), np.array([7, 5]), np.array([True, False]))
-    trials = score_trials(np.array([5, 9, 7]), embeddings, pairs)
+    scorer = TrialScorer()
+    voices = scorer.voices(embeddings, [1.0, 2.0, 3.0])
+    trials = score_trials(scorer, np.array([5, 9, 7]), voices, pairs)
     # Row 5 is (1, 0), row 9 (3, 4), row 7 (0, 2).
     np.testing.assert_allclose(trials.scores, [0.0, 0.6])

@@ -1,0 +1,45 @@
+"""Scores as log-likelihood ratios, by the score of a trial and the quality of its utterances."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from aalbert.errors import require
+
+# What a calibration may weigh: the score of a trial, and of the measures of quality of both its
+# utterances the lower and the higher, so that their order makes no difference.
+Measure = Literal[
+    "score",
+    "lower log seconds",
+    "higher log seconds",
+    "lower magnitude",
+    "higher magnitude",
+    "lower cohort mean",
+    "higher cohort mean",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A log-likelihood ratio as a weighted sum of measures of a trial, plus `offset`.
+
+    It was fitted on `trials` dev trials, as if the share `target_prior` were of one speaker.
+    """
+
+    offset: float
+    weights: Mapping[Measure, float]
+    target_prior: float
+    trials: int
+
+    def __post_init__(self) -> None:
+        require("score" in self.weights, "a calibration without a weight of the score")
+
+    def ratios(self, measures: Mapping[Measure, Tensor]) -> Tensor:
+        """Return the natural log-likelihood ratios of trials from their measures, `(trials,)`."""
+        total = torch.full_like(measures["score"], self.offset)
+        for name, weight in self.weights.items():
+            total = total + weight * measures[name]
+        return total

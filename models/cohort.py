@@ -1,0 +1,106 @@
+"""The normalisation of scores by a cohort: speakers of the training part, whom no trial has.
+
+What an utterance scores against strangers depends on its channel, its noise and its length. The
+mean and the deviation of such scores are removed from those of its trials.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aalbert.errors import require
+
+ScoreNormalisation = Literal["as-norm", "s-norm", "z-norm", "t-norm"]
+# An utterance that is as similar to all of the cohort has no deviation to divide by.
+LEAST_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortSettings:
+    """How a cohort normalises, and the names of its `speakers`; it has `members` embeddings.
+
+    `as-norm` takes the `top` members that are the most similar to an utterance, the others all.
+    """
+
+    normalisation: ScoreNormalisation
+    top: int
+    members: int
+    speakers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require(self.members >= 2, f"a cohort has {self.members} members: a deviation needs 2")
+        require(2 <= self.top <= self.members, f"top {self.top} of {self.members} members: take 2")
+
+
+class Cohort(nn.Module):
+    """The embeddings `(members, dims)` that utterances are compared with, of known speakers.
+
+    `speaker_of (members,)` numbers the speaker of each in the settings.
+    """
+
+    embeddings: Tensor
+    speaker_of: Tensor
+
+    def __init__(self, settings: CohortSettings, dims: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("embeddings", torch.zeros(settings.members, dims))
+        self.register_buffer("speaker_of", torch.zeros(settings.members, dtype=torch.int64))
+
+    def statistics(
+        self, embeddings: Tensor, speakers: Sequence[str | None] | None = None
+    ) -> Tensor:
+        """Return the mean and the deviation of the cosines of utterances to the cohort.
+
+        `embeddings` is `(utterances, dims)`, the result `(utterances, 2)` in float64. With the
+        `speakers` of the utterances, each is compared with the members of other speakers alone.
+        Every utterance is computed by itself, so that its numbers depend on nothing else.
+        """
+        members = F.normalize(self.embeddings.double().cpu(), dim=1)
+        owners = self.speaker_of.cpu()
+        number_of = {name: number for number, name in enumerate(self.settings.speakers)}
+        found = torch.empty(len(embeddings), 2, dtype=torch.float64)
+        with one_thread():
+            for place, embedding in enumerate(embeddings.double().cpu()):
+                cosines = torch.mv(members, F.normalize(embedding, dim=0))
+                own = number_of.get((speakers[place] if speakers else None) or "")
+                if own is not None:
+                    cosines = cosines[owners != own]
+                # Sorted, so that the sums depend on no order of the members.
+                closest = cosines.topk(min(self.settings.top, len(cosines))).values
+                found[place, 0] = closest.mean()
+                found[place, 1] = closest.std(correction=0).clamp(min=LEAST_DEVIATION)
+        return found
+
+    def normalise(self, scores: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Return scores `(trials,)` by the statistics `(trials, 2)` of both sides of each trial.
+
+        `s-norm` is the mean of the standard scores of both sides (Kenny 2010), `as-norm` the same
+        over the closest members of each side (AS-norm1 of Matejka et al. 2017). `z-norm` takes the
+        left side alone, the enrolled one, `t-norm` the right one, which is tested (Auckenthaler et
+        al. 2000).
+        """
+        of_left, of_right = ((scores - side[:, 0]) / side[:, 1] for side in (left, right))
+        match self.settings.normalisation:
+            case "z-norm":
+                return of_left
+            case "t-norm":
+                return of_right
+            case _:
+                return (of_left + of_right) / 2
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: a product rounds differently with another number of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,261 @@
+"""Scores that are normalised by a cohort and calibrated, from the settings to the saved model."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aalbert.cli import main
+from aalbert.errors import ConfigError, InputError
+from aalbert.models import DownstreamModel
+from aalbert.models.downstream_head import HeadConfig
+from aalbert.pipeline.embeddings.load import from_pretrained
+from aalbert.pipeline.onnx_export import task_facts
+from aalbert.shards import Dataset
+from aalbert.train.downstream.config import DownstreamConfig, SplitConfig, TrialConfig
+from aalbert.train.downstream.run import start_downstream
+from aalbert.train.downstream.scoring import Trials
+from aalbert.train.downstream.trial_scores import make_cohort
+from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.run_folder import RunFolder
+from tests.examples import examples_of
+
+WITHOUT_TRAINING = SplitConfig(train="nowhere", dev="neither")
+
+
+def trials_of(run: Path) -> Trials:
+    outcome = measure(RunFolder(run)).outcome
+    assert isinstance(outcome, Trials)
+    return outcome
+
+
+def test_the_cohort_has_the_speakers_of_the_training_part_without_those_of_the_trials(
+    normalised_run: Path, cohort_data: Path
+) -> None:
+    dataset, model = Dataset(cohort_data), DownstreamModel.from_pretrained(normalised_run)
+    measured = measure(RunFolder(normalised_run))
+    speakers = np.array(dataset.column("speaker"))
+    tested = set(speakers[measured.rows["test"]])
+    assert model.cohort is not None and len(tested) == 2
+    names = model.cohort.settings.speakers
+    assert set(names) == set(speakers[measured.rows["train"]]) and not tested & set(names)
+    assert (model.cohort.settings.members, model.cohort.settings.top) == (7, 7)
+    # By hand: the mean over the embeddings of every speaker.
+    for number, name in enumerate(names):
+        rows = [row for row in measured.rows["train"] if speakers[row] == name]
+        features = [torch.tensor(dataset.features(int(row), "logmel")) for row in rows]
+        with torch.no_grad():
+            embeddings = [
+                model.embed(each.float().unsqueeze(0), torch.tensor([len(each)]))[0]
+                for each in features
+            ]
+        expected = torch.stack(embeddings).mean(dim=0)
+        torch.testing.assert_close(model.cohort.embeddings[number], expected, atol=1e-4, rtol=1e-3)
+
+
+def test_speakers_of_trials_stay_out_of_the_cohort_though_they_are_trained_on(
+    cohort_data: Path,
+) -> None:
+    dataset = Dataset(cohort_data)
+    rows = np.arange(len(dataset))[::-1]
+    embeddings = torch.randn(len(rows), 4, generator=torch.Generator().manual_seed(0))
+    speakers = np.array(dataset.column("speaker"))
+    tested = rows[[0, 20]]
+    unwanted = set(speakers[tested])
+    for kind in ("speakers", "utterances"):
+        trials = TrialConfig(
+            normalisation="as-norm", cohort=kind, cohort_top=3, known_speakers=True
+        )
+        cohort = make_cohort(trials, dataset, rows, embeddings, tested, 0)
+        assert cohort is not None and not unwanted & set(cohort.settings.speakers)
+        kept = [place for place, row in enumerate(rows) if speakers[row] not in unwanted]
+        assert cohort.settings.members == (7 if kind == "speakers" else len(kept))
+        # Every member is of its speaker.
+        for member, owner in zip(cohort.embeddings, cohort.speaker_of.tolist(), strict=True):
+            own = [
+                place for place in kept if speakers[rows[place]] == cohort.settings.speakers[owner]
+            ]
+            candidates = embeddings[own]
+            if kind == "speakers":
+                candidates = candidates.mean(dim=0, keepdim=True)
+            assert (candidates - member).abs().sum(dim=1).min() < 1e-5
+
+
+def test_a_large_cohort_is_drawn_and_a_small_one_is_said_or_refused(
+    cohort_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = Dataset(cohort_data)
+    rows = np.arange(len(dataset))
+    embeddings = torch.randn(len(rows), 4, generator=torch.Generator().manual_seed(0))
+    trials = TrialConfig(normalisation="as-norm", cohort="utterances", cohort_size=20, cohort_top=9)
+    one, same, other = (
+        make_cohort(trials, dataset, rows, embeddings, rows[:1], seed) for seed in (0, 0, 1)
+    )
+    assert one is not None and same is not None and other is not None
+    assert one.settings.members == 20 and one.settings.top == 9
+    assert torch.equal(one.embeddings, same.embeddings)
+    assert not torch.equal(one.embeddings, other.embeddings)
+    assert capsys.readouterr().err == ""
+    few = replace(trials, cohort_top=300)
+    cohort = make_cohort(few, dataset, rows, embeddings, rows[:1], 0)
+    assert cohort is not None and cohort.settings.top == 20
+    assert "the cohort has 20 members, all of which as-norm takes: trials.cohort_top is 300" in (
+        capsys.readouterr().err
+    )
+    speakers = np.array(dataset.column("speaker"))
+    everyone = rows[speakers > sorted(set(speakers))[1]]
+    with pytest.raises(InputError, match=r"has 2 speakers that are in no trial, .* needs 3 for"):
+        make_cohort(trials, dataset, rows, embeddings, everyone, 0)
+
+
+def test_calibrated_scores_order_trials_by_score_and_quality(
+    normalised_run: Path, cohort_data: Path
+) -> None:
+    outcome = trials_of(normalised_run)
+    model, dataset = DownstreamModel.from_pretrained(normalised_run), Dataset(cohort_data)
+    calibration, cohort = model.calibration, model.cohort
+    assert calibration is not None and cohort is not None and outcome.calibrated
+    assert outcome.cosines is not None
+    assert calibration.trials == 27 and calibration.target_prior == 0.05
+    # By hand, from the embeddings: the cosine, its standard scores, the weighted measures.
+    frames = dataset.frames("logmel")
+    members = torch.nn.functional.normalize(cohort.embeddings.double(), dim=1)
+    entries = (outcome.left, outcome.right, outcome.cosines, outcome.scores)
+    for left, right, cosine, score in zip(*entries, strict=True):
+        sides = []
+        for row in (int(left), int(right)):
+            features = torch.tensor(dataset.features(row, "logmel")).float().unsqueeze(0)
+            with torch.no_grad():
+                embedding = model.embed(features, torch.tensor([features.shape[1]]))[0].double()
+            against = members @ (embedding / embedding.norm())
+            seconds = float(frames[row]) * 0.01
+            sides.append((embedding, against.mean(), against.std(correction=0), seconds))
+        raw = float(sides[0][0] @ sides[1][0] / sides[0][0].norm() / sides[1][0].norm())
+        assert cosine == pytest.approx(raw, abs=1e-5)
+        normed = np.mean([(raw - float(mean)) / float(std) for _, mean, std, _ in sides])
+        log_seconds = sorted(np.log(seconds) for *_, seconds in sides)
+        magnitudes = sorted(float(embedding.norm()) for embedding, *_ in sides)
+        means = sorted(float(mean) for _, mean, *_ in sides)
+        values = [normed, *log_seconds, *magnitudes, *means]
+        expected = calibration.offset + np.dot(list(calibration.weights.values()), values)
+        assert list(calibration.weights) == [
+            *("score", "lower log seconds", "higher log seconds", "lower magnitude"),
+            *("higher magnitude", "lower cohort mean", "higher cohort mean"),
+        ]
+        assert score == pytest.approx(expected, abs=2e-2, rel=1e-3)
+
+
+def test_the_same_run_again_has_the_same_scores_in_every_bit(
+    normalised_run: Path, normalised: DownstreamConfig, cohort_data: Path, pretrained: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    start_downstream(normalised, cohort_data, str(pretrained), tmp_path / "again")
+    assert (
+        trials_of(tmp_path / "again").scores.tolist() == trials_of(normalised_run).scores.tolist()
+    )
+
+
+def test_a_trained_head_is_normalised_and_calibrated_too(
+    normalised: DownstreamConfig, cohort_data: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    head = HeadConfig(trunk="xvector", pooling="statistics", hidden=(16,), classifier="cosine")
+    config = replace(normalised, head=head, epochs=1, layers="last")
+    start_downstream(config, cohort_data, str(pretrained), tmp_path / "run")
+    model = DownstreamModel.from_pretrained(tmp_path / "run")
+    assert model.cohort is not None and model.calibration is not None
+    outcome = trials_of(tmp_path / "run")
+    assert np.isfinite(outcome.scores).all() and outcome.calibrated
+
+
+def test_cosines_need_neither_a_training_nor_a_dev_part(
+    cohort_data: Path,
+    verification: DownstreamConfig,
+    pretrained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trials = TrialConfig(test="veri_test.txt", centred=False)
+    config = replace(verification, splits=WITHOUT_TRAINING, trials=trials)
+    start_downstream(config, cohort_data, str(pretrained), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "no threshold is chosen, and nothing measured on dev: " in said
+    model = DownstreamModel.from_pretrained(tmp_path / "run")
+    assert model.threshold is None and not model.head.centre.any()
+    outcome = trials_of(tmp_path / "run")
+    assert outcome.cosines is None and not outcome.calibrated
+    for normalisation in ("none", "global"):
+        plain = replace(config, baseline=replace(config.baseline, normalisation=normalisation))
+        if normalisation == "none":
+            start_downstream(plain, cohort_data, "logmel", tmp_path / "logmel")
+            continue
+        with pytest.raises(InputError, match=r"empty: use --set baseline\.normalisation=none"):
+            start_downstream(plain, cohort_data, "logmel", tmp_path / "global")
+
+
+def test_what_needs_a_part_that_is_not_there_is_refused(
+    cohort_data: Path, normalised: DownstreamConfig, pretrained: Path, tmp_path: Path
+) -> None:
+    centred = replace(normalised, splits=WITHOUT_TRAINING, trials=TrialConfig(test="veri_test.txt"))
+    with pytest.raises(
+        ConfigError,
+        match=r"no split 'nowhere': it has .*; name another with --set splits\.train=SPLIT, or "
+        r"subtract no mean with --set trials\.centred=false",
+    ):
+        start_downstream(centred, cohort_data, str(pretrained), tmp_path / "run")
+    without = replace(normalised, splits=SplitConfig(dev="nowhere"))
+    with pytest.raises(ConfigError, match=r"another with --set splits\.dev=SPLIT$"):
+        start_downstream(without, cohort_data, str(pretrained), tmp_path / "run")
+    # Every speaker has one utterance there, so no trial is of one speaker.
+    few = replace(normalised, splits=SplitConfig(dev="dev"))
+    with pytest.raises(
+        InputError,
+        match=r"the dev part has 0 trials of one speaker and 20 of two: both are needed for "
+        r"trials\.calibration quality: name another part with --set splits\.dev=SPLIT, or leave",
+    ):
+        start_downstream(few, cohort_data, str(pretrained), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_example_runs_and_the_card_says_how_scores_are_made(
+    cohort_data: Path,
+    normalised_run: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [code] = [
+        each["code"]
+        for each in examples_of("downstream.md")
+        if each["language"] == "sh" and "cosine-normalised" in each["code"]
+    ]
+    monkeypatch.chdir(tmp_path)
+    for name, place in (("data/voxceleb1", cohort_data), ("runs/pretrain", pretrained)):
+        Path(name).parent.mkdir()
+        Path(name).symlink_to(place)
+    drawn = (
+        "--set splits.dev=drawn --set splits.drawn_proportion=0.6 --set trials.test=veri_test2.txt"
+    )
+    assert main(shlex.split(code.replace("\\\n", " ") + drawn)[1:]) == 0
+    model = DownstreamModel.from_pretrained("runs/verification")
+    assert model.scorer.describe() == "log-likelihood ratio"
+    card = (normalised_run / "export/README.md").read_text()
+    assert "normalised (as-norm) by the 7 closest of a cohort of\n7, of 7 speakers" in card
+    assert "fitted on 27 trials\nof the dev part as if 5.0 % of trials were of one speaker" in card
+    # What only gives embeddings names no threshold of other scores.
+    facts = task_facts(from_pretrained(normalised_run))
+    assert facts == {"classes": [], "comparison": "log-likelihood ratio"}
+
+
+def test_settings_of_scores_are_for_verification_and_sensible() -> None:
+    trials = TrialConfig(normalisation="as-norm")
+    with pytest.raises(ConfigError, match="trials and head.classifier none are for"):
+        DownstreamConfig(task="voxceleb1", trials=trials)
+    with pytest.raises(ConfigError, match=r"trials\.centred is for head\.classifier none"):
+        DownstreamConfig(task="voxceleb1-verification", trials=TrialConfig(centred=False))
+    with pytest.raises(ConfigError, match=r"trials\.cohort_top 1 must be at least 2"):
+        TrialConfig(cohort_top=1)
+    with pytest.raises(ConfigError, match=r"trials\.target_prior 1\.0 must be between 0 and 1"):
+        TrialConfig(target_prior=1.0)
