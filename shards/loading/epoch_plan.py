@@ -49,12 +49,28 @@ class Step:
 
     `windows` are the windows of the batches. `position` is the position after the step, in
     utterances since the beginning of epoch 0. `dropped` and `repeated` count utterances at the
-    end of an epoch that cannot be divided among the ranks.
+    end of an epoch that cannot be divided among the batches.
     """
 
     epoch: int
     windows: tuple[int, ...]
     batches: tuple[Rows, ...]
+    position: int
+    dropped: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class OwnBatch:
+    """A batch of entries of one rank, of a `window` of an epoch.
+
+    `position`, `dropped` and `repeated` are those of its step with the last batch that the rank has
+    in it; with those before it, `position` is that before the step.
+    """
+
+    epoch: int
+    window: int
+    entries: Rows
     position: int
     dropped: int = 0
     repeated: int = 0
@@ -103,30 +119,50 @@ class EpochPlan:
         described = (self._seeds, self.config, self.shuffle, self.shares, self._frames_digest)
         return xxhash.xxh3_64_hexdigest(repr(described).encode())
 
-    def require_enough(self, world_size: int) -> None:
-        """Raise `ConfigError` when there are fewer utterances than ranks."""
+    def require_enough(self, batches_per_step: int) -> None:
+        """Raise `ConfigError` when there are fewer utterances than batches in a step."""
         require(
-            self.size >= world_size,
-            f"{self.size} utterances give no batch for each of {world_size} processes: "
-            "use fewer processes, or more data",
+            self.size >= batches_per_step,
+            f"{self.size} utterances give no step of {batches_per_step} batches: use fewer "
+            "processes, fewer batches a step, or more data",
         )
 
-    def count_steps(self, epoch: int, world_size: int) -> int:
+    def count_steps(self, epoch: int, batches_per_step: int) -> int:
         """Return the number of steps of an epoch."""
-        return sum(1 for _ in self.rest_of_epoch(epoch * self.size, world_size))
+        return sum(1 for _ in self.rest_of_epoch(epoch * self.size, batches_per_step))
 
-    def steps(self, position: int, world_size: int) -> Iterator[Step]:
+    def own_batches(
+        self, position: int, batches_per_step: int, own: Sequence[int]
+    ) -> Iterator[OwnBatch]:
+        """Yield the batches of one rank, those of the numbers `own` of every step, endlessly.
+
+        Raises `ConfigError` when there are fewer utterances than batches in a step.
+        """
+        for step in self.steps(position, batches_per_step):
+            for number in own[:-1]:
+                yield OwnBatch(step.epoch, step.windows[number], step.batches[number], position)
+            position, last = step.position, own[-1]
+            yield OwnBatch(
+                step.epoch,
+                step.windows[last],
+                step.batches[last],
+                position,
+                step.dropped,
+                step.repeated,
+            )
+
+    def steps(self, position: int, batches_per_step: int) -> Iterator[Step]:
         """Yield the steps from a position on, through all epochs, endlessly.
 
-        Raises `ConfigError` when there are fewer utterances than ranks.
+        Raises `ConfigError` when there are fewer utterances than batches in a step.
         """
-        self.require_enough(world_size)
+        self.require_enough(batches_per_step)
         while True:
             end = (position // self.size + 1) * self.size
-            yield from self.rest_of_epoch(position, world_size)
+            yield from self.rest_of_epoch(position, batches_per_step)
             position = end
 
-    def rest_of_epoch(self, position: int, world_size: int) -> Iterator[Step]:
+    def rest_of_epoch(self, position: int, batches_per_step: int) -> Iterator[Step]:
         """Yield the steps from a position to the end of its epoch."""
         epoch, taken = divmod(position, self.size)
         end = (epoch + 1) * self.size
@@ -136,18 +172,18 @@ class EpochPlan:
         for window, batch in self._batches(epoch, taken):
             group.append(batch)
             windows.append(window)
-            if len(group) == world_size:
+            if len(group) == batches_per_step:
                 if ready:
                     yield ready
                 position += sum(map(len, group))
                 ready = Step(epoch, tuple(windows), tuple(group), position)
                 group, windows = [], []
         left = sum(map(len, group))
-        if divided := self._divide(group, world_size):
+        if divided := self._divide(group, batches_per_step):
             if ready:
                 yield ready
             repeated = sum(map(len, divided)) - left
-            last = (windows[-1],) * world_size
+            last = (windows[-1],) * batches_per_step
             ready = Step(epoch, last, tuple(divided), end, repeated=repeated)
             left = 0
         if ready:
@@ -161,14 +197,14 @@ class EpochPlan:
         indexes = np.searchsorted(self._starts, windows[window].first, side="right") - 1
         return [int(shard) for shard in np.unique(self._shards[indexes])]
 
-    def _divide(self, batches: list[Rows], world_size: int) -> list[Rows] | None:
-        """Divide the last batches of an epoch among all ranks; None when they are dropped."""
+    def _divide(self, batches: list[Rows], batches_per_step: int) -> list[Rows] | None:
+        """Divide the last batches of an epoch into a step; None when they are dropped."""
         if not batches:
             return None
-        divided = divide_batches(batches, world_size)
+        divided = divide_batches(batches, batches_per_step)
         if divided is None and self.config.remainder == "repeat":
             left = np.concatenate(batches)
-            divided = [left[[rank % len(left)]] for rank in range(world_size)]
+            divided = [left[[number % len(left)]] for number in range(batches_per_step)]
         return divided
 
     def _batches(self, epoch: int, taken: int) -> Iterator[tuple[int, Rows]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aalbert.shards.loading.batch_shape import BatchArrays
 from aalbert.shards.loading.config import LoaderConfig
-from aalbert.shards.loading.epoch_plan import EpochPlan, Step
+from aalbert.shards.loading.epoch_plan import EpochPlan, OwnBatch
 from aalbert.shards.loading.look_up import Contents, Span, make_spans
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.loading.utterance_table import StoredArrays, UtteranceTable
@@ -36,18 +36,18 @@ class ShardMaps(dict[int, memoryview]):
         self[shard] = dataset.map_shard(number).data
         return self[shard]
 
-    def enter(self, step: Step, rank: int, plan: EpochPlan) -> None:
-        """Release the remote shards outside of a step's window, and fetch the next ones ahead.
+    def enter(self, batch: OwnBatch, plan: EpochPlan) -> None:
+        """Release the remote shards outside of a batch's window, and fetch the next ones ahead.
 
         Local shards stay mapped. Raises `ConfigError` when the window is larger than the cache.
         """
-        window = step.windows[rank]
-        if self._remote and (step.epoch, window) != self._entered:
-            self._entered = (step.epoch, window)
-            following = plan.window_shards(step.epoch, window + 1)
+        epoch, window = batch.epoch, batch.window
+        if self._remote and (epoch, window) != self._entered:
+            self._entered = (epoch, window)
+            following = plan.window_shards(epoch, window + 1)
             self._enter_window(
-                plan.window_shards(step.epoch, window),
-                following or plan.window_shards(step.epoch + 1, 0),
+                plan.window_shards(epoch, window),
+                following or plan.window_shards(epoch + 1, 0),
             )
 
     def require_whole(self, contents: Contents) -> None:

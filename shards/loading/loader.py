@@ -23,7 +23,7 @@ from aalbert.errors import ConfigError, require
 from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.batch_shape import largest_batch_bytes
 from aalbert.shards.loading.config import LoaderConfig
-from aalbert.shards.loading.epoch_plan import EpochPlan, Step, make_plan
+from aalbert.shards.loading.epoch_plan import EpochPlan, OwnBatch, make_plan
 from aalbert.shards.loading.fill import Filler, ShardMaps
 from aalbert.shards.loading.look_up import LookUp
 from aalbert.shards.loading.reader_client import ReadAhead
@@ -41,9 +41,11 @@ PROGRESS = ("position", "dropped", "repeated", "waited_s")
 class Loader:
     """An iterable over the batches of one epoch, from `position` on.
 
-    The order is a pure function of the data, the settings, the seed and the number of ranks.
+    The order is a pure function of the data, the settings, the seed and `batches_per_step`: the
+    batches that all ranks together take at a step, by default one each. A rank takes its equal
+    share of them one after another, so that a step has the same batches with any number of ranks.
     The state is one integer, the utterances given to all ranks since the beginning of epoch 0:
-    resuming is exact, takes no time, and works with another number of ranks.
+    resuming after a step is exact, takes no time, and works with another number of ranks.
 
     `dropped` and `repeated` count the utterances that could not be divided evenly at the ends of
     epochs, `waited_s` the seconds spent waiting for batches.
@@ -59,15 +61,25 @@ class Loader:
         *,
         rank: int = 0,
         world_size: int = 1,
+        batches_per_step: int | None = None,
     ) -> None:
         require(
             0 <= rank < world_size,
             f"rank is {rank} of {world_size}: ranks count from 0 to {world_size - 1}",
         )
+        self.batches_per_step = world_size if batches_per_step is None else batches_per_step
+        require(
+            self.batches_per_step > 0 and self.batches_per_step % world_size == 0,
+            f"batches_per_step is {batches_per_step}: give a multiple of {world_size}, the number "
+            "of ranks",
+        )
         self.selections = [selections] if isinstance(selections, Selection) else list(selections)
         self.config = config
         self.rank = rank
         self.world_size = world_size
+        share = self.batches_per_step // world_size
+        # The numbers of this rank's batches among those of a step.
+        self.own = range(rank * share, (rank + 1) * share)
         self.position = 0
         self.dropped = 0
         self.repeated = 0
@@ -80,7 +92,12 @@ class Loader:
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process makes this loader; its source of batches stays here."""
         make = partial(
-            Loader, self.selections, self.config, rank=self.rank, world_size=self.world_size
+            Loader,
+            self.selections,
+            self.config,
+            rank=self.rank,
+            world_size=self.world_size,
+            batches_per_step=self.batches_per_step,
         )
         return make, (), {name: getattr(self, name) for name in PROGRESS}
 
@@ -96,21 +113,22 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches in the current epoch, for each rank."""
-        return self._plan.count_steps(self.epoch, self.world_size)
+        return self._plan.count_steps(self.epoch, self.batches_per_step) * len(self.own)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the current epoch; afterwards the position is the start of the next.
 
-        Raises `ConfigError` when there are fewer utterances than ranks, `IntegrityError` when
-        bytes do not match their checksum, `ReaderDiedError` when a reader was killed.
+        Raises `ConfigError` when there are fewer utterances than batches in a step,
+        `IntegrityError` when bytes do not match their checksum, `ReaderDiedError` when a reader was
+        killed.
         """
         end = (self.epoch + 1) * self.utterances
         while self.position < end:
             yield self._next()
 
     def epoch_ends(self, epochs: int) -> list[int]:
-        """Return the number of batches up to the end of each of the first epochs."""
-        counts = [self._plan.count_steps(epoch, self.world_size) for epoch in range(epochs)]
+        """Return the number of steps up to the end of each of the first epochs."""
+        counts = [self._plan.count_steps(epoch, self.batches_per_step) for epoch in range(epochs)]
         return [int(end) for end in np.cumsum(counts)]
 
     def state_dict(self) -> dict[str, int | str]:
@@ -148,27 +166,30 @@ class Loader:
         return batch
 
     def _open(self) -> "Source":
-        self._plan.require_enough(self.world_size)
+        self._plan.require_enough(self.batches_per_step)
         if not self.config.prefetch:
-            steps = self._plan.steps(self.position, self.world_size)
-            return Inline(self._table, self._plan, steps, self.config, self.rank)
+            return Inline(self._table, self._plan, self._own_batches(), self.config)
         slot_bytes = largest_batch_bytes(self._plan.frames, self._table.dims, self.config.order)
         job = ReaderJob(
             selections=tuple(self.selections),
             config=self.config,
             position=self.position,
-            rank=self.rank,
-            world_size=self.world_size,
+            batches_per_step=self.batches_per_step,
+            own=self.own,
             reader=0,
             ring=RingSize(self.config.prefetch + SLOTS_IN_USE, slot_bytes),
         )
         return ReadAhead(self._table, job)
 
+    def _own_batches(self) -> Iterator[OwnBatch]:
+        """Yield this rank's batches from the position on, endlessly."""
+        return self._plan.own_batches(self.position, self.batches_per_step, self.own)
+
 
 class Source(Protocol):
     """The source of a loader's batches, in the order of its plan."""
 
-    def next(self) -> tuple[Batch, Step | Filled]:
+    def next(self) -> tuple[Batch, OwnBatch | Filled]:
         """Return the next batch, and the position of the loader after it."""
         ...
 
@@ -180,28 +201,26 @@ class Inline:
         self,
         table: UtteranceTable,
         plan: EpochPlan,
-        steps: Iterator[Step],
+        batches: Iterator[OwnBatch],
         config: LoaderConfig,
-        rank: int,
     ) -> None:
         arrays = find_arrays(table)
         self._plan = plan
-        self._steps = steps
+        self._batches = batches
         self._config = config
-        self._rank = rank
         self._look_up = LookUp(table, arrays, plan.frames, config)
         self._maps = ShardMaps([selection.dataset for selection in table.selections])
         self._filler = Filler(table, arrays, self._maps, config)
 
-    def next(self) -> tuple[Batch, Step]:
-        """Return the next batch and its step."""
-        step = next(self._steps)
-        [contents] = self._look_up.find([step.batches[self._rank]], [step.epoch])
-        self._maps.enter(step, self._rank, self._plan)
+    def next(self) -> tuple[Batch, OwnBatch]:
+        """Return the next batch and its place in the order."""
+        own = next(self._batches)
+        [contents] = self._look_up.find([own.entries], [own.epoch])
+        self._maps.enter(own, self._plan)
         self._maps.require_whole(contents)
         buffer = np.empty(contents.shape.bytes, np.uint8)
         self._filler.fill(contents, contents.shape.arrays(buffer))
-        return make_batch(buffer, contents.shape, self._config.targets), step
+        return make_batch(buffer, contents.shape, self._config.targets), own
 
 
 class Stream:

@@ -108,15 +108,15 @@ def padded_shape(utterances: int, longest: int, config: OrderConfig) -> tuple[in
     return utterances_per_batch(length, config), length
 
 
-def divide_batches(batches: list[Rows], world_size: int) -> list[Rows] | None:
-    """Halve the largest of fewer than `world_size` batches until every rank has one.
+def divide_batches(batches: list[Rows], count: int) -> list[Rows] | None:
+    """Halve the largest of fewer than `count` batches until there are as many.
 
-    Returns None when there are fewer utterances than ranks.
+    Returns None when there are fewer utterances.
     """
     divided = list(batches)
-    if sum(map(len, divided)) < world_size:
+    if sum(map(len, divided)) < count:
         return None
-    while len(divided) < world_size:
+    while len(divided) < count:
         largest = max(range(len(divided)), key=lambda index: len(divided[index]))
         batch = divided[largest]
         divided[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]

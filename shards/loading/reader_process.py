@@ -16,7 +16,7 @@ from itertools import islice
 from aalbert.common.signals import leave_signals_to_the_parent
 from aalbert.errors import AalbertError
 from aalbert.shards.loading.config import LoaderConfig
-from aalbert.shards.loading.epoch_plan import Step, make_plan
+from aalbert.shards.loading.epoch_plan import OwnBatch, make_plan
 from aalbert.shards.loading.fill import Filler, ShardMaps
 from aalbert.shards.loading.look_up import Contents, LookUp
 from aalbert.shards.loading.shared_slots import (
@@ -31,21 +31,24 @@ from aalbert.shards.loading.shared_slots import (
 from aalbert.shards.loading.utterance_table import find_arrays, make_table
 from aalbert.shards.reading.dataset import Selection
 
-# The number of steps whose contents are looked up together.
-LOOK_UP_STEPS = 16
+# The number of batches whose contents are looked up together.
+LOOK_UP_BATCHES = 16
 # The largest proportion of the slots that are reported in one message.
 REPORTED_PROPORTION = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderJob:
-    """The job of one reader: every `readers`-th step, from the `reader`-th after `position` on."""
+    """The job of one reader: every `readers`-th of the batches of the numbers `own` in a step.
+
+    It begins with the `reader`-th after `position`.
+    """
 
     selections: tuple[Selection, ...]
     config: LoaderConfig
     position: int
-    rank: int
-    world_size: int
+    batches_per_step: int
+    own: range
     reader: int
     ring: RingSize
 
@@ -59,18 +62,18 @@ def run_job(job: ReaderJob, connection: socket.socket, memory: int) -> None:
     maps = ShardMaps([selection.dataset for selection in table.selections])
     slots = Slots(memory, job.ring)
     filler = Filler(table, arrays, maps, job.config, slots.reading)
-    steps = plan.steps(job.position, job.world_size)
-    own_steps = islice(steps, job.reader, None, job.config.readers)
+    batches = plan.own_batches(job.position, job.batches_per_step, job.own)
+    batches = islice(batches, job.reader, None, job.config.readers)
     free = list(range(job.ring.slots))
     buffers = [slots.buffer(slot) for slot in free]
     sender = FilledSender(connection, most=max(1, int(job.ring.slots * REPORTED_PROPORTION)))
     try:
-        for step, contents in look_up_steps(own_steps, look_up, job.rank):
+        for batch, contents in look_up_batches(batches, look_up):
             slot, shape = take_slot(free, connection, sender), contents.shape
             began = time.perf_counter()
-            maps.enter(step, job.rank, plan)
+            maps.enter(batch, plan)
             filler.fill(contents, shape.arrays(buffers[slot]))
-            filled = Filled(slot, shape.size, step.position, step.dropped, step.repeated)
+            filled = Filled(slot, shape.size, batch.position, batch.dropped, batch.repeated)
             sender.add(filled, took_s=time.perf_counter() - began)
     finally:
         sender.send()
@@ -87,16 +90,17 @@ def take_slot(free: list[int], connection: socket.socket, sender: FilledSender) 
     return free.pop()
 
 
-def look_up_steps(
-    steps: Iterator[Step], look_up: LookUp, rank: int
-) -> Iterator[tuple[Step, Contents]]:
-    """Yield steps with the contents of their batches, looked up for several steps together.
+def look_up_batches(
+    batches: Iterator[OwnBatch], look_up: LookUp
+) -> Iterator[tuple[OwnBatch, Contents]]:
+    """Yield batches with their contents, looked up for several together.
 
     A large copy evicts Python's code from the processor's caches, so Python is slow after one.
     """
-    while several := list(islice(steps, LOOK_UP_STEPS)):
-        batches = [step.batches[rank] for step in several]
-        contents = look_up.find(batches, [step.epoch for step in several])
+    while several := list(islice(batches, LOOK_UP_BATCHES)):
+        contents = look_up.find(
+            [batch.entries for batch in several], [batch.epoch for batch in several]
+        )
         yield from zip(several, contents, strict=True)
 
 

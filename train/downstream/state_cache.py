@@ -24,7 +24,7 @@ from aalbert.models.finite import require_finite
 from aalbert.models.pooling import mean_pool
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.config import LoaderConfig
-from aalbert.shards.loading.epoch_plan import Step
+from aalbert.shards.loading.epoch_plan import OwnBatch
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Selection
@@ -70,27 +70,27 @@ class CachedLoader(Loader):
         selections: Selection | Sequence[Selection],
         config: LoaderConfig,
         cache: StateCache,
+        **share: int,
     ) -> None:
-        super().__init__(selections, config)
+        super().__init__(selections, config, **share)
         self.cache = cache
 
     def _open(self) -> "CachedSource":
-        steps = self._plan.steps(self.position, self.world_size)
-        return CachedSource(self.cache, self.selections[0].rows, steps)
+        return CachedSource(self.cache, self.selections[0].rows, self._own_batches())
 
 
 class CachedSource:
     """A source that makes each batch from the cache on request."""
 
-    def __init__(self, cache: StateCache, rows: Rows, steps: Iterator[Step]) -> None:
+    def __init__(self, cache: StateCache, rows: Rows, batches: Iterator[OwnBatch]) -> None:
         self.cache = cache
         self.rows = rows
-        self.steps = steps
+        self.batches = batches
 
-    def next(self) -> tuple[Batch, Step]:
-        """Return the next batch and its step."""
-        step = next(self.steps)
-        return self.cache.batch(self.rows[step.batches[0] % len(self.rows)]), step
+    def next(self) -> tuple[Batch, OwnBatch]:
+        """Return the next batch and its place in the order."""
+        own = next(self.batches)
+        return self.cache.batch(self.rows[own.entries % len(self.rows)]), own
 
 
 def cache_states(config: DownstreamConfig, setup: DownstreamSetup, folder: Path) -> StateCache:

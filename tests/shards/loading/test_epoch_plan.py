@@ -111,7 +111,7 @@ def test_repeated_utterances_are_counted_and_none_is_missing(case: Case, ranks: 
 def test_seeking_equals_iterating(case: Case, ranks: int, data: st.DataObject) -> None:
     plan = case.plan()
     if case.utterances < ranks:
-        with pytest.raises(ConfigError, match=f"no batch for each of {ranks} processes"):
+        with pytest.raises(ConfigError, match=f"give no step of {ranks} batches"):
             next(plan.steps(0, ranks))
         return
     steps = list(islice(plan.steps(0, ranks), 12))

@@ -374,7 +374,7 @@ def test_a_stream_yields_as_many_batches_as_its_length(dataset: Dataset) -> None
 
 def test_more_ranks_than_utterances_are_refused(dataset: Dataset) -> None:
     loader = Loader(Selection(dataset, np.arange(3)), CONFIG, world_size=50)
-    message = "3 utterances give no batch for each of 50 processes: use fewer"
+    message = "3 utterances give no step of 50 batches: use fewer processes, fewer batches a step"
     with pytest.raises(ConfigError, match=message):
         next(iter(Stream(loader, 1)))
 
