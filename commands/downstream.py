@@ -92,6 +92,7 @@ def add_task(task: Task) -> None:
         as_json: AsJson = False,
     ) -> None:
         from aalbert.train.downstream.run import resume_downstream, start_downstream
+        from aalbert.train.loop.ranks import find_ranks
         from aalbert.train.recipes import read_task_recipe
         from aalbert.train.run_folder import RunFolder
 
@@ -120,7 +121,8 @@ def add_task(task: Task) -> None:
                 require_option(upstream, "--upstream"),
                 out,
             )
-        show_run(out, as_json)
+        if find_ranks().first:
+            show_run(out, as_json)
 
 
 def show_run(out: Path, as_json: bool) -> None:

@@ -49,7 +49,9 @@ def pretrain(
     preset: PresetOption = None,
     logger: Annotated[
         list[str] | None,
-        typer.Option(help="Log to tensorboard or wandb too; give it again for both."),
+        typer.Option(
+            help="Log to tensorboard, wandb, mlflow, comet or csv too; give it again for several."
+        ),
     ] = None,
     dry_run: DryRunOption = False,
     extend: Annotated[

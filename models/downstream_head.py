@@ -175,10 +175,14 @@ class DownstreamHead(nn.Module):
         """Return the scores `(batch, classes)`, or `(batch, frames, classes)` without pooling.
 
         `states` are those of the numbers `chosen`, each `(batch, frames, width)`, normalised
-        where the settings say so.
+        where the settings say so. The classifier is in float32 where a precision below it is chosen
+        for the rest.
         """
         assert self.classifier is not None, "a head without a classifier gives embeddings"
-        scores: Tensor = self.classifier(self.embed(states, lengths))
+        # Less `centre`, they are in its precision.
+        embeddings = self.embed(states, lengths)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            scores: Tensor = self.classifier(embeddings)
         return scores
 
     def embed(self, states: Sequence[Tensor], lengths: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from aalbert.models.cohort import ScoreNormalisation
 from aalbert.models.downstream_head import HeadConfig, LayerChoice
 from aalbert.models.front_end import FrontEndConfig, Normalisation, require_context
 from aalbert.train.downstream.tasks import VOXCELEB1, find_task, names_with
+from aalbert.train.loop.config import LoggerName, Precision
 
 # In place of a split: drawn at random from the split to train on.
 DRAWN = "drawn"
@@ -174,6 +175,9 @@ class DownstreamConfig:
     than `least_epoch_steps` of such batches (0: never less). Utterances longer
     than `crop_seconds` are cropped at random (0: never). With `cache_embeddings` the hidden
     states of whole utterances are computed once by a frozen upstream, and cached for all epochs.
+    A step takes `batches_per_step` batches, divided among all ranks; with fewer ranks, gradients
+    are accumulated. A rank that does not answer for `timeout_s` ends the run. `precision` is that
+    of training steps; what is measured on the dev part is in float32.
     """
 
     task: str = VOXCELEB1.name
@@ -196,11 +200,16 @@ class DownstreamConfig:
     least_epoch_steps: int = 0
     crop_seconds: float = 8.0
     cache_embeddings: bool = False
+    batches_per_step: int = 1
+    precision: Precision = "32-true"
+    loggers: tuple[LoggerName, ...] = ()
+    timeout_s: float = 60.0
     prefetch: int = 12
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive("", self, "epochs", "learning_rate", "batch_seconds")
+        require_positive("", self, "epochs", "learning_rate", "batch_seconds", "batches_per_step")
+        require_positive("", self, "timeout_s")
         unsigned = ("prefetch", "weight_decay", "gradient_clip", "crop_seconds")
         for name in (*unsigned, "least_epoch_steps"):
             value = getattr(self, name)

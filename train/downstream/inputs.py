@@ -43,9 +43,9 @@ class Inputs:
         )
         return seconds
 
-    def loader(self, rows: Rows, config: LoaderConfig) -> Loader:
-        """Return a loader of what the upstream reads of some rows."""
-        return Loader(Selection(self.dataset, rows), config)
+    def loader(self, rows: Rows, config: LoaderConfig, **share: int) -> Loader:
+        """Return a loader of what the upstream reads of some rows, for the `share` of a rank."""
+        return Loader(Selection(self.dataset, rows), config, **share)
 
     def frame_counts(self) -> Rows:
         """Return the number of frames of the hidden states of every row of the dataset."""

@@ -46,8 +46,11 @@ class HeadTraining(LightningModule):
         self.epoch_ends = epoch_ends
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout from (seed, step), and unfreeze the layers that this epoch trains."""
-        torch.manual_seed(seed_of(self.config.seed, "dropout", self.global_step))
+        """Seed dropout from (seed, step, batch), and unfreeze the layers that this epoch trains."""
+        # Its number among those of the step, of all ranks.
+        share = self.trainer.accumulate_grad_batches
+        number = self.global_rank * share + batch_idx % share
+        torch.manual_seed(seed_of(self.config.seed, "dropout", self.global_step, number))
         if self.config.mode == "fine-tuned":
             epoch = bisect_right(self.epoch_ends, self.global_step)
             groups = parameters_from_the_top(self.model.upstream)
@@ -57,11 +60,12 @@ class HeadTraining(LightningModule):
                     parameter.requires_grad_(number < trained)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
+        """Return the loss of one batch, which is computed in float32."""
         states, lengths = self.model.states(batch.features, batch.lengths)
         scores = self.model.head(states, lengths)
         targets = self.labels.targets(batch.rows, lengths, scores)
-        return classification_loss(scores, targets, self.config.head)
+        with torch.autocast(scores.device.type, enabled=False):
+            return classification_loss(scores, targets, self.config.head)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with a learning rate for the head, and one for a trained encoder."""

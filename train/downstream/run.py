@@ -1,7 +1,9 @@
 """`downstream`: from shards and an upstream to a model of a task, selected on the dev part."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,46 +11,44 @@ import torch
 from torch import Tensor
 
 from aalbert.common.redaction import redact_url
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.training_states import step_of
-from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.loading.order import Rows
-from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import DownstreamSetup, build_setup
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.decisions import classify
+from aalbert.train.downstream.dev_measures import dev_measure, dev_trials, measured
+from aalbert.train.downstream.loaders import make_loader, training_loader
 from aalbert.train.downstream.measures import DEV_COLUMNS
 from aalbert.train.downstream.module import HeadTraining, warn_of_collapse
-from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.scoring import (
     gather,
     outputs_of_batches,
-    whole_utterances,
 )
 from aalbert.train.downstream.selection import BestModel
 from aalbert.train.downstream.sources import (
     find_sources,
     named_files,
     require_same_upstream,
+    weights_of,
     with_lasting_paths,
 )
 from aalbert.train.downstream.standardise import measure_states
-from aalbert.train.downstream.state_cache import CachedLoader, StateCache, cache_states
-from aalbert.train.downstream.trial_scores import DevTrials, choose_threshold, take_cohort
-from aalbert.train.downstream.trials import draw_trials
+from aalbert.train.downstream.state_cache import StateCache, plan_cache, write_states
+from aalbert.train.downstream.trial_scores import choose_threshold, take_cohort
 from aalbert.train.loop.checkpoints import latest_state
+from aalbert.train.loop.loggers import require_installed
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
-from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.ranks import JoinRanks, Ranks, common_facts, find_ranks
+from aalbert.train.loop.recorders import Recorder, recording
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
 from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_if_stopped
 from aalbert.train.loop.throughput import Clock
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Measurement, Validation
-from aalbert.train.measurements import MetricsWriter
 from aalbert.train.places import lasting_place, open_data, require_same_files, require_whole
 from aalbert.train.run_folder import RunFolder, resume_command
 from aalbert.train.upstreams import lasting_upstream
@@ -73,6 +73,8 @@ def start_downstream(
     folder `states`, or in that of the run. Raises `ConfigError` or
     `InputError` when they do not fit, `OutputInUseError` when `out` is not empty.
     """
+    ranks = share_steps(config)
+    require_installed(config.loggers)
     dataset, upstream = Dataset(data), lasting_upstream(upstream)
     config = with_lasting_paths(config, dataset)
     sources = find_sources(config, dataset, upstream)
@@ -85,8 +87,8 @@ def start_downstream(
         "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
-    with run.begin(config, record):
-        return run_downstream(config, setup, run, states, state=None)
+    with run.begin(config, record) if ranks.first else nullcontext():
+        return run_downstream(config, setup, run, ranks, upstream, states, state=None)
 
 
 def resume_downstream(
@@ -108,23 +110,40 @@ def resume_downstream(
         raise ConfigError(f"{out} is a run of '{record['task']}', not of '{task}'")
     dataset = open_data(record, data)
     config = run.read_config(DownstreamConfig)
+    ranks = share_steps(config)
+    require_installed(config.loggers)
     require_same_files(record, named_files(config))
     location = lasting_upstream(upstream) if upstream else record["upstream"]
     require_whole(location, "--upstream")
     require_same_upstream(record, location)
     setup = build_setup(config, dataset, location)
-    with run.hold():
-        if data:
+    with run.hold() if ranks.first else nullcontext():
+        if data and ranks.first:
             run.add_to_record({"data": lasting_place(data)})
-        if upstream:
+        if upstream and ranks.first:
             run.add_to_record({"upstream": redact_url(location)})
-        return run_downstream(config, setup, run, states, state=latest_state(run.checkpoints))
+        state = latest_state(run.checkpoints)
+        return run_downstream(config, setup, run, ranks, location, states, state)
+
+
+def share_steps(config: DownstreamConfig) -> Ranks:
+    """Return the ranks of this run; `ConfigError` when they cannot share its steps."""
+    ranks = find_ranks(config.timeout_s)
+    ranks.share(config.batches_per_step)
+    require(
+        ranks.size == 1 or config.head.classifier != "none",
+        f"head.classifier none trains nothing that {ranks.size} ranks could share: start it as one "
+        "process",
+    )
+    return ranks
 
 
 def run_downstream(
     config: DownstreamConfig,
     setup: DownstreamSetup,
     run: RunFolder,
+    ranks: Ranks,
+    upstream: str,
     states: Path | None,
     state: Path | None,
 ) -> DownstreamModel:
@@ -132,18 +151,41 @@ def run_downstream(
 
     A head without a classifier is not trained: its embeddings are centred and measured.
     """
-    folder = states or run.path / "states"
-    cache = cache_states(config, setup, folder) if config.cache_embeddings else None
-    if setup.model.head.classifier is None:
-        compare_embeddings(config, setup, run, cache)
-    else:
-        train_model(config, setup, run, cache, state)
-    setup.model.eval().cpu().save_pretrained(run.export)
+    rows, folder = np.union1d(setup.splits.train, setup.splits.dev), states or run.path / "states"
+    cache = plan_cache(setup, rows, folder) if config.cache_embeddings else None
+    prepare = partial(prepare_training, config, setup, cache, resumed=state is not None)
+    with recording(run, COLUMNS, config.loggers, ranks, state) as recorder:
+        if setup.model.head.classifier is None:
+            prepare()
+            compare_embeddings(config, setup, recorder, cache)
+        else:
+            facts = common_facts(
+                config, [setup.dataset.manifest.fingerprint], state, weights_of(upstream)
+            )
+            join = JoinRanks(ranks, facts, prepare)
+            train_model(config, setup, run, ranks, cache, state, join, recorder)
+    if ranks.first:
+        setup.model.eval().cpu().save_pretrained(run.export)
+    ranks.leave()
     return setup.model
 
 
+def prepare_training(
+    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None, *, resumed: bool
+) -> None:
+    """Compute what training needs of the upstream's states: the cache, and their mean.
+
+    Ranks begin with the tensors of the first one, which does it.
+    """
+    if cache is not None:
+        write_states(config, setup, cache)
+    if config.head.standardise and not resumed:
+        loader = make_loader(config, setup, setup.splits.train, None)
+        measure_states(setup.model.to(best_device()), loader)
+
+
 def compare_embeddings(
-    config: DownstreamConfig, setup: DownstreamSetup, run: RunFolder, cache: StateCache | None
+    config: DownstreamConfig, setup: DownstreamSetup, recorder: Recorder, cache: StateCache | None
 ) -> None:
     """Centre embeddings on the mean of the training part, and measure them on dev trials."""
     model, trials = setup.model.eval().to(best_device()), config.trials
@@ -162,7 +204,7 @@ def compare_embeddings(
         print(f"no threshold is chosen, and nothing measured on dev: {error}", file=sys.stderr)
     else:
         measurement = measured(choose_threshold(trials, model, dev))
-    MetricsWriter(run.metrics, COLUMNS).write(step=0, **measurement)
+    recorder.write(step=0, **measurement)
 
 
 def training_embeddings(
@@ -178,118 +220,71 @@ def train_model(
     config: DownstreamConfig,
     setup: DownstreamSetup,
     run: RunFolder,
+    ranks: Ranks,
     cache: StateCache | None,
     state: Path | None,
+    join: JoinRanks,
+    recorder: Recorder,
 ) -> None:
-    """Train from the beginning, or from a saved `state`; the model then has the best weights."""
-    if config.mode == "fine-tuned":
+    """Train from the beginning, or from a saved `state`; the model then has the best weights.
+
+    Raises `InterruptedRunError` when a signal stopped it.
+    """
+    if config.mode == "fine-tuned" and ranks.first:
         warn_of_collapse(config.fine_tuning)
-    model, training = setup.model, training_loader(config, setup, cache)
-    if config.head.standardise and state is None:
-        measure_states(
-            model.to(best_device()), make_loader(config, setup, setup.splits.train, None)
-        )
-    ends, shift_ms = training.epoch_ends(config.epochs), setup.inputs.stored.frame_shift_ms
-    metrics = MetricsWriter(run.metrics, COLUMNS, first_step=step_of(state) if state else 0)
-    due, clock, ranks, request = frozenset(ends).__contains__, Clock(), Ranks(), SignalListener()
-    print(
-        f"{config.task}: {ends[-1]:,} steps in {config.epochs} epochs, batches of up to "
-        f"{training.config.order.frames_per_batch * shift_ms / 1000:.0f} s",
-        file=sys.stderr,
-    )
+    model, training = setup.model, training_loader(config, setup, cache, ranks)
+    batches, ends = len(training.own), training.epoch_ends(config.epochs)
+    shift_ms = setup.inputs.stored.frame_shift_ms
+    due, clock, listener = frozenset(ends).__contains__, Clock(), SignalListener()
+    if ranks.first:
+        print(describe_steps(config, setup, training, ends), file=sys.stderr)
     log = LogSettings(config.task, ends[-1], ends[0], shift_ms, padding=cache is None)
-    best = BestModel(model, dev_measure(config, setup, cache))
+    best = BestModel(model, partial(ranks.from_first, dev_measure(config, setup, cache)))
     guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False, way_out=WAY_OUT)
-    validation = Validation(metrics, best.measure, due, clock=clock, way_out=WAY_OUT)
+    validation = Validation(recorder, best.measure, due, clock=clock, way_out=WAY_OUT)
     saver = SaveStates(run.checkpoints, due, KEEP_STATES, guard, validation, ranks, clock)
     # After a step they are called in this order: the state is saved before signals are handled.
     callbacks = [
+        join,
         guard,
-        StepLog(log, metrics, training, clock, ranks),
+        StepLog(log, recorder, training, clock, ranks),
         best,
         validation,
         saver,
-        StopOnSignal(request, saver, ranks),
+        StopOnSignal(listener, saver, ranks),
     ]
     trainer = make_trainer(
         run.path,
         callbacks,
         ranks,
+        # Of an encoder, epochs train some layers only, and a head may not read all states.
+        unused_parameters=config.mode != "frozen",
         max_steps=ends[-1],
+        accumulate_grad_batches=batches,
+        precision=config.precision,
         gradient_clip_val=config.gradient_clip or None,
     )
     module = HeadTraining(model, setup.labels, config, ends)
-    fit(trainer, module, Stream(training, ends[-1]), state)
+    with ranks.reporting_failures():
+        fit(trainer, module, Stream(training, ends[-1] * batches), state)
     command = resume_command(
         f"downstream {config.task}", run, [setup.dataset.place], run.read_record()["upstream"]
     )
-    raise_if_stopped(trainer, request, command)
+    raise_if_stopped(trainer, listener, command)
     best.restore()
-    if setup.pairs is not None:
+    if setup.pairs is not None and ranks.first:
         if config.trials.normalisation != "none":
             take_cohort(config, setup, *training_embeddings(config, setup, cache))
         choose_threshold(config.trials, model, dev_trials(config, setup, cache))
 
 
-def dev_measure(
-    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
-) -> Callable[[], Measurement]:
-    """Return the function that measures the model on the dev part."""
-    if setup.pairs is not None:
-        dev = dev_trials(config, setup, cache)
-        return lambda: measured(dev.score())
-    loader = make_loader(config, setup, setup.splits.dev, cache)
-
-    def measure() -> Measurement:
-        scores = outputs_of_batches(setup.model, loader, setup.model.head)
-        outcome, loss = classify(scores, setup.labels)
-        return {**measured(outcome), "dev_loss": loss}
-
-    return measure
-
-
-def dev_trials(
-    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
-) -> DevTrials:
-    """Return trials of the dev part, always the same ones."""
-    rows = setup.splits.dev
-    pairs = draw_trials(setup.dataset, rows, config.trials.dev_count, config.seed)
-    return DevTrials(setup.model, setup.inputs, make_loader(config, setup, rows, cache), pairs)
-
-
-def measured(outcome: Outcome) -> Measurement:
-    """Return the measure of an outcome on the dev part as it is recorded."""
-    return {outcome.measure.column: round(outcome.value, 6)}
-
-
-def make_loader(
-    config: DownstreamConfig, setup: DownstreamSetup, rows: Rows, cache: StateCache | None
-) -> Loader:
-    """Return a loader of whole utterances: of stored features, or of cached states."""
-    plain = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
-    return plain if cache is None else CachedLoader(plain.selections, plain.config, cache)
-
-
-def training_loader(
-    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
-) -> Loader:
-    """Return the shuffled loader of the training part: random crops, or whole when cached."""
-    shift_ms = setup.inputs.stored.frame_shift_ms
-    crop_seconds = config.crop_seconds if cache is None else 0
-    crop_frames = round(crop_seconds * 1000 / shift_ms) or None
-    frames = setup.dataset.frames(setup.inputs.feature)[setup.splits.train]
-    frames_per_batch = round(config.batch_seconds * 1000 / shift_ms)
-    if config.least_epoch_steps:
-        # Of small data a batch is small, so that an epoch still has steps to learn in.
-        epoch_frames = int(np.minimum(frames, crop_frames or frames).sum())
-        frames_per_batch = max(1, min(frames_per_batch, epoch_frames // config.least_epoch_steps))
-    settings = LoaderConfig(
-        order=OrderConfig(frames_per_batch=frames_per_batch),
-        feature=setup.inputs.feature,
-        crop_frames=crop_frames,
-        prefetch=config.prefetch,
-        seed=config.seed,
+def describe_steps(
+    config: DownstreamConfig, setup: DownstreamSetup, training: Loader, ends: Sequence[int]
+) -> str:
+    """Return the number of steps of a run, and what one takes, in words."""
+    seconds = training.config.order.frames_per_batch * setup.inputs.stored.frame_shift_ms / 1000
+    count = f"{config.batches_per_step} batches" if config.batches_per_step > 1 else "batches"
+    return (
+        f"{config.task}: {ends[-1]:,} steps in {config.epochs} epochs, {count} of up to "
+        f"{seconds:.0f} s"
     )
-    if cache is None:
-        return setup.inputs.loader(setup.splits.train, settings)
-    return CachedLoader(Selection(setup.dataset, setup.splits.train), settings, cache)

@@ -8,6 +8,7 @@ are normalised first where the head wants it, which is not linear.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +36,22 @@ from aalbert.train.downstream.scoring import whole_utterances
 
 @dataclass(frozen=True, eq=False)
 class StateCache:
-    """The states `(frames, states, width)` of utterances end to end, mapped into memory.
+    """The states of utterances end to end, in a file that is mapped into memory.
 
     `begin` and `count` give the first frame and the number of frames of each row of the dataset
     in them; `frames` is the number of frames of its features.
     """
 
-    states: NDArray[np.floating]
+    path: Path
     begin: Rows
     count: Rows
     frames: Rows
+
+    @cached_property
+    def states(self) -> NDArray[np.floating]:
+        """The states `(frames, states, width)`."""
+        states: NDArray[np.floating] = np.load(self.path, mmap_mode="r")
+        return states
 
     def batch(self, rows: Rows) -> Batch:
         """Return the states of some rows `(batch, frames, states, width)`, padded with zeros."""
@@ -93,19 +100,15 @@ class CachedSource:
         return self.cache.batch(self.rows[own.entries % len(self.rows)]), own
 
 
-def cache_states(config: DownstreamConfig, setup: DownstreamSetup, folder: Path) -> StateCache:
-    """Return the states of the training and the dev part, computed unless `folder` has them."""
-    rows = np.union1d(setup.splits.train, setup.splits.dev)
+def plan_cache(setup: DownstreamSetup, rows: Rows, folder: Path) -> StateCache:
+    """Return the cache of some rows in a folder, whose file `write_states` writes."""
     pooled = setup.model.head.config.linear_up_to_pooling
     frames = setup.dataset.frames(setup.inputs.feature)
     count = np.zeros(len(setup.dataset), np.int64)
     count[rows] = 1 if pooled else setup.inputs.frame_counts()[rows]
     begin = np.cumsum(count) - count
     key = cache_key(setup.model, setup.dataset.manifest.fingerprint, rows, pooled)
-    path = folder / f"{key}.npy"
-    if not path.is_file():
-        write_states(config, setup, rows, begin, count, path)
-    return StateCache(np.load(path, mmap_mode="r"), begin, count, frames)
+    return StateCache(folder / f"{key}.npy", begin, count, frames)
 
 
 def cache_key(model: DownstreamModel, data_fingerprint: str, rows: Rows, pooled: bool) -> str:
@@ -120,27 +123,23 @@ def cache_key(model: DownstreamModel, data_fingerprint: str, rows: Rows, pooled:
 
 
 @torch.no_grad()
-def write_states(
-    config: DownstreamConfig,
-    setup: DownstreamSetup,
-    rows: Rows,
-    begin: Rows,
-    count: Rows,
-    path: Path,
-) -> None:
-    """Write the states of some rows to a file that appears only when it is complete.
+def write_states(config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache) -> None:
+    """Write the file of a cache, unless it is there; it appears only when it is complete.
 
     Averages are stored in float32, frames in float16.
     """
+    if cache.path.is_file():
+        return
+    rows = np.flatnonzero(cache.count)
     device = best_device()
     model = setup.model.eval().to(device)
     pooled = model.head.config.linear_up_to_pooling
-    shape = (int(count.sum()), len(model.head.chosen), model.upstream.width)
+    shape = (int(cache.count.sum()), len(model.head.chosen), model.upstream.width)
     loader = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
     dtype = np.dtype("<f4" if pooled else "<f2")
     row_bytes = shape[1] * shape[2] * dtype.itemsize
     with (
-        atomic_write(path) as stream,
+        atomic_write(cache.path) as stream,
         progress_bar("hidden states", total=len(rows), unit="utterance") as bar,
     ):
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
@@ -154,7 +153,7 @@ def write_states(
                 kept = values.to(torch.float32 if pooled else torch.float16)
                 require_finite(kept, setup.dataset.key(row))
                 # Not through a map, where a full disk ends the process without an error.
-                stream.seek(start + begin[row] * row_bytes)
+                stream.seek(start + cache.begin[row] * row_bytes)
                 stream.write(kept.cpu().numpy().astype(dtype, copy=False).tobytes())
             bar.update(len(batch.rows))
     loader.close()

@@ -16,6 +16,7 @@ from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
 from aalbert.train.downstream.sources import find_sources, with_lasting_paths
+from aalbert.train.loop.ranks import find_ranks
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.upstreams import lasting_upstream
 
@@ -58,6 +59,11 @@ def run_sweep(
     so that the same command continues a sweep. A run that diverges is the last of the points, and
     ends nothing. All runs share the cached hidden states. The test part is never read.
     """
+    require(
+        find_ranks().size == 1,
+        "a sweep trains its points one after another in one process: start it without torchrun or "
+        "srun",
+    )
     dataset, upstream = Dataset(data), lasting_upstream(upstream)
     configs = {point: with_lasting_paths(configure(point), dataset) for point in grid}
     for one, other in itertools.combinations(grid, 2):

@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch.distributed as dist
+import xxhash
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -23,6 +26,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError, LostRankError
 
 # How long ranks wait for the others to report why they ended.
@@ -35,6 +39,9 @@ CONSEQUENCE = re.compile(
     re.IGNORECASE,
 )
 NETWORK_ERRORS = (dist.DistNetworkError, dist.DistStoreError)
+# How often ranks that wait for the first one ask whether it has done its work.
+ASK_S = 0.02
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Ranks:
     names: list[str] = field(default_factory=list)
     _group: Any = None
     _store: TCPStore | None = None
+    _works: int = 0
 
     @property
     def first(self) -> bool:
@@ -109,12 +117,35 @@ class Ranks:
         """Return the sum of each value over all ranks."""
         return [sum(column) for column in zip(*self.gather(values), strict=True)]
 
+    def from_first(self, work: Callable[[], Result]) -> Result:
+        """Return what `work` returns on the first rank, for which the others wait, however long.
+
+        Raises `DistNetworkError` on the others when the first one ends before it has done the work.
+        """
+        if self.size == 1:
+            return work()
+        assert self._store is not None
+        self._works += 1
+        done = f"done/{self._works}"
+        result: Any = None
+        if self.first:
+            result = work()
+            self._store.set(done, "")
+        else:
+            # Not in an operation of the group, which may take `timeout_s` only.
+            while not self._store.check([done]):
+                if self._store.check(["ended/0"]):
+                    raise dist.DistNetworkError("the first rank ended")
+                time.sleep(ASK_S)
+        answer: Result = self.gather(result)[0]
+        return answer
+
     def share(self, batches: int) -> int:
         """Return the number of a step's batches for each rank; `ConfigError` if it is uneven."""
         if batches % self.size:
             raise ConfigError(
                 f"batches_per_step {batches} cannot be shared by {self.size} ranks: set it to a "
-                f"multiple of {self.size} (and data.batch_seconds lower, for as much audio a step)"
+                f"multiple of {self.size} (and batch_seconds lower, for as much audio a step)"
             )
         return batches // self.size
 
@@ -200,7 +231,8 @@ class Ranks:
 class JoinRanks(Callback):
     """Connects the ranks before the first step, and raises `ConfigError` if their facts differ.
 
-    The first rank then calls `on_joined`: all ranks have read the files of the run by now.
+    The first rank then calls `on_joined`, for which the others wait: all ranks have read the files
+    of the run by now.
     """
 
     def __init__(
@@ -217,8 +249,25 @@ class JoinRanks(Callback):
         """Connect the ranks and compare their facts."""
         self.ranks.join()
         self.ranks.require_same(self.facts)
-        if self.ranks.first and self.on_joined is not None:
-            self.on_joined()
+        if self.on_joined is not None:
+            self.ranks.from_first(self.on_joined)
+
+
+def common_facts(
+    config: Any, fingerprints: Sequence[str], state: Path | None, weights: str | None
+) -> dict[str, Any]:
+    """Return the facts that must be the same on all ranks, by their names in the error.
+
+    `weights` are the hash of those that the run begins with, if there are any.
+    """
+    return {
+        "aalbert": version("aalbert"),
+        "torch": version("torch"),
+        "data fingerprint": list(fingerprints),
+        "settings": xxhash.xxh3_64_hexdigest(to_yaml(config).encode()),
+        "checkpoint": state.name if state else "none",
+        "weights to begin with": weights or "none",
+    }
 
 
 def is_consequence(error: Exception) -> bool:

@@ -11,8 +11,8 @@ from torch import Tensor
 from aalbert.common.progress import progress_bar
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
-from aalbert.train.loop.loggers import Recorder
 from aalbert.train.loop.ranks import Ranks
+from aalbert.train.loop.recorders import Recorder
 from aalbert.train.loop.steps import ended_step
 from aalbert.train.loop.throughput import Clock, ModelFlops, peak_flops
 

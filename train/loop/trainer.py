@@ -28,6 +28,8 @@ IRRELEVANT_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     # Apple's GPUs are not used on purpose.
     r"GPU available but not used.*",
+    # While a whole encoder is trained with its head, no parameter is unused.
+    r".*find_unused_parameters=True was specified in DDP constructor, but did not find any.*",
 )
 
 
@@ -76,11 +78,17 @@ class ResumeLoops(Callback):
 
 @without_irrelevant_warnings()
 def make_trainer(
-    folder: Path, callbacks: Sequence[Callback], ranks: Ranks, **options: Any
+    folder: Path,
+    callbacks: Sequence[Callback],
+    ranks: Ranks,
+    *,
+    unused_parameters: bool = False,
+    **options: Any,
 ) -> Trainer:
     """Return a trainer on the best available device that writes no files of its own.
 
-    Several ranks average their gradients; none waits for another one for ever.
+    Several ranks average their gradients; none waits for another one for ever. With
+    `unused_parameters` there may be some that have no gradient at a step.
     """
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -90,6 +98,7 @@ def make_trainer(
         strategy = DDPStrategy(
             process_group_backend="nccl" if device == "cuda" else "gloo",
             timeout=datetime.timedelta(seconds=ranks.timeout_s),
+            find_unused_parameters=unused_parameters,
         )
         connect = strategy.setup_distributed
         strategy.setup_distributed = partial(ranks.in_time, connect)  # type: ignore[method-assign]

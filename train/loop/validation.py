@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.errors import DivergedError
-from aalbert.train.loop.loggers import Recorder
+from aalbert.train.loop.recorders import Recorder
 from aalbert.train.loop.steps import Due, ended_step
 from aalbert.train.loop.throughput import Clock
 

@@ -192,7 +192,13 @@ def make_loaders(
         verify=data.verify,
     )
     held_out = replace(training, shuffle=False, seed=VALIDATION_SEED)
-    loader = Loader(selections.training, training, rank=ranks.rank, world_size=ranks.size)
+    loader = Loader(
+        selections.training,
+        training,
+        rank=ranks.rank,
+        world_size=ranks.size,
+        batches_per_step=config.batches_per_step,
+    )
     return loader, Loader(own, held_out)
 
 

@@ -10,7 +10,7 @@ from aalbert.errors import require, require_positive
 from aalbert.models.encoder import EncoderConfig
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.shards.loading.config import WhenToVerify
-from aalbert.train.loop.loggers import LoggerName
+from aalbert.train.loop.config import LoggerName, Precision
 from aalbert.train.loop.optimiser import OptimiserConfig
 from aalbert.train.pretraining.loss import ObjectiveConfig
 from aalbert.train.pretraining.masking import MaskingConfig
@@ -112,7 +112,7 @@ class PretrainConfig:
     on_nan: Literal["stop", "skip"] = "stop"
     loggers: tuple[LoggerName, ...] = ()
     timeout_s: float = 60.0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     compile: bool = False
     seed: int = 0
 

@@ -87,10 +87,10 @@ def estimate_pretraining(
         count_frames(part, config, crop_frames) * shift_ms / 3_600_000
         for part in (selections.training, selections.validation)
     )
-    batches = training.epoch_ends(1)[0]
-    epochs = config.steps * config.batches_per_step / batches
+    epoch_steps = training.epoch_ends(1)[0]
+    epochs = config.steps / epoch_steps
     # A step is a forward and a backward pass over its audio; validation is a forward pass only.
-    audio = hours / batches * config.batches_per_step
+    audio = hours / epoch_steps
     validation = held_out_hours / audio * seconds / FORWARD_AND_BACKWARD
     rounds = -(-config.steps // config.validate_every_steps)
     parameters = count_parameters(module.model)

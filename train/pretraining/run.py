@@ -6,14 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 
-from aalbert.common.configuration import to_yaml
 from aalbert.common.json_files import as_record
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.checkpoint import read_config
@@ -23,9 +20,10 @@ from aalbert.models.training_states import step_of
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.checkpoints import best_weights, latest_state
-from aalbert.train.loop.loggers import LOGGERS, Recorder, Recorders, require_installed
+from aalbert.train.loop.loggers import require_installed
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
-from aalbert.train.loop.ranks import JoinRanks, Ranks, find_ranks
+from aalbert.train.loop.ranks import JoinRanks, Ranks, common_facts, find_ranks
+from aalbert.train.loop.recorders import Recorder, recording
 from aalbert.train.loop.save_states import SaveStates
 from aalbert.train.loop.step_log import STEP_COLUMNS, LogSettings, StepLog
 from aalbert.train.loop.steps import every
@@ -33,7 +31,6 @@ from aalbert.train.loop.stop_signals import SignalListener, StopOnSignal, raise_
 from aalbert.train.loop.throughput import Clock, ModelFlops
 from aalbert.train.loop.trainer import fit, make_trainer
 from aalbert.train.loop.validation import Validation
-from aalbert.train.measurements import MetricsWriter
 from aalbert.train.places import (
     data_record,
     digest_places,
@@ -188,10 +185,34 @@ def run_pretraining(
     module = build_pretraining(config, selections, make_module, start)
     if start is not None and state is None and ranks.first:
         print(start.describe(module.model), file=sys.stderr)
+    fingerprints = [dataset.manifest.fingerprint for dataset in selections.datasets]
+    weights = None if start is None else start.origin.weights_xxh3
+    join = JoinRanks(ranks, common_facts(config, fingerprints, state, weights), on_joined)
+    with recording(run, COLUMNS, config.loggers, ranks, state) as recorder:
+        validation = train_module(config, selections, module, run, ranks, state, join, recorder)
+    if ranks.first:
+        export(config, module.model, run, validation)
+        write_pretraining_report(run, selections.datasets)
+    ranks.leave()
+    return module.model
+
+
+def train_module(
+    config: PretrainConfig,
+    selections: PretrainSelections,
+    module: Pretraining,
+    run: RunFolder,
+    ranks: Ranks,
+    state: Path | None,
+    join: JoinRanks,
+    recorder: Recorder,
+) -> Validation:
+    """Train to the last step, and return the validation, which knows the best one.
+
+    Raises `InterruptedRunError` when a signal stopped it.
+    """
     training, held_out = make_loaders(config, selections, ranks)
-    batches = ranks.share(config.batches_per_step)
-    facts = facts_of_rank(config, selections, state, start)
-    recorder = open_recorder(config, run, ranks, state)
+    batches = len(training.own)
     log = log_settings(config, selections, module.model)
     clock, listener = Clock(), SignalListener()
     due = every(config.validate_every_steps, last=config.steps)
@@ -208,7 +229,7 @@ def run_pretraining(
     )
     # After a step they are called in this order: the state is saved before signals are handled.
     callbacks = [
-        JoinRanks(ranks, facts, on_joined),
+        join,
         guard,
         StepLog(log, recorder, training, clock, ranks),
         validation,
@@ -228,11 +249,7 @@ def run_pretraining(
         fit(trainer, module, Stream(training, config.steps * batches), state)
     command = resume_command(TASK, run, [dataset.place for dataset in selections.datasets])
     raise_if_stopped(trainer, listener, command)
-    if ranks.first:
-        export(config, module.model, run, validation)
-        write_pretraining_report(run, selections.datasets)
-    ranks.leave()
-    return module.model
+    return validation
 
 
 def measure_held_out(
@@ -248,39 +265,6 @@ def measure_held_out(
     return HeldOutMeasurement(
         run, ranks, partial(predictors, ranks, listener), partial(loss, ranks, listener)
     )
-
-
-def facts_of_rank(
-    config: PretrainConfig,
-    selections: PretrainSelections,
-    state: Path | None,
-    start: Start | None,
-) -> dict[str, Any]:
-    """Return the facts that must be the same on all ranks, by their names in the error."""
-    return {
-        "aalbert": version("aalbert"),
-        "torch": version("torch"),
-        "data fingerprint": [dataset.manifest.fingerprint for dataset in selections.datasets],
-        "settings": xxhash.xxh3_64_hexdigest(to_yaml(config).encode()),
-        "checkpoint": state.name if state else "none",
-        "weights to continue from": start.origin.weights_xxh3 if start else "none",
-    }
-
-
-def open_recorder(
-    config: PretrainConfig, run: RunFolder, ranks: Ranks, state: Path | None
-) -> Recorder:
-    """Return the recorder of the measurements: files and loggers on the first rank only.
-
-    Measurements after the step of `state` are dropped, since they are made again.
-    """
-    if not ranks.first:
-        return Recorders()
-    run.require_writable()
-    first_step = step_of(state) if state else 0
-    writer = MetricsWriter(run.metrics, COLUMNS, first_step=first_step)
-    loggers = [LOGGERS[name](run.path, first_step=first_step) for name in config.loggers]
-    return Recorders(writer, *loggers)
 
 
 def log_settings(

@@ -1,13 +1,11 @@
 """Runs that are stopped by signals or full disks, extended, logged and estimated."""
 
-import importlib
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aalbert.cli import main
 from aalbert.common.configuration import load_config, to_yaml
@@ -26,7 +23,6 @@ from aalbert.errors import ConfigError, InterruptedRunError, OutputInUseError
 from aalbert.models import PretrainedModel
 from aalbert.models.training_states import is_intact
 from aalbert.shards import Batch
-from aalbert.train.loop import loggers
 from aalbert.train.loop.checkpoints import remove_old_states
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
@@ -334,70 +330,6 @@ def test_the_best_state_is_kept_and_exported_when_asked_for(
     assert exported.config.training["exported_step"] == 8
     card = (run / "export" / "README.md").read_text()
     assert "- exported: best" in card and "- exported_step: 8" in card
-
-
-@pytest.mark.slow
-def test_measurements_go_to_tensorboard_and_to_weights_and_biases_too(
-    librispeech_data: Path,
-    pretrain_config: PretrainConfig,
-    pretrained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(sys, "argv", ["aalbert", "--data", "s3://me:swordfish@bucket"])
-    run = tmp_path / "run"
-    config = replace(pretrain_config, loggers=("tensorboard", "wandb"))
-    start_pretraining(config, [librispeech_data], run)
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    for name in ("train_loss", "validation_loss", "learning_rate"):
-        logged = [(event.step, event.value) for event in events.Scalars(name)]
-        expected = [(row["step"], row[name]) for row in rows_of(pretrained) if name in row]
-        assert [step for step, _ in logged] == [step for step, _ in expected]
-        assert [value for _, value in logged] == pytest.approx([value for _, value in expected])
-    assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
-    importlib.import_module("wandb").finish()
-    written = [path.read_bytes() for path in run.rglob("*") if path.is_file()]
-    assert not any(b"swordfish" in content for content in written)
-
-
-def test_weights_and_biases_counts_training_steps_in_resumed_runs_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[tuple[str, Any]] = []
-    run = SimpleNamespace(
-        define_metric=lambda name, step_metric: calls.append((name, step_metric)),
-        log=lambda row: calls.append(("log", row["step"])),
-    )
-    opened: list[str] = []
-
-    def init(id: str, **_: object) -> SimpleNamespace:
-        opened.append(id)
-        return run
-
-    fake = SimpleNamespace(init=init, Settings=lambda **_: None)
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    for steps in ((10, 20), (20, 30)):
-        recorder = loggers.WeightsAndBiases(tmp_path, first_step=0)
-        for step in steps:
-            recorder.write(step=step, train_loss=1.0)
-    assert opened[0] == opened[1]
-    axis = ("*", "step")
-    assert calls == [axis, ("log", 10), ("log", 20), axis, ("log", 20), ("log", 30)]
-
-
-def test_a_logger_that_is_not_installed_says_what_to_install(
-    librispeech_data: Path,
-    pretrain_config: PretrainConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
-    config = replace(pretrain_config, loggers=("wandb",))
-    with pytest.raises(ConfigError, match=r"'wandb' is not installed: pip install 'aalbert\[wandb"):
-        start_pretraining(config, [librispeech_data], tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_estimates_a_run_and_writes_nothing(

@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -32,66 +30,9 @@ from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.pretraining.start import open_start
 from aalbert.train.run_folder import RunFolder
+from tests.two_ranks import Started, wait_for_metrics
 
-LIMIT_S = 240
 STEPS = 8
-
-
-# Imports once, and forks the ranks, each with the variables that `torchrun` sets.
-PROGRAM = """
-import json, os, sys
-import aalbert.train.pretraining.run
-from aalbert.cli import main
-
-folder, port, size, settings, *arguments = sys.argv[1:]
-pids = []
-for rank in range(int(size)):
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(os.open(f"{folder}/rank-{rank}.err", os.O_WRONLY | os.O_CREAT), 2)
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size,
-                       "LOCAL_WORLD_SIZE": size, "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-                       "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
-        os.environ |= json.loads(settings).get(str(rank), {})
-        os._exit(main(["pretrain", *arguments]))
-    pids.append(pid)
-print(json.dumps(pids), flush=True)
-print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
-"""
-
-
-class Started:
-    """The ranks of one run."""
-
-    def __init__(
-        self, folder: Path, arguments: list[str], settings: dict[str, dict[str, str]] | None = None
-    ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(folder), str(port), "2", json.dumps(settings or {})]
-            + arguments,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.pids: list[int] = json.loads(self.process.stdout.readline())
-
-    def finish(self) -> list[tuple[int, str]]:
-        """Wait for all ranks and return exit code and stderr of each."""
-        try:
-            output = self.process.communicate(timeout=LIMIT_S)[0]
-        except subprocess.TimeoutExpired:
-            for pid in self.pids:
-                os.kill(pid, signal.SIGKILL)
-            self.process.communicate()
-            raise
-        codes = json.loads(output.splitlines()[-1])
-        errors = [(self.folder / f"rank-{rank}.err").read_text() for rank in range(len(codes))]
-        return list(zip(codes, errors, strict=True))
 
 
 def losses_of(run: Path) -> list[tuple[int, str, float]]:
@@ -132,7 +73,7 @@ def one_process(
 @pytest.fixture
 def arguments(config: PretrainConfig, librispeech_data: Path, tmp_path: Path) -> list[str]:
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    settings = ["--config", str(tmp_path / "config.yaml")]
+    settings = ["pretrain", "--config", str(tmp_path / "config.yaml")]
     return [*settings, "--data", str(librispeech_data), "--out", str(tmp_path / "run")]
 
 
@@ -190,7 +131,7 @@ def test_a_run_moves_from_one_process_to_two_and_back(one_process: Path, tmp_pat
     shutil.copytree(one_process, run)
     expected = losses_of(one_process)
     forget_after(run, step=2)
-    results = Started(tmp_path, ["--resume", "--out", str(run)]).finish()
+    results = Started(tmp_path, ["pretrain", "--resume", "--out", str(run)]).finish()
     assert [code for code, _ in results] == [0, 0]
     assert [loss[:2] for loss in losses_of(run)] == [loss[:2] for loss in expected]
     forget_after(run, step=6)
@@ -245,14 +186,6 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(
     saved = max(path.name for path in (tmp_path / "run").glob("checkpoints/*.ckpt"))
     step = int(saved.removeprefix("step-").removesuffix(".ckpt"))
     assert all(f"stopped by SIGTERM, saved at step {step}" in error for _, error in results)
-
-
-def wait_for_metrics(run: Path) -> None:
-    """Wait until training has begun."""
-    deadline = time.monotonic() + LIMIT_S / 2
-    while not (run / "metrics.jsonl").is_file() or not RunFolder(run).read_metrics():
-        assert time.monotonic() < deadline, "the run has not begun"
-        time.sleep(0.05)
 
 
 def test_batches_that_ranks_cannot_share_are_refused() -> None:

@@ -1,0 +1,142 @@
+"""Heads and encoders that two processes train together, beside one that trains them alone."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from aalbert.common.configuration import to_yaml
+from aalbert.errors import ConfigError
+from aalbert.models import DownstreamModel, HeadConfig
+from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
+from aalbert.train.downstream.run import share_steps, start_downstream
+from aalbert.train.downstream.sweep import make_grid, run_sweep
+from aalbert.train.run_folder import RunFolder
+from tests.two_ranks import Started, wait_for_metrics
+
+# Batches are so small that an epoch has several steps, and its last one is divided.
+QUICK = DownstreamConfig(
+    epochs=2, learning_rate=1e-2, batch_seconds=2.0, batches_per_step=2, prefetch=0
+)
+WHOLE = replace(QUICK, crop_seconds=0)
+CONFIGS = {
+    "plain": QUICK,
+    "standardised": replace(QUICK, head=HeadConfig(standardise=True)),
+    "cached": replace(WHOLE, cache_embeddings=True),
+    "every frame": replace(WHOLE, head=HeadConfig(pooling="none"), cache_embeddings=True),
+    "some layers": replace(
+        QUICK, epochs=3, mode="fine-tuned", fine_tuning=FineTuningConfig(epochs_per_layer=1)
+    ),
+    "no layer above": replace(QUICK, mode="from-scratch", layers=1),
+}
+
+
+def arguments(config: DownstreamConfig, data: Path, upstream: str, folder: Path) -> list[str]:
+    """The command that trains in `run` of a folder."""
+    (folder / "config.yaml").write_text(to_yaml(config))
+    places = ["--data", str(data), "--upstream", upstream, "--out", str(folder / "run")]
+    return ["downstream", "voxceleb1", "--config", str(folder / "config.yaml"), *places]
+
+
+def require_equal_runs(run: Path, expected: Path, tolerance: float = 1e-3) -> None:
+    """Raise `AssertionError` unless two runs measured and exported the same up to rounding."""
+    rows, expected_rows = (RunFolder(each).read_metrics() for each in (run, expected))
+    names = ("step", "train_loss", "learning_rate", "dev_loss", "dev_accuracy")
+    for row, other in zip(rows, expected_rows, strict=True):
+        assert {name: row[name] for name in names if name in row} == pytest.approx(
+            {name: other[name] for name in names if name in other}, rel=tolerance
+        )
+    weights, expected_weights = (
+        DownstreamModel.from_pretrained(each).state_dict() for each in (run, expected)
+    )
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, expected_weights[name], rtol=1e-3, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS if name != "plain"),
+    ],
+)
+def test_two_processes_train_as_one_does(
+    name: str, voxceleb1_data: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """With dropout too, which depends on the batch and not on the process."""
+    config, upstream = CONFIGS[name], str(pretrained) if name != "plain" else "logmel"
+    results = Started(tmp_path, arguments(config, voxceleb1_data, upstream, tmp_path)).finish()
+    assert [code for code, _ in results] == [0, 0], results
+    assert not any("warn" in error.lower() for _, error in results)
+    start_downstream(config, voxceleb1_data, upstream, tmp_path / "one")
+    require_equal_runs(tmp_path / "run", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_stopped_run_of_two_processes_goes_on_in_one_and_in_two(
+    voxceleb1_data: Path, tmp_path: Path
+) -> None:
+    config = replace(QUICK, epochs=40)
+    started = Started(tmp_path, arguments(config, voxceleb1_data, "logmel", tmp_path))
+    wait_for_metrics(tmp_path / "run")
+    os.kill(started.pids[1], signal.SIGTERM)
+    results = started.finish()
+    assert [code for code, _ in results] == [143, 143], results
+    assert all("stopped by SIGTERM, saved at step" in error for _, error in results)
+    # It may have been stopped within an epoch, as this one is again.
+    resume = ["downstream", "voxceleb1", "--resume", "--out", str(tmp_path / "run")]
+    started = Started(tmp_path, resume)
+    os.kill(started.pids[0], 0)
+    assert [code for code, _ in started.finish()] == [0, 0]
+    start_downstream(config, voxceleb1_data, "logmel", tmp_path / "one")
+    require_equal_runs(tmp_path / "run", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_other_which_reports_it(
+    voxceleb1_data: Path, tmp_path: Path
+) -> None:
+    config = replace(QUICK, epochs=10_000)
+    started = Started(tmp_path, arguments(config, voxceleb1_data, "logmel", tmp_path))
+    wait_for_metrics(tmp_path / "run")
+    os.kill(started.pids[1], signal.SIGKILL)
+    code, error = started.finish()[0]
+    assert code == 1
+    assert f"process {started.pids[1]}) ended without a message" in error
+
+
+@pytest.mark.slow
+def test_a_first_rank_that_cannot_write_the_states_is_reported_by_the_other(
+    voxceleb1_data: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    command = arguments(CONFIGS["cached"], voxceleb1_data, str(pretrained), tmp_path)
+    # What is to be a folder is a file that is there before.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir()
+    results = Started(tmp_path, command, {"0": {"AALBERT_TEST": "1"}}).finish()
+    assert [code for code, _ in results] == [0, 0]
+
+
+def test_what_has_nothing_to_share_is_refused(
+    voxceleb1_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**ranks, "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="batches_per_step 1 cannot be shared by 2 ranks: set it"):
+        share_steps(DownstreamConfig())
+    cosine = DownstreamConfig(
+        task="voxceleb1-verification",
+        layers="mean",
+        head=HeadConfig(classifier="none"),
+        batches_per_step=2,
+    )
+    with pytest.raises(ConfigError, match="classifier none trains nothing that 2 ranks could"):
+        share_steps(cosine)
+    grid = make_grid(["learning_rate=1e-3,1e-2"])
+    with pytest.raises(ConfigError, match="a sweep trains its points one after another in one"):
+        run_sweep(grid, lambda point: QUICK, voxceleb1_data, "logmel", tmp_path / "sweep")
+    assert not list(tmp_path.iterdir())
