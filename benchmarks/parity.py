@@ -30,11 +30,11 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 from torchaudio.functional import melscale_fbanks
 
+from aalbert.conversion.import_model import load_foreign
 from aalbert.models.front_end import stack_frames
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.features import extract
-from aalbert.pipeline.convert import load_foreign
 from aalbert.shards.format.feature_settings import (
     FbankSettings,
     FeatureSettings,

@@ -30,8 +30,8 @@ UpstreamName = Annotated[
     str | None,
     typer.Option(
         "--upstream",
-        help="A run (RUN@STEP: after a step), a saved model, USER/MODEL on the hub, or "
-        f"{', '.join(SETTINGS_BY_KIND)}.",
+        help="A run (RUN@STEP: after a step), a saved model, USER/MODEL on the hub, a checkpoint "
+        f"of s3prl or its name there, or {', '.join(SETTINGS_BY_KIND)}.",
     ),
 ]
 TaskPresetOption = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]
@@ -54,6 +54,14 @@ CacheEmbeddings = Annotated[
 def number_or_name(layers: str | None) -> int | str | None:
     """Return the number of a hidden state as a number, and words as they are."""
     return int(layers) if layers and layers.isdigit() else layers
+
+
+def take_upstream(upstream: str) -> tuple[str, tuple[str, ...]]:
+    """Return an upstream as it is named here, and the settings that its name stands for."""
+    from aalbert.conversion.published_names import find_plain_feature
+
+    feature = find_plain_feature(upstream)
+    return (upstream, ()) if feature is None else (feature.kind, feature.settings)
 
 
 def task_flags(
@@ -108,19 +116,16 @@ def add_task(task: Task) -> None:
                 seed=seed,
             )
             use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
-            resume_downstream(out, task.name, data=data, upstream=upstream)
+            place = take_upstream(upstream)[0] if upstream else None
+            resume_downstream(out, task.name, data=data, upstream=place)
         else:
             use_threads(threads)
+            place, implied = take_upstream(require_option(upstream, "--upstream"))
             given = task_flags(layers, mode, untrained, cache_embeddings, seed)
             settings = read_task_recipe(
-                task.name, preset, file=config, assignments=[*(assignments or ()), *given]
+                task.name, preset, file=config, assignments=[*implied, *(assignments or ()), *given]
             )
-            start_downstream(
-                settings,
-                require_option(data, "--data"),
-                require_option(upstream, "--upstream"),
-                out,
-            )
+            start_downstream(settings, require_option(data, "--data"), place, out)
         if find_ranks().first:
             show_run(out, as_json)
 
@@ -140,7 +145,9 @@ def sweep(
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.")],
     out: Out,
     data: Annotated[str, typer.Option(help="Folder or URL of a dataset.")],
-    upstream: Annotated[str, typer.Option(help="A pretraining run, a saved model, or a feature.")],
+    upstream: Annotated[
+        str, typer.Option(help="A run, a saved model, a checkpoint of s3prl, or a feature.")
+    ],
     assignments: Annotated[
         list[str],
         typer.Option("--set", metavar="NAME=VALUE,VALUE", help="A setting and the values to try."),
@@ -169,12 +176,15 @@ def sweep(
     from aalbert.train.run_folder import RunFolder, evaluate_command
 
     use_threads(threads)
+    place, implied = take_upstream(upstream)
     given = task_flags(layers, mode, untrained, cache_embeddings, seed)
     points = run_sweep(
         make_grid(assignments),
-        lambda point: read_task_recipe(task, preset, file=config, assignments=[*point, *given]),
+        lambda point: read_task_recipe(
+            task, preset, file=config, assignments=[*implied, *point, *given]
+        ),
         data,
-        upstream,
+        place,
         out,
     )
     first = points[0]

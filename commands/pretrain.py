@@ -28,8 +28,8 @@ FromOption = Annotated[
     typer.Option(
         "--from",
         metavar="MODEL",
-        help="Continue from a model: a run (RUN@STEP: after a step), a saved model, a URL, or "
-        "USER/MODEL on the hub.",
+        help="Continue from a model: a run (RUN@STEP: after a step), a saved model, a URL, "
+        "USER/MODEL on the hub, a checkpoint of s3prl or its name there.",
     ),
 ]
 DryRunOption = Annotated[

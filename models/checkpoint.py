@@ -21,7 +21,15 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from aalbert.common.files import atomic_write, cache_folder, file_digest, write_json, write_text
-from aalbert.common.hub import HubPlace, fetch, find_hub_place, is_name, pin, place_of_name
+from aalbert.common.hub import (
+    CHECKPOINT_SUFFIXES,
+    HubPlace,
+    fetch,
+    find_hub_place,
+    is_name,
+    pin,
+    place_of_name,
+)
 from aalbert.common.json_files import as_record, naming_damage, parse_record, read_bounded
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
@@ -170,6 +178,10 @@ def find_checkpoint(place: Path | str) -> Path:
             return candidate
     if not folder.exists():
         name = str(place)
+        if name.endswith(CHECKPOINT_SUFFIXES):
+            raise InputError(
+                f"there is no file {folder}: expected a checkpoint, a run or a saved model"
+            )
         also = f"; on the hub it is {place_of_name(name).url}" if is_name(name) else ""
         raise InputError(f"there is no folder {folder}: expected a run or a saved model{also}")
     if folder.is_file():

@@ -39,8 +39,9 @@ class TrainingFacts:
 
     `hours` are those of different speech that led to the weights, None where that is not known.
     `hub_datasets` are the names on the Hugging Face hub of its corpora, empty where there is none;
-    `converted_from` is the checkpoint of another system that a model was. Those of a head have an
-    `upstream`, the place on the hub of the encoder that it was put on, and say how that took part.
+    `converted_from` is the checkpoint of another system that a model was, `converted_file_xxh3` the
+    hash of its file. Those of a head have an `upstream`, the place on the hub of the encoder that
+    it was put on, and say how that took part.
     """
 
     corpus: str = ""
@@ -51,6 +52,7 @@ class TrainingFacts:
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)
     continued_from: Origin | None = None
     converted_from: str = ""
+    converted_file_xxh3: str = ""
     task: str = ""
     labels: str = ""
     upstream: str | None = None

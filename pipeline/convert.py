@@ -1,146 +1,29 @@
 """Models of other systems become this package's, and go back to s3prl's layout."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from aalbert.common.configuration import load_config
 from aalbert.common.files import require_empty
-from aalbert.common.hub import CHECKPOINT_SUFFIXES, fetch, find_hub_place
+from aalbert.common.hub import find_hub_place
 from aalbert.common.redaction import redact_url
-from aalbert.common.store import Store, is_url
-from aalbert.errors import ConfigError, IntegrityError, OutputInUseError, require
-from aalbert.models.checkpoint import lasting_name
-from aalbert.models.foreign.detect import read_foreign
+from aalbert.common.store import is_url
+from aalbert.conversion.checkpoint_file import hub_origin, is_foreign, local_file
+from aalbert.conversion.import_model import import_model
+from aalbert.conversion.published_names import find_published
+from aalbert.errors import OutputInUseError, require
 from aalbert.models.foreign.export import export_s3prl
-from aalbert.models.foreign.foreign_model import ForeignModel
 from aalbert.models.foreign.s3prl_limits import LayoutError
 from aalbert.models.foreign.upstream_folder import export_upstream
-from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
-from aalbert.models.training_states import find_state
 from aalbert.models.upstream import count_parameters
-from aalbert.shards.format.feature_groups import prepare_assignments, with_feature_groups
-from aalbert.shards.format.feature_settings import (
-    SETTINGS_BY_KIND,
-    FeatureSettings,
-    default_settings,
-)
-from aalbert.shards.format.wave_settings import WaveSettings
-
-
-def is_foreign(place: Path | str) -> bool:
-    """Return whether a place is a checkpoint file of another system, not a folder."""
-    if (hub_place := find_hub_place(place)) is not None:
-        return bool(hub_place.file)
-    if is_url(place):
-        return str(place).endswith(CHECKPOINT_SUFFIXES)
-    return Path(place).is_file() and find_state(place) is None
-
-
-@contextmanager
-def local_file(place: Path | str) -> Iterator[Path]:
-    """Yield the path of a file at a path or a URL, or on the hub: a copy of it for the block."""
-    if (hub_place := find_hub_place(place)) is not None:
-        yield fetch(hub_place, hub_place.file)
-    elif is_url(place):
-        parent, _, name = str(place).rpartition("/")
-        with TemporaryDirectory() as folder:
-            Store(parent).get(name, Path(folder) / name)
-            yield Path(folder) / name
-    else:
-        yield Path(place)
-
-
-def load_foreign(source: Path) -> PretrainedModel:
-    """Return the model of a checkpoint of another system, as `import_model` does."""
-    return import_model(source)[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadingConfig:
-    """How an imported model reads audio: what its checkpoint tells, and `--set` changes.
-
-    `feature` names the features; the group of that name, which `with_feature_groups` adds, says
-    how they are computed from a wave that `wave` describes. `front_end.feature_dims` follows
-    from them.
-    """
-
-    feature: str = ""
-    wave: WaveSettings = WaveSettings()
-    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
-
-    def settings(self) -> FeatureSettings:
-        """Return the settings of the features."""
-        default_settings(self.feature)
-        settings: FeatureSettings = replace(getattr(self, self.feature), wave=self.wave)
-        return settings
-
-
-def import_model(
-    source: Path, assignments: Sequence[str] = (), origin: str = ""
-) -> tuple[PretrainedModel, ForeignModel]:
-    """Read a checkpoint of another system, and return it as a model beside what it told.
-
-    `assignments` are settings such as `front_end.deltas=1` that win over the checkpoint's, and
-    `origin` is the place on the hub that the file is a copy from.
-    Raises `InputError` for a file of no known layout, `IntegrityError` for one that is damaged
-    or would run code, `ConfigError` when settings are missing or do not fit the model.
-    """
-    foreign = read_foreign(source)
-    reading = read_settings(foreign, source, assignments)
-    settings = reading.settings()
-    front_end = replace(reading.front_end, feature_dims=settings.dims)
-    training = {"converted_from": f"{origin or source.name} ({foreign.layout})", **foreign.training}
-    foreign = replace(foreign, training=training)
-    try:
-        return foreign.build(asdict(settings), front_end), foreign
-    except IntegrityError as error:
-        raise IntegrityError(f"{source}: {error}") from error
-
-
-def hub_origin(source: str) -> str:
-    """Return the place of a file on the hub, with its commit; empty for one from elsewhere."""
-    return str(lasting_name(source)) if find_hub_place(source) is not None else ""
-
-
-def read_settings(foreign: ForeignModel, source: Path, assignments: Sequence[str]) -> ReadingConfig:
-    """Return how the model reads audio, with the user's settings over the checkpoint's.
-
-    Raises `IntegrityError` when those of the checkpoint alone are invalid.
-    """
-    document: dict[str, Any] = {"front_end": dict(foreign.front_end)}
-    if foreign.features is not None:
-        features = dict(foreign.features)
-        document["wave"] = features.pop("wave", {})
-        document["feature"] = features.pop("kind")
-        document[document["feature"]] = features
-    try:
-        reading = load_config(
-            with_feature_groups(ReadingConfig),
-            preset=(str(source), document),
-            environment={},
-            assignments=assignments,
-        )
-    except ConfigError as error:
-        if assignments:
-            raise
-        raise IntegrityError(f"{source}: its settings are invalid: {error}") from error
-    first, *others = SETTINGS_BY_KIND
-    require(
-        bool(reading.feature),
-        f"{source}: {' '.join(foreign.notes)}. Say which: --set feature={first} (or "
-        f"{', '.join(others)}), and what differs from the defaults, such as --set "
-        "front_end.deltas=1",
-    )
-    return reading
+from aalbert.shards.format.feature_groups import prepare_assignments
 
 
 def convert_to_aalbert(source: str, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
     """Save a checkpoint of another system as a model of this package; return what was done."""
+    source = find_published(source)
     is_path = find_hub_place(source) is None and not is_url(source)
     require(
         is_foreign(source) or (is_path and not Path(source).is_dir()),
@@ -162,6 +45,7 @@ def convert_to_s3prl(source: str, out: Path, assignments: Sequence[str]) -> dict
     """
     if out.exists():
         raise OutputInUseError(f"{out} exists: choose another --out, the file or folder to write")
+    source = find_published(source)
     layout, notes = "aalbert", tuple[str, ...]()
     if is_foreign(source):
         with local_file(source) as local:

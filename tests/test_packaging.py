@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("commands", "common", "kernel", "pipeline", "shards", "models", "train")
+ROOMS = ("commands", "common", "conversion", "kernel", "pipeline", "shards", "models", "train")
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

@@ -41,6 +41,8 @@ class RunRecord:
     upstream: str = ""
     # None for features, which have no weights.
     upstream_weights: str | None = ""
+    # Of the checkpoint of another system that the upstream was converted from.
+    upstream_file: str = ""
     continued_from: Origin | None = None
     start_weights: str = ""
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)

@@ -5,12 +5,9 @@ from pathlib import Path
 from aalbert.common.hub import find_hub_place
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import is_url
-from aalbert.models.checkpoint import (
-    find_checkpoint,
-    lasting_name,
-    reading_config,
-    require_no_file,
-)
+from aalbert.conversion.checkpoint_file import is_foreign
+from aalbert.conversion.published_names import find_published
+from aalbert.models.checkpoint import find_checkpoint, lasting_name, reading_config
 from aalbert.models.training_states import find_state
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_from_dict
@@ -21,16 +18,15 @@ from aalbert.shards.reading.dataset import Dataset
 def lasting_upstream(upstream: str) -> str:
     """Return the place of an upstream, valid from any working directory, or the feature it is.
 
-    A model on the hub is named with its commit. Raises `InputError` for a file there.
+    A model on the hub is named with its commit, also one that s3prl has a name of.
     """
     if upstream in SETTINGS_BY_KIND:
         return upstream
-    if (hub_place := find_hub_place(upstream)) is not None:
-        require_no_file(hub_place)
-    if is_url(upstream) or hub_place is not None:
+    upstream = find_published(upstream)
+    if is_url(upstream) or find_hub_place(upstream) is not None:
         return str(lasting_name(upstream))
-    is_state = find_state(upstream) is not None
-    return str((Path(upstream) if is_state else find_checkpoint(upstream)).resolve())
+    is_file = is_foreign(upstream) or find_state(upstream) is not None
+    return str((Path(upstream) if is_file else find_checkpoint(upstream)).resolve())
 
 
 def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) -> None:

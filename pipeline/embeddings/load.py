@@ -8,6 +8,9 @@ import torch
 
 from aalbert.common.files import file_digest
 from aalbert.common.redaction import redact_url
+from aalbert.conversion.checkpoint_file import is_foreign, local_file
+from aalbert.conversion.import_model import load_foreign
+from aalbert.conversion.published_names import find_published
 from aalbert.errors import ConfigError, require
 from aalbert.models.checkpoint import find_checkpoint, lasting_name, read_config, reading_config
 from aalbert.models.device import best_device
@@ -15,7 +18,6 @@ from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEndConfig
 from aalbert.models.saved_model import load_model
 from aalbert.models.upstream import Upstream, UpstreamConfig
-from aalbert.pipeline.convert import is_foreign, load_foreign, local_file
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.shards.format.feature_settings import default_settings, fingerprint, settings_from_dict
 
@@ -25,11 +27,12 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
 
     `place` is a saved model, the folder of a pretraining or downstream run, or a checkpoint
     file of s3prl or the AALBERT repository, which is read without running code in it; or a model
-    or such a file on the Hugging Face hub (see `find_hub_place`).
+    or such a file on the Hugging Face hub (see `find_hub_place`), also by s3prl's name of it.
     Without a `device` the model is on a GPU, if there is one. Raises `InputError` when there is
     no model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
     """
-    chosen, place = choose_device(device), lasting_name(place)
+    chosen = choose_device(device)
+    place = lasting_name(find_published(place) if isinstance(place, str) else place)
     if is_foreign(place):
         return open_foreign(place).to(chosen)
     document = read_config(find_checkpoint(place))

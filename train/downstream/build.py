@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.common.hub import find_hub_place
+from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEnd
@@ -250,7 +251,7 @@ def open_upstream(
         if untrained:
             raise ConfigError(f"--untrained needs an encoder, and --upstream {name} has none")
         return feature_baseline(name, dataset, rows, baseline or BaselineConfig())
-    upstream = PretrainedModel.from_pretrained(name).upstream
+    upstream = PretrainedModel.from_pretrained(as_saved(name)).upstream
     check_feature_settings(name, upstream.config, dataset)
     if not untrained:
         return upstream

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.redaction import redact_url
+from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import IntegrityError
-from aalbert.models.checkpoint import find_checkpoint, read_config
+from aalbert.models.checkpoint import find_checkpoint, read_config, reading_config
+from aalbert.models.training_facts import read_facts
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
@@ -28,6 +30,7 @@ def find_sources(config: DownstreamConfig, dataset: Dataset, upstream: str) -> d
         "data_fingerprint": dataset.manifest.fingerprint,
         "upstream": redact_url(location),
         "upstream_weights": weights_of(location),
+        "upstream_file": file_of(location),
         "files": digest_places(named_files(config)),
     }
 
@@ -36,7 +39,17 @@ def weights_of(upstream: str) -> str | None:
     """Return the hash of an upstream's weights; plain features have none."""
     if upstream in SETTINGS_BY_KIND:
         return None
-    return str(read_config(find_checkpoint(upstream))["weights_xxh3"])
+    return str(read_config(find_checkpoint(as_saved(upstream)))["weights_xxh3"])
+
+
+def file_of(upstream: str) -> str:
+    """Return the hash of the file that an upstream was converted from; "" for one that was not."""
+    if upstream in SETTINGS_BY_KIND:
+        return ""
+    place = as_saved(upstream)
+    document = read_config(find_checkpoint(place))
+    with reading_config(place):
+        return read_facts(document["upstream"]["training"]).converted_file_xxh3
 
 
 def require_same_upstream(record: Mapping[str, Any], upstream: str) -> None:

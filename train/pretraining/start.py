@@ -12,6 +12,7 @@ import torch
 from aalbert.common.redaction import redact_all, redact_url
 from aalbert.common.settings_text import Document
 from aalbert.common.text import flat
+from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import require
 from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.downstream import DownstreamModel
@@ -138,12 +139,15 @@ def parts_of(model: PretrainedModel) -> dict[Any, str]:
 def open_start(place: Path | str) -> Start:
     """Open a model to continue from: a run, its state `RUN@STEP`, a saved model, or a URL.
 
+    A checkpoint file of another system is converted first.
+
     Of a downstream run it is the encoder, without heads. Raises `InputError` when there is none,
     `IntegrityError` when it is damaged, `ConfigError` when it has no encoder.
     """
     location = lasting_upstream(str(place))
-    document = read_config(find_checkpoint(location))
-    model, head_training = load_model(location, document["kind"]), dict[str, Any]()
+    saved = as_saved(location)
+    document = read_config(find_checkpoint(saved))
+    model, head_training = load_model(saved, document["kind"]), dict[str, Any]()
     if isinstance(model, DownstreamModel):
         head_training = {} if model.frozen else model.training_facts
         model = encoder_of(model.upstream, location)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from aalbert.conversion.import_model import import_model
 from aalbert.errors import InputError, IntegrityError
 from aalbert.models.extent import DEEPEST, check_extent
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.torch_files import pickles, torch_file
-from aalbert.pipeline.convert import import_model
 from tests.models.foreign.transformers import (
     Sizes,
     lightning,

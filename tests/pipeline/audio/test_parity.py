@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aalbert.pipeline.convert import load_foreign
+from aalbert.conversion.import_model import load_foreign
 from benchmarks.parity import compare
 
 # Hidden states and predictions that the golden files have of every wave.
