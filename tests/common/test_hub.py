@@ -157,7 +157,9 @@ def test_a_local_folder_has_precedence_and_a_misspelt_path_is_none_of_the_hub(
     PretrainedModel.from_pretrained("user/model")
     with pytest.raises(InputError, match="saved model; on the hub it is hf://user/modle$"):
         PretrainedModel.from_pretrained("user/modle")
-    with pytest.raises(InputError, match="no folder user/a.pt: expected a run or a saved model$"):
+    with pytest.raises(
+        InputError, match="no file user/a.pt: expected a checkpoint, a run or a saved model$"
+    ):
         PretrainedModel.from_pretrained("user/a.pt")
     assert hub.requests == []
 

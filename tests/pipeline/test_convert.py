@@ -150,7 +150,10 @@ def test_features_that_are_not_told_are_asked_for(
     torch.save(s3prl_2020(SIZES, make_transformer(SIZES), make_head(SIZES)), path)
     assert convert(path, "--out", tmp_path / "model") == 2
     message = capsys.readouterr().err
-    assert "it read 'data/libri_fbank_cmvn'. Say which: --set feature=logmel" in message
+    assert (
+        "it read 'data/libri_fbank_cmvn'. Say which to 'aalbert convert': --set feature=logmel"
+        in message
+    )
     assert not (tmp_path / "model").exists()
     settings = ("--set", "feature=fbank", "--set", "fbank.mels=20")
     assert convert(path, "--out", tmp_path / "model", *settings) == 0
