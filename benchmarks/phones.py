@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aalbert.errors import InputError
-from aalbert.models.upstream import Upstream
+from aalbert.models.any_upstream import AnyUpstream
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import find_frame_labels, find_task_data
 from aalbert.train.downstream.config import DownstreamConfig
@@ -40,7 +40,7 @@ def phone_task(phones: Path) -> DownstreamConfig:
 
 
 def probe_phones(
-    upstream: Upstream, data: Path, phones: Path, states: Sequence[int] = (), hidden: int = 0
+    upstream: AnyUpstream, data: Path, phones: Path, states: Sequence[int] = (), hidden: int = 0
 ) -> ProbedFrames:
     """Probe states of an upstream, all by default, for phones; see `probe_frames`."""
     config, dataset = phone_task(phones), Dataset(data)

@@ -16,6 +16,7 @@ from aalbert.commands.options import (
     require_option,
 )
 from aalbert.commands.threads import ThreadsOption, use_threads
+from aalbert.commands.waves import CorpusOption, wave_corpus
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.downstream.tasks import TASKS, Task
 
@@ -31,7 +32,8 @@ UpstreamName = Annotated[
     typer.Option(
         "--upstream",
         help="A run (RUN@STEP: after a step), a saved model, USER/MODEL on the hub, a checkpoint "
-        f"of s3prl or its name there, or {', '.join(SETTINGS_BY_KIND)}.",
+        f"of s3prl or its name there, {', '.join(SETTINGS_BY_KIND)}; of transformers hf:FOLDER or "
+        "hf:USER/MODEL, of an installed s3prl s3prl:NAME.",
     ),
 ]
 TaskPresetOption = Annotated[str | None, typer.Option("--preset", help="A recipe of the task.")]
@@ -87,6 +89,7 @@ def add_task(task: Task) -> None:
         out: Out,
         data: Data = None,
         upstream: UpstreamName = None,
+        corpus: CorpusOption = None,
         preset: TaskPresetOption = None,
         layers: LayersOption = None,
         mode: ModeName = None,
@@ -117,7 +120,9 @@ def add_task(task: Task) -> None:
             )
             use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
             place = take_upstream(upstream)[0] if upstream else None
-            resume_downstream(out, task.name, data=data, upstream=place)
+            resume_downstream(
+                out, task.name, data=data, upstream=place, corpus=wave_corpus(corpus)
+            )
         else:
             use_threads(threads)
             place, implied = take_upstream(require_option(upstream, "--upstream"))
@@ -145,13 +150,12 @@ def sweep(
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.")],
     out: Out,
     data: Annotated[str, typer.Option(help="Folder or URL of a dataset.")],
-    upstream: Annotated[
-        str, typer.Option(help="A run, a saved model, a checkpoint of s3prl, or a feature.")
-    ],
+    upstream: Annotated[str, typer.Option(help="As of the command of the task.")],
     assignments: Annotated[
         list[str],
         typer.Option("--set", metavar="NAME=VALUE,VALUE", help="A setting and the values to try."),
     ],
+    corpus: CorpusOption = None,
     preset: TaskPresetOption = None,
     layers: LayersOption = None,
     mode: ModeName = None,
@@ -186,6 +190,7 @@ def sweep(
         data,
         place,
         out,
+        wave_corpus(corpus),
     )
     first = points[0]
     command = evaluate_command(RunFolder(Path(first.run)))

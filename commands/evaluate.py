@@ -7,6 +7,7 @@ import typer
 
 from aalbert.commands.console import AsJson, show
 from aalbert.commands.threads import ThreadsOption, use_threads
+from aalbert.commands.waves import CorpusOption, wave_corpus
 from aalbert.errors import ConfigError
 
 
@@ -17,6 +18,7 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Folder or URL of their dataset, if it has moved.")
     ] = None,
+    corpus: CorpusOption = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,7 +50,9 @@ def evaluate(
     if as_json + as_markdown + as_csv > 1:
         raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")
     use_threads(threads)
-    evaluations = evaluate_runs(runs, data=data, assignments=assignments or ())
+    evaluations = evaluate_runs(
+        runs, data=data, assignments=assignments or (), corpus=wave_corpus(corpus)
+    )
     comparisons = compare_evaluations(evaluations)
     write_reports(evaluations, comparisons)
     results = [evaluation.result for evaluation in evaluations]

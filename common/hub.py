@@ -154,6 +154,30 @@ def fetch(place: HubPlace, file: str, *, again: bool = False) -> Path:
         )
 
 
+def fetch_if_there(place: HubPlace, file: str) -> Path | None:
+    """Return the local copy of a file of a model, None when the model has no such file.
+
+    The client notes in its cache what is not there, so that this too is known without a network.
+    """
+    require_client(place)
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    with explaining_faults(place, file):
+        found = try_to_load_from_cache(place.repository, file, revision=place.revision)
+        if found is not None:
+            return Path(found) if isinstance(found, str) else None
+        try:
+            downloaded = hf_hub_download(
+                place.repository, file, revision=place.revision, library_name=LIBRARY
+            )
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise
+            return None
+        return Path(downloaded)
+
+
 def pin(place: HubPlace, file: str) -> HubPlace:
     """Return a place at the commit that its revision is now, by a file of it, which is fetched."""
     if place.is_pinned:

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from aalbert.models.any_upstream import AnyUpstream, AnyUpstreamConfig
 from aalbert.models.calibration import Calibration
 from aalbert.models.cards.downstream import Score, downstream_card
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
@@ -16,13 +18,14 @@ from aalbert.models.cohort import Cohort, CohortSettings
 from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice, normalised
 from aalbert.models.static_batches import (
     StaticBatch,
-    StaticShapes,
     compute_each,
     static_batches,
 )
 from aalbert.models.training_facts import read_facts
 from aalbert.models.trial_scorer import TrialScorer
-from aalbert.models.upstream import Upstream, UpstreamConfig, count_parameters
+from aalbert.models.upstream import Upstream, count_parameters
+from aalbert.models.wave_encoders.open import reopen_wave_encoder
+from aalbert.models.wave_encoders.wave_upstream import WaveUpstreamConfig
 
 KIND = "downstream"
 Item = TypeVar("Item")
@@ -46,9 +49,12 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedDownstream:
-    """The description of a saved model."""
+    """The description of a saved model.
 
-    upstream: UpstreamConfig
+    Of an upstream of another library it says where that is; only the head is saved.
+    """
+
+    upstream: AnyUpstreamConfig
     classes: tuple[str, ...]
     layers: LayerChoice
     head: HeadConfig
@@ -75,7 +81,7 @@ class DownstreamModel(nn.Module):
 
     def __init__(
         self,
-        upstream: Upstream,
+        upstream: AnyUpstream,
         classes: Sequence[str],
         layers: LayerChoice,
         head: HeadConfig,
@@ -134,9 +140,11 @@ class DownstreamModel(nn.Module):
             states, lengths = self.states(batch.features.to(device), batch.lengths.to(device))
             return layer(states, lengths), lengths
 
-        shapes = StaticShapes.on(device, self.upstream.config.front_end.frames_stacked)
-        batches = static_batches(utterances, shapes)
-        for batch, (outputs, lengths) in compute_each(batches, compute, device):
+        shapes = self.upstream.batch_shapes(device)
+        batches = compute_each(
+            static_batches(utterances, shapes), compute, device, shapes.frames_at_once
+        )
+        for batch, (outputs, lengths) in batches:
             # Rows without an utterance fill a batch.
             real = len(batch.items)
             yield batch.items, outputs[:real], lengths[:real]
@@ -183,13 +191,17 @@ class DownstreamModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, place: Path | str) -> "DownstreamModel":
-        """Load a saved model or the result of a downstream run, in evaluation mode."""
+        """Load a saved model or the result of a downstream run, in evaluation mode.
+
+        An encoder of another library is opened where it was; `InputError` when it is gone,
+        `IntegrityError` when it is another one now.
+        """
         tensors, saved = load_checkpoint(place, KIND, SavedDownstream)
+        make_upstream = opener(saved.upstream)
 
         def make() -> "DownstreamModel":
-            upstream = Upstream(saved.upstream)
             return cls(
-                upstream,
+                make_upstream(),
                 saved.classes,
                 saved.layers,
                 saved.head,
@@ -201,3 +213,14 @@ class DownstreamModel(nn.Module):
             )
 
         return rebuild(make, tensors, place)
+
+
+def opener(config: AnyUpstreamConfig) -> Callable[[], AnyUpstream]:
+    """Return what makes the upstream that a saved model describes, without its weights.
+
+    One of another library has them, and is opened once.
+    """
+    if isinstance(config, WaveUpstreamConfig):
+        opened = reopen_wave_encoder(config)
+        return lambda: opened
+    return partial(Upstream, config)

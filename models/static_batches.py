@@ -31,10 +31,14 @@ FRAMES_AT_ONCE = 2**16
 
 @dataclass(frozen=True, kw_only=True)
 class StaticShapes:
-    """Padding of utterances, and the size of batches of about `batch_frames` frames."""
+    """Padding of utterances, and the size of batches of about `batch_frames` frames.
+
+    On a CPU no more than `frames_at_once` are computed at once, unless one batch has more.
+    """
 
     frames_stacked: int = 1
     batch_frames: int = CPU_BATCH_FRAMES
+    frames_at_once: int = FRAMES_AT_ONCE
 
     def __post_init__(self) -> None:
         require(self.batch_frames > 0, f"batch_frames {self.batch_frames} must be above 0")
@@ -95,6 +99,7 @@ def compute_each(
     batches: Iterable[StaticBatch[Item]],
     compute: Callable[[StaticBatch[Item]], Result],
     device: torch.device,
+    frames_at_once: int = FRAMES_AT_ONCE,
 ) -> Iterator[tuple[StaticBatch[Item], Result]]:
     """Yield batches in order, with what `compute` makes of each without gradient.
 
@@ -116,7 +121,7 @@ def compute_each(
     try:
         for batch in batches:
             frames += batch.features.shape[:2].numel()
-            while waiting and (len(waiting) > threads or frames > FRAMES_AT_ONCE):
+            while waiting and (len(waiting) > threads or frames > frames_at_once):
                 done, future = waiting.popleft()
                 yield done, future.result()
                 frames -= done.features.shape[:2].numel()

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from aalbert.errors import AalbertWarning, ConfigError, require
 from aalbert.models.encoder import Encoder, EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
 from aalbert.models.layout import Packed
+from aalbert.models.static_batches import StaticShapes
 
 MOST_LAYERS = 1000
 
@@ -78,6 +80,10 @@ class Upstream(nn.Module):
         """Numbers per frame of a hidden state."""
         encoder = self.config.encoder
         return self.config.front_end.input_dims if encoder is None else encoder.width
+
+    def batch_shapes(self, device: torch.device) -> StaticShapes:
+        """Return the shapes of batches whose numbers depend on nothing but the utterance."""
+        return StaticShapes.on(device, self.config.front_end.frames_stacked)
 
     def forward(
         self, features: Tensor, lengths: Tensor | Packed, speakers: Statistics | None = None

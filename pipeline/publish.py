@@ -24,6 +24,7 @@ from aalbert.common.store import is_url
 from aalbert.common.text import human_bytes
 from aalbert.common.text_files import read_text
 from aalbert.errors import InputError, require
+from aalbert.models.any_upstream import require_own
 from aalbert.models.cards.examples import EXAMPLE_LINES, MODEL, TRANSFORMERS_CLASS
 from aalbert.models.cards.facts import public_facts
 from aalbert.models.checkpoint import (
@@ -122,6 +123,7 @@ def prepared(place: str, publication: Publication) -> Iterator[Path]:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = load_model(source, read_config(source)["kind"])
+        require_own(model.upstream, source)
         forget_places(model)
         model.save_pretrained(folder)
         beside = source / CARD_NAME

@@ -43,6 +43,10 @@ class RunRecord:
     upstream_weights: str | None = ""
     # Of the checkpoint of another system that the upstream was converted from.
     upstream_file: str = ""
+    upstream_parameters: Annotated[int, Ge(0)] = 0
+    # Of an encoder of another library, the corpus whose waves it reads.
+    upstream_software: str = ""
+    corpus: str = ""
     continued_from: Origin | None = None
     start_weights: str = ""
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)

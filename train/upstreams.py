@@ -10,6 +10,8 @@ from aalbert.conversion.published_names import find_published
 from aalbert.models.checkpoint import find_checkpoint, lasting_name, reading_config
 from aalbert.models.training_states import find_state
 from aalbert.models.upstream import UpstreamConfig
+from aalbert.models.wave_encoders.names import is_wave_encoder
+from aalbert.models.wave_encoders.open import lasting_encoder_name
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_from_dict
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
@@ -22,6 +24,8 @@ def lasting_upstream(upstream: str) -> str:
     """
     if upstream in SETTINGS_BY_KIND:
         return upstream
+    if is_wave_encoder(upstream):
+        return lasting_encoder_name(upstream)
     upstream = find_published(upstream)
     if is_url(upstream) or find_hub_place(upstream) is not None:
         return str(lasting_name(upstream))

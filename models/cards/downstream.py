@@ -52,7 +52,7 @@ based on it, its errors have to be measured on recordings like those it is used 
 
 ## Files and licence
 
-`model.safetensors` holds the weights of upstream and head; `config.json` the settings to rebuild
+`model.safetensors` holds the weights of {holds}; `config.json` the settings to rebuild
 the model, the classes, and the XXH3 hash of the weights; `*_aalbert.py` are modules of software
 under the MIT licence. That does not cover the weights: their licence is chosen by those who trained
 them, in accordance with that of the corpus; `license` in the header of this card names it, once it
@@ -151,6 +151,7 @@ def downstream_card(
         threshold=scores_in_words(document) + threshold_in_words(document["threshold"]),
         training=training_list(training),
         upstream=upstream_in_words(upstream, document, facts),
+        holds="upstream and head" if "encoder" in upstream else "the head, without its upstream",
     )
 
 
@@ -176,7 +177,7 @@ def header(
     upstream = document["upstream"]
     verifies = facts.task == VERIFICATION
     classifies = bool(document["classes"]) and not verifies and not of_frames(document)
-    encoder = upstream["encoder"]
+    encoder = upstream.get("encoder")
     label = identifier(facts.labels or "audio")
     kind = "speaker-verification" if verifies else f"{label}-classification"
     pretrained = encoder and not (facts.untrained or facts.from_scratch)
@@ -291,6 +292,8 @@ def upstream_in_words(
     upstream: Mapping[str, Any], document: Mapping[str, Any], facts: TrainingFacts
 ) -> str:
     """Return what the head reads, how that was trained, and on what."""
+    if "encoder" not in upstream:
+        return encoder_in_words(upstream, document)
     encoder = upstream["encoder"]
     reads = f"It reads {features_in_words(upstream)}."
     if encoder is None:
@@ -306,6 +309,17 @@ def upstream_in_words(
     if facts.untrained or facts.from_scratch:
         return text
     return f"{text}\nIts own training:\n\n{training_list(upstream['training'])}"
+
+
+def encoder_in_words(upstream: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """Return what an encoder of another library is, and how the head reads it."""
+    weights = "frozen" if upstream["untrained_seed"] is None else "with random weights, a control"
+    return (
+        f"{markdown(upstream['architecture'])} ({markdown(upstream['name'])}), {weights}, opened "
+        f"by {upstream['software']}: {upstream['parameters']:,} parameters, {upstream['states']} "
+        f"hidden states of width {upstream['width']}. It reads waves.\nThe head reads its hidden "
+        f"states: {layer_words(str(document['layers']))}."
+    )
 
 
 def part_of_encoder(document: Mapping[str, Any], facts: TrainingFacts) -> str:

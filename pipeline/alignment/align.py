@@ -49,8 +49,8 @@ from aalbert.pipeline.alignment.pronunciations import (
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
+from aalbert.pipeline.corpora.recordings import audio_of
 from aalbert.pipeline.prepare.engine import CONTEXT, REFRESH_S, end_with_parent
-from aalbert.pipeline.prepare.shard_task import audio_of
 from aalbert.shards.format.feature_settings import fingerprint
 
 WORK_FOLDER = ".align"

@@ -23,9 +23,9 @@ from aalbert.pipeline.corpora.corpus import Corpus, Skip, Utterance, estimated_s
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
 from aalbert.pipeline.corpora.names import key_of
+from aalbert.pipeline.corpora.recordings import audio_of
 from aalbert.pipeline.corpora.tables.listing import is_listing
 from aalbert.pipeline.embeddings.model import Features
-from aalbert.pipeline.prepare.shard_task import audio_of
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import MANIFEST_NAME
 from aalbert.shards.reading.compatibility import require_equal_settings

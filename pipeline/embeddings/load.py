@@ -12,6 +12,7 @@ from aalbert.conversion.checkpoint_file import is_foreign, local_file
 from aalbert.conversion.import_model import load_foreign
 from aalbert.conversion.published_names import find_published
 from aalbert.errors import ConfigError, require
+from aalbert.models.any_upstream import require_own
 from aalbert.models.checkpoint import find_checkpoint, lasting_name, read_config, reading_config
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
@@ -29,7 +30,8 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
     file of s3prl or the AALBERT repository, which is read without running code in it; or a model
     or such a file on the Hugging Face hub (see `find_hub_place`), also by s3prl's name of it.
     Without a `device` the model is on a GPU, if there is one. Raises `InputError` when there is
-    no model, `IntegrityError` when it is damaged, `ConfigError` when there is no such device.
+    no model, or one whose encoder is of another library, `IntegrityError` when it is damaged,
+    `ConfigError` when there is no such device.
     """
     chosen = choose_device(device)
     place = lasting_name(find_published(place) if isinstance(place, str) else place)
@@ -37,11 +39,12 @@ def from_pretrained(place: Path | str, device: str | None = "cpu") -> EmbeddingM
         return open_foreign(place).to(chosen)
     document = read_config(find_checkpoint(place))
     model = load_model(place, document["kind"])
+    upstream = require_own(model.upstream, place)
     mix = model.head.mix if isinstance(model, DownstreamModel) else None
     weights = mix.weights().detach() if mix else None
     with reading_config(place):
         opened = EmbeddingModel(
-            model, model.upstream, weights, fingerprint(document), redact_url(str(place))
+            model, upstream, weights, fingerprint(document), redact_url(str(place))
         )
     return opened.to(chosen)
 

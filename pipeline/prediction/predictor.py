@@ -197,7 +197,7 @@ class Predictor:
         """Return the prediction that scores are; see `predict`."""
         if per == "utterance":
             return whole_prediction(scores, self.classes, seconds, top)
-        stacked = self.model.upstream.config.front_end.frames_stacked
+        stacked = self.reader.upstream.config.front_end.frames_stacked
         borders = frame_borders(self.settings, len(scores), stacked, seconds)
         return frame_prediction(scores, self.classes, borders, top, per)
 

@@ -1,7 +1,6 @@
 """One shard of a `prepare`: from audio files to a tar and its index fragment; idempotent."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from aalbert.common.files import file_digest
 from aalbert.common.signals import stop_if_asked
@@ -11,8 +10,8 @@ from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.audio.features import check_long_enough, extract
 from aalbert.pipeline.audio.recording import UnusableAudioError
-from aalbert.pipeline.corpora.archive import read_member
 from aalbert.pipeline.corpora.corpus import Skip, Utterance
+from aalbert.pipeline.corpora.recordings import audio_of
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.plan import ShardTask
@@ -126,19 +125,3 @@ def require_unchanged(utterance: Utterance) -> None:
             f"{utterance.path} has changed during the run: {size} bytes, {utterance.size} before; "
             "delete the output and run the command again"
         )
-
-
-def audio_of(utterance: Utterance) -> Path | bytes:
-    """Return the file of an utterance's recording, or its bytes when they are within a file."""
-    if utterance.offset is None:
-        return utterance.path
-    if utterance.index is not None:
-        return read_member(utterance.path, utterance.index, utterance.offset, utterance.size)
-    try:
-        with utterance.path.open("rb") as stream:
-            stream.seek(utterance.offset)
-            return stream.read(utterance.size)
-    except OSError as error:
-        raise InputError(
-            f"{utterance.path} cannot be read ({error.strerror}): run the command again"
-        ) from error

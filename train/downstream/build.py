@@ -9,12 +9,16 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.common.hub import find_hub_place
+from aalbert.common.redaction import redact_url
 from aalbert.conversion.saved_model import as_saved
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
+from aalbert.models.wave_encoders.names import find_encoder_on_hub, is_wave_encoder
+from aalbert.models.wave_encoders.open import open_wave_encoder
+from aalbert.models.wave_encoders.wave_upstream import WaveUpstream, WaveUpstreamConfig
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -42,6 +46,7 @@ from aalbert.train.downstream.splits import (
 from aalbert.train.downstream.tasks import find_task
 from aalbert.train.downstream.trial_splits import verification_splits
 from aalbert.train.downstream.trials import Pairs, read_trials
+from aalbert.train.downstream.waves import WaveCorpus
 from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.randomness import seed_of
 from aalbert.train.upstreams import check_feature_settings
@@ -56,16 +61,16 @@ class DownstreamSetup:
     `pairs` are the test trials of verification.
     """
 
-    dataset: Dataset
+    inputs: Inputs
     model: DownstreamModel
     labels: TaskLabels
     splits: SplitRows
     pairs: Pairs | None = None
 
     @property
-    def inputs(self) -> Inputs:
-        """What the upstream reads of the dataset."""
-        return Inputs(self.dataset, self.model.upstream.config)
+    def dataset(self) -> Dataset:
+        """The dataset."""
+        return self.inputs.dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +82,16 @@ class TaskData:
     pairs: Pairs | None = None
 
 
-def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> DownstreamSetup:
+def build_setup(
+    config: DownstreamConfig, dataset: Dataset, upstream: str, corpus: WaveCorpus | None = None
+) -> DownstreamSetup:
     """Find splits and labels, open the upstream, and put a fresh head on it.
 
-    The head is the same for the same seed. Raises `ConfigError` or `InputError` when they do not
-    fit.
+    An upstream that reads waves has them from the `corpus`. The head is the same for the same seed.
+    Raises `ConfigError` or `InputError` when they do not fit.
     """
     check_baseline(config, upstream)
+    check_wave_encoder(config, upstream, corpus)
     data = find_task_data(config, dataset)
     opened = open_upstream(
         upstream,
@@ -93,7 +101,7 @@ def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Do
         seed=config.seed,
         baseline=config.baseline,
     )
-    inputs = Inputs(dataset, opened.config)
+    inputs = find_inputs(dataset, opened.config, corpus)
     labels = data.labels or find_frame_labels(config, inputs, data.splits)
     warn_of_one_class(data)
     torch.manual_seed(seed_of(config.seed, "head"))
@@ -108,7 +116,21 @@ def build_setup(config: DownstreamConfig, dataset: Dataset, upstream: str) -> Do
         frozen=config.mode == "frozen",
         training=describe_training(config, dataset, data.splits, upstream),
     )
-    return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
+    return DownstreamSetup(inputs, model, labels, data.splits, data.pairs)
+
+
+def find_inputs(
+    dataset: Dataset, upstream: UpstreamConfig | WaveUpstreamConfig, corpus: WaveCorpus | None
+) -> Inputs:
+    """Return what an upstream reads of a dataset; its waves come from the corpus."""
+    if isinstance(upstream, UpstreamConfig):
+        return Inputs(dataset, upstream)
+    if corpus is None or corpus.place is None:
+        raise ConfigError(
+            f"{upstream.name} reads waves: name the corpus that {dataset.place} was prepared from "
+            "with --corpus DIR"
+        )
+    return Inputs(dataset, upstream, corpus.open(dataset, corpus.place))
 
 
 def describe_training(
@@ -120,7 +142,9 @@ def describe_training(
     """
     source = find_task(config.task).labels
     takes_weights = not config.untrained and config.mode != "from-scratch"
-    place = find_hub_place(upstream) if takes_weights else None
+    place = None
+    if takes_weights:
+        place = find_encoder_on_hub(upstream) or find_hub_place(upstream)
     return {
         "task": config.task,
         "labels": "phone" if source == "alignments" else config.labels.column,
@@ -137,15 +161,20 @@ def describe_training(
 
 
 def setup_of_model(
-    config: DownstreamConfig, dataset: Dataset, model: DownstreamModel
+    config: DownstreamConfig,
+    dataset: Dataset,
+    model: DownstreamModel,
+    corpus: WaveCorpus | None = None,
 ) -> DownstreamSetup:
-    """Return the setup of a model that is already trained."""
+    """Return the setup of a model that is already trained; see `build_setup`."""
     data = find_task_data(config, dataset)
     warn_of_one_class(data)
-    check_feature_settings("the model", model.upstream.config, dataset)
-    inputs = Inputs(dataset, model.upstream.config)
+    upstream = model.upstream.config
+    if isinstance(upstream, UpstreamConfig):
+        check_feature_settings("the model", upstream, dataset)
+    inputs = find_inputs(dataset, upstream, corpus)
     labels = data.labels or find_frame_labels(config, inputs, data.splits)
-    return DownstreamSetup(dataset, model, labels, data.splits, data.pairs)
+    return DownstreamSetup(inputs, model, labels, data.splits, data.pairs)
 
 
 def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
@@ -230,6 +259,24 @@ def check_baseline(config: DownstreamConfig, upstream: str) -> None:
         )
 
 
+def check_wave_encoder(config: DownstreamConfig, upstream: str, corpus: WaveCorpus | None) -> None:
+    """Raise `ConfigError` for a mode that an encoder of another library does not have, and for a
+    corpus that nothing would read.
+    """
+    if not is_wave_encoder(upstream):
+        require(
+            corpus is None or corpus.place is None,
+            f"--corpus is for encoders that read waves, and --upstream {redact_url(upstream)} "
+            "reads stored features: leave it out",
+        )
+        return
+    require(
+        config.mode == "frozen",
+        f"--mode {config.mode} trains an encoder, and --upstream {upstream} is used frozen: its "
+        "weights are not copied into the run",
+    )
+
+
 def open_upstream(
     name: str,
     dataset: Dataset,
@@ -238,11 +285,12 @@ def open_upstream(
     untrained: bool,
     seed: int,
     baseline: BaselineConfig | None = None,
-) -> Upstream:
+) -> Upstream | WaveUpstream:
     """Return the upstream that `name` stands for.
 
-    A feature kind (`logmel`) is the baseline without an encoder; anything else is the
-    folder, or the URL, of a run or of a saved model. With `untrained` it has fresh random weights
+    A feature kind (`logmel`) is the baseline without an encoder, `hf:` and `s3prl:` begin the names
+    of encoders of other libraries, anything else is the folder, or the URL, of a run or of a saved
+    model. With `untrained` it has fresh random weights
     and the same front end: the control that shows the effect of pretraining. `rows` are those to
     train on, the only ones that a normalisation may be computed from. Raises `ConfigError` when
     the dataset does not store the features that the upstream reads.
@@ -251,11 +299,14 @@ def open_upstream(
         if untrained:
             raise ConfigError(f"--untrained needs an encoder, and --upstream {name} has none")
         return feature_baseline(name, dataset, rows, baseline or BaselineConfig())
+    weights_seed = seed_of(seed, "untrained weights")
+    if is_wave_encoder(name):
+        return open_wave_encoder(name, weights_seed if untrained else None)
     upstream = PretrainedModel.from_pretrained(as_saved(name)).upstream
     check_feature_settings(name, upstream.config, dataset)
     if not untrained:
         return upstream
-    torch.manual_seed(seed_of(seed, "untrained weights"))
+    torch.manual_seed(weights_seed)
     return Upstream(replace(upstream.config, training={}), upstream.front_end)
 
 

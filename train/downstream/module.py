@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from aalbert.models.any_upstream import AnyUpstream
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.batch import Batch
@@ -104,11 +105,12 @@ def warn_of_collapse(config: FineTuningConfig) -> None:
         )
 
 
-def parameters_from_the_top(upstream: Upstream) -> list[list[nn.Parameter]]:
+def parameters_from_the_top(upstream: AnyUpstream) -> list[list[nn.Parameter]]:
     """Return the parameters of an encoder in groups: its layers, last one first, then the rest.
 
     A shared layer is one group.
     """
+    assert isinstance(upstream, Upstream), "an encoder of another library is frozen"
     assert upstream.encoder is not None, "plain features have nothing to train"
     layers = [list(layer.parameters()) for layer in reversed(list(upstream.encoder.layers))]
     of_layers = {id(parameter) for layer in layers for parameter in layer}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError, require
+from aalbert.models.any_upstream import AnyUpstream, parameters_of
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
+from aalbert.models.wave_encoders.wave_upstream import WaveUpstream
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -38,6 +41,7 @@ from aalbert.train.downstream.sources import (
 from aalbert.train.downstream.standardise import measure_states
 from aalbert.train.downstream.state_cache import StateCache, plan_cache, write_states
 from aalbert.train.downstream.trial_scores import choose_threshold, take_cohort
+from aalbert.train.downstream.waves import WaveCorpus, corpus_record
 from aalbert.train.loop.checkpoints import latest_state
 from aalbert.train.loop.loggers import require_installed
 from aalbert.train.loop.non_finite_guard import NonFiniteGuard
@@ -66,10 +70,12 @@ def start_downstream(
     out: Path,
     *,
     states: Path | None = None,
+    corpus: WaveCorpus | None = None,
 ) -> DownstreamModel:
     """Train the head of a task on a dataset and export the model to `out/export`.
 
-    `upstream` is a run, a saved model, or a feature kind. Cached hidden states are in the
+    `upstream` is a run, a saved model, a feature kind, or the name of an encoder of another
+    library, which reads waves of the `corpus`. Cached hidden states are in the
     folder `states`, or in that of the run. Raises `ConfigError` or
     `InputError` when they do not fit, `OutputInUseError` when `out` is not empty.
     """
@@ -78,12 +84,14 @@ def start_downstream(
     dataset, upstream = Dataset(data), lasting_upstream(upstream)
     config = with_lasting_paths(config, dataset)
     sources = find_sources(config, dataset, upstream)
-    setup = build_setup(config, dataset, upstream)
+    setup = build_setup(config, dataset, upstream, corpus)
     run = RunFolder(out)
     record = {
         "task": config.task,
         "data": lasting_place(data),
         **sources,
+        **corpus_record(corpus),
+        **upstream_record(setup.model.upstream),
         "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
@@ -98,11 +106,12 @@ def resume_downstream(
     states: Path | None = None,
     data: Path | str | None = None,
     upstream: str | None = None,
+    corpus: WaveCorpus | None = None,
 ) -> DownstreamModel:
     """Continue the run in `out` from its latest intact checkpoint, with its own settings.
 
     `data` and `upstream` are the current places of its dataset and upstream, if they were moved,
-    or if the record lacks the secrets of their URLs.
+    or if the record lacks the secrets of their URLs; so is that of the `corpus`.
     """
     run = RunFolder(out)
     record = run.read_record()
@@ -116,12 +125,15 @@ def resume_downstream(
     location = lasting_upstream(upstream) if upstream else record["upstream"]
     require_whole(location, "--upstream")
     require_same_upstream(record, location)
-    setup = build_setup(config, dataset, location)
+    corpus = corpus and corpus.or_recorded(record)
+    setup = build_setup(config, dataset, location, corpus)
     with run.hold() if ranks.first else nullcontext():
         if data and ranks.first:
             run.add_to_record({"data": lasting_place(data)})
         if upstream and ranks.first:
             run.add_to_record({"upstream": redact_url(location)})
+        if ranks.first:
+            run.add_to_record(corpus_record(corpus))
         state = latest_state(run.checkpoints)
         return run_downstream(config, setup, run, ranks, location, states, state)
 
@@ -136,6 +148,14 @@ def share_steps(config: DownstreamConfig) -> Ranks:
         "process",
     )
     return ranks
+
+
+def upstream_record(upstream: AnyUpstream) -> dict[str, Any]:
+    """Return the entries of a run's record for the size of its upstream, and its library."""
+    record: dict[str, Any] = {"upstream_parameters": parameters_of(upstream)}
+    if isinstance(upstream, WaveUpstream):
+        record["upstream_software"] = upstream.config.software
+    return record
 
 
 def run_downstream(
@@ -238,7 +258,8 @@ def train_model(
     due, clock, listener = frozenset(ends).__contains__, Clock(), SignalListener()
     if ranks.first:
         print(describe_steps(config, setup, training, ends), file=sys.stderr)
-    log = LogSettings(config.task, ends[-1], ends[0], shift_ms, padding=cache is None)
+    reads_features = cache is None and setup.inputs.waves is None
+    log = LogSettings(config.task, ends[-1], ends[0], shift_ms, padding=reads_features)
     best = BestModel(model, partial(ranks.from_first, dev_measure(config, setup, cache)))
     guard = NonFiniteGuard(run.path, setup.dataset.keys, due, ranks, skip=False, way_out=WAY_OUT)
     validation = Validation(recorder, best.measure, due, clock=clock, way_out=WAY_OUT)

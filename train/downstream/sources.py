@@ -10,6 +10,8 @@ from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import IntegrityError
 from aalbert.models.checkpoint import find_checkpoint, read_config, reading_config
 from aalbert.models.training_facts import read_facts
+from aalbert.models.wave_encoders.names import is_wave_encoder
+from aalbert.models.wave_encoders.open import weights_of_encoder
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
@@ -39,12 +41,14 @@ def weights_of(upstream: str) -> str | None:
     """Return the hash of an upstream's weights; plain features have none."""
     if upstream in SETTINGS_BY_KIND:
         return None
+    if is_wave_encoder(upstream):
+        return weights_of_encoder(upstream)
     return str(read_config(find_checkpoint(as_saved(upstream)))["weights_xxh3"])
 
 
 def file_of(upstream: str) -> str:
     """Return the hash of the file that an upstream was converted from; "" for one that was not."""
-    if upstream in SETTINGS_BY_KIND:
+    if upstream in SETTINGS_BY_KIND or is_wave_encoder(upstream):
         return ""
     place = as_saved(upstream)
     document = read_config(find_checkpoint(place))

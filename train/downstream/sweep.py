@@ -16,6 +16,7 @@ from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
 from aalbert.train.downstream.sources import find_sources, with_lasting_paths
+from aalbert.train.downstream.waves import WaveCorpus
 from aalbert.train.loop.ranks import find_ranks
 from aalbert.train.run_folder import RunFolder
 from aalbert.train.upstreams import lasting_upstream
@@ -52,6 +53,7 @@ def run_sweep(
     data: Path | str,
     upstream: str,
     out: Path,
+    corpus: WaveCorpus | None = None,
 ) -> list[Point]:
     """Train every point of a grid in a folder of its own below `out`; return the best one first.
 
@@ -82,7 +84,7 @@ def run_sweep(
         for point, config in configs.items():
             run, best, diverged = runs[point], None, None
             try:
-                train_point(run, config, data, upstream, states)
+                train_point(run, config, data, upstream, states, corpus)
                 best = best_measurement(run.read_metrics())
                 require(bool(best), f"{run.path} has no trials on dev to compare settings by")
             except DivergedError as error:
@@ -95,15 +97,22 @@ def run_sweep(
 
 
 def train_point(
-    run: RunFolder, config: DownstreamConfig, data: Path | str, upstream: str, states: Path
+    run: RunFolder,
+    config: DownstreamConfig,
+    data: Path | str,
+    upstream: str,
+    states: Path,
+    corpus: WaveCorpus | None,
 ) -> None:
     """Train a point unless it was; `DivergedError` when it diverges, or did before."""
     if not run.record.is_file():
-        start_downstream(config, data, upstream, run.path, states=states)
+        start_downstream(config, data, upstream, run.path, states=states, corpus=corpus)
     elif not (run.export / "config.json").is_file():
         if diverged := run.read_record().get("diverged"):
             raise DivergedError(diverged)
-        resume_downstream(run.path, config.task, states=states, data=data, upstream=upstream)
+        resume_downstream(
+            run.path, config.task, states=states, data=data, upstream=upstream, corpus=corpus
+        )
     elif run.lock.exists():
         # A process was killed between its last file and its end.
         with run.hold():

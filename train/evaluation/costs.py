@@ -14,8 +14,13 @@ from matplotlib.figure import Figure
 from aalbert.common.palette import RULE
 from aalbert.common.png import drawable
 from aalbert.common.text import figure
+from aalbert.models.any_upstream import AnyUpstream
+from aalbert.models.costs import REFERENCE_SECONDS, macs_per_second
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.training_facts import read_facts
+from aalbert.models.upstream import Upstream
+from aalbert.models.wave_encoders.wave_upstream import WaveUpstream
+from aalbert.models.wave_encoders.work import counted_macs_per_second
 from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import best_first, run_names
 from aalbert.train.report.figures import WIDTH, tidy
@@ -59,9 +64,22 @@ def pretraining_hours(model: DownstreamModel) -> float | None:
     Plain features, and encoders that begin with random weights, learned from none.
     """
     facts = read_facts(model.training_facts)
-    if model.upstream.encoder is None or facts.untrained or facts.from_scratch:
+    upstream = model.upstream
+    plain = isinstance(upstream, Upstream) and upstream.encoder is None
+    if plain or facts.untrained or facts.from_scratch:
         return 0.0
-    return read_facts(model.upstream.config.training).hours
+    return read_facts(upstream.config.training).hours
+
+
+def work_per_second(upstream: AnyUpstream) -> int:
+    """Return the multiply-accumulates of an upstream for a second of audio.
+
+    Those of an encoder of another library are counted from the wave on, those of ours from stored
+    features.
+    """
+    if isinstance(upstream, WaveUpstream):
+        return counted_macs_per_second(upstream, REFERENCE_SECONDS)
+    return macs_per_second(upstream.config)
 
 
 def cost_rows(results: Sequence[Result]) -> list[list[str]]:

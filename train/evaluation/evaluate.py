@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from aalbert.common.files import write_json, write_text
 from aalbert.errors import ConfigError
-from aalbert.models.costs import macs_per_second
+from aalbert.models.any_upstream import parameters_of
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.finite import require_finite
 from aalbert.models.upstream import count_parameters
+from aalbert.models.wave_encoders.wave_upstream import WaveUpstream
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import setup_of_model
@@ -34,6 +35,7 @@ from aalbert.train.downstream.scoring import (
 from aalbert.train.downstream.sources import named_files
 from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
+from aalbert.train.downstream.waves import WaveCorpus
 from aalbert.train.evaluation.breakdown import (
     by_duration,
     by_gender,
@@ -41,7 +43,7 @@ from aalbert.train.evaluation.breakdown import (
     most_confused,
 )
 from aalbert.train.evaluation.comparison import Comparison, compare
-from aalbert.train.evaluation.costs import pretraining_hours
+from aalbert.train.evaluation.costs import pretraining_hours, work_per_second
 from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.evaluation.further_trials import (
     evaluation_folder,
@@ -100,12 +102,14 @@ def measure(
     data: Path | str | None = None,
     split: str = "test",
     assignments: Sequence[str] = (),
+    corpus: WaveCorpus | None = None,
 ) -> Measured:
     """Measure a finished run on the `test` or the `dev` part of its data.
 
-    `data` is the current location of its dataset, if it was moved; `assignments` may name further
-    trials to test on. Raises `InputError` when the run is unfinished and `IntegrityError` when the
-    data is not what it was trained on.
+    `data` is the current location of its dataset, if it was moved, that of `corpus` the one of the
+    corpus whose waves its upstream reads; `assignments` may name further trials to test on. Raises
+    `InputError` when the run is unfinished and `IntegrityError` when the data is not what it was
+    trained on.
     """
     record = run.read_record()
     if record["task"] not in TASKS:
@@ -118,7 +122,7 @@ def measure(
     dataset = open_data(record, data)
     own = run.read_config(DownstreamConfig)
     require_same_files(record, named_files(own))
-    setup = setup_of_model(own, dataset, model)
+    setup = setup_of_model(own, dataset, model, corpus and corpus.or_recorded(record))
     config = replace(own, trials=read_trial_settings(run, own, assignments, dataset))
     if config.trials.test != own.trials.test:
         setup = with_trials(setup, config.trials, run)
@@ -176,16 +180,21 @@ class Evaluation:
 
 
 def evaluate_runs(
-    runs: Sequence[Path], *, data: Path | str | None = None, assignments: Sequence[str] = ()
+    runs: Sequence[Path],
+    *,
+    data: Path | str | None = None,
+    assignments: Sequence[str] = (),
+    corpus: WaveCorpus | None = None,
 ) -> list[Evaluation]:
     """Evaluate runs on their test part; each gets `metrics.json` and `predictions.csv`.
 
-    `data` is the current location of their dataset, if it was moved; `assignments` may name
-    further trials to test on, whose results have a folder of their own in each run. Raises
-    `InputError` when a run is unfinished, `IntegrityError` when the data is not what it was trained
-    on, and `ConfigError` when the runs cannot be compared with each other.
+    `data` is the current location of their dataset, if it was moved, that of `corpus` the one of
+    the corpus whose waves some of them read; `assignments` may name further trials to test
+    on, whose results have a folder of their own in each run. Raises `InputError` when a run is
+    unfinished, `IntegrityError` when the data is not what it was trained on, and `ConfigError` when
+    the runs cannot be compared with each other.
     """
-    evaluations = [evaluate_run(RunFolder(path), data, assignments) for path in runs]
+    evaluations = [evaluate_run(RunFolder(path), data, assignments, corpus) for path in runs]
     first = evaluations[0].result
     for result in (evaluation.result for evaluation in evaluations[1:]):
         if result.task != first.task:
@@ -218,10 +227,13 @@ def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
 
 
 def evaluate_run(
-    run: RunFolder, data: Path | str | None, assignments: Sequence[str] = ()
+    run: RunFolder,
+    data: Path | str | None,
+    assignments: Sequence[str] = (),
+    corpus: WaveCorpus | None = None,
 ) -> Evaluation:
     """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
-    measured = measure(run, data, assignments=assignments)
+    measured = measure(run, data, assignments=assignments, corpus=corpus)
     if not isinstance(measured.outcome, Trials):
         measured = replace(measured, outcome=measured.outcome.in_row_order())
     rows = measured.outcome.rows
@@ -252,7 +264,8 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
     """Return one result with all figures and what they depend on."""
     outcome, dataset = measured.outcome, measured.dataset
     model, config = measured.model, measured.config
-    record = run.read_record()
+    record, upstream = run.read_record(), model.upstream
+    front_end = None if isinstance(upstream, WaveUpstream) else upstream.config.front_end
     mix = model.head.mix
     decisions = outcome if isinstance(outcome, Decisions) else None
     return Result(
@@ -267,12 +280,17 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         upstream=record["upstream"],
         untrained=config.untrained,
         mode=config.mode,
-        upstream_parameters=count_parameters(model.upstream),
-        macs_per_second=macs_per_second(model.upstream.config),
+        upstream_parameters=parameters_of(upstream),
+        macs_per_second=work_per_second(upstream),
         pretraining_hours=pretraining_hours(model),
-        upstream_training=dict(model.upstream.config.training),
-        context=model.upstream.config.front_end.context,
-        frames_stacked=model.upstream.config.front_end.frames_stacked,
+        upstream_training=dict(upstream.config.training),
+        upstream_weights=record["upstream_weights"],
+        upstream_software=upstream.config.software if isinstance(upstream, WaveUpstream) else "",
+        states=upstream.states,
+        width=upstream.width,
+        frame_shift_ms=round(measured.inputs.frame_times().shift_ms, 6),
+        context=0 if front_end is None else front_end.context,
+        frames_stacked=0 if front_end is None else front_end.frames_stacked,
         head=measured.head,
         head_parameters=count_parameters(model.head),
         layers=str(model.head.layers),

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aalbert.common.progress import progress_bar
+from aalbert.models.any_upstream import AnyUpstream
 from aalbert.models.finite import require_finite
-from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
 from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.labels import NO_CLASS, Labels
@@ -67,7 +67,7 @@ class ProbedFrames:
 
 
 def probe_frames(
-    upstream: Upstream,
+    upstream: AnyUpstream,
     inputs: Inputs,
     labels: Labels,
     splits: SplitRows,
@@ -126,7 +126,7 @@ def draw_utterances(inputs: Inputs, rows: Rows, name: str) -> Rows:
 
 @torch.no_grad()
 def frame_batches(
-    upstream: Upstream, inputs: Inputs, labels: Labels, rows: Rows
+    upstream: AnyUpstream, inputs: Inputs, labels: Labels, rows: Rows
 ) -> Iterator[tuple[NDArray[np.int64], list[Tensor], Tensor]]:
     """Yield rows `(batch,)`, states `(batch, frames, width)`, and classes `(batch, frames)`."""
     device = next(upstream.buffers()).device
@@ -138,7 +138,7 @@ def frame_batches(
 
 
 def read_frames(
-    upstream: Upstream, inputs: Inputs, labels: Labels, rows: Rows
+    upstream: AnyUpstream, inputs: Inputs, labels: Labels, rows: Rows
 ) -> list[LabelledFrames]:
     """Return the frames of some rows that have a class: those of every state, in float16."""
     classes: list[Tensor] = []
@@ -154,7 +154,7 @@ def read_frames(
 
 
 def count_correct(
-    upstream: Upstream,
+    upstream: AnyUpstream,
     inputs: Inputs,
     labels: Labels,
     rows: Rows,

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aalbert.models.any_upstream import AnyUpstream
 from aalbert.models.downstream_head import normalised
 from aalbert.models.pooling import mean_pool
-from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.order import Rows
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.inputs import Inputs
@@ -146,7 +146,7 @@ def probe_trials(
 
 @torch.no_grad()
 def pooled_states(
-    upstream: Upstream, inputs: Inputs, rows: Rows, batch_seconds: float, *, normalise: bool
+    upstream: AnyUpstream, inputs: Inputs, rows: Rows, batch_seconds: float, *, normalise: bool
 ) -> Embeddings:
     """Return the mean over the real frames of every hidden state, `(rows, states, width)`.
 

@@ -236,7 +236,7 @@ def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:
     """
     result = evaluation.result
     run = RunFolder(Path(result.upstream).parent)
-    if result.untrained or result.upstream in SETTINGS_BY_KIND:
+    if result.untrained or result.upstream_software or result.upstream in SETTINGS_BY_KIND:
         return None
     if not run.metrics.is_file():
         return {"folder": run.path, "losses": None, "reconstruction": None}

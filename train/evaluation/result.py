@@ -7,13 +7,11 @@ from typing import Any
 from aalbert.common.hub import find_hub_place
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.downstream_head import layer_words
+from aalbert.models.wave_encoders.names import COMMIT_DIGITS, is_wave_encoder, short_name
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
 from aalbert.train.evaluation.metrics import Metric
 from aalbert.train.evaluation.probes import LayerProbe
-
-# As many digits of a commit as are usual in a text.
-COMMIT_DIGITS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +19,11 @@ class Result:
     """The result of one run on one split: metric, counts, data, model, training, breakdowns.
 
     The upstream takes `macs_per_second` multiply-accumulates for a second of audio, from stored
-    features; `pretraining_hours` are those of different speech that it learned from, None where
-    that is not known. `trials` is the name of the list of trials, empty for other tasks. A frame
-    of the upstream holds `context` stored frames around it, or `frames_stacked` in turn.
+    features or from the wave; `pretraining_hours` are those of different speech that it learned
+    from, None where that is not known. `upstream_software` is the library that an encoder of waves
+    is of, empty for others. `trials` is the name of the list of trials, empty for other tasks. A
+    frame of the upstream holds `context` stored frames around it, or `frames_stacked` in turn; both
+    are 0 where it reads waves.
     """
 
     run: str
@@ -41,6 +41,11 @@ class Result:
     macs_per_second: int
     pretraining_hours: float | None
     upstream_training: dict[str, Any]
+    upstream_weights: str | None
+    upstream_software: str
+    states: int
+    width: int
+    frame_shift_ms: float
     context: int
     frames_stacked: int
     head: str
@@ -63,6 +68,8 @@ class Result:
         origin = Path(self.upstream).parent.name if name == EXPORT_FOLDER else name
         if (place := find_hub_place(self.upstream)) is not None and place.revision:
             origin = f"{place.repository}@{place.revision[:COMMIT_DIGITS]}"
+        if is_wave_encoder(self.upstream):
+            origin = short_name(self.upstream)
         features = name in SETTINGS_BY_KIND
         marks = [
             features and self.context > 1 and f"context of {self.context}",

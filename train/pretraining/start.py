@@ -14,6 +14,7 @@ from aalbert.common.settings_text import Document
 from aalbert.common.text import flat
 from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import require
+from aalbert.models.any_upstream import require_own
 from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.encoder import EncoderConfig
@@ -150,7 +151,7 @@ def open_start(place: Path | str) -> Start:
     model, head_training = load_model(saved, document["kind"]), dict[str, Any]()
     if isinstance(model, DownstreamModel):
         head_training = {} if model.frozen else model.training_facts
-        model = encoder_of(model.upstream, location)
+        model = encoder_of(require_own(model.upstream, location), location)
     before = read_facts(model.config.training).continued_from
     training = dict(model.config.training)
     training.pop(CONTINUED_FROM, None)

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aalbert.models import DownstreamModel
+from aalbert.models.any_upstream import require_own
 from aalbert.train.evaluation.costs import cost_figure, cost_rows, pretraining_hours
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.evaluation.result import Result
@@ -32,7 +33,7 @@ def results(evaluations: list[Evaluation]) -> list[Result]:
 
 def test_an_evaluation_counts_what_the_upstream_computes(evaluations: list[Evaluation]) -> None:
     encoder, features = evaluations
-    upstream = encoder.measured.model.upstream.cpu()
+    upstream = require_own(encoder.measured.model.upstream, "the run").cpu()
     config = upstream.config.encoder
     assert config is not None and config.chunk_frames
     frames = 10_000 // round(

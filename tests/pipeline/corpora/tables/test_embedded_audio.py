@@ -11,10 +11,10 @@ import soundfile
 from aalbert.errors import InputError
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
+from aalbert.pipeline.corpora.recordings import audio_of
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-from aalbert.pipeline.prepare.shard_task import audio_of
 from aalbert.shards import Dataset
 from aalbert.shards.format.feature_settings import LogMelSettings
 

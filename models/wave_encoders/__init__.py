@@ -1,0 +1,1 @@
+"""Encoders of other libraries that read waves, as upstreams."""

@@ -1,0 +1,122 @@
+"""Upstreams of an installed s3prl, as s3prl itself opens them."""
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from threading import Lock
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor, nn
+
+from aalbert.common.text import shortened
+from aalbert.errors import InputError, require
+from aalbert.models.upstream import count_parameters
+from aalbert.models.wave_encoders.names import S3PRL
+from aalbert.models.wave_encoders.wave_upstream import (
+    WaveFrames,
+    WaveUpstream,
+    WaveUpstreamConfig,
+    measure_states,
+    require_frames,
+)
+
+# The rate of the waves that all its upstreams read.
+SAMPLE_RATE = 16_000
+
+
+class S3prlEncoder(nn.Module):
+    """An upstream of s3prl, an `S3PRLUpstream`, that gives its hidden states.
+
+    Its hooks gather the states of one call in the upstream, so calls follow one another.
+    """
+
+    def __init__(self, upstream: nn.Module) -> None:
+        super().__init__()
+        self.upstream = upstream
+        self.lock = Lock()
+
+    def forward(self, wave: Tensor) -> list[Tensor]:
+        """Return the hidden states `(frames, width)` of a wave `(samples,)`."""
+        lengths = torch.tensor([len(wave)], device=wave.device)
+        with self.lock:
+            states, _ = self.upstream(wave.unsqueeze(0), lengths)
+        return [state[0] for state in states]
+
+
+def open_s3prl_encoder(name: str, untrained_seed: int | None) -> WaveUpstream:
+    """Open the upstream that `s3prl:NAME` names, with the weights that s3prl has for it.
+
+    Raises `ConfigError` when s3prl is not installed, or for random weights, `InputError` when it
+    has no such upstream.
+    """
+    require(
+        untrained_seed is None,
+        f"--untrained needs a model whose weights can be drawn anew, and {name} is one of s3prl, "
+        "which scales random weights by the trained ones: name the model with hf:",
+    )
+    require(
+        find_spec("s3prl") is not None,
+        f"{name} needs a package that is not installed: pip install 'aalbert[s3prl]'",
+    )
+    upstream = open_upstream(name)
+    rates = sorted(set(upstream.downsample_rates))
+    if len(rates) > 1:
+        raise InputError(
+            f"{name} has hidden states of {len(rates)} frame rates, from one every {rates[0]} to "
+            f"one every {rates[-1]} samples: a head reads states of one rate"
+        )
+    encoder = S3prlEncoder(upstream)
+    states, width = measure_states(name, encoder, SAMPLE_RATE)
+    opened = WaveUpstream(
+        WaveUpstreamConfig(
+            name=name,
+            weights_xxh3=digest_of(upstream),
+            software=f"s3prl {installed_version()}",
+            architecture=name.removeprefix(S3PRL),
+            parameters=count_parameters(upstream),
+            states=states,
+            width=width,
+            sample_rate=SAMPLE_RATE,
+            # s3prl gives a frame for every stride that has begun, and does not say of which samples
+            # it is: its centre is taken to be the middle of the stride.
+            frames=WaveFrames(least_samples=1, stride_samples=rates[0], first_centre=rates[0] / 2),
+        ),
+        encoder,
+    )
+    require_frames(opened)
+    return opened
+
+
+def open_upstream(name: str) -> Any:
+    """Return an upstream of s3prl; `InputError` when it has none of this name."""
+    from s3prl.nn import S3PRLUpstream
+
+    known = S3PRLUpstream.available_names(only_registered_ckpt=True)
+    chosen = name.removeprefix(S3PRL)
+    if chosen not in known:
+        raise InputError(
+            f"s3prl has no upstream '{chosen}' that it opens by its name alone: its names are "
+            "listed by s3prl.nn.S3PRLUpstream.available_names(only_registered_ckpt=True)"
+        )
+    try:
+        return S3PRLUpstream(chosen).eval()
+    except (OSError, ValueError, RuntimeError, ImportError, AssertionError, KeyError) as error:
+        raise InputError(f"s3prl cannot open '{chosen}': {shortened(str(error))}") from error
+
+
+def digest_of(module: nn.Module) -> str:
+    """Return the hash of the names and values of a module's tensors."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def installed_version() -> str:
+    """Return the version of s3prl."""
+    try:
+        return version("s3prl")
+    except PackageNotFoundError:
+        return "of a folder"
