@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 
 from aalbert.models.upstream import count_parameters
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.build import find_task_data, open_upstream
+from aalbert.train.downstream.build import find_task_data
 from aalbert.train.downstream.config import BaselineConfig
 from aalbert.train.downstream.run import start_downstream
+from aalbert.train.downstream.upstream import open_upstream
 from aalbert.train.evaluation.evaluate import evaluate_runs
 from aalbert.train.evaluation.significance import percentile_interval, resampled_ratios
 from aalbert.train.pretraining.run import start_pretraining

@@ -120,9 +120,7 @@ def add_task(task: Task) -> None:
             )
             use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
             place = take_upstream(upstream)[0] if upstream else None
-            resume_downstream(
-                out, task.name, data=data, upstream=place, corpus=wave_corpus(corpus)
-            )
+            resume_downstream(out, task.name, data=data, upstream=place, corpus=wave_corpus(corpus))
         else:
             use_threads(threads)
             place, implied = take_upstream(require_option(upstream, "--upstream"))

@@ -59,7 +59,7 @@ def open_s3prl_encoder(name: str, untrained_seed: int | None) -> WaveUpstream:
         find_spec("s3prl") is not None,
         f"{name} needs a package that is not installed: pip install 'aalbert[s3prl]'",
     )
-    upstream = open_upstream(name)
+    upstream = find_upstream(name)
     rates = sorted(set(upstream.downsample_rates))
     if len(rates) > 1:
         raise InputError(
@@ -88,7 +88,7 @@ def open_s3prl_encoder(name: str, untrained_seed: int | None) -> WaveUpstream:
     return opened
 
 
-def open_upstream(name: str) -> Any:
+def find_upstream(name: str) -> Any:
     """Return an upstream of s3prl; `InputError` when it has none of this name."""
     from s3prl.nn import S3PRLUpstream
 

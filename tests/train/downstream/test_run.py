@@ -11,12 +11,12 @@ from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
-from aalbert.train.downstream.build import open_upstream
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import gather, outputs_of_batches, whole_utterances
+from aalbert.train.downstream.upstream import open_upstream
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.run_folder import RunFolder
 

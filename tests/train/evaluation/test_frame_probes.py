@@ -6,11 +6,11 @@ import torch
 
 from aalbert.models import PretrainedModel
 from aalbert.shards import Dataset
-from aalbert.train.downstream.build import feature_baseline
 from aalbert.train.downstream.config import BaselineConfig, LabelConfig
 from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.phones import find_phones
 from aalbert.train.downstream.splits import SplitRows
+from aalbert.train.downstream.upstream import feature_baseline
 from aalbert.train.evaluation import frame_probes
 from aalbert.train.evaluation.frame_classifiers import LabelledFrames, fit_linear
 from aalbert.train.evaluation.frame_probes import draw_utterances, probe_frames
