@@ -128,7 +128,9 @@ def add_task(task: Task) -> None:
             settings = read_task_recipe(
                 task.name, preset, file=config, assignments=[*implied, *(assignments or ()), *given]
             )
-            start_downstream(settings, require_option(data, "--data"), place, out)
+            start_downstream(
+                settings, require_option(data, "--data"), place, out, corpus=wave_corpus(corpus)
+            )
         if find_ranks().first:
             show_run(out, as_json)
 

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, Split
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.recipes import read_task_recipe
 from tests.encoders import save_encoder
+from tests.examples import examples_of
 
 QUICK = ["--set=epochs=2", "--set=prefetch=0", "--threads=1"]
 
@@ -234,6 +236,29 @@ def test_what_such_an_encoder_cannot_do_is_an_error_of_one_line(
     refused(["predict", str(run), str(wave)], alone)
     refused(["extract", str(wave), "--model", str(run), *out], alone)
     refused(["inspect", str(run)], alone)
+
+
+def test_the_example_of_the_page_runs(
+    encoder: Path,
+    librispeech_folder: Path,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    [code] = [each["code"] for each in examples_of("foreign.md") if each["language"] == "sh"]
+    for name, place in (
+        ("models/hubert", encoder),
+        ("corpora/LibriSpeech", librispeech_folder),
+        ("data/librispeech", prepared),
+    ):
+        shutil.copytree(place, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for line in code.replace("\\\n", "").splitlines():
+        quick = ["--set=epochs=2"] if "downstream" in line else []
+        assert main([*shlex.split(line)[1:], *quick]) == 0, line
+    assert "hf:hubert" in capsys.readouterr().out
+    assert Path("runs/logmel/comparison.html").is_file()
 
 
 def test_a_head_on_such_an_encoder_needs_its_corpus_in_python_too(
