@@ -26,7 +26,8 @@ soak: .venv/.dev ## put random faults to the project for MINUTES=10 (tests/soak/
 
 test-s3prl: .venv/.s3prl ## test the upstream for s3prl against s3prl itself
 	$(BIN)/python -m pytest tests/pipeline/test_s3prl_expert.py \
-	  tests/models/wave_encoders/test_s3prl_encoder.py tests/test_documents.py
+	  tests/models/wave_encoders/test_s3prl_encoder.py tests/test_documents.py tests/test_migration.py \
+	  tests/conversion/test_published_names.py
 
 test-newest: .venv/.uv ## run the tests in .venv-newest: the package installed with the newest versions it allows
 	$(call test-install,.venv-newest,highest)

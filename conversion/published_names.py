@@ -83,7 +83,8 @@ REFUSED = {
     **dict.fromkeys(
         DROPBOX,
         "was published on Dropbox, from where nothing is fetched here: download it and name its "
-        f"file; on the Hugging Face hub are {', '.join(SYSTEMS)}",
+        "file, or let an installed s3prl open it, as the upstream s3prl:NAME; on the Hugging Face "
+        f"hub are {', '.join(SYSTEMS)}",
     ),
     "baseline_local": "takes the settings of a feature by -g in s3prl: give them to 'aalbert "
     "prepare', and name the feature, such as fbank",
