@@ -10,20 +10,17 @@ upstream = S3PRLUpstream("aalbert", path_or_url="runs/pretrain")
 The interface is that of s3prl 0.4 (`upstream/example/expert.py` there).
 """
 
-import sys
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
-import torchaudio
 from torch import Tensor, nn
 
+from aalbert.common.s3prl_stubs import add_stubs
 from aalbert.errors import require
 from aalbert.pipeline.embeddings.load import from_pretrained
 
 NAME = "aalbert"
 S3PRL_SAMPLE_RATE = 16_000
-SOX_MODULE = "torchaudio.sox_effects"
 
 
 class UpstreamExpert(nn.Module):
@@ -64,25 +61,3 @@ def register(name: str = NAME) -> None:
     from s3prl import hub
 
     setattr(hub, name, UpstreamExpert)
-
-
-def add_stubs() -> None:
-    """Add stubs for what torchaudio no longer has, so that s3prl can be imported.
-
-    Choosing a backend does nothing, the effects of SoX raise `NotImplementedError`.
-    """
-    if not hasattr(torchaudio, "set_audio_backend"):
-        # There are no backends to choose between any more.
-        torchaudio.set_audio_backend = lambda _: None
-    if not hasattr(torchaudio, "sox_effects"):
-        stub = ModuleType(SOX_MODULE)
-        stub.apply_effects_tensor = stub.apply_effects_file = refuse  # type: ignore[attr-defined]
-        torchaudio.sox_effects = sys.modules[SOX_MODULE] = stub
-
-
-def refuse(*_: Any, **__: Any) -> None:
-    """Raise `NotImplementedError`, in place of a function that torchaudio no longer has."""
-    raise NotImplementedError(
-        f"{SOX_MODULE} is not in torchaudio {torchaudio.__version__}: this part of s3prl needs "
-        "an older torchaudio"
-    )

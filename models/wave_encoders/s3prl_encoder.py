@@ -71,7 +71,7 @@ def open_s3prl_encoder(name: str, untrained_seed: int | None) -> WaveUpstream:
     opened = WaveUpstream(
         WaveUpstreamConfig(
             name=name,
-            weights_xxh3=digest_of(upstream),
+            weights_xxh3=digest_of(name, upstream),
             software=f"s3prl {installed_version()}",
             architecture=name.removeprefix(S3PRL),
             parameters=count_parameters(upstream),
@@ -90,6 +90,9 @@ def open_s3prl_encoder(name: str, untrained_seed: int | None) -> WaveUpstream:
 
 def find_upstream(name: str) -> Any:
     """Return an upstream of s3prl; `InputError` when it has none of this name."""
+    from aalbert.common.s3prl_stubs import add_stubs
+
+    add_stubs()
     from s3prl.nn import S3PRLUpstream
 
     known = S3PRLUpstream.available_names(only_registered_ckpt=True)
@@ -105,11 +108,11 @@ def find_upstream(name: str) -> Any:
         raise InputError(f"s3prl cannot open '{chosen}': {shortened(str(error))}") from error
 
 
-def digest_of(module: nn.Module) -> str:
-    """Return the hash of the names and values of a module's tensors."""
-    digest = xxhash.xxh3_128()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+def digest_of(name: str, module: nn.Module) -> str:
+    """Return the hash of an upstream's name, as some have no tensors, and of all its tensors."""
+    digest = xxhash.xxh3_128(name.encode())
+    for part, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{part} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 

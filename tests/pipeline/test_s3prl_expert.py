@@ -14,10 +14,11 @@ from torch import Tensor
 
 import aalbert
 from aalbert.cli import main
+from aalbert.common.s3prl_stubs import SOX_MODULE, add_stubs
 from aalbert.errors import ConfigError
 from aalbert.pipeline import s3prl_expert
 from aalbert.pipeline.audio.decode import read_audio
-from aalbert.pipeline.s3prl_expert import SOX_MODULE, UpstreamExpert, add_stubs
+from aalbert.pipeline.s3prl_expert import UpstreamExpert
 from tests.examples import examples_of
 from tests.models.systems import make_system
 
