@@ -177,7 +177,8 @@ class DownstreamConfig:
     states of whole utterances are computed once by a frozen upstream, and cached for all epochs.
     A step takes `batches_per_step` batches, divided among all ranks; with fewer ranks, gradients
     are accumulated. A rank that does not answer for `timeout_s` ends the run. `precision` is that
-    of training steps; what is measured on the dev part is in float32.
+    of training steps; what is measured on the dev part is in float32. `pretraining_hours` says how
+    much speech the upstream was pretrained on where nobody recorded it; nothing is trained by it.
     """
 
     task: str = VOXCELEB1.name
@@ -205,9 +206,14 @@ class DownstreamConfig:
     loggers: tuple[LoggerName, ...] = ()
     timeout_s: float = 60.0
     prefetch: int = 12
+    pretraining_hours: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require(
+            self.pretraining_hours is None or self.pretraining_hours >= 0,
+            f"pretraining_hours {self.pretraining_hours} must not be negative",
+        )
         require_positive("", self, "epochs", "learning_rate", "batch_seconds", "batches_per_step")
         require_positive("", self, "timeout_s")
         unsigned = ("prefetch", "weight_decay", "gradient_clip", "crop_seconds")

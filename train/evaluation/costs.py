@@ -58,17 +58,19 @@ COSTS = (
 )
 
 
-def pretraining_hours(model: DownstreamModel) -> float | None:
+def pretraining_hours(model: DownstreamModel, stated: float | None) -> float | None:
     """Return the hours of speech that an upstream was pretrained on, None if nobody knows.
 
-    Plain features, and encoders that begin with random weights, learned from none.
+    Plain features, and encoders that begin with random weights, learned from none. What the
+    settings of a run have `stated` is taken where nobody recorded them.
     """
     facts = read_facts(model.training_facts)
     upstream = model.upstream
     plain = isinstance(upstream, Upstream) and upstream.encoder is None
     if plain or facts.untrained or facts.from_scratch:
         return 0.0
-    return read_facts(upstream.config.training).hours
+    recorded = read_facts(upstream.config.training).hours
+    return stated if recorded is None else recorded
 
 
 def work_per_second(upstream: AnyUpstream) -> int:

@@ -282,7 +282,7 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         mode=config.mode,
         upstream_parameters=parameters_of(upstream),
         macs_per_second=work_per_second(upstream),
-        pretraining_hours=pretraining_hours(model),
+        pretraining_hours=pretraining_hours(model, config.pretraining_hours),
         upstream_training=dict(upstream.config.training),
         upstream_weights=record["upstream_weights"],
         upstream_software=upstream.config.software if isinstance(upstream, WaveUpstream) else "",

@@ -10,7 +10,7 @@ from matplotlib.container import ErrorbarContainer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from aalbert.models import DownstreamModel
+from aalbert.models import DownstreamModel, Upstream, UpstreamConfig
 from aalbert.models.any_upstream import require_own
 from aalbert.train.evaluation.costs import cost_figure, cost_rows, pretraining_hours
 from aalbert.train.evaluation.evaluate import Evaluation
@@ -59,16 +59,28 @@ def test_hours_are_those_that_the_encoder_was_pretrained_on(evaluations: list[Ev
     encoder, features = (each.measured.model for each in evaluations)
     training = encoder.upstream.config.training
     assert evaluations[0].result.pretraining_hours == training["hours"] > 0
-    assert pretraining_hours(features) == 0
+    assert pretraining_hours(features, None) == 0
 
     def trained(**facts: object) -> DownstreamModel:
         return DownstreamModel(
             encoder.upstream, ["a", "b"], "last", encoder.head.config, training=facts
         )
 
-    assert pretraining_hours(trained(mode="fine-tuned")) == training["hours"]
-    assert pretraining_hours(trained(mode="from-scratch")) == 0
-    assert pretraining_hours(trained(mode="frozen", untrained=True)) == 0
+    assert pretraining_hours(trained(mode="fine-tuned"), 5.0) == training["hours"]
+    assert pretraining_hours(trained(mode="from-scratch"), 5.0) == 0
+    assert pretraining_hours(trained(mode="frozen", untrained=True), 5.0) == 0
+
+
+@pytest.mark.parametrize("stated", [None, 960.0])
+def test_hours_that_nobody_recorded_can_be_stated(
+    stated: float | None, evaluations: list[Evaluation]
+) -> None:
+    model = evaluations[0].measured.model
+    config = model.upstream.config
+    assert isinstance(config, UpstreamConfig)
+    config = replace(config, training={})
+    unknown = DownstreamModel(Upstream(config), ["a", "b"], "last", model.head.config)
+    assert pretraining_hours(unknown, stated) == stated
 
 
 def test_a_run_stands_at_its_costs_with_its_interval(results: list[Result]) -> None:
