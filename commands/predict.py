@@ -39,7 +39,7 @@ def predict(
         Literal["utterance", "segment", "frame"] | None,
         typer.Option(
             help="Of runs that classify frames: segment, frames of one class in turn (the "
-            "default), or frame."
+            "default), or frame; of phone sequences segment or utterance."
         ),
     ] = None,
     format: Annotated[
@@ -52,7 +52,7 @@ def predict(
     threads: ThreadsOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Label recordings with a trained run: speakers, phones, any classes it was trained on.
+    """Label recordings with a trained run: speakers, phones, numbers, any classes it has learned.
 
     Example: aalbert predict runs/speaker recordings/ --top 3
     """
@@ -104,7 +104,7 @@ def print_predictions(
     """Print predictions on stdout as they come; return their number, and what was skipped."""
     from aalbert.pipeline.embeddings.inputs import refuse_all
     from aalbert.pipeline.prediction.predict import predict_in_turn
-    from aalbert.pipeline.prediction.writers import HEADERS, TEXTS, as_document, as_table
+    from aalbert.pipeline.prediction.writers import TEXTS, as_document, as_table, header
 
     per, form = predictor.choose_per(config.per), config.format
     skipped, kept, taken = list(inputs.skipped), [], 0
@@ -113,9 +113,7 @@ def print_predictions(
             # Its columns line up.
             kept += predicted
         elif predicted:
-            print(
-                "" if taken else HEADERS.get(form, ""), TEXTS[form](predicted, per), sep="", end=""
-            )
+            print("" if taken else header(form, per), TEXTS[form](predicted, per), sep="", end="")
         taken += len(predicted)
         skipped += unusable
     if not taken:

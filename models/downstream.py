@@ -15,7 +15,13 @@ from aalbert.models.calibration import Calibration
 from aalbert.models.cards.downstream import Score, downstream_card
 from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from aalbert.models.cohort import Cohort, CohortSettings
-from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerChoice, normalised
+from aalbert.models.downstream_head import (
+    DownstreamHead,
+    HeadConfig,
+    LayerChoice,
+    Predicts,
+    normalised,
+)
 from aalbert.models.static_batches import (
     StaticBatch,
     compute_each,
@@ -59,6 +65,7 @@ class SavedDownstream:
     layers: LayerChoice
     head: HeadConfig
     frozen: bool
+    predicts: Predicts = "classes"
     threshold: Threshold | None = None
     cohort: CohortSettings | None = None
     calibration: Calibration | None = None
@@ -73,10 +80,11 @@ class DownstreamModel(nn.Module):
     """A model that scores classes from features `(batch, frames, dims)`.
 
     `classes` are their names in the order of the scores; without a classifier the model
-    returns embeddings only. A frozen upstream stays in evaluation mode and gets no gradient. A
-    model that compares speakers has a `threshold`, unless there was nothing to choose it on, and
-    may have a `cohort` and a `calibration`, by which its scores are made. `training` has facts
-    about the training of the head, such as its task.
+    returns embeddings only. It may predict a number in place of classes, or a sequence of them. A
+    frozen upstream stays in evaluation mode and gets no gradient. A model that compares speakers
+    has a `threshold`, unless there was nothing to choose it on, and may have a `cohort` and a
+    `calibration`, by which its scores are made. `training` has facts about the training of the
+    head, such as its task.
     """
 
     def __init__(
@@ -87,6 +95,7 @@ class DownstreamModel(nn.Module):
         head: HeadConfig,
         *,
         frozen: bool = True,
+        predicts: Predicts = "classes",
         threshold: Threshold | None = None,
         cohort: CohortSettings | None = None,
         calibration: Calibration | None = None,
@@ -98,8 +107,11 @@ class DownstreamModel(nn.Module):
         self.training_facts = dict(training or {})
         self.classes = list(classes)
         self.frozen = frozen
+        self.predicts = predicts
         self.upstream = upstream
-        self.head = DownstreamHead(upstream.states, upstream.width, len(classes), layers, head)
+        self.head = DownstreamHead(
+            upstream.states, upstream.width, len(classes), layers, head, predicts
+        )
         self.cohort = Cohort(cohort, len(self.head.centre)) if cohort else None
         if frozen:
             self.upstream.eval().requires_grad_(False)
@@ -174,6 +186,7 @@ class DownstreamModel(nn.Module):
             "head": asdict(self.head.config),
             "frozen": self.frozen,
             "classes": self.classes,
+            "predicts": self.predicts,
             "threshold": self.threshold and asdict(self.threshold),
             "cohort": self.cohort and asdict(self.cohort.settings),
             "calibration": self.calibration and asdict(self.calibration),
@@ -206,6 +219,7 @@ class DownstreamModel(nn.Module):
                 saved.layers,
                 saved.head,
                 frozen=saved.frozen,
+                predicts=saved.predicts,
                 threshold=saved.threshold,
                 cohort=saved.cohort,
                 calibration=saved.calibration,

@@ -15,6 +15,9 @@ from aalbert.models.xvector import TimeDelayLayers
 
 # "last", "mean", "weighted", or the number of a state; 0 is the encoder's projected input.
 LayerChoice = Literal["last", "mean", "weighted"] | int
+# The class of an utterance or a frame; a number; a sequence of classes, by CTC. A head without a
+# classifier gives embeddings, and predicts no class.
+Predicts = Literal["classes", "number", "sequence"]
 
 
 class LayerMix(nn.Module):
@@ -139,11 +142,18 @@ class HeadConfig:
 class DownstreamHead(nn.Module):
     """A head that selects or mixes hidden states, pools them, and scores `classes`.
 
-    Without a classifier it returns embeddings only.
+    Without a classifier it returns embeddings only. What `predicts` a number has a single score,
+    the number; the scores of a sequence are those of the classes and, last, of CTC's blank.
     """
 
     def __init__(
-        self, states: int, width: int, classes: int, layers: LayerChoice, config: HeadConfig
+        self,
+        states: int,
+        width: int,
+        classes: int,
+        layers: LayerChoice,
+        config: HeadConfig,
+        predicts: Predicts = "classes",
     ) -> None:
         super().__init__()
         self.config = config
@@ -161,7 +171,7 @@ class DownstreamHead(nn.Module):
         self.hidden = nn.ModuleList(
             nn.Linear(left, right) for left, right in zip(widths, widths[1:], strict=False)
         )
-        self.classifier = make_classifier(config, widths[-1], classes)
+        self.classifier = make_classifier(config, widths[-1], classes, predicts)
         self.register_buffer("centre", torch.zeros(widths[-1]))
         if config.standardise:
             self.register_buffer("mean", torch.zeros(len(self.chosen), state_width))
@@ -195,6 +205,12 @@ class DownstreamHead(nn.Module):
             frames = self.project(self.combine(self.standardise(list(states))))
             pooled = self.pool(self.trunk(frames, lengths) if self.trunk else frames, lengths)
         return self.transform(pooled) - self.centre
+
+    def scale_numbers(self, mean: float, deviation: float) -> None:
+        """Predict numbers in units of those to train on, which have this mean and deviation."""
+        assert isinstance(self.classifier, NumberLayer), "the head predicts no number"
+        self.classifier.mean.fill_(mean)
+        self.classifier.deviation.fill_(deviation)
 
     def standardise(self, states: list[Tensor]) -> list[Tensor]:
         """Return the chosen states, or averages of them, with mean 0 and deviation 1 if asked."""
@@ -259,8 +275,35 @@ def make_trunk(config: HeadConfig, width: int) -> TimeDelayLayers | RecurrentLay
     return RecurrentLayers(width, config.recurrent) if config.trunk == "recurrent" else None
 
 
-def make_classifier(config: HeadConfig, width: int, classes: int) -> nn.Module | None:
-    """Return the classifier of a head, or None if it has none."""
+class NumberLayer(nn.Module):
+    """A linear layer to one number, in units of the `deviation` of those to train on.
+
+    Their `mean` is what it predicts where its inputs tell it nothing.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Map `(..., width)` to `(..., 1)`."""
+        number: Tensor = self.linear(embeddings) * self.deviation + self.mean
+        return number
+
+
+def make_classifier(
+    config: HeadConfig, width: int, classes: int, predicts: Predicts
+) -> nn.Module | None:
+    """Return the layer of a head that scores, or None if it has none."""
+    if predicts == "number":
+        return NumberLayer(width)
+    if predicts == "sequence":
+        return nn.Linear(width, classes + 1)
     if config.classifier == "none":
         return None
     if config.classifier == "cosine":

@@ -23,7 +23,13 @@ VERIFICATION = "voxceleb1-verification"
 AUDIO_CLASSIFICATION = "audio-classification"
 MOST_CLASSES_LISTED, CLASSES_SHOWN = 20, 5
 # The names of metrics on the hub.
-METRICS = {"accuracy": "accuracy", "frame accuracy": "accuracy", "equal error rate": "eer"}
+METRICS = {
+    "accuracy": "accuracy",
+    "frame accuracy": "accuracy",
+    "equal error rate": "eer",
+    "mean absolute error": "mae",
+    "phone error rate": "per",
+}
 
 CARD = """\
 {header}
@@ -83,6 +89,16 @@ vector = model.embed(left, sample_rate=16_000)
 CLASSIFIER_INTENDED = """\
 For recordings like those of its training, and its own classes: it takes every recording for one of
 them, whatever it holds."""
+INTENDED = {
+    "classes": CLASSIFIER_INTENDED,
+    "number": """\
+For recordings like those of its training: it gives every recording a number, whatever it holds.""",
+    "sequence": """\
+For recordings like those of its training, and its own phones: it hears these in every recording,
+whatever it holds.""",
+}
+# What a model of each kind is a kind of, after its label.
+KINDS = {"classes": "classification", "number": "regression", "sequence": "recognition"}
 VERIFICATION_INTENDED = """\
 For telling whether two recordings are of one speaker. Voices that are imitated, synthesised or
 changed are not recognised as such."""
@@ -146,7 +162,7 @@ def downstream_card(
         title=markdown(title),
         summary=summary(document, facts, head, head_parameters),
         usage=VERIFICATION_USAGE if verifies else CLASSIFIER_USAGE,
-        intended=VERIFICATION_INTENDED if verifies else CLASSIFIER_INTENDED,
+        intended=VERIFICATION_INTENDED if verifies else INTENDED[predicts_of(document)],
         results=results(score, facts.corpus or "its corpus"),
         threshold=scores_in_words(document) + threshold_in_words(document["threshold"]),
         training=training_list(training),
@@ -160,11 +176,18 @@ def of_frames(document: Mapping[str, Any]) -> bool:
     return bool(document["head"]["pooling"] == "none")
 
 
+def predicts_of(document: Mapping[str, Any]) -> str:
+    """Return what a model predicts."""
+    return str(document.get("predicts", "classes"))
+
+
 def title_of(document: Mapping[str, Any], facts: TrainingFacts) -> str:
     """Return what the model is for."""
     if facts.task == VERIFICATION:
         return "Speaker verification"
     label = facts.labels or CLASS
+    if predicts_of(document) == "sequence":
+        return f"{label[:1].upper()}{label[1:]} recognition"
     return (
         f"{label[:1].upper()}{label[1:]} of every {'frame' if of_frames(document) else 'utterance'}"
     )
@@ -179,7 +202,7 @@ def header(
     classifies = bool(document["classes"]) and not verifies and not of_frames(document)
     encoder = upstream.get("encoder")
     label = identifier(facts.labels or "audio")
-    kind = "speaker-verification" if verifies else f"{label}-classification"
+    kind = "speaker-verification" if verifies else f"{label}-{KINDS[predicts_of(document)]}"
     pretrained = encoder and not (facts.untrained or facts.from_scratch)
     trainings = [facts, *([read_facts(upstream["training"])] if pretrained else [])]
     return Header(
@@ -217,6 +240,10 @@ def summary(
     classes, label = document["classes"], markdown(facts.labels or CLASS)
     if facts.task == VERIFICATION:
         does = "Compares two utterances: the higher the score, the more alike the voices."
+    elif predicts_of(document) == "number":
+        does = f"Predicts the {label} of an utterance, a number."
+    elif predicts_of(document) == "sequence":
+        does = f"Recognises every {label} of an utterance, by CTC: {classes_in_words(classes)}."
     elif of_frames(document):
         does = f"Predicts the {label} of every frame: {classes_in_words(classes)}."
     else:

@@ -19,6 +19,7 @@ from aalbert.common.files import write_json
 from aalbert.common.isolation import isolated_children
 from aalbert.common.json_files import read_record
 from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.pronunciations import Pronunciations, words_of
 from aalbert.common.signals import (
     blocked_signals,
     leave_signals_to_the_parent,
@@ -40,12 +41,7 @@ from aalbert.pipeline.alignment.phone_aligner import (
     dictionary_path,
     software,
 )
-from aalbert.pipeline.alignment.pronunciations import (
-    PHONES,
-    Pronunciations,
-    read_pronunciations,
-    words_of,
-)
+from aalbert.pipeline.alignment.phone_set import PHONES, read_unstressed
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.audio.recording import UnusableAudioError
 from aalbert.pipeline.corpora.corpus import Corpus, Utterance
@@ -100,7 +96,7 @@ def align_corpus(
     an interruption is kept, and a finished alignment too. Raises `OutputInUseError` when `out`
     holds something else, and `InputError` when no utterance has a text, or none can be aligned.
     """
-    own = {} if pronunciations is None else read_pronunciations(pronunciations)
+    own = {} if pronunciations is None else read_unstressed(pronunciations)
     transcripts = read_transcripts(corpus, text_field, own)
     skipped = [[skip.source, skip.reason] for skip in corpus.skipped]
     plan = fingerprint([software(), skipped, [each.identity for each in transcripts]])
@@ -145,7 +141,7 @@ def read_transcripts(
     corpus: Corpus, text_field: str, own: Mapping[str, Pronunciations]
 ) -> list[Transcript]:
     """Return the utterances that have a text, with the pronunciations of their words."""
-    known = {**read_pronunciations(Path(dictionary_path())), **own}
+    known = {**read_unstressed(Path(dictionary_path())), **own}
     transcripts = []
     for utterance in corpus.utterances:
         if text := utterance.fields.get(text_field):

@@ -14,7 +14,7 @@ from aalbert.common.files import write_json, write_text
 from aalbert.common.json_files import json_lines
 from aalbert.common.text import markdown
 from aalbert.pipeline.alignment.phone_aligner import LABEL_SHIFT_MS
-from aalbert.pipeline.alignment.pronunciations import PHONES, SILENCE
+from aalbert.pipeline.alignment.phone_set import PHONES, SILENCE
 
 LABELS_NAME, PHONES_NAME, RECORD_NAME = "alignments.txt", "phones.json", "alignment.json"
 FAILED_NAME, SUSPICIOUS_NAME = "failed.jsonl", "suspicious.jsonl"

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.common.pronunciations import Pronunciations
 from aalbert.errors import ConfigError
-from aalbert.pipeline.alignment.pronunciations import PHONES, SILENCE, Pronunciations
+from aalbert.pipeline.alignment.phone_set import PHONES, SILENCE
 
 SAMPLE_RATE = 16_000
 LABEL_SHIFT_MS = 10.0

@@ -147,6 +147,7 @@ def predict_into(
 def resolved(predictor: Predictor, config: PredictConfig) -> PredictConfig:
     """Return the settings with what is classified; `ConfigError` for what the run cannot do."""
     per = predictor.choose_per(config.per)
+    predictor.require_top(config.top)
     check_format(config.format, per, predictor.classes)
     return replace(config, per=per)
 
@@ -163,6 +164,7 @@ def pieces_of(
     """Yield the recordings in the order of the inputs, in pieces."""
     per_second = {
         "utterance": 0.0,
+        "number": 0.0,
         "segment": SEGMENTS_PER_SECOND,
         "frame": 1000 / predictor.reader.frame_shift_ms,
     }[per_of(config)]
@@ -219,7 +221,7 @@ def finish(
         remove_work(out / WORK_FOLDER)
         refuse_all(skipped)
     parts = [part_of(out / WORK_FOLDER, number) for number in range(len(notes))]
-    join_parts(out, parts, config.format)
+    join_parts(out, parts, config.format, per_of(config))
     list_skipped(out, skipped)
     record = PredictionRecord(
         model=predictor.reader.place,

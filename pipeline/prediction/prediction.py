@@ -1,4 +1,4 @@
-"""Predictions: the classes of an utterance, or of its segments or frames, with their scores."""
+"""Predictions: classes of an utterance, its segments or its frames with scores, or a number."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from torch import Tensor
 from aalbert.errors import require
 from aalbert.shards.format.feature_settings import FeatureSettings
 
-Per = Literal["utterance", "segment", "frame"]
+# What is stated: classes of the utterance, of segments or of frames, or a number of the utterance.
+Per = Literal["utterance", "segment", "frame", "number"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,23 @@ class Segment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of a recording of so many seconds, of the whole or `per` segment or frame."""
+    """The classes of a recording of so many seconds, of the whole or `per` segment or frame.
+
+    A run that predicts numbers gives the `number` of the recording, and no segments.
+    """
 
     per: Per
     seconds: float
     segments: tuple[Segment, ...]
+    number: float | None = None
 
     @property
     def classes(self) -> tuple[ClassScore, ...]:
         """The classes of the whole recording; `ConfigError` when only its segments have any."""
         require(
             self.per == "utterance",
-            f"the prediction has classes per {self.per}, none of the whole recording: see its "
-            "segments",
+            f"the prediction is per {self.per}, it has no classes of the whole recording: see its "
+            f"{'number' if self.per == 'number' else 'segments'}",
         )
         return self.segments[0].classes
 
@@ -94,6 +99,28 @@ def frame_prediction(
         for first, last in pairwise(edges)
     ]
     return Prediction(per, borders[-1], tuple(segments))
+
+
+def sequence_prediction(
+    scores: Tensor, names: Sequence[str], borders: Sequence[float], per: Per
+) -> Prediction:
+    """Return the prediction of a sequence of classes from logits `(frames, classes + 1)` of CTC.
+
+    Its segments are the frames in turn of which a class is the best, without those of the blank,
+    which is the last class. Per utterance it is one class: all names between spaces, whose score
+    is the mean of theirs.
+    """
+    best = scores.argmax(dim=-1)
+    spoken = tuple(
+        Segment(borders[first], borders[last], best_classes(scores[first:last], [*names, ""], 1))
+        for first, last in pairwise(run_edges(best))
+        if best[first] < len(names)
+    )
+    if per == "segment":
+        return Prediction(per, borders[-1], spoken)
+    score = sum(run.score for run in spoken) / max(1, len(spoken))
+    whole = ClassScore(" ".join(run.name for run in spoken), score)
+    return Prediction(per, borders[-1], (Segment(0.0, borders[-1], (whole,)),))
 
 
 def run_edges(classes: Tensor) -> Iterator[int]:

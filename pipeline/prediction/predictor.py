@@ -20,6 +20,7 @@ from aalbert.pipeline.prediction.prediction import (
     Prediction,
     frame_borders,
     frame_prediction,
+    sequence_prediction,
     whole_prediction,
 )
 from aalbert.shards.format.feature_settings import FeatureSettings
@@ -44,7 +45,7 @@ class Similarity:
 
 
 class Predictor:
-    """A trained run, which predicts classes, computes embeddings, and compares speakers.
+    """A trained run, which predicts classes or numbers, computes embeddings, compares speakers.
 
     Features have the precision in which shards store them, so the predictions are those that
     `aalbert evaluate` counts.
@@ -69,6 +70,17 @@ class Predictor:
         """True if every frame is classified, not every utterance."""
         return self.model.head.config.frames
 
+    @property
+    def able(self) -> tuple[str, tuple[Per, ...]]:
+        """What the run does, in words, and what it can state, by default the first."""
+        if self.model.predicts == "number":
+            return "predicts a number", ("number",)
+        if self.model.predicts == "sequence":
+            return "recognises sequences", ("segment", "utterance")
+        if self.of_frames:
+            return "classifies every frame", ("segment", "frame")
+        return "classifies every utterance", ("utterance",)
+
     def predict(
         self, wave: WaveLike, sample_rate: int = 16_000, *, top: int = 1, per: Per | None = None
     ) -> Prediction:
@@ -76,10 +88,12 @@ class Predictor:
 
         `per` says what is classified: a run of utterances classifies the "utterance", one of
         frames every "segment" (the default: frames with the same best class in turn) or every
-        "frame". For what a wave may be, and the errors, see `EmbeddingModel.extract`; raises
-        `ConfigError` when the run has no classes, or not of that kind.
+        "frame"; one of phone sequences gives each phone as a "segment" (the default), or all of
+        the "utterance" in one text. A run of numbers gives a "number". For what a wave may be, and
+        the errors, see `EmbeddingModel.extract`; raises `ConfigError` when the run has no classes,
+        or not of that kind.
         """
-        require(top > 0, f"top {top} must be above 0")
+        self.require_top(top)
         per = self.choose_per(per)
         features, seconds = self.read(wave, sample_rate)
         [(_, scores)] = self.score([(None, features)])
@@ -152,19 +166,27 @@ class Predictor:
             self.model.head.classifier is not None,
             f"{place} has no classes, it compares utterances: use 'aalbert compare'",
         )
-        able: tuple[Per, ...] = ("segment", "frame") if self.of_frames else ("utterance",)
+        does, able = self.able
         chosen = able[0] if per is None else per
         require(
             chosen in able,
-            f"per is {chosen}, and {place} classifies every "
-            f"{'frame' if self.of_frames else 'utterance'}: use {' or '.join(able)}",
+            f"per is {chosen}, and {place} {does}: use {' or '.join(able)}",
         )
         require(
-            not self.of_frames or self.settings.wave.silence is None,
+            chosen in ("utterance", "number") or self.settings.wave.silence is None,
             f"the features of {place} are computed without silence (wave.silence), so the times of "
             "its frames in a recording are unknown",
         )
         return chosen
+
+    def require_top(self, top: int) -> None:
+        """Raise `ConfigError` when the run does not have so many classes to state of an item."""
+        require(top > 0, f"top {top} must be above 0")
+        require(
+            top == 1 or self.model.predicts == "classes",
+            f"top is {top}, and {self.reader.place} {self.able[0]}, of which it states the best "
+            "alone: use 1",
+        )
 
     def read(self, wave: WaveLike, sample_rate: int) -> tuple[Features, float]:
         """Return the features of a wave `(samples,)` and its seconds."""
@@ -179,7 +201,8 @@ class Predictor:
     def score(self, utterances: Iterable[tuple[Item, Features]]) -> Iterator[tuple[Item, Tensor]]:
         """Yield the scores `(classes,)`, or `(frames, classes)`, of every utterance, in any order.
 
-        They are on the CPU, as the head gives them: logits, of which the softmax is stated.
+        They are on the CPU, as the head gives them: logits, of which the softmax is stated, or a
+        number `(1,)`.
         """
         for item, scores in self.outputs(utterances, self.model.head):
             yield item, scores.float().cpu()
@@ -195,10 +218,14 @@ class Predictor:
 
     def describe(self, scores: Tensor, seconds: float, top: int, per: Per) -> Prediction:
         """Return the prediction that scores are; see `predict`."""
-        if per == "utterance":
+        if per == "number":
+            return Prediction(per, seconds, (), float(scores))
+        if self.model.predicts == "classes" and per == "utterance":
             return whole_prediction(scores, self.classes, seconds, top)
         stacked = self.reader.upstream.config.front_end.frames_stacked
         borders = frame_borders(self.settings, len(scores), stacked, seconds)
+        if self.model.predicts == "sequence":
+            return sequence_prediction(scores, self.classes, borders, per)
         return frame_prediction(scores, self.classes, borders, top, per)
 
 

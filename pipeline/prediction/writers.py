@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from aalbert.common.csv_text import csv_text
 from aalbert.common.files import atomic_write, write_text
 from aalbert.common.json_files import json_lines
-from aalbert.common.text import text_table
+from aalbert.common.text import number, text_table
 from aalbert.common.textgrid import PhoneInterval, textgrid
 from aalbert.errors import require
 from aalbert.pipeline.embeddings.inputs import Recording
@@ -21,7 +21,9 @@ from aalbert.pipeline.prediction.prediction import Per, Prediction, Segment
 from aalbert.shards.format.feature_settings import fingerprint
 
 Format = Literal["table", "jsonl", "csv", "parquet", "ctm", "textgrid"]
+# The columns of classes, and of numbers.
 COLUMNS = ("key", "source", "start", "end", "rank", "class", "score")
+NUMBER_COLUMNS = ("key", "source", "number")
 # Phones last some 50 ms; a frame has 10.
 TIME_DIGITS = 3
 # Of files whose names are no trouble in a list that spaces divide, or in a folder.
@@ -59,8 +61,10 @@ def names_of(recordings: Sequence[Recording]) -> dict[str, str]:
 
 
 def rows_of(predicted: Sequence[Predicted]) -> Iterator[tuple[Any, ...]]:
-    """Yield a row with the `COLUMNS` for each class of each segment, the best of rank 1."""
+    """Yield a row for each class of each segment, the best of rank 1, or for each number."""
     for each in predicted:
+        if each.prediction.number is not None:
+            yield each.key, each.source, each.prediction.number
         for segment in each.prediction.segments:
             for rank, scored in enumerate(segment.classes, start=1):
                 times = (segment.start, segment.end)
@@ -69,6 +73,9 @@ def rows_of(predicted: Sequence[Predicted]) -> Iterator[tuple[Any, ...]]:
 
 def as_table(predicted: Sequence[Predicted], per: Per) -> str:
     """Return a table for people: the recordings as they were given, scores with three digits."""
+    if per == "number":
+        numbers = [(source, number(value)) for _, source, value in rows_of(predicted)]
+        return text_table([("recording", "number"), *numbers]) + "\n"
     rows = [
         (
             source,
@@ -83,7 +90,7 @@ def as_table(predicted: Sequence[Predicted], per: Per) -> str:
 
 
 def as_json_lines(predicted: Sequence[Predicted], per: Per) -> str:
-    """Return a JSON document a line for each recording, with its `classes` or `segments`.
+    """Return a JSON document a line for each recording, with `classes`, `segments` or a `number`.
 
     It is ASCII, which every terminal and pipe takes as it is.
     """
@@ -92,19 +99,21 @@ def as_json_lines(predicted: Sequence[Predicted], per: Per) -> str:
 
 def as_document(predicted: Predicted, per: Per) -> dict[str, Any]:
     """Return a recording's prediction as a JSON document."""
-    segments = predicted.prediction.segments
-    labels: dict[str, Any] = (
-        {"classes": classes_of(segments[0])}
-        if per == "utterance"
-        else {
-            "segments": [
-                {"start": each.start, "end": each.end, "classes": classes_of(each)}
-                for each in segments
-            ]
-        }
-    )
-    named = {"key": predicted.key, "source": predicted.source}
-    return {**named, "seconds": predicted.prediction.seconds, **labels}
+    prediction = predicted.prediction
+    document = {
+        "key": predicted.key,
+        "source": predicted.source,
+        "seconds": prediction.seconds,
+    }
+    if per == "number":
+        return document | {"number": prediction.number}
+    if per == "utterance":
+        return document | {"classes": classes_of(prediction.segments[0])}
+    segments = [
+        {"start": each.start, "end": each.end, "classes": classes_of(each)}
+        for each in prediction.segments
+    ]
+    return document | {"segments": segments}
 
 
 def classes_of(segment: Segment) -> list[dict[str, Any]]:
@@ -113,7 +122,7 @@ def classes_of(segment: Segment) -> list[dict[str, Any]]:
 
 
 def as_csv(predicted: Sequence[Predicted], per: Per) -> str:
-    """Return CSV with the `COLUMNS`, without a header."""
+    """Return CSV without a header."""
     return csv_text(rows_of(predicted))
 
 
@@ -138,7 +147,16 @@ TEXTS: dict[Format, Callable[[Sequence[Predicted], Per], str]] = {
     "csv": as_csv,
     "ctm": as_ctm,
 }
-HEADERS: dict[Format, str] = {"csv": csv_text([COLUMNS])}
+
+
+def header(format: Format, per: Per) -> str:
+    """Return the first line of a format; most have none."""
+    return csv_text([columns_of(per)]) if format == "csv" else ""
+
+
+def columns_of(per: Per) -> tuple[str, ...]:
+    """Return the names of the columns of tables for programs."""
+    return NUMBER_COLUMNS if per == "number" else COLUMNS
 
 
 def write_part(
@@ -147,62 +165,76 @@ def write_part(
     """Write some predictions into a file `part`, or, TextGrids, a file each into `out`."""
     if format == "textgrid":
         for each in predicted:
-            intervals = [
-                PhoneInterval(segment.start, segment.end, segment.name)
-                for segment in each.prediction.segments
-            ]
+            intervals = intervals_of(each.prediction)
             write_text(out / f"{each.name}.TextGrid", textgrid(intervals))
     elif format == "parquet":
         with atomic_write(part) as stream:
-            pq.write_table(as_arrow(predicted), stream)
+            pq.write_table(as_arrow(predicted, per), stream)
     else:
         write_text(part, TEXTS[format](predicted, per))
 
 
-def join_parts(out: Path, parts: Sequence[Path], format: Format) -> None:
+def intervals_of(prediction: Prediction) -> list[PhoneInterval]:
+    """Return segments as intervals without gaps; those between segments have no label."""
+    intervals, reached = [], 0.0
+    for segment in prediction.segments:
+        if segment.start > reached:
+            intervals.append(PhoneInterval(reached, segment.start, ""))
+        intervals.append(PhoneInterval(segment.start, segment.end, segment.name))
+        reached = segment.end
+    if prediction.seconds > reached:
+        intervals.append(PhoneInterval(reached, prediction.seconds, ""))
+    return intervals
+
+
+def join_parts(out: Path, parts: Sequence[Path], format: Format, per: Per) -> None:
     """Write the file of all predictions from its parts; TextGrids have none."""
     if format == "textgrid":
         return
     with atomic_write(out / f"predictions.{format}") as stream:
         if format == "parquet":
-            with pq.ParquetWriter(stream, SCHEMA) as writer:
+            with pq.ParquetWriter(stream, schema_of(per)) as writer:
                 for part in parts:
                     writer.write_table(pq.read_table(part))
             return
-        stream.write(HEADERS.get(format, "").encode())
+        stream.write(header(format, per).encode())
         for part in parts:
             with part.open("rb") as content:
                 shutil.copyfileobj(content, stream)
 
 
-SCHEMA = pa.schema(
-    zip(
-        COLUMNS,
-        (
-            pa.string(),
-            pa.string(),
-            pa.float64(),
-            pa.float64(),
-            pa.int32(),
-            pa.string(),
-            pa.float64(),
-        ),
-        strict=True,
-    )
-)
+TYPES = {
+    "key": pa.string(),
+    "source": pa.string(),
+    "start": pa.float64(),
+    "end": pa.float64(),
+    "rank": pa.int32(),
+    "class": pa.string(),
+    "score": pa.float64(),
+    "number": pa.float64(),
+}
 
 
-def as_arrow(predicted: Sequence[Predicted]) -> pa.Table:
-    """Return a table of Arrow with the `COLUMNS`."""
-    columns = list(zip(*rows_of(predicted), strict=True)) or [()] * len(COLUMNS)
-    return pa.table([pa.array(column) for column in columns], schema=SCHEMA)
+def schema_of(per: Per) -> pa.Schema:
+    """Return the names and the types of the columns."""
+    return pa.schema([(name, TYPES[name]) for name in columns_of(per)])
+
+
+def as_arrow(predicted: Sequence[Predicted], per: Per) -> pa.Table:
+    """Return a table of Arrow."""
+    schema = schema_of(per)
+    columns = list(zip(*rows_of(predicted), strict=True)) or [()] * len(schema)
+    return pa.table([pa.array(column) for column in columns], schema=schema)
 
 
 def check_format(format: Format, per: Per, classes: Sequence[str]) -> None:
     """Raise `ConfigError` for a format that cannot hold the classes."""
     if format not in ("ctm", "textgrid"):
         return
-    require(per != "utterance", f"{format} has times: it is for runs that classify frames")
+    require(
+        per in ("segment", "frame"),
+        f"{format} has times: it is for runs that classify frames, or for --per segment",
+    )
     spaced = next((name for name in classes if name.split() != [name]), None)
     require(
         format != "ctm" or spaced is None,

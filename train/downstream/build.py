@@ -28,6 +28,13 @@ from aalbert.train.downstream.labels import (
     find_classes,
     require_training_data,
 )
+from aalbert.train.downstream.numbers import NumberLabels, find_numbers
+from aalbert.train.downstream.objectives import TaskLabels, predicted_by
+from aalbert.train.downstream.phone_sequences import (
+    PhoneSequences,
+    find_phone_sequences,
+    note_short,
+)
 from aalbert.train.downstream.phones import FrameLabels, find_aligned, find_phones
 from aalbert.train.downstream.splits import (
     SplitRows,
@@ -42,8 +49,6 @@ from aalbert.train.downstream.waves import WaveCorpus
 from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.randomness import seed_of
 from aalbert.train.upstreams import check_feature_settings
-
-TaskLabels = ColumnLabels | FrameLabels
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ class TaskData:
     """The splits of a task, its labels unless they depend on the upstream, and its test trials."""
 
     splits: SplitRows
-    labels: ColumnLabels | None = None
+    labels: ColumnLabels | NumberLabels | PhoneSequences | None = None
     pairs: Pairs | None = None
 
 
@@ -96,6 +101,8 @@ def build_setup(
     inputs = find_inputs(dataset, opened.config, corpus)
     labels = data.labels or find_frame_labels(config, inputs, data.splits)
     warn_of_one_class(data)
+    if isinstance(labels, PhoneSequences):
+        note_short(labels, dataset, inputs.frame_counts(), data.splits.train)
     torch.manual_seed(seed_of(config.seed, "head"))
     # Plain features are one state, with nothing to mix.
     layers = "last" if opened.states == 1 and isinstance(config.layers, str) else config.layers
@@ -106,8 +113,11 @@ def build_setup(
         layers,
         config.head,
         frozen=config.mode == "frozen",
+        predicts=predicted_by(labels),
         training=describe_training(config, dataset, data.splits, upstream),
     )
+    if isinstance(labels, NumberLabels):
+        model.head.scale_numbers(labels.mean, labels.deviation)
     return DownstreamSetup(inputs, model, labels, data.splits, data.pairs)
 
 
@@ -139,7 +149,7 @@ def describe_training(
         place = find_encoder_on_hub(upstream) or find_hub_place(upstream)
     return {
         "task": config.task,
-        "labels": "phone" if source == "alignments" else config.labels.column,
+        "labels": "phone" if source in ("alignments", "lexicon") else config.labels.column,
         "corpus": dataset.manifest.corpus,
         "hub_datasets": [hub_dataset(dataset.manifest)],
         "upstream": place.url if place else None,
@@ -178,23 +188,36 @@ def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
         return TaskData(split_rows(dataset, config.splits, aligned))
     if source == "trials":
         return find_trials(config, dataset)
+    if source == "number":
+        return find_regression(config, dataset)
+    if source == "lexicon":
+        rows = dataset.rows([config.splits.train, *unlisted_splits(config.splits)])
+        sequences = find_phone_sequences(dataset, config.labels, rows)
+        return TaskData(split_rows(dataset, config.splits, sequences.row_classes()), sequences)
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
     splits = split_rows(dataset, config.splits, labels.row_classes(), config.labels.column)
     require_training_data(dataset, labels, config.labels.column, splits.train)
     return TaskData(splits, labels)
 
 
+def find_regression(config: DownstreamConfig, dataset: Dataset) -> TaskData:
+    """Return the splits of the utterances that have a number, and their numbers."""
+    column = config.labels.column
+    numbers = find_numbers(dataset, column, config.regression)
+    known = np.where(np.isnan(numbers), NO_CLASS, 0)
+    splits = split_rows(dataset, config.splits, known, column)
+    labels = NumberLabels(numbers, splits.train, config.regression)
+    if labels.deviation == 0:
+        raise InputError(
+            f"{dataset.place}: the {column} of all {len(splits.train)} utterances to train on is "
+            f"{labels.mean:g}: there is nothing to learn; name another column or other splits"
+        )
+    return TaskData(splits, labels)
+
+
 def note_unaligned(dataset: Dataset, splits: SplitConfig, aligned: NDArray[np.int64]) -> None:
     """Say on stderr how many utterances of splits without a list have no alignment."""
-    unlisted = [
-        split
-        for split, path in (
-            (splits.train, splits.train_list),
-            (splits.dev, splits.dev_list),
-            (splits.test, splits.test_list),
-        )
-        if split != DRAWN and not path
-    ]
+    unlisted = unlisted_splits(splits)
     rows = dataset.rows(unlisted) if unlisted else np.empty(0, np.int64)
     if missing := int((aligned[rows] == NO_CLASS).sum()):
         print(
@@ -203,9 +226,22 @@ def note_unaligned(dataset: Dataset, splits: SplitConfig, aligned: NDArray[np.in
         )
 
 
+def unlisted_splits(splits: SplitConfig) -> list[str]:
+    """Return the splits of which whole parts are taken, without a list."""
+    return [
+        split
+        for split, path in (
+            (splits.train, splits.train_list),
+            (splits.dev, splits.dev_list),
+            (splits.test, splits.test_list),
+        )
+        if split != DRAWN and not path
+    ]
+
+
 def warn_of_one_class(data: TaskData) -> None:
     """Warn on stderr of a part to measure on that has a single class, as few speakers can have."""
-    if data.labels is None or data.pairs is not None:
+    if not isinstance(data.labels, ColumnLabels) or data.pairs is not None:
         return
     names, classes = data.labels.names, data.labels.row_classes()
     for name, rows in (("dev", data.splits.dev), ("test", data.splits.test)):

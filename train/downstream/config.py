@@ -48,22 +48,37 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """The classes to predict: the values of a `column` of the index, or phones.
+    """What to predict: the values of a `column` of the index, or phones.
 
     Classes with fewer than `least_utterances` in the split to train on are left out.
     `alignments` is a folder of TextGrid files or a file of `KEY number number ...` lines with a
-    number per `label_shift_ms`, whose phones a `phones.json` beside it may name; the stress of
-    vowels (the 1 of AH1) can be dropped.
+    number per `label_shift_ms`, whose phones a `phones.json` beside it may name. `lexicon` is a
+    file of `WORD PHONE PHONE ...` lines, by which the texts of the column are sequences of phones.
+    The stress of vowels (the 1 of AH1) can be dropped from either.
     """
 
     column: str = "speaker"
     least_utterances: int = 1
     alignments: str = ""
+    lexicon: str = ""
     label_shift_ms: float = 10.0
     drop_stress: bool = False
 
     def __post_init__(self) -> None:
         require_positive("labels.", self, "least_utterances", "label_shift_ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionConfig:
+    """The settings of a task that predicts a number.
+
+    The `loss` is the absolute or the squared error of numbers that are standardised on the training
+    part. `sentiment` is for numbers from -3 to 3 as those of CMU-MOSI and CMU-MOSEI, which are then
+    counted by two and by seven classes too.
+    """
+
+    loss: Literal["l1", "mse"] = "l1"
+    sentiment: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +203,7 @@ class DownstreamConfig:
     splits: SplitConfig = field(default_factory=SplitConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
     trials: TrialConfig = field(default_factory=TrialConfig)
+    regression: RegressionConfig = field(default_factory=RegressionConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     fine_tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
@@ -226,6 +242,7 @@ class DownstreamConfig:
         )
         check_modes(self)
         check_head(self)
+        check_labels(self)
 
 
 def check_modes(config: DownstreamConfig) -> None:
@@ -256,16 +273,12 @@ def check_modes(config: DownstreamConfig) -> None:
 
 
 def check_head(config: DownstreamConfig) -> None:
-    """Raise `ConfigError` for a head or labels that do not fit the task."""
+    """Raise `ConfigError` for a head that does not fit the task."""
     labels = find_task(config.task).labels
-    phones, trials = labels == "alignments", labels == "trials"
+    trials, of_phones = labels == "trials", labels in ("alignments", "lexicon")
     require(
-        config.head.frames or not phones,
-        f"head.pooling is {config.head.pooling}, phones are labels of frames: use none",
-    )
-    require(
-        phones or not config.labels.alignments,
-        f"labels.alignments is for {names_with('alignments')}, the task is {config.task}",
+        config.head.frames or not of_phones,
+        f"head.pooling is {config.head.pooling}, phones are of frames: use none",
     )
     require(
         trials or (config.head.classifier != "none" and config.trials == TrialConfig()),
@@ -278,20 +291,47 @@ def check_head(config: DownstreamConfig) -> None:
         "that is trained subtracts no mean",
     )
     require(
-        not (trials and config.head.frames),
-        "head.pooling is none: verification compares utterances, use mean, statistics or attentive",
+        labels not in ("number", "lexicon") or config.head.classifier == "linear",
+        f"head.classifier {config.head.classifier} is for classes: {config.task} takes linear",
+    )
+    require(
+        not (labels in ("trials", "number") and config.head.frames),
+        f"head.pooling is none: {config.task} is of whole utterances, use mean, statistics, "
+        "attentive, or last",
+    )
+    require(
+        not of_phones or not config.crop_seconds,
+        f"crop_seconds is {config.crop_seconds}: phones are of whole utterances, use 0",
+    )
+
+
+def check_labels(config: DownstreamConfig) -> None:
+    """Raise `ConfigError` for labels that do not fit the task."""
+    labels, column = find_task(config.task).labels, config.labels.column
+    require(
+        labels == "alignments" or not config.labels.alignments,
+        f"labels.alignments is for {names_with('alignments')}, the task is {config.task}",
+    )
+    require(
+        labels == "lexicon" or not config.labels.lexicon,
+        f"labels.lexicon is for {names_with('lexicon')}, the task is {config.task}",
+    )
+    require(
+        labels == "number" or config.regression == RegressionConfig(),
+        f"regression is for {names_with('number')}, the task is {config.task}",
+    )
+    require(
+        labels != "number" or column != "speaker",
+        "labels.column is speaker, which is no number: name a column of numbers, such as "
+        "--set labels.column=sentiment",
     )
     require(
         labels != "column"
-        or config.labels.column != "speaker"
+        or column != "speaker"
         or config.splits.draw != "speakers"
         or DRAWN not in (config.splits.dev, config.splits.test),
         "labels.column is speaker, which cannot be predicted for speakers that are not in the "
         "training part: name another column, such as --set labels.column=gender",
-    )
-    require(
-        not phones or not config.crop_seconds,
-        f"crop_seconds is {config.crop_seconds}: phones are classified in whole utterances, use 0",
     )
 
 

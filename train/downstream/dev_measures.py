@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from aalbert.train.downstream.build import DownstreamSetup
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.decisions import classify
 from aalbert.train.downstream.loaders import make_loader
+from aalbert.train.downstream.objectives import outcome_of
 from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.scoring import outputs_of_batches
 from aalbert.train.downstream.state_cache import StateCache
@@ -25,7 +25,7 @@ def dev_measure(
 
     def measure() -> Measurement:
         scores = outputs_of_batches(setup.model, loader, setup.model.head)
-        outcome, loss = classify(scores, setup.labels)
+        outcome, loss = outcome_of(scores, setup.labels)
         return {**measured(outcome), "dev_loss": loss}
 
     return measure

@@ -25,11 +25,17 @@ class Measure:
 ACCURACY = Measure(name="accuracy", column="dev_accuracy", higher_is_better=True)
 FRAME_ACCURACY = Measure(name="frame accuracy", column="dev_accuracy", higher_is_better=True)
 EQUAL_ERROR_RATE = Measure(name="equal error rate", column="dev_eer", higher_is_better=False)
+MEAN_ABSOLUTE_ERROR = Measure(
+    name="mean absolute error", column="dev_mae", higher_is_better=False, share=False
+)
+PHONE_ERROR_RATE = Measure(name="phone error rate", column="dev_per", higher_is_better=False)
 # One for each column.
-DEV_MEASURES = (ACCURACY, EQUAL_ERROR_RATE)
+DEV_MEASURES = (ACCURACY, EQUAL_ERROR_RATE, MEAN_ABSOLUTE_ERROR, PHONE_ERROR_RATE)
 DEV_COLUMNS = ("dev_loss", *(measure.column for measure in DEV_MEASURES))
 # Of the further metrics of outcomes, those that are shares.
-FURTHER_SHARES = frozenset({"top-5 accuracy"})
+SENTIMENT_ACCURACIES = ("2-class accuracy", "7-class accuracy")
+PHONE_ERRORS = ("substitutions", "deletions", "insertions")
+FURTHER_SHARES = frozenset({"top-5 accuracy", *SENTIMENT_ACCURACIES, *PHONE_ERRORS})
 
 
 def measure_on_dev(measurement: Mapping[str, Any]) -> Measure | None:

@@ -17,8 +17,7 @@ from aalbert.models.downstream import DownstreamModel
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.batch import Batch
 from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
-from aalbert.train.downstream.labels import ColumnLabels, classification_loss
-from aalbert.train.downstream.phones import FrameLabels
+from aalbert.train.downstream.objectives import TaskLabels, training_loss
 from aalbert.train.loop.optimiser import learning_rate_factor, share_of_steps
 from aalbert.train.randomness import seed_of
 
@@ -36,7 +35,7 @@ class HeadTraining(LightningModule):
     def __init__(
         self,
         model: DownstreamModel,
-        labels: ColumnLabels | FrameLabels,
+        labels: TaskLabels,
         config: DownstreamConfig,
         epoch_ends: Sequence[int],
     ) -> None:
@@ -64,9 +63,8 @@ class HeadTraining(LightningModule):
         """Return the loss of one batch, which is computed in float32."""
         states, lengths = self.model.states(batch.features, batch.lengths)
         scores = self.model.head(states, lengths)
-        targets = self.labels.targets(batch.rows, lengths, scores)
         with torch.autocast(scores.device.type, enabled=False):
-            return classification_loss(scores, targets, self.config.head)
+            return training_loss(self.labels, batch.rows, lengths, scores, self.config.head)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with a learning rate for the head, and one for a trained encoder."""

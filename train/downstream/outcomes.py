@@ -6,7 +6,9 @@ number of `scored` items; trials have none of single utterances.
 """
 
 from aalbert.train.downstream.decisions import Decisions
+from aalbert.train.downstream.numbers import Numbers
+from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import Trials
 
-Tallied = Decisions
+Tallied = Decisions | Numbers | Recognised
 Outcome = Tallied | Trials

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aalbert.common.json_files import parse_json
+from aalbert.common.pronunciations import without_stress
 from aalbert.common.text_files import read_lines, read_text
 from aalbert.common.textgrid import PhoneInterval, read_textgrid
 from aalbert.errors import ConfigError, InputError
@@ -34,7 +35,6 @@ NUMBER = re.compile("[0-9]{1,9}")
 NAMES_FILE = "phones.json"
 MAKE_THEM = "'aalbert align' makes them of transcripts"
 NAMES_EXPECTED = 'expected the names of the phones 0, 1, 2, ..., such as ["AA", "AE"]'
-STRESS = re.compile(r"(?<=[A-Z])[012]$")
 # The allowed difference of labels and audio in length: aligners drop a frame or two at the end.
 TOLERANCE_MS = 50.0
 
@@ -63,7 +63,7 @@ def read_alignments(
         found = read_phone_file(path, set(wanted), shift_ms)
     if drop_stress:
         return {
-            key: Alignment([STRESS.sub("", phone) for phone in one.phones], shift_ms)
+            key: Alignment(list(map(without_stress, one.phones)), shift_ms)
             for key, one in found.items()
         }
     return found

@@ -79,6 +79,7 @@ def named_files(config: DownstreamConfig) -> dict[str, str]:
         "splits.test_list": splits.test_list,
         "labels.alignments": alignments,
         f"labels.alignments, {NAMES_FILE}": names,
+        "labels.lexicon": config.labels.lexicon,
         # A stored list is part of the dataset, and so of its fingerprint.
         "trials.test": config.trials.test if Path(config.trials.test).is_absolute() else "",
     }
@@ -97,6 +98,10 @@ def with_lasting_paths(config: DownstreamConfig, dataset: Dataset) -> Downstream
             dev_list=lasting_path(splits.dev_list),
             test_list=lasting_path(splits.test_list),
         ),
-        labels=replace(labels, alignments=lasting_path(labels.alignments)),
+        labels=replace(
+            labels,
+            alignments=lasting_path(labels.alignments),
+            lexicon=lasting_path(labels.lexicon),
+        ),
         trials=replace(trials, test=test),
     )

@@ -13,9 +13,10 @@ from aalbert.errors import ConfigError
 SUPERB = "SUPERB benchmark website, frozen upstream, weighted sum of layers (Yang et al. 2021)"
 MOCKINGJAY = "Mockingjay paper, LibriSpeech (Liu et al. 2020)"
 
-# The values of a column of the index, one an utterance; the phones of alignments, one a frame; or
-# speakers to train on, and trials of two utterances to test on.
-LabelSource = Literal["column", "alignments", "trials"]
+# The values of a column of the index, one an utterance, as classes or as numbers; the phones of
+# alignments, one a frame; those of texts, by a lexicon; or speakers to train on, and trials of two
+# utterances to test on.
+LabelSource = Literal["column", "number", "alignments", "lexicon", "trials"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,32 @@ LIBRISPEECH_PHONE = Task(
         ),
     ),
 )
+LIBRISPEECH_PHONE_RECOGNITION = Task(
+    name="librispeech-phone-recognition",
+    summary="Recognise the phones of utterances by CTC, with labels from texts and a lexicon.",
+    title="Phone recognition",
+    labels="lexicon",
+    preset="superb",
+    benchmark=Benchmark(
+        data="LibriSpeech, test-clean",
+        counts={"utterances": 2_620},
+        figures=(
+            Published("FBANK", 0.8201, 0, SUPERB),
+            Published("Mockingjay, 12 layers", 0.7019, 85_118_208, SUPERB),
+            Published("TERA, 3 layers", 0.4917, 21_327_360, SUPERB),
+            Published("APC", 0.4198, 4_105_296, SUPERB),
+            Published("wav2vec 2.0 Base", 0.0574, 95_044_608, SUPERB),
+            Published("HuBERT Base", 0.0541, 94_697_600, SUPERB),
+        ),
+    ),
+)
+REGRESS = Task(
+    name="regress",
+    summary="Predict a number in a column of the index: sentiment, age, a mean opinion score.",
+    title="Regression",
+    labels="number",
+    preset="default",
+)
 CLASSIFY = Task(
     name="classify",
     summary="Classify a column of the index: gender, accent, emotion.",
@@ -150,7 +177,15 @@ CLASSIFY = Task(
 
 TASKS = {
     task.name: task
-    for task in (VOXCELEB1, VERIFICATION, LIBRISPEECH_SPEAKER, LIBRISPEECH_PHONE, CLASSIFY)
+    for task in (
+        VOXCELEB1,
+        VERIFICATION,
+        LIBRISPEECH_SPEAKER,
+        LIBRISPEECH_PHONE,
+        LIBRISPEECH_PHONE_RECOGNITION,
+        CLASSIFY,
+        REGRESS,
+    )
 }
 
 

@@ -10,6 +10,7 @@ from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.confusion import Confusion
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.outcomes import Outcome, Tallied
+from aalbert.train.downstream.recognition import NOTHING
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.metrics import Clusters, tally_interval
 from aalbert.train.evaluation.significance import Interval
@@ -125,7 +126,7 @@ def by_gender(outcome: Outcome, dataset: Dataset, clusters: Clusters) -> tuple[G
 
 
 def class_results(names: Sequence[str], confusion: Confusion) -> tuple[ClassResult, ...]:
-    """Return the results of all tested classes, the lowest accuracy first."""
+    """Return the results of all tested classes, the lowest accuracy first; `NOTHING` is none."""
     totals, correct, mistaken_for = (
         confusion.totals(),
         confusion.correct(),
@@ -139,6 +140,7 @@ def class_results(names: Sequence[str], confusion: Confusion) -> tuple[ClassResu
             confused_with=names[mistaken_for[number]] if mistaken_for[number] >= 0 else None,
         )
         for number in np.flatnonzero(totals).tolist()
+        if names[number] != NOTHING
     ]
     return tuple(sorted(results, key=lambda result: (result.accuracy, result.name)))
 

@@ -89,8 +89,8 @@ def on_same_items(
         same = np.array_equal(first.rows, second.rows)
         if isinstance(first, Decisions) and isinstance(second, Decisions) and same:
             by_time = first.of_frames and not np.array_equal(first.scored, second.scored)
-        if by_time:
-            first, second = first.by_time(), second.by_time()
+            if by_time:
+                first, second = first.by_time(), second.by_time()
         same = same and np.array_equal(first.scored, second.scored)
     if not same:
         raise ConfigError(

@@ -20,11 +20,13 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import setup_of_model
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.decisions import Decisions, classify
+from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.inputs import Inputs
 from aalbert.train.downstream.label_grid import make_label_grid
 from aalbert.train.downstream.labels import ColumnLabels, Labels
+from aalbert.train.downstream.objectives import ClassLabels, outcome_of
 from aalbert.train.downstream.outcomes import Outcome
+from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import (
     Trials,
     outputs_of_each,
@@ -36,6 +38,7 @@ from aalbert.train.downstream.sources import named_files
 from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
 from aalbert.train.downstream.waves import WaveCorpus
+from aalbert.train.evaluation.baselines import baselines_of
 from aalbert.train.evaluation.breakdown import (
     by_duration,
     by_gender,
@@ -74,7 +77,7 @@ class Measured:
     """The outputs of a run's model for a part, with the model and the data.
 
     `baselines` are the metrics of predictions without a model, by name. `class_of_row` is the class
-    of every row of the dataset, below 0 where it has none, or None where utterances have none;
+    of every row of the dataset, below 0 where it has none, or None where utterances have no class;
     `frame_labels` are the labels of frames, or None. `rows` has the rows of `train`, `dev` and
     `test`. `folder` is for what comes of it. `head` describes the head in words.
     """
@@ -130,28 +133,23 @@ def measure(
     loader = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
     head = model.head
     outcome: Outcome
-    class_of_row = None
+    class_of_row, frame_labels = None, None
+    if isinstance(setup.labels, ClassLabels) and config.head.frames:
+        frame_labels = setup.labels
     if setup.pairs is not None:
         embeddings = outputs_of_each(model, loader, head.embed)
         voices = voices_of(model.scorer, embeddings, setup.inputs)
         outcome = score_trials(model.scorer, *voices, setup.pairs)
-        baselines = {"guessing": 0.5}
     else:
         grid = None
-        if config.head.frames:
+        if frame_labels is not None:
             shift_ms = config.labels.label_shift_ms
-            grid = make_label_grid(setup.labels, setup.inputs, shift_ms).to(device)
-        outcome, loss = classify(
+            grid = make_label_grid(frame_labels, setup.inputs, shift_ms).to(device)
+        outcome, loss = outcome_of(
             outputs_of_each(model, loader, head), setup.labels.to(device), grid
         )
         require_finite(torch.tensor(loss), f"the {split} part of {dataset.place}")
-        items = outcome.confusion.totals()
-        most_frequent = setup.labels.cpu().majority(setup.splits.train)
-        baselines = {
-            "guessing": 1 / len(model.classes),
-            "most frequent class": float(items[most_frequent] / np.maximum(1, items.sum())),
-        }
-        if isinstance(setup.labels, ColumnLabels) and not config.head.frames:
+        if isinstance(setup.labels, ColumnLabels) and frame_labels is None:
             class_of_row = setup.labels.row_classes()
     return Measured(
         outcome=outcome,
@@ -161,9 +159,9 @@ def measure(
         folder=evaluation_folder(run, own, config),
         task=config.task,
         head=config.head.describe(),
-        baselines={name: round(value, 6) for name, value in baselines.items()},
+        baselines=baselines_of(outcome, setup.labels, setup.splits.train),
         class_of_row=class_of_row,
-        frame_labels=setup.labels if config.head.frames else None,
+        frame_labels=frame_labels,
         rows={"train": setup.splits.train, "dev": setup.splits.dev, "test": setup.splits.test},
     )
 
@@ -267,7 +265,7 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
     record, upstream = run.read_record(), model.upstream
     front_end = None if isinstance(upstream, WaveUpstream) else upstream.config.front_end
     mix = model.head.mix
-    decisions = outcome if isinstance(outcome, Decisions) else None
+    confused = outcome if isinstance(outcome, Decisions | Recognised) else None
     return Result(
         run=str(run.path),
         task=record["task"],
@@ -300,8 +298,8 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         seed=config.seed,
         by_duration=by_duration(outcome, dataset, clusters),
         by_gender=by_gender(outcome, dataset, clusters),
-        per_class=class_results(decisions.names, decisions.confusion) if decisions else (),
-        most_confused=most_confused(decisions.names, decisions.confusion) if decisions else (),
+        per_class=class_results(confused.names, confused.confusion) if confused else (),
+        most_confused=most_confused(confused.names, confused.confusion) if confused else (),
         layer_probes=(),
     )
 
@@ -318,7 +316,7 @@ def probe(
     if isinstance(outcome, Trials):
         left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)
         return probe_trials(embeddings, left, right, outcome.same)
-    if measured.class_of_row is None:
+    if measured.class_of_row is None or not isinstance(outcome, Decisions):
         return ()
     classes = measured.class_of_row
     train, dev = (

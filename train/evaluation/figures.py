@@ -14,6 +14,7 @@ from aalbert.train.downstream.error_rates import ErrorRates, probit
 from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, draw_spectrogram, tidy
 
+Floats = NDArray[np.float64]
 # The names on the axes of a larger confusion matrix would be too small to read.
 CLASSES_SHOWN = 24
 # More colours and markers cannot be distinguished.
@@ -43,6 +44,21 @@ def confusion_figure(
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
+    return figure
+
+
+def scatter_figure(true: Floats, predicted: Floats, unit: str) -> Figure:
+    """Draw predicted numbers over true ones; on the line they are equal."""
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    both = np.concatenate([true, predicted])
+    ends = (float(both.min()), float(both.max()))
+    axes.plot(ends, ends, color=QUIET, linewidth=0.8, linestyle=":")
+    axes.scatter(true, predicted, s=12, color=ACCENT, alpha=0.6, linewidths=0)
+    name = drawable(unit)
+    axes.set(xlabel=f"{name}, true", ylabel=f"{name}, predicted")
+    axes.grid(color=RULE)
+    tidy(axes)
     return figure
 
 

@@ -20,6 +20,8 @@ from aalbert.shards.reading.dataset import Dataset
 from aalbert.shards.views.info import describe
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.error_rates import error_rates
+from aalbert.train.downstream.numbers import Numbers
+from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
@@ -35,6 +37,7 @@ from aalbert.train.evaluation.figures import (
     examples_figure,
     plane_figure,
     probe_figure,
+    scatter_figure,
 )
 from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
 from aalbert.train.evaluation.probes import Embeddings, principal_plane
@@ -111,6 +114,7 @@ def report_page(evaluation: Evaluation) -> str:
         det_curves=det_curves([evaluation]),
         of_trials=isinstance(measured.outcome, Trials),
         confusion=confusion(evaluation, names),
+        scatter=scatter(evaluation),
         names=names,
         layer_weights=layer_weights(result),
         layer_probes=layer_probes(result),
@@ -148,12 +152,21 @@ def det_curves(evaluations: Sequence[Evaluation]) -> str | None:
 def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
     """Return the confusion matrix of the least accurate classes, their number and that of all."""
     decisions = evaluation.measured.outcome
-    if not isinstance(decisions, Decisions):
+    if not isinstance(decisions, Decisions | Recognised):
         return None
     chosen = worst_classes(decisions.confusion, CLASSES_SHOWN)
     labels = [names.get(name, name) for name in decisions.names]
     picture = to_data_uri(confusion_figure(decisions.confusion, labels, chosen))
     return {"picture": picture, "shown": len(chosen), "classes": len(labels)}
+
+
+def scatter(evaluation: Evaluation) -> str | None:
+    """Return a figure of predicted numbers over true ones."""
+    numbers = evaluation.measured.outcome
+    if not isinstance(numbers, Numbers):
+        return None
+    column = evaluation.measured.config.labels.column
+    return to_data_uri(scatter_figure(numbers.true, numbers.predicted, column))
 
 
 def layer_weights(result: Result) -> str | None:
@@ -226,7 +239,15 @@ def head_losses(evaluation: Evaluation) -> str | None:
     losses = {"train_loss": "training", "dev_loss": "dev"}
     if not any(name in row for row in measurements for name in losses):
         return None
-    return to_data_uri(curve_figure(measurements, losses, "cross-entropy"))
+    return to_data_uri(curve_figure(measurements, losses, loss_name(evaluation)))
+
+
+def loss_name(evaluation: Evaluation) -> str:
+    """Return what the loss of a head is."""
+    outcome, config = evaluation.measured.outcome, evaluation.measured.config
+    if isinstance(outcome, Numbers):
+        return {"l1": "absolute error", "mse": "squared error"}[config.regression.loss]
+    return "CTC loss a phone" if isinstance(outcome, Recognised) else "cross-entropy"
 
 
 def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:

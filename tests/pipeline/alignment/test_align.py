@@ -13,12 +13,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from aalbert.cli import main
+from aalbert.common.pronunciations import Pronunciations
 from aalbert.common.signals import handle_stop_signals
 from aalbert.errors import InputError, InterruptedRunError, OutputInUseError, WorkersDiedError
 from aalbert.pipeline.alignment import align as aligning
 from aalbert.pipeline.alignment.align import align_corpus
 from aalbert.pipeline.alignment.phone_aligner import NotAlignedError, align_phones
-from aalbert.pipeline.alignment.pronunciations import PHONES, Pronunciations
+from aalbert.pipeline.alignment.phone_set import PHONES
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.train.downstream.phones import read_alignments

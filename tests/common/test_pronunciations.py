@@ -2,17 +2,16 @@ from pathlib import Path
 
 import pytest
 
+from aalbert.common.pronunciations import read_pronunciations, without_stress, words_of
 from aalbert.errors import InputError
-from aalbert.pipeline.alignment.phone_aligner import dictionary_path
-from aalbert.pipeline.alignment.pronunciations import PHONES, read_pronunciations, words_of
 
 
 def test_a_dictionary_has_variants_comments_and_stress(tmp_path: Path) -> None:
     path = tmp_path / "own.dict"
-    path.write_text(";;; cmudict\nREAD R EH1 D\nread(2) R IY1 D # verb\n\nzoë Z OW1 IY0\n")
+    path.write_text(";;; cmudict\nREAD R EH1 D\nread(2) R IY1 D # verb\n# French\nzoë Z OW1 IY0\n")
     assert read_pronunciations(path) == {
-        "read": [("R", "EH", "D"), ("R", "IY", "D")],
-        "zoë": [("Z", "OW", "IY")],
+        "read": [("R", "EH1", "D"), ("R", "IY1", "D")],
+        "zoë": [("Z", "OW1", "IY0")],
     }
 
 
@@ -31,14 +30,22 @@ def test_a_wrong_dictionary_is_named_with_the_line(
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputError, match=message):
-        read_pronunciations(path)
+        read_pronunciations(path, ("AH", "HH", "L", "OW"))
 
 
-def test_the_phones_are_those_of_the_dictionary_of_pocketsphinx_and_silence() -> None:
-    known = read_pronunciations(Path(dictionary_path()))
-    used = {phone for variants in known.values() for phones in variants for phone in phones}
-    assert sorted(used | {"SIL"}) == list(PHONES) and len(PHONES) == 40
-    assert len(known) > 100_000 and known["zebra"] == [("Z", "IY", "B", "R", "AH")]
+def test_lines_of_one_word_are_its_pronunciations_as_librispeechs_lexicon_has_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "lexicon.txt"
+    path.write_text("READ\tR EH1 D\nREAD\tR IY1 D\nSPOKEN_NOISE\tSPN\n")
+    found = read_pronunciations(path)
+    assert found["read"] == [("R", "EH1", "D"), ("R", "IY1", "D")]
+    assert found["spoken_noise"] == [("SPN",)]
+
+
+def test_stress_is_the_digit_after_the_letters_of_a_vowel() -> None:
+    phones = ("AH0", "AH1", "ER2", "K", "1", "a1", "AH3")
+    assert list(map(without_stress, phones)) == ["AH", "AH", "ER", "K", "1", "a1", "AH3"]
 
 
 def test_words_are_found_among_punctuation_and_apostrophes() -> None:

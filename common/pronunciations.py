@@ -1,30 +1,36 @@
-"""Pronunciations of words in cmudict's form: `WORD PHONE PHONE ...`, further ones as `WORD(2)`."""
+"""Pronunciations of words in cmudict's form: `WORD PHONE PHONE ...`, further ones as `WORD(2)`.
+
+LibriSpeech's lexicon has the same form, with a line of the same word for every pronunciation.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from aalbert.common.text_files import read_lines
 from aalbert.errors import InputError
 
-# One word's pronunciations, each a sequence of phones without stress.
+# One word's pronunciations, each a sequence of phones.
 Pronunciations = Sequence[tuple[str, ...]]
-SILENCE = "SIL"
-# The 39 phones of cmudict without stress, and silence: the classes, in the order of their numbers.
-PHONES = (
-    *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH"),
-    *("IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", SILENCE, "T"),
-    *("TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
-)
 WORD = re.compile(r"'?[^\W_]+(?:'[^\W_]+)*'?")
 VARIANT = re.compile(r"\(\d+\)$")
 COMMENT = ";;;"
+# The mark of a vowel, as the 1 of AH1.
+STRESS = re.compile(r"(?<=[A-Z])[012]$")
 
 
-def read_pronunciations(path: Path) -> dict[str, list[tuple[str, ...]]]:
-    """Return the pronunciations of every word of a dictionary, in lower case, without stress.
+def without_stress(phone: str) -> str:
+    """Return a phone without its mark of stress, if it has one."""
+    return STRESS.sub("", phone)
 
-    Raises `InputError` that names the line for one that has no phones or other ones.
+
+def read_pronunciations(
+    path: Path, phones: Collection[str] = ()
+) -> dict[str, list[tuple[str, ...]]]:
+    """Return the pronunciations of every word of a dictionary, in lower case, in their order.
+
+    With `phones` no others may occur, whatever their stress. Raises `InputError` that names the
+    line for one that has others, or none.
     """
     if not path.is_file():
         raise InputError(
@@ -32,18 +38,18 @@ def read_pronunciations(path: Path) -> dict[str, list[tuple[str, ...]]]:
         )
     found: dict[str, list[tuple[str, ...]]] = {}
     for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip() or line.startswith(COMMENT):
+        entry = line.partition("#")[0].split()
+        if not entry or line.startswith(COMMENT):
             continue
-        word, *marked = line.partition("#")[0].split()
-        phones = tuple(phone.rstrip("012") for phone in marked)
-        unknown = [phone for phone in phones if phone not in PHONES]
-        if unknown or not phones:
+        word, *spoken = entry
+        unknown = [phone for phone in spoken if phones and without_stress(phone) not in phones]
+        if unknown or not spoken:
             what = f"the phone '{unknown[0]}'" if unknown else "no phones"
             raise InputError(
                 f"{path}:{number} has {what}: expected a word and phones of cmudict, such as "
                 "'hello HH AH L OW'"
             )
-        found.setdefault(VARIANT.sub("", word).lower(), []).append(phones)
+        found.setdefault(VARIANT.sub("", word).lower(), []).append(tuple(spoken))
     return found
 
 

@@ -1,0 +1,209 @@
+"""Numbers to predict: one an utterance, from a column of the index, and the predicted ones."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aalbert.errors import InputError
+from aalbert.shards.loading.order import Rows
+from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.downstream.config import RegressionConfig
+from aalbert.train.downstream.measures import (
+    MEAN_ABSOLUTE_ERROR,
+    SENTIMENT_ACCURACIES,
+    Measure,
+)
+from aalbert.train.downstream.scoring import Outputs, entries_in_row_order
+
+Floats = NDArray[np.float64]
+# The ends of the scale of CMU-MOSI and CMU-MOSEI, and of the classes that its numbers round to.
+SENTIMENT_END = 3.0
+
+
+class NumberLabels(nn.Module):
+    """One number an utterance, NaN where it has none, and the settings of their prediction.
+
+    `mean`, `median` and `deviation` are those of the numbers to train on.
+    """
+
+    number_of_row: Tensor
+
+    def __init__(self, number_of_row: Floats, train: Rows, config: RegressionConfig) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.config = config
+        known = number_of_row[train]
+        self.mean, self.median = float(known.mean()), float(np.median(known))
+        self.deviation = float(known.std())
+        self.register_buffer("number_of_row", torch.from_numpy(number_of_row), persistent=False)
+
+    def losses(self, rows: Tensor, scores: Tensor) -> Tensor:
+        """Return the loss of every utterance `(batch,)` by the predicted numbers `(batch, 1)`.
+
+        It is the absolute or the squared error of standardised numbers, whatever their unit is.
+        """
+        targets = self.number_of_row[rows].float()
+        errors = (scores.float().squeeze(-1) - targets) / self.deviation
+        return errors.abs() if self.config.loss == "l1" else errors.square()
+
+
+def find_numbers(dataset: Dataset, column: str, config: RegressionConfig) -> Floats:
+    """Return the number that a column has in every row, NaN where it has no value.
+
+    Raises `InputError` that names the utterance whose value is no finite number, or none of the
+    scale of sentiment.
+    """
+    found = np.full(len(dataset), np.nan)
+    for row, text in enumerate(dataset.column(column)):
+        if not (text or "").strip():
+            continue
+        number = as_number(str(text))
+        if number is None or (config.sentiment and abs(number) > SENTIMENT_END):
+            expected = "from -3 to 3 (regression.sentiment)" if config.sentiment else "such as 4.5"
+            raise InputError(
+                f"{dataset.place}: the {column} of '{dataset.key(row)}' is '{text}': expected a "
+                f"number {expected}, or nothing, which leaves the utterance out"
+            )
+        found[row] = number
+    return found
+
+
+def as_number(text: str) -> float | None:
+    """Return the finite number that a text is, if it is one; `1_000` is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Numbers:
+    """The `true` numbers of the utterances of a part, and those `predicted`; one entry each.
+
+    With `sentiment` they are of the scale from -3 to 3, and are counted by its classes too.
+    """
+
+    rows: Rows
+    true: Floats
+    predicted: Floats
+    sentiment: bool = False
+
+    @property
+    def measure(self) -> Measure:
+        """The mean absolute error."""
+        return MEAN_ABSOLUTE_ERROR
+
+    @property
+    def value(self) -> float:
+        """The mean absolute error, in the unit of the numbers."""
+        return float(self.amounts.mean())
+
+    @property
+    def amounts(self) -> Floats:
+        """The absolute error of every utterance."""
+        return np.abs(self.predicted - self.true)
+
+    @property
+    def scored(self) -> NDArray[np.int64]:
+        """The number of items of every utterance: itself."""
+        return np.ones(len(self.rows), np.int64)
+
+    def further(self) -> dict[str, float]:
+        """Return the other metrics: correlations, and the accuracies of classes of sentiment."""
+        true, predicted = self.true, self.predicted
+        metrics = {
+            "RMSE": math.sqrt(float(np.square(predicted - true).mean())),
+            "Pearson": pearson(true, predicted),
+            "Spearman": pearson(ranks(true), ranks(predicted)),
+            "CCC": concordance(true, predicted),
+            "R2": determination(true, predicted),
+        }
+        if self.sentiment:
+            shares = two_class_accuracy(true, predicted), seven_class_accuracy(true, predicted)
+            metrics |= dict(zip(SENTIMENT_ACCURACIES, shares, strict=True))
+        return metrics
+
+    def counts(self) -> dict[str, int]:
+        """Return how much was tested."""
+        return {"utterances": len(self.rows)}
+
+    def in_row_order(self) -> "Numbers":
+        """Return the numbers with rising rows."""
+        return replace(self, **entries_in_row_order(self, ("sentiment",)))
+
+    def table(self, keys: Sequence[str]) -> list[list[object]]:
+        """Return a header and a row an utterance, with its key and both numbers."""
+        entries = zip(self.rows, self.true, self.predicted, strict=True)
+        numbers = ([keys[row], float(true), float(predicted)] for row, true, predicted in entries)
+        return [["key", "true", "predicted"], *numbers]
+
+
+@torch.no_grad()
+def estimate(outputs: Iterable[Outputs], labels: NumberLabels) -> tuple[Numbers, float]:
+    """Return the numbers that a head gives for utterances, and the mean loss.
+
+    The model should be in evaluation mode, and the labels on its device.
+    """
+    rows, predicted, losses = [], [], []
+    for output in outputs:
+        losses.append(labels.losses(output.rows.to(output.values.device), output.values).cpu())
+        rows.append(output.rows)
+        predicted.append(output.values.squeeze(-1).double().cpu())
+    tested = torch.cat(rows)
+    numbers = Numbers(
+        rows=tested.numpy(),
+        true=labels.number_of_row.cpu()[tested].numpy(),
+        predicted=torch.cat(predicted).numpy(),
+        sentiment=labels.config.sentiment,
+    )
+    return numbers, float(torch.cat(losses).mean())
+
+
+def pearson(true: Floats, predicted: Floats) -> float:
+    """Return the correlation of numbers; 0 where either are all the same, so that there is none."""
+    scale = float(true.std() * predicted.std())
+    return float(covariance(true, predicted) / scale) if scale > 0 else 0.0
+
+
+def covariance(true: Floats, predicted: Floats) -> float:
+    """Return the covariance of numbers, over their number."""
+    return float(((true - true.mean()) * (predicted - predicted.mean())).mean())
+
+
+def ranks(numbers: Floats) -> Floats:
+    """Return the rank of every number from 1 on; equal ones have the mean of theirs."""
+    _, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    means: Floats = np.cumsum(counts) - (counts - 1) / 2
+    return means[place]
+
+
+def concordance(true: Floats, predicted: Floats) -> float:
+    """Return the concordance correlation coefficient (Lin 1989); 1 where all equal the true ones.
+
+    `2 covariance / (variance + variance + (mean - mean)^2)`, variances over the number of items.
+    """
+    spread = true.var() + predicted.var() + (true.mean() - predicted.mean()) ** 2
+    return float(2 * covariance(true, predicted) / spread) if spread > 0 else 1.0
+
+
+def determination(true: Floats, predicted: Floats) -> float:
+    """Return R2, the share of the variance that is explained; 0 where there is no variance."""
+    variance = float(true.var())
+    return 1 - float(np.square(predicted - true).mean()) / variance if variance > 0 else 0.0
+
+
+def two_class_accuracy(true: Floats, predicted: Floats) -> float:
+    """Return the share of utterances of which both numbers are negative, or both are not."""
+    return float(((true < 0) == (predicted < 0)).mean())
+
+
+def seven_class_accuracy(true: Floats, predicted: Floats) -> float:
+    """Return the share of utterances of which both numbers round to the same of -3 to 3."""
+    classes = [np.rint(each.clip(-SENTIMENT_END, SENTIMENT_END)) for each in (true, predicted)]
+    return float((classes[0] == classes[1]).mean())
