@@ -41,6 +41,9 @@ from aalbert.train.recipes import read_preset
 from tests.hub_server import FakeHub, Repository
 from tests.local_server import serving
 
+# Fixtures.
+from tests.spoken import recognition_run, regression_run, spoken_data  # noqa: F401
+
 # On a busy machine one example may take longer than Hypothesis allows by default.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
 hypothesis.settings.load_profile("without deadlines")

@@ -93,7 +93,7 @@ class PhoneSequences(nn.Module):
 def find_phone_sequences(dataset: Dataset, config: LabelConfig, rows: Rows) -> PhoneSequences:
     """Return the phones of the transcripts of these rows, by the first pronunciation of each word.
 
-    The names are all phones of the dictionary. What is left out is said on stderr, with the words
+    The names are all phones of these in the dictionary. What is left out is said on stderr, with the words
     that are missing. Raises `InputError` when nothing is left.
     """
     if not config.lexicon:
