@@ -93,8 +93,8 @@ class PhoneSequences(nn.Module):
 def find_phone_sequences(dataset: Dataset, config: LabelConfig, rows: Rows) -> PhoneSequences:
     """Return the phones of the transcripts of these rows, by the first pronunciation of each word.
 
-    The names are all phones of these in the dictionary. What is left out is said on stderr, with the words
-    that are missing. Raises `InputError` when nothing is left.
+    The names are all phones that the dictionary has in these. What is left out is said on stderr,
+    with the words that are missing. Raises `InputError` when nothing is left.
     """
     if not config.lexicon:
         raise ConfigError(

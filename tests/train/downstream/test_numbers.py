@@ -34,11 +34,11 @@ def test_the_metrics_of_numbers_are_those_of_their_definitions() -> None:
     assert found["Pearson"] == pytest.approx(np.corrcoef(true, predicted)[0, 1])
     # A rank is the number of smaller items, and half of the number of equal ones, and a half.
     places = [
-        [sum(other < each) + (sum(other == each) + 1) / 2 for each in side for other in [side]]
+        np.array([sum(side < each) + (sum(side == each) + 1) / 2 for each in side])
         for side in (true, predicted)
     ]
-    assert ranks(true).tolist() == places[0]
-    assert found["Spearman"] == pytest.approx(np.corrcoef(*places)[0, 1])
+    assert ranks(true).tolist() == places[0].tolist()
+    assert found["Spearman"] == pytest.approx(np.corrcoef(places[0], places[1])[0, 1])
     slope, offset = np.cov(true, predicted, bias=True)[0, 1], true.mean() - predicted.mean()
     assert found["CCC"] == pytest.approx(2 * slope / (true.var() + predicted.var() + offset**2))
     residual, total = sum((true - predicted) ** 2), sum((true - true.mean()) ** 2)
