@@ -18,6 +18,8 @@ def places(
     speaker_run: Path,
     phone_run: Path,
     verification_run: Path,
+    recognition_run: Path,
+    regression_run: Path,
     voxceleb1_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -29,6 +31,8 @@ def places(
         ("speaker", speaker_run),
         ("phone", phone_run),
         ("verification", verification_run),
+        ("recognition", recognition_run),
+        ("regression", regression_run),
     ):
         Path("runs", name).symlink_to(run)
     Path("recordings").mkdir()
@@ -44,7 +48,7 @@ def places(
 def test_the_commands_run(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
         capsys.readouterr()
         assert main(shlex.split(line)[1:]) == 0, line

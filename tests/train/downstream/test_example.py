@@ -1,0 +1,75 @@
+"""The commands of docs/downstream.md for recurrent heads, phone recognition and regression run."""
+
+import csv
+import shlex
+from pathlib import Path
+
+import pytest
+
+from aalbert.cli import main
+from aalbert.pipeline.corpora.librispeech import read_librispeech
+from aalbert.pipeline.corpora.manifest_file import read_manifest_file
+from aalbert.pipeline.corpora.synthesis import write_librispeech
+from aalbert.pipeline.prepare.config import PrepareConfig
+from aalbert.pipeline.prepare.engine import LocalEngine
+from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+from aalbert.shards import Dataset
+from aalbert.shards.format.feature_settings import LogMelSettings
+from tests.examples import examples_of
+
+CONFIG = PrepareConfig(features=(LogMelSettings(mels=20),))
+LIMITS = PrepareLimits(engine=LocalEngine(workers=1))
+# The settings of the presets take hours.
+QUICK = ("--set=epochs=1", "--set=least_epoch_steps=0", "--set=prefetch=0")
+
+
+@pytest.fixture
+def places(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paths that the examples name."""
+    monkeypatch.chdir(tmp_path)
+    for number, subset in enumerate(("train-clean-100", "dev-clean", "test-clean")):
+        write_librispeech(
+            Path("LibriSpeech"),
+            speakers=3,
+            utterances_per_speaker=4,
+            seed=number,
+            seconds=(1.0, 1.5),
+            subset=subset,
+            first_speaker=1000 * (number + 1),
+        )
+    prepare(read_librispeech(Path("LibriSpeech")), Path("data/librispeech"), CONFIG, LIMITS)
+    dataset = Dataset("data/librispeech")
+    words = {word for text in dataset.column("text") for word in str(text).split()}
+    lexicon = (f"{word}  {' '.join(word)}\n" for word in sorted(words))
+    Path("librispeech-lexicon.txt").write_text("".join(lexicon))
+    with Path("opinions.csv").open("w", newline="") as stream:
+        paths = sorted(Path("LibriSpeech").rglob("*.flac"))
+        rows = [(path, path.parts[2], len(path.name) + n % 5) for n, path in enumerate(paths)]
+        csv.writer(stream).writerows([("path", "speaker", "opinion"), *rows])
+    prepare(read_manifest_file(Path("opinions.csv")), Path("data/opinions"), CONFIG, LIMITS)
+    Path("runs").mkdir()
+    Path("runs/pretrain").symlink_to(pretrained)
+
+
+@pytest.mark.usefixtures("places")
+def test_the_commands_of_new_tasks_and_heads_run(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [
+        command
+        for example in examples_of("downstream.md")
+        for command in example["code"].replace("\\\n", " ").splitlines()
+        if any(out in command for out in ("runs/recurrent", "runs/recognition", "runs/regression"))
+    ]
+    assert len(commands) == 3
+    for command in commands:
+        assert main([*shlex.split(command)[1:], *QUICK]) == 0, command
+    printed = capsys.readouterr().out
+    assert "best phone error rate on dev" in printed
+    assert "best mean absolute error on dev" in printed
+    assert main(["evaluate", "runs/recognition"]) == 0
+    assert "insertions" in capsys.readouterr().out
+    assert main(["evaluate", "runs/regression"]) == 0
+    assert "training median" in capsys.readouterr().out
+    for run, shown in (("recognition", "confusion matrix"), ("regression", "predicted numbers")):
+        page, card = Path("runs", run, "report.html"), Path("runs", run, "export/README.md")
+        assert shown in page.read_text()
+        assert "Not measured yet" not in card.read_text()
