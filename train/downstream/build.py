@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.common.hub import find_hub_place
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.models.wave_encoders.names import find_encoder_on_hub

@@ -16,6 +16,7 @@ from aalbert.shards.loading.loader import Loader
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.downstream.build import build_setup
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig
+from aalbert.train.downstream.phones import FrameLabels
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.recipes import read_task_recipe
 from tests.encoders import save_encoder
@@ -159,6 +160,7 @@ def test_frames_of_an_encoder_have_phones_by_time(
     counts = setup.inputs.frame_counts()
     assert lengths.tolist() == counts[batch.rows.numpy()].tolist()
     phones = dict(line.split(maxsplit=1) for line in alignments.read_text().splitlines())
+    assert isinstance(setup.labels, FrameLabels)
     targets = setup.labels.targets(batch.rows, lengths, states[0])
     for row, length, found in zip(batch.rows.tolist(), lengths.tolist(), targets, strict=True):
         names = phones[dataset.key(row)].split()
