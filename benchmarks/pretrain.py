@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 
 from aalbert.models.device import best_device
-from aalbert.train.pretraining.estimate import device_name
+from aalbert.train.loop.timing import device_name
 from aalbert.train.recipes import preset_names, read_recipe
 from benchmarks.pretrain_data import prepare_for, write_speech
 from benchmarks.pretrain_reference import time_reference

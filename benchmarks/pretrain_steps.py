@@ -13,11 +13,15 @@ import torch
 
 from aalbert.shards.format.feature_settings import FeatureSettings, settings_from_dict
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.throughput import ModelFlops, peak_flops
-from aalbert.train.pretraining.build import build_model, frame_shift_ms, select_utterances
+from aalbert.train.loop.timing import TIMED_STEPS, WARM_UP_STEPS, time_steps
+from aalbert.train.pretraining.build import (
+    build_model,
+    frame_shift_ms,
+    make_loaders,
+    select_utterances,
+)
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.estimate import TIMED_STEPS, WARM_UP_STEPS, time_steps
 from aalbert.train.pretraining.module import Pretraining
 
 MATMUL_SIZE = 2048
@@ -70,10 +74,9 @@ def time_ours(
     selections = select_utterances(config, [Dataset(data)])
     model = build_model(config, selections)
     timed = time_steps(
-        config,
         Pretraining(model, config),
-        selections,
-        Ranks(),
+        make_loaders(config, selections)[0],
+        config.precision,
         warm_up_steps=warm_up_steps,
         timed_steps=timed_steps,
     )

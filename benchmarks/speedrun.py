@@ -31,10 +31,9 @@ from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import list_states, step_of
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.checkpoints import best_weights
-from aalbert.train.loop.ranks import Ranks
-from aalbert.train.pretraining.build import select_utterances
+from aalbert.train.loop.timing import time_steps
+from aalbert.train.pretraining.build import make_loaders, select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.estimate import time_steps
 from aalbert.train.pretraining.module import build_pretraining
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.pretraining.trivial_predictors import TRIVIAL_PREDICTORS
@@ -134,7 +133,8 @@ def time_entries(entries: dict[str, Entry], data: Path, rounds: int, out: Path) 
             config = config_of(entry, None, seed=0)
             selections = select_utterances(config, [Dataset(data)])
             module = build_pretraining(config, selections, entry.make_module)
-            seconds[name].append(time_steps(config, module, selections, Ranks()).seconds)
+            loader, _ = make_loaders(config, selections)
+            seconds[name].append(time_steps(module, loader, config.precision).seconds)
     with out.open("a", encoding="utf-8") as stream:
         for name, taken in seconds.items():
             line = {

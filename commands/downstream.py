@@ -1,13 +1,15 @@
 """The commands `aalbert downstream TASK` and `aalbert sweep TASK`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import (
     ConfigFile,
+    DryRunOption,
     ResumeOption,
     SeedOption,
     SetOption,
@@ -19,6 +21,9 @@ from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.commands.waves import CorpusOption, wave_corpus
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.downstream.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from aalbert.train.downstream.config import DownstreamConfig
 
 EXAMPLE = (
     "Example: aalbert downstream {task} --data DATA --upstream runs/pretrain --out runs/{task}"
@@ -95,6 +100,7 @@ def add_task(task: Task) -> None:
         mode: ModeName = None,
         untrained: Untrained = False,
         cache_embeddings: CacheEmbeddings = False,
+        dry_run: DryRunOption = False,
         config: ConfigFile = None,
         assignments: SetOption = None,
         seed: SeedOption = None,
@@ -102,6 +108,9 @@ def add_task(task: Task) -> None:
         threads: ThreadsOption = None,
         as_json: AsJson = False,
     ) -> None:
+        from dataclasses import asdict
+
+        from aalbert.train.downstream.estimate import estimate_downstream
         from aalbert.train.downstream.run import resume_downstream, start_downstream
         from aalbert.train.loop.ranks import find_ranks
         from aalbert.train.recipes import read_task_recipe
@@ -117,6 +126,7 @@ def add_task(task: Task) -> None:
                 config=config,
                 set=assignments,
                 seed=seed,
+                **{"dry-run": dry_run},
             )
             use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
             place = take_upstream(upstream)[0] if upstream else None
@@ -128,9 +138,12 @@ def add_task(task: Task) -> None:
             settings = read_task_recipe(
                 task.name, preset, file=config, assignments=[*implied, *(assignments or ()), *given]
             )
-            start_downstream(
-                settings, require_option(data, "--data"), place, out, corpus=wave_corpus(corpus)
-            )
+            place_of_data = require_option(data, "--data")
+            if dry_run:
+                expected = estimate_downstream(settings, place_of_data, place, wave_corpus(corpus))
+                show(asdict(expected), as_json, expected.describe())
+                return
+            start_downstream(settings, place_of_data, place, out, corpus=wave_corpus(corpus))
         if find_ranks().first:
             show_run(out, as_json)
 
@@ -161,6 +174,9 @@ def sweep(
     mode: ModeName = None,
     untrained: Untrained = False,
     cache_embeddings: CacheEmbeddings = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the points and their runs, train nothing.")
+    ] = False,
     config: ConfigFile = None,
     seed: SeedOption = None,
     threads: ThreadsOption = None,
@@ -175,23 +191,29 @@ def sweep(
     """
     from dataclasses import asdict
 
-    from aalbert.train.downstream.sweep import make_grid, run_sweep, sweep_table
+    from aalbert.train.downstream.sweep import (
+        make_grid,
+        plan_sweep,
+        plan_table,
+        run_sweep,
+        sweep_table,
+    )
     from aalbert.train.recipes import read_task_recipe
     from aalbert.train.run_folder import RunFolder, evaluate_command
 
     use_threads(threads)
     place, implied = take_upstream(upstream)
     given = task_flags(layers, mode, untrained, cache_embeddings, seed)
-    points = run_sweep(
-        make_grid(assignments),
-        lambda point: read_task_recipe(
-            task, preset, file=config, assignments=[*implied, *point, *given]
-        ),
-        data,
-        place,
-        out,
-        wave_corpus(corpus),
-    )
+    grid = make_grid(assignments)
+
+    def configure(point: Sequence[str]) -> "DownstreamConfig":
+        return read_task_recipe(task, preset, file=config, assignments=[*implied, *point, *given])
+
+    if dry_run:
+        planned = plan_sweep(grid, configure, data, place, out)
+        show([asdict(each) for each in planned], as_json, plan_table(planned))
+        return
+    points = run_sweep(grid, configure, data, place, out, wave_corpus(corpus))
     first = points[0]
     command = evaluate_command(RunFolder(Path(first.run)))
     after = f"next: {command}" if first.best else first.diverged

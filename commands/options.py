@@ -53,6 +53,10 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 and so on; a GPU by default, if there is one.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Run ten steps, estimate the time of the run, write nothing."),
+]
 
 
 def flags(**values: object) -> list[str]:

@@ -7,6 +7,7 @@ import typer
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import (
     ConfigFile,
+    DryRunOption,
     PresetOption,
     ResumeOption,
     SeedOption,
@@ -31,10 +32,6 @@ FromOption = Annotated[
         help="Continue from a model: a run (RUN@STEP: after a step), a saved model, a URL, "
         "USER/MODEL on the hub, a checkpoint of s3prl or its name there.",
     ),
-]
-DryRunOption = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Run ten steps, estimate the time of the run, write nothing."),
 ]
 
 

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 
 from aalbert.train.loop.throughput import peak_flops
+from aalbert.train.loop.timing import peak_memory
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.estimate import peak_memory
 from aalbert.train.recipes import preset_names
 from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context

@@ -47,6 +47,19 @@ class Point:
         return (math.inf,) if self.best is None else tuple(-each for each in quality_of(self.best))
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlannedPoint:
+    """A combination of settings, its run, and the work that is left of it.
+
+    It is to `train`, to `resume` what was interrupted, or to `keep` what is there.
+    """
+
+    settings: Assignments
+    run: str
+    work: str
+    epochs: int
+
+
 def run_sweep(
     grid: Sequence[Assignments],
     configure: Callable[[Assignments], DownstreamConfig],
@@ -67,12 +80,7 @@ def run_sweep(
         "srun",
     )
     dataset, upstream = Dataset(data), lasting_upstream(upstream)
-    configs = {point: with_lasting_paths(configure(point), dataset) for point in grid}
-    for one, other in itertools.combinations(grid, 2):
-        require(
-            configs[one] != configs[other],
-            f"{' '.join(one)} and {' '.join(other)} are the same settings: leave one out",
-        )
+    configs = configure_points(grid, configure, dataset)
     runs = {point: RunFolder(out / folder_name(point)) for point in grid}
     states = out / STATES_FOLDER
     with hold_where_possible(states / "lock"):
@@ -96,6 +104,51 @@ def run_sweep(
     return points
 
 
+def plan_sweep(
+    grid: Sequence[Assignments],
+    configure: Callable[[Assignments], DownstreamConfig],
+    data: Path | str,
+    upstream: str,
+    out: Path,
+) -> list[PlannedPoint]:
+    """Return what `run_sweep` would do for every point of a grid, in its order; write nothing.
+
+    Raises the errors that it would raise before it trains the first one.
+    """
+    dataset, upstream = Dataset(data), lasting_upstream(upstream)
+    planned = []
+    for point, config in configure_points(grid, configure, dataset).items():
+        run, work = RunFolder(out / folder_name(point)), "train"
+        if run.record.is_file():
+            require_same_run(run, config, dataset, upstream)
+            ended = is_finished(run) or run.read_record().get("diverged")
+            work = "keep" if ended else "resume"
+        planned.append(
+            PlannedPoint(settings=point, run=str(run.path), work=work, epochs=config.epochs)
+        )
+    return planned
+
+
+def configure_points(
+    grid: Sequence[Assignments],
+    configure: Callable[[Assignments], DownstreamConfig],
+    dataset: Dataset,
+) -> dict[Assignments, DownstreamConfig]:
+    """Return the settings of every point; `ConfigError` when those of two are the same."""
+    configs = {point: with_lasting_paths(configure(point), dataset) for point in grid}
+    for one, other in itertools.combinations(grid, 2):
+        require(
+            configs[one] != configs[other],
+            f"{' '.join(one)} and {' '.join(other)} are the same settings: leave one out",
+        )
+    return configs
+
+
+def is_finished(run: RunFolder) -> bool:
+    """Return whether a run has made its model."""
+    return (run.export / "config.json").is_file()
+
+
 def train_point(
     run: RunFolder,
     config: DownstreamConfig,
@@ -107,7 +160,7 @@ def train_point(
     """Train a point unless it was; `DivergedError` when it diverges, or did before."""
     if not run.record.is_file():
         start_downstream(config, data, upstream, run.path, states=states, corpus=corpus)
-    elif not (run.export / "config.json").is_file():
+    elif not is_finished(run):
         if diverged := run.read_record().get("diverged"):
             raise DivergedError(diverged)
         resume_downstream(
@@ -191,3 +244,10 @@ def sweep_table(points: Sequence[Point]) -> str:
             for point in points
         ]
     )
+
+
+def plan_table(points: Sequence[PlannedPoint]) -> str:
+    """Return the work that is left of a sweep as lines of text."""
+    left = sum(point.work != "keep" for point in points)
+    lines = text_table([(" ".join(point.settings), point.work, point.run) for point in points])
+    return f"{lines}\n{len(points)} points, {left} of them are to be trained; nothing was written"

@@ -28,8 +28,6 @@ IRRELEVANT_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     # Apple's GPUs are not used on purpose.
     r"GPU available but not used.*",
-    # While a whole encoder is trained with its head, no parameter is unused.
-    r".*find_unused_parameters=True was specified in DDP constructor, but did not find any.*",
 )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError
-from aalbert.models import DownstreamModel, HeadConfig
+from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
 from aalbert.train.downstream.run import share_steps, start_downstream
 from aalbert.train.downstream.sweep import make_grid, run_sweep
@@ -70,13 +70,15 @@ def test_two_processes_train_as_one_does(
     config, upstream = CONFIGS[name], str(pretrained) if name != "plain" else "logmel"
     results = Started(tmp_path, arguments(config, voxceleb1_data, upstream, tmp_path)).finish()
     assert [code for code, _ in results] == [0, 0], results
-    assert not any("warn" in error.lower() for _, error in results)
+    # PyTorch warns, past Python, that there may be unused parameters and are none at the moment.
+    lines = [line for _, error in results for line in error.splitlines() if "warn" in line.lower()]
+    assert all("find_unused_parameters" in line for line in lines), lines
     start_downstream(config, voxceleb1_data, upstream, tmp_path / "one")
     require_equal_runs(tmp_path / "run", tmp_path / "one")
 
 
 @pytest.mark.slow
-def test_a_stopped_run_of_two_processes_goes_on_in_one_and_in_two(
+def test_a_stopped_run_of_two_processes_goes_on_to_the_end_of_one(
     voxceleb1_data: Path, tmp_path: Path
 ) -> None:
     config = replace(QUICK, epochs=40)
@@ -86,11 +88,8 @@ def test_a_stopped_run_of_two_processes_goes_on_in_one_and_in_two(
     results = started.finish()
     assert [code for code, _ in results] == [143, 143], results
     assert all("stopped by SIGTERM, saved at step" in error for _, error in results)
-    # It may have been stopped within an epoch, as this one is again.
     resume = ["downstream", "voxceleb1", "--resume", "--out", str(tmp_path / "run")]
-    started = Started(tmp_path, resume)
-    os.kill(started.pids[0], 0)
-    assert [code for code, _ in started.finish()] == [0, 0]
+    assert [code for code, _ in Started(tmp_path, resume).finish()] == [0, 0]
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "one")
     require_equal_runs(tmp_path / "run", tmp_path / "one")
 
@@ -109,15 +108,21 @@ def test_a_killed_rank_ends_the_other_which_reports_it(
 
 
 @pytest.mark.slow
-def test_a_first_rank_that_cannot_write_the_states_is_reported_by_the_other(
+def test_a_first_rank_that_fails_before_training_is_reported_by_the_other(
     voxceleb1_data: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    command = arguments(CONFIGS["cached"], voxceleb1_data, str(pretrained), tmp_path)
-    # What is to be a folder is a file that is there before.
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoints").mkdir()
-    results = Started(tmp_path, command, {"0": {"AALBERT_TEST": "1"}}).finish()
-    assert [code for code, _ in results] == [0, 0]
+    """While it computes the states to cache, for which the other one waits."""
+    broken = PretrainedModel.from_pretrained(pretrained)
+    with torch.no_grad():
+        for weight in broken.upstream.parameters():
+            weight.fill_(1e38)
+    broken.save_pretrained(tmp_path / "broken")
+    command = arguments(CONFIGS["cached"], voxceleb1_data, str(tmp_path / "broken"), tmp_path)
+    (code, error), (other_code, other_error) = Started(tmp_path, command).finish()
+    assert (code, other_code) == (1, 1)
+    reason = error.splitlines()[-1].removeprefix("aalbert: ")
+    assert "not finite" in reason
+    assert f"ended: {reason}; continue with --resume" in other_error
 
 
 def test_what_has_nothing_to_share_is_refused(
