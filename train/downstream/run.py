@@ -35,7 +35,6 @@ from aalbert.train.downstream.sources import (
     find_sources,
     named_files,
     require_same_upstream,
-    weights_of,
     with_lasting_paths,
 )
 from aalbert.train.downstream.standardise import measure_states
@@ -96,7 +95,8 @@ def start_downstream(
         "threads": torch.get_num_threads(),
     }
     with run.begin(config, record) if ranks.first else nullcontext():
-        return run_downstream(config, setup, run, ranks, upstream, states, state=None)
+        weights = sources["upstream_weights"]
+        return run_downstream(config, setup, run, ranks, weights, states, state=None)
 
 
 def resume_downstream(
@@ -135,7 +135,8 @@ def resume_downstream(
         if ranks.first:
             run.add_to_record(corpus_record(corpus))
         state = latest_state(run.checkpoints)
-        return run_downstream(config, setup, run, ranks, location, states, state)
+        weights = record["upstream_weights"]
+        return run_downstream(config, setup, run, ranks, weights, states, state)
 
 
 def share_steps(config: DownstreamConfig) -> Ranks:
@@ -163,13 +164,14 @@ def run_downstream(
     setup: DownstreamSetup,
     run: RunFolder,
     ranks: Ranks,
-    upstream: str,
+    upstream_weights: str | None,
     states: Path | None,
     state: Path | None,
 ) -> DownstreamModel:
     """Train for all epochs, restore the best weights, and export the model.
 
     A head without a classifier is not trained: its embeddings are centred and measured.
+    `upstream_weights` is the hash of the weights that every rank must begin with.
     """
     rows, folder = np.union1d(setup.splits.train, setup.splits.dev), states or run.path / "states"
     cache = plan_cache(setup, rows, folder) if config.cache_embeddings else None
@@ -179,9 +181,8 @@ def run_downstream(
             prepare()
             compare_embeddings(config, setup, recorder, cache)
         else:
-            facts = common_facts(
-                config, [setup.dataset.manifest.fingerprint], state, weights_of(upstream)
-            )
+            fingerprints = [setup.dataset.manifest.fingerprint]
+            facts = common_facts(config, fingerprints, state, upstream_weights)
             join = JoinRanks(ranks, facts, prepare)
             train_model(config, setup, run, ranks, cache, state, join, recorder)
     if ranks.first:
