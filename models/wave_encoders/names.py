@@ -20,14 +20,16 @@ def is_wave_encoder(upstream: str) -> bool:
 def find_encoder_on_hub(upstream: str) -> HubPlace | None:
     """Return the place on the hub that `hf:USER/MODEL@REVISION` names, None for all others.
 
-    A folder `USER` here makes a path of it, as for models of this package.
+    A folder `USER` here makes a path of it, as for models of this package, unless the revision is a
+    commit, as in names that are recorded.
     """
     if not is_wave_encoder(upstream) or upstream.startswith(S3PRL):
         return None
     name = upstream.removeprefix(TRANSFORMERS)
-    if not is_name(name) or Path(Path(name).parts[0]).exists():
+    if not is_name(name):
         return None
-    return place_of_name(name)
+    place = place_of_name(name)
+    return None if Path(Path(name).parts[0]).exists() and not place.is_pinned else place
 
 
 def short_name(upstream: str) -> str:
