@@ -52,11 +52,10 @@ class TrialScorer:
 
     def describe(self) -> str:
         """Return what a score is, in words."""
-        if self.calibration is not None:
-            return "log-likelihood ratio"
-        if self.cohort is not None:
-            return f"{COSINE} after {self.cohort.settings.normalisation}"
-        return COSINE
+        score = COSINE if self.calibration is None else "log-likelihood ratio"
+        return (
+            score if self.cohort is None else f"{score} after {self.cohort.settings.normalisation}"
+        )
 
     def voices(
         self,

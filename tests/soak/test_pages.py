@@ -47,6 +47,7 @@ from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.evaluation.figures import (
+    DetCurve,
     Example,
     confusion_figure,
     det_figure,
@@ -422,7 +423,7 @@ def figure(random: Random) -> Callable[[Draw], bytes]:
         lambda draw: confusion_figure(
             confusion_of(np.eye(3)), [draw(each) for each in "abc"], np.arange(3)
         ),
-        lambda draw: det_figure([(draw("a"), rates), (draw("b"), rates)]),
+        lambda draw: det_figure([DetCurve(name=draw(each), rates=rates) for each in "ab"]),
         lambda draw: plane_figure(points, (0.5, 0.3), [draw(each) for each in "abcd"]),
         lambda draw: examples_figure([Example(drawable(draw("a")), frames, True)], 10.0),
         lambda draw: speaker_figure(

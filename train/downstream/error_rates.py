@@ -14,6 +14,8 @@ from aalbert.models.downstream import Threshold
 
 # The operating point of NIST SRE 2008 that VoxCeleb1 is reported at (Nagrani et al. 2017).
 TARGET_PRIOR = 0.01
+# That, and the one of the VoxCeleb Speaker Recognition Challenges.
+TARGET_PRIORS = (TARGET_PRIOR, 0.05)
 MISS_COST = 1.0
 FALSE_ALARM_COST = 1.0
 

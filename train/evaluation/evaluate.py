@@ -271,6 +271,7 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         task=record["task"],
         split="test",
         trials=Path(config.trials.test).name,
+        score_is=model.scorer.describe() if isinstance(outcome, Trials) else "",
         metric=metric_of(outcome, clusters, dict(measured.baselines), config.seed),
         counts=outcome.counts(),
         data=lasting_place(dataset.place),

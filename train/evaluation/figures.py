@@ -1,16 +1,23 @@
 """The figures of an evaluation: confusion, DET curve, layer probes, embeddings, examples."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from aalbert.common.palette import ACCENT, INK, QUIET, RULE, SHARE_MAP, WRONG
 from aalbert.common.png import drawable
 from aalbert.train.downstream.confusion import Confusion
-from aalbert.train.downstream.error_rates import ErrorRates, probit
+from aalbert.train.downstream.error_rates import (
+    TARGET_PRIORS,
+    ErrorRates,
+    detection_cost,
+    probit,
+)
 from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, draw_spectrogram, tidy
 
@@ -20,6 +27,10 @@ CLASSES_SHOWN = 24
 # More colours and markers cannot be distinguished.
 COLOURED_CLASSES = 12
 DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+# Of operating points: one for each target prior, and filled where the threshold is the actual one.
+DET_MARKERS = ("o", "s")
+Fill = Literal["none", "full"]
+DET_FILLS: dict[Fill, str] = {"none": "minDCF", "full": "actDCF"}
 EXAMPLE_SECONDS = 3.0
 
 
@@ -62,22 +73,60 @@ def scatter_figure(true: Floats, predicted: Floats, unit: str) -> Figure:
     return figure
 
 
-def det_figure(curves: Sequence[tuple[str, ErrorRates]]) -> Figure:
-    """Draw misses over false alarms on probit axes, a curve for every run."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DetCurve:
+    """The errors of a run at every threshold, and at the `actual` one of each target prior."""
+
+    name: str
+    rates: ErrorRates
+    actual: Mapping[float, ErrorRates] = field(default_factory=dict)
+
+    def points(self, prior: float) -> list[tuple[Fill, ErrorRates]]:
+        """Return the operating points of a prior and the fill of their marks, `none` if best."""
+        best = detection_cost(self.rates, prior).argmin()
+        at_best = ErrorRates(self.rates.misses[[best]], self.rates.false_alarms[[best]])
+        points: list[tuple[Fill, ErrorRates]] = [("none", at_best)]
+        return points + ([("full", self.actual[prior])] if prior in self.actual else [])
+
+
+def det_figure(curves: Sequence[DetCurve]) -> Figure:
+    """Draw misses over false alarms on probit axes, a curve for every run, with marks on it.
+
+    They are at the threshold of least cost for each target prior, open, and at the actual one,
+    filled.
+    """
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
     ticks = probit(np.array(DET_TICKS))
+    limits = (float(ticks[0]), float(ticks[-1]))
     axes.plot(ticks, ticks, color=QUIET, linewidth=0.8, linestyle=":")
-    lines = [axes.plot(probit(rates.false_alarms), probit(rates.misses))[0] for _, rates in curves]
+    lines = []
+    for curve in curves:
+        rates = curve.rates
+        [line] = axes.plot(probit(rates.false_alarms), probit(rates.misses))
+        lines.append(line)
+        for prior, marker in zip(TARGET_PRIORS, DET_MARKERS, strict=True):
+            for fill, point in curve.points(prior):
+                # One that lies beyond the axes is on their border, whole.
+                place = [np.clip(probit(r), *limits) for r in (point.false_alarms, point.misses)]
+                axes.plot(
+                    *place, marker, color=line.get_color(), fillstyle=fill, clip_on=False, zorder=3
+                )
     labels = [f"{100 * tick:g}" for tick in DET_TICKS]
     axes.set_xticks(ticks, labels)
     axes.set_yticks(ticks, labels)
-    limits = (float(ticks[0]), float(ticks[-1]))
     axes.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %")
     axes.grid(color=RULE)
     # Left to find the names itself, matplotlib leaves out those that begin with an underscore.
-    names = [drawable(name) for name, _ in curves]
-    axes.legend(lines, names, frameon=False, fontsize=8)
+    names = [drawable(curve.name) for curve in curves]
+    marks = [
+        Line2D([], [], color=INK, marker=marker, fillstyle=fill, linestyle="")
+        for fill in DET_FILLS
+        for marker in DET_MARKERS
+    ]
+    meanings = [f"{cost} at {prior:g}" for cost in DET_FILLS.values() for prior in TARGET_PRIORS]
+    shown = len(marks) if any(curve.actual for curve in curves) else len(DET_MARKERS)
+    axes.legend([*lines, *marks[:shown]], [*names, *meanings[:shown]], frameon=False, fontsize=8)
     tidy(axes)
     return figure
 

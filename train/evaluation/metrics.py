@@ -8,9 +8,16 @@ from numpy.typing import NDArray
 
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.error_rates import (
+    TARGET_PRIORS,
+    ErrorRates,
     equal_error_rate,
     error_rates,
     minimum_detection_cost,
+)
+from aalbert.train.downstream.likelihood_ratios import (
+    actual_detection_cost,
+    log_likelihood_ratio_cost,
+    minimum_likelihood_ratio_cost,
 )
 from aalbert.train.downstream.measures import Measure
 from aalbert.train.downstream.outcomes import Outcome, Tallied
@@ -30,7 +37,6 @@ from aalbert.train.evaluation.significance import (
 TRIAL_DRAWS = 500
 # The columns of recording sessions, in VoxCeleb1 and in LibriSpeech.
 SESSION_COLUMNS = ("video", "chapter")
-TARGET_PRIORS = (0.01, 0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +142,7 @@ def tally_interval(
 def equal_error_rate_of(
     trials: Trials, clusters: Clusters, baselines: dict[str, float], seed: int
 ) -> Metric:
-    """Return the equal error rate, and minDCF beside it.
+    """Return the equal error rate, and costs beside it.
 
     The interval is the bootstrap's over speakers, widened to Wilson's for as many trials as the
     rarer kind has: without errors every resample gives the same rate.
@@ -159,11 +165,23 @@ def equal_error_rate_of(
         share=trials.measure.share,
         resampled=quantity(clusters.kind, int(max(left.max(), right.max())) + 1),
         baselines=baselines,
-        further={
-            f"minDCF {prior:g}": round(minimum_detection_cost(rates, prior), 6)
-            for prior in TARGET_PRIORS
-        },
+        further={name: round(cost, 6) for name, cost in detection_costs(trials, rates).items()},
     )
+
+
+def detection_costs(trials: Trials, rates: ErrorRates) -> dict[str, float]:
+    """Return the least costs of trials, and the actual ones of calibrated scores."""
+    scores, same = trials.scores, trials.same
+    costs = {f"minDCF {prior:g}": minimum_detection_cost(rates, prior) for prior in TARGET_PRIORS}
+    if trials.calibrated:
+        costs |= {
+            f"actDCF {prior:g}": actual_detection_cost(scores, same, prior)
+            for prior in TARGET_PRIORS
+        }
+    costs["min Cllr"] = minimum_likelihood_ratio_cost(scores, same)
+    if trials.calibrated:
+        costs["Cllr"] = log_likelihood_ratio_cost(scores, same)
+    return costs
 
 
 def trial_clusters(

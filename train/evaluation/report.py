@@ -19,7 +19,8 @@ from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.shards.views.info import describe
 from aalbert.train.downstream.decisions import Decisions
-from aalbert.train.downstream.error_rates import error_rates
+from aalbert.train.downstream.error_rates import TARGET_PRIORS, error_rates
+from aalbert.train.downstream.likelihood_ratios import bayes_threshold, rates_at
 from aalbert.train.downstream.numbers import Numbers
 from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import Trials
@@ -31,6 +32,7 @@ from aalbert.train.evaluation.costs import cost_figure, cost_rows
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,
+    DetCurve,
     Example,
     confusion_figure,
     det_figure,
@@ -142,11 +144,22 @@ def det_curves(evaluations: Sequence[Evaluation]) -> str | None:
     """Return the DET curves of all runs that were evaluated together on trials."""
     names = run_names(each.result.run for each in evaluations)
     curves = [
-        (names[each.result.run], error_rates(outcome.scores, outcome.same))
+        det_curve(names[each.result.run], outcome)
         for each in evaluations
         if isinstance(outcome := each.measured.outcome, Trials)
     ]
     return to_data_uri(det_figure(curves)) if curves else None
+
+
+def det_curve(name: str, trials: Trials) -> DetCurve:
+    """Return the DET curve of trials, with actual operating points if they are calibrated."""
+    scores, same = trials.scores, trials.same
+    thresholds = {prior: bayes_threshold(prior) for prior in TARGET_PRIORS if trials.calibrated}
+    return DetCurve(
+        name=name,
+        rates=error_rates(scores, same),
+        actual={prior: rates_at(scores, same, each) for prior, each in thresholds.items()},
+    )
 
 
 def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:

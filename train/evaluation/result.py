@@ -21,15 +21,16 @@ class Result:
     The upstream takes `macs_per_second` multiply-accumulates for a second of audio, from stored
     features or from the wave; `pretraining_hours` are those of different speech that it learned
     from, None where that is not known. `upstream_software` is the library that an encoder of waves
-    is of, empty for others. `trials` is the name of the list of trials, empty for other tasks. A
-    frame of the upstream holds `context` stored frames around it, or `frames_stacked` in turn; both
-    are 0 where it reads waves.
+    is of, empty for others. `trials` is the name of the list of trials, and `score_is` what their
+    scores are; both are empty for other tasks. A frame of the upstream holds `context` stored
+    frames around it, or `frames_stacked` in turn; both are 0 where it reads waves.
     """
 
     run: str
     task: str
     split: str
     trials: str
+    score_is: str
     metric: Metric
     counts: dict[str, int]
     data: str

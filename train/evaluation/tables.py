@@ -45,7 +45,9 @@ def result_rows(results: Sequence[Result]) -> list[list[str]]:
     """Return a header and one row a run, the best first, then the baselines."""
     metric = results[0].metric
     names = run_names(result.run for result in results)
-    header = ["run", "upstream", metric.name, "95 % interval", *metric.further]
+    # Only calibrated scores have actual costs.
+    further = list(dict.fromkeys(name for each in results for name in each.metric.further))
+    header = ["run", "upstream", metric.name, "95 % interval", *further]
     rows = [
         [
             names[result.run],
@@ -53,13 +55,15 @@ def result_rows(results: Sequence[Result]) -> list[list[str]]:
             figure(result.metric.value, share=metric.share),
             figure_interval(result.metric.interval_95, share=metric.share),
             *(
-                figure(value, share=name in FURTHER_SHARES)
-                for name, value in result.metric.further.items()
+                figure(result.metric.further[name], share=name in FURTHER_SHARES)
+                if name in result.metric.further
+                else ""
+                for name in further
             ),
         ]
         for result in best_first(results)
     ]
-    empty = ["" for _ in metric.further]
+    empty = ["" for _ in further]
     rows += [
         [name, "", figure(value, share=metric.share), "", *empty]
         for name, value in metric.baselines.items()
@@ -158,7 +162,12 @@ def markdown_table(rows: Sequence[Cells]) -> str:
 def result_csv(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
     """Return CSV with one row a run: its figures unrounded, and what they depend on."""
     against = {each.run: each for each in comparisons}
-    records = [csv_record(result, against.get(result.run)) for result in results]
+    further = dict.fromkeys(name for each in results for name in each.metric.further)
+    records = [
+        csv_record(result, against.get(result.run))
+        | {name: result.metric.further.get(name) for name in further}
+        for result in results
+    ]
     return csv_text([list(records[0]), *(list(record.values()) for record in records)])
 
 

@@ -240,13 +240,13 @@ def test_the_example_runs_and_the_card_says_how_scores_are_made(
     )
     assert main(shlex.split(code.replace("\\\n", " ") + drawn)[1:]) == 0
     model = DownstreamModel.from_pretrained("runs/verification")
-    assert model.scorer.describe() == "log-likelihood ratio"
+    assert model.scorer.describe() == "log-likelihood ratio after as-norm"
     card = (normalised_run / "export/README.md").read_text()
     assert "normalised (as-norm) by the 7 closest of a cohort of\n7, of 7 speakers" in card
     assert "fitted on 27 trials\nof the dev part as if 5.0 % of trials were of one speaker" in card
     # What only gives embeddings names no threshold of other scores.
     facts = task_facts(from_pretrained(normalised_run))
-    assert facts == {"classes": [], "comparison": "log-likelihood ratio"}
+    assert facts == {"classes": [], "comparison": "log-likelihood ratio after as-norm"}
 
 
 def test_settings_of_scores_are_for_verification_and_sensible() -> None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from aalbert.train.downstream.error_rates import error_rates
+from aalbert.train.downstream.error_rates import TARGET_PRIORS, error_rates, probit
+from aalbert.train.downstream.likelihood_ratios import bayes_threshold, rates_at
 from aalbert.train.evaluation.figures import (
+    DetCurve,
     Example,
     confusion_figure,
     det_figure,
@@ -24,7 +26,7 @@ NAME = r"$\bad$"
 RATES = error_rates(np.arange(6.0), np.arange(6) % 2 == 1)
 FIGURES: dict[str, Callable[[], Figure]] = {
     "confusion": lambda: confusion_figure(confusion_of(np.eye(2)), [NAME, "b"], np.arange(2)),
-    "det": lambda: det_figure([(NAME, RATES)]),
+    "det": lambda: det_figure([DetCurve(name=NAME, rates=RATES)]),
     "probe": lambda: probe_figure([LayerProbe(state=0, value=0.5)], NAME, {NAME: 0.1}),
     "plane": lambda: plane_figure(np.eye(2), (0.6, 0.3), [NAME, "b"]),
     "examples": lambda: examples_figure([Example(NAME, np.eye(8, dtype=np.float16), True)], 10),
@@ -53,9 +55,34 @@ def test_losses_of_pretraining_stand_beside_trivial_predictors() -> None:
 
 @pytest.mark.parametrize(
     "figure",
-    [det_figure([("_a", RATES)]), plane_figure(np.eye(2), (0.6, 0.3), ["_a", "_a"])],
+    [
+        det_figure([DetCurve(name="_a", rates=RATES)]),
+        plane_figure(np.eye(2), (0.6, 0.3), ["_a", "_a"]),
+    ],
     ids=["det", "plane"],
 )
 def test_a_name_that_begins_with_an_underscore_is_in_the_legend(figure: Figure) -> None:
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
-    assert [text.get_text() for each in legends if each for text in each.get_texts()] == ["_a"]
+    assert next(text.get_text() for each in legends if each for text in each.get_texts()) == "_a"
+
+
+def test_operating_points_are_marked_on_the_curve_the_actual_ones_filled() -> None:
+    scores, same = (
+        np.array([-9.0, -1.0, 1.0, 2.0, 9.0]),
+        np.array([False, False, True, False, True]),
+    )
+    rates = error_rates(scores, same)
+    actual = {prior: rates_at(scores, same, bayes_threshold(prior)) for prior in TARGET_PRIORS}
+    (axes,) = det_figure([DetCurve(name="run", rates=rates, actual=actual)]).axes
+    marks = [line for line in axes.lines if line.get_marker() in ("o", "s")]
+    assert [mark.get_fillstyle() for mark in marks] == ["none", "full"] * 2
+    low = float(probit(np.array([0.001]))[0])
+    for mark in marks:
+        # At 9 alone: no false alarm, which lies beyond the axis, and half of the targets missed.
+        assert np.asarray(mark.get_xdata()) == pytest.approx([low])
+        assert np.asarray(mark.get_ydata()) == pytest.approx([0], abs=1e-9)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *("run", "minDCF at 0.01", "minDCF at 0.05", "actDCF at 0.01", "actDCF at 0.05")
+    ]

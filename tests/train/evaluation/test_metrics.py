@@ -62,7 +62,7 @@ def test_the_metric_of_trials_is_their_equal_error_rate() -> None:
     metric = metric_of(trials, Clusters("speaker", np.arange(9) // 3), {"guessing": 0.5}, seed=0)
     assert (metric.name, metric.value, metric.higher_is_better) == ("equal error rate", 0, False)
     assert metric.resampled == "3 speakers"
-    assert metric.further == {"minDCF 0.01": 0, "minDCF 0.05": 0}
+    assert metric.further == {"minDCF 0.01": 0, "minDCF 0.05": 0, "min Cllr": 0}
     # Without an error only Wilson knows how little nine trials prove.
     assert metric.interval_95[1] == pytest.approx(wilson_interval(0, 9)[1], abs=1e-6)
 
@@ -88,3 +88,16 @@ def test_rows_without_a_session_or_a_speaker_are_alone() -> None:
     assert found.of_row.tolist() == [1, 2, 0, 3, 1, 4]
     alone = number_clusters("utterance", [None] * 12)
     assert alone.of_row.tolist() == list(range(12))
+
+
+def test_calibrated_trials_have_actual_costs_beside_the_least_ones() -> None:
+    left, right = np.triu_indices(9, k=1)
+    same = left // 3 == right // 3
+    scores = np.where(same, 2.0, -2.0)
+    trials = Trials(left=left, right=right, same=same, scores=scores, calibrated=True)
+    metric = metric_of(trials, Clusters("speaker", np.arange(9) // 3), {}, seed=0)
+    # Both Bayes thresholds, log 99 and log 19, lie above 2: all is rejected, at a cost of one.
+    assert metric.further == {
+        **{"minDCF 0.01": 0, "minDCF 0.05": 0, "actDCF 0.01": 1, "actDCF 0.05": 1},
+        **{"min Cllr": 0, "Cllr": pytest.approx(np.log2(1 + np.exp(-2)), abs=1e-6)},
+    }
