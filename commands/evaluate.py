@@ -1,7 +1,9 @@
 """The command `aalbert evaluate`."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +11,11 @@ from aalbert.commands.console import AsJson, show
 from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.commands.waves import CorpusOption, wave_corpus
 from aalbert.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aalbert.train.evaluation.comparison import Comparison
+    from aalbert.train.evaluation.evaluate import Evaluation
+    from aalbert.train.evaluation.result import Result
 
 
 def evaluate(
@@ -24,7 +31,8 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="trials.test=LIST: a further list of trials, a file or one stored with the data.",
+            help="trials.test=LIST: a further list of trials, or several (LIST,LIST): files, or "
+            "stored with the data (vox1-o-cleaned).",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -41,33 +49,46 @@ def evaluate(
 
     Example: aalbert evaluate runs/speaker runs/speaker-untrained runs/speaker-logmel
     """
-    from dataclasses import asdict
-
-    from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
+    from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_lists
     from aalbert.train.evaluation.report import write_reports
     from aalbert.train.evaluation.tables import markdown_tables, result_csv, text_tables
 
     if as_json + as_markdown + as_csv > 1:
         raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")
     use_threads(threads)
-    evaluations = evaluate_runs(
+    by_list = evaluate_lists(
         runs, data=data, assignments=assignments or (), corpus=wave_corpus(corpus)
     )
-    comparisons = compare_evaluations(evaluations)
-    write_reports(evaluations, comparisons)
-    results = [evaluation.result for evaluation in evaluations]
-    document = {
+    documents, texts = [], []
+    for evaluations in by_list:
+        comparisons = compare_evaluations(evaluations)
+        write_reports(evaluations, comparisons)
+        results = [evaluation.result for evaluation in evaluations]
+        documents.append(describe(results, comparisons))
+        if as_csv:
+            # One table, with one header.
+            text = result_csv(results, comparisons)
+            print(text.partition("\n")[2] if len(documents) > 1 else text, end="")
+            continue
+        tables = markdown_tables if as_markdown else text_tables
+        title = [f"{results[0].trials}:", ""] if len(by_list) > 1 else []
+        reports = [] if as_markdown else name_reports(evaluations, compared=bool(comparisons))
+        texts.append("\n".join([*title, tables(results, comparisons), *reports]))
+    if not as_csv:
+        document = documents[0] if len(documents) == 1 else {"lists": documents}
+        show(document, as_json, "\n\n".join(texts))
+
+
+def describe(results: Sequence["Result"], comparisons: Sequence["Comparison"]) -> dict[str, object]:
+    """Return the results on one list, and the comparisons, as a JSON document."""
+    return {
         "results": [result.to_dict() for result in results],
         "comparisons": [asdict(comparison) for comparison in comparisons],
     }
+
+
+def name_reports(evaluations: Sequence["Evaluation"], *, compared: bool) -> list[str]:
+    """Return lines that name the pages that were written."""
     folders = [evaluation.measured.folder for evaluation in evaluations]
-    reports = "\n".join(f"report: {folder.report}" for folder in folders)
-    if comparisons:
-        reports = f"{reports}\ncomparison: {folders[0].comparison}"
-    text = f"{text_tables(results, comparisons)}\n{reports}"
-    if as_markdown:
-        text = markdown_tables(results, comparisons)
-    if as_csv:
-        print(result_csv(results, comparisons), end="")
-        return
-    show(document, as_json, text)
+    lines = [f"report: {folder.report}" for folder in folders]
+    return [*lines, f"comparison: {folders[0].comparison}"] if compared else lines

@@ -28,6 +28,16 @@ class Voices:
     magnitudes: Tensor
     against_cohort: Tensor | None = None
 
+    def followed_by(self, others: "Voices") -> "Voices":
+        """Return these utterances and then others, of the same scorer."""
+        mine, theirs = self.against_cohort, others.against_cohort
+        return Voices(
+            embeddings=torch.cat([self.embeddings, others.embeddings]),
+            log_seconds=torch.cat([self.log_seconds, others.log_seconds]),
+            magnitudes=torch.cat([self.magnitudes, others.magnitudes]),
+            against_cohort=None if mine is None or theirs is None else torch.cat([mine, theirs]),
+        )
+
     def at(self, places: Tensor) -> "Voices":
         """Return the utterances at some places, which may repeat."""
         against = self.against_cohort

@@ -168,6 +168,23 @@ def voices_of(
     return rows, scorer.voices(embeddings, seconds.tolist(), own)
 
 
+class KnownVoices:
+    """The utterances of a run that were embedded for one list of trials, for its next lists."""
+
+    def __init__(self) -> None:
+        self.rows: Rows = np.empty(0, np.int64)
+        self.voices: Voices | None = None
+
+    def add(self, rows: Rows, read: Callable[[Rows], tuple[Rows, Voices]]) -> tuple[Rows, Voices]:
+        """Return all rows so far and their utterances; `read` gives those that are new."""
+        new = np.setdiff1d(rows, self.rows)
+        if len(new) or self.voices is None:
+            found, voices = read(new)
+            self.rows = np.concatenate([self.rows, found])
+            self.voices = voices if self.voices is None else self.voices.followed_by(voices)
+        return self.rows, self.voices
+
+
 def score_trials(scorer: TrialScorer, rows: Rows, voices: Voices, pairs: Pairs) -> Trials:
     """Score every trial by its two utterances, which are among the `rows` of the `voices`."""
     scores, cosines = [], []
@@ -181,6 +198,24 @@ def score_trials(scorer: TrialScorer, rows: Rows, voices: Voices, pairs: Pairs) 
         scores=torch.cat(scores).numpy(),
         cosines=None if scorer.describe() == COSINE else torch.cat(cosines).numpy(),
         calibrated=scorer.calibration is not None,
+    )
+
+
+def few_utterances(trials: Trials, most: int) -> Trials:
+    """Return as many trials, drawn once for their number, as have at most so many utterances."""
+    if len(trials.rows) <= most:
+        return trials
+    order = np.random.default_rng(len(trials.same)).permutation(len(trials.same))
+    sides = np.stack([trials.left[order], trials.right[order]], axis=1).reshape(-1)
+    first = np.sort(np.unique(sides, return_index=True)[1])
+    # The trial that has the first utterance too many is left out, with all after it.
+    chosen = np.sort(order[: first[most] // 2])
+    return Trials(
+        left=trials.left[chosen],
+        right=trials.right[chosen],
+        same=trials.same[chosen],
+        scores=trials.scores[chosen],
+        calibrated=trials.calibrated,
     )
 
 

@@ -14,6 +14,16 @@ from aalbert.train.randomness import seed_of
 
 # Up to this number of utterances all pairs are listed: eight million.
 ALL_PAIRS_UP_TO = 4096
+# The lists of VoxCeleb1's site by their usual names: -O has the trials of the 40 test speakers, -E
+# of all, -H of all with one nationality and gender a trial; each was cleaned of wrong labels later.
+PUBLISHED_LISTS = {
+    "vox1-o-cleaned": "veri_test2.txt",
+    "vox1-e-cleaned": "list_test_all2.txt",
+    "vox1-h-cleaned": "list_test_hard2.txt",
+    "vox1-o-original": "veri_test.txt",
+    "vox1-e-original": "list_test_all.txt",
+    "vox1-h-original": "list_test_hard.txt",
+}
 # The folder in a dataset.
 STORED_IN = PurePosixPath("trials")
 
@@ -42,17 +52,24 @@ def choose_trials(name: str, dataset: Dataset) -> str:
     """Return the absolute path of the list of trials to test on, or the name of a stored one.
 
     Without a name it is the list that the dataset stores, if it stores one alone; a file has
-    precedence over a stored list of the same name. Raises `InputError` when there is no such list,
-    and `ConfigError` when there is nothing to choose from, or more than one.
+    precedence over a stored list of the same name. Those of VoxCeleb1 have names of their own, as
+    `vox1-o-cleaned`. Raises `InputError` when there is no such list, and `ConfigError` when there
+    is nothing to choose from, or more than one.
     """
     if name and Path(name).is_file():
         return str(Path(name).resolve())
     stored = stored_lists(dataset)
-    if name and name not in stored:
+    versions = [each for each in PUBLISHED_LISTS if each.startswith(f"{name.lower()}-")]
+    if name and versions:
+        described = " or ".join(f"{each} ({PUBLISHED_LISTS[each]})" for each in versions)
+        raise ConfigError(f"trials.test {name} could be two lists: name {described}")
+    file = PUBLISHED_LISTS.get(name.lower(), name)
+    if name and file not in stored:
         also = f", or one that {dataset.place} stores ({', '.join(stored)})" if stored else ""
+        wanted = "veri_test2.txt (the cleaned VoxCeleb1-O)" if file == name else file
         raise InputError(
-            f"there is no list of trials {name}: get veri_test2.txt (the cleaned VoxCeleb1-O) "
-            f"from the VoxCeleb site and name it with --set trials.test=FILE{also}"
+            f"there is no list of trials {name}: get {wanted} from the VoxCeleb site and name it "
+            f"with --set trials.test=FILE{also}"
         )
     if not name and len(stored) != 1:
         has = f"stores {', '.join(stored)}" if stored else "stores none"
@@ -60,7 +77,7 @@ def choose_trials(name: str, dataset: Dataset) -> str:
             f"trials.test is not set and {dataset.place} {has}: name the list of trials to test "
             f"on with --set trials.test={stored[0] if stored else 'FILE'}"
         )
-    return name or stored[0]
+    return file or stored[0]
 
 
 def read_trials(place: str, dataset: Dataset) -> Pairs:

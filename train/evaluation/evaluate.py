@@ -28,10 +28,10 @@ from aalbert.train.downstream.objectives import ClassLabels, outcome_of
 from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import (
+    KnownVoices,
     Trials,
+    few_utterances,
     outputs_of_each,
-    score_trials,
-    voices_of,
     whole_utterances,
 )
 from aalbert.train.downstream.sources import named_files
@@ -51,6 +51,8 @@ from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.evaluation.further_trials import (
     evaluation_folder,
     read_trial_settings,
+    score_list,
+    single_lists,
     with_trials,
 )
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of
@@ -62,7 +64,7 @@ from aalbert.train.evaluation.probes import (
     probe_layers,
     probe_trials,
 )
-from aalbert.train.evaluation.result import Result
+from aalbert.train.evaluation.result import Result, require_comparable
 from aalbert.train.evaluation.tables import predictions_csv
 from aalbert.train.places import lasting_place, open_data, require_same_files
 from aalbert.train.randomness import seed_of
@@ -106,13 +108,14 @@ def measure(
     split: str = "test",
     assignments: Sequence[str] = (),
     corpus: WaveCorpus | None = None,
+    known: KnownVoices | None = None,
 ) -> Measured:
     """Measure a finished run on the `test` or the `dev` part of its data.
 
     `data` is the current location of its dataset, if it was moved, that of `corpus` the one of the
-    corpus whose waves its upstream reads; `assignments` may name further trials to test on. Raises
-    `InputError` when the run is unfinished and `IntegrityError` when the data is not what it was
-    trained on.
+    corpus whose waves its upstream reads; `assignments` may name further trials to test on, whose
+    `known` utterances are not embedded again. Raises `InputError` when the run is unfinished and
+    `IntegrityError` when the data is not what it was trained on.
     """
     record = run.read_record()
     if record["task"] not in TASKS:
@@ -137,9 +140,7 @@ def measure(
     if isinstance(setup.labels, ClassLabels) and config.head.frames:
         frame_labels = setup.labels
     if setup.pairs is not None:
-        embeddings = outputs_of_each(model, loader, head.embed)
-        voices = voices_of(model.scorer, embeddings, setup.inputs)
-        outcome = score_trials(model.scorer, *voices, setup.pairs)
+        outcome = score_list(setup, setup.pairs, config, known or KnownVoices())
     else:
         grid = None
         if frame_labels is not None:
@@ -192,25 +193,28 @@ def evaluate_runs(
     unfinished, `IntegrityError` when the data is not what it was trained on, and `ConfigError` when
     the runs cannot be compared with each other.
     """
-    evaluations = [evaluate_run(RunFolder(path), data, assignments, corpus) for path in runs]
-    first = evaluations[0].result
-    for result in (evaluation.result for evaluation in evaluations[1:]):
-        if result.task != first.task:
-            raise ConfigError(
-                f"{result.run} is of the task '{result.task}' and {first.run} of '{first.task}': "
-                "evaluate them one by one, their figures cannot be compared"
-            )
-        if tested_on(result) != tested_on(first):
-            raise ConfigError(
-                f"{result.run} was tested on other data than {first.run}: "
-                "evaluate them one by one, their figures cannot be compared"
-            )
+    [evaluations] = evaluate_lists(runs, data=data, assignments=assignments, corpus=corpus)
     return evaluations
 
 
-def tested_on(result: Result) -> tuple[str, str, str]:
-    """Return what two results must share to be compared: the data, its split, and the trials."""
-    return result.data_fingerprint, result.split, result.trials
+def evaluate_lists(
+    runs: Sequence[Path],
+    *,
+    data: Path | str | None = None,
+    assignments: Sequence[str] = (),
+    corpus: WaveCorpus | None = None,
+) -> list[list[Evaluation]]:
+    """Evaluate runs as `evaluate_runs` does, on each of the lists that `trials.test=A,B` names."""
+    lists = single_lists(assignments)
+    by_run = []
+    for path in runs:
+        known = KnownVoices()
+        run = RunFolder(path)
+        by_run.append([evaluate_run(run, data, each, corpus, known) for each in lists])
+    by_list = [list(evaluations) for evaluations in zip(*by_run, strict=True)]
+    for evaluations in by_list:
+        require_comparable([evaluation.result for evaluation in evaluations])
+    return by_list
 
 
 def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
@@ -227,14 +231,18 @@ def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
 def evaluate_run(
     run: RunFolder,
     data: Path | str | None,
-    assignments: Sequence[str] = (),
-    corpus: WaveCorpus | None = None,
+    assignments: Sequence[str],
+    corpus: WaveCorpus | None,
+    known: KnownVoices,
 ) -> Evaluation:
     """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
-    measured = measure(run, data, assignments=assignments, corpus=corpus)
+    measured = measure(run, data, assignments=assignments, corpus=corpus, known=known)
     if not isinstance(measured.outcome, Trials):
         measured = replace(measured, outcome=measured.outcome.in_row_order())
-    rows = measured.outcome.rows
+    # The states of all that a long list has would fill memory.
+    outcome = measured.outcome
+    probed = few_utterances(outcome, PROBE_UTTERANCES) if isinstance(outcome, Trials) else outcome
+    rows = probed.rows
     clusters = clusters_for(measured.outcome, measured.dataset)
     embeddings = embed(measured, rows)
     result = summarise(run, measured, clusters)
@@ -315,8 +323,9 @@ def probe(
         upstream, inputs = measured.model.upstream, measured.inputs
         return probe_frames(upstream, inputs, measured.frame_labels, parts).layers()
     if isinstance(outcome, Trials):
-        left, right = np.searchsorted(rows, outcome.left), np.searchsorted(rows, outcome.right)
-        return probe_trials(embeddings, left, right, outcome.same)
+        few = few_utterances(outcome, PROBE_UTTERANCES)
+        left, right = np.searchsorted(rows, few.left), np.searchsorted(rows, few.right)
+        return probe_trials(embeddings, left, right, few.same)
     if measured.class_of_row is None or not isinstance(outcome, Decisions):
         return ()
     classes = measured.class_of_row

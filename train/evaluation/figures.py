@@ -29,6 +29,8 @@ COLOURED_CLASSES = 12
 DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 # Of operating points: one for each target prior, and filled where the threshold is the actual one.
 DET_MARKERS = ("o", "s")
+# Both can be seen where they are at one place.
+DET_MARKER_SIZES = {"o": 9, "s": 5}
 Fill = Literal["none", "full"]
 DET_FILLS: dict[Fill, str] = {"none": "minDCF", "full": "actDCF"}
 EXAMPLE_SECONDS = 3.0
@@ -110,7 +112,13 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
                 # One that lies beyond the axes is on their border, whole.
                 place = [np.clip(probit(r), *limits) for r in (point.false_alarms, point.misses)]
                 axes.plot(
-                    *place, marker, color=line.get_color(), fillstyle=fill, clip_on=False, zorder=3
+                    *place,
+                    marker,
+                    color=line.get_color(),
+                    fillstyle=fill,
+                    markersize=DET_MARKER_SIZES[marker],
+                    clip_on=False,
+                    zorder=3,
                 )
     labels = [f"{100 * tick:g}" for tick in DET_TICKS]
     axes.set_xticks(ticks, labels)

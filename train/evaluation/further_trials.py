@@ -8,13 +8,35 @@ import numpy as np
 
 from aalbert.common.configuration import load_config
 from aalbert.errors import ConfigError, InputError
+from aalbert.models.trial_scorer import Voices
+from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.build import DownstreamSetup
 from aalbert.train.downstream.config import DownstreamConfig, TrialConfig
+from aalbert.train.downstream.scoring import (
+    KnownVoices,
+    Trials,
+    outputs_of_each,
+    score_trials,
+    voices_of,
+    whole_utterances,
+)
 from aalbert.train.downstream.sources import with_lasting_paths
 from aalbert.train.downstream.splits import speakers_of
-from aalbert.train.downstream.trials import read_trials
+from aalbert.train.downstream.trials import Pairs, read_trials
 from aalbert.train.run_folder import EvaluationFolder, RunFolder
+
+TRIALS = "trials.test="
+
+
+def single_lists(assignments: Sequence[str]) -> list[list[str]]:
+    """Return the assignments for each of the lists that `trials.test=LIST,LIST` names, in turn."""
+    named = [each for each in assignments if each.startswith(TRIALS)]
+    places = named[-1].removeprefix(TRIALS).split(",") if named else []
+    if len(places) < 2 or Path(named[-1].removeprefix(TRIALS)).is_file():
+        return [list(assignments)]
+    others = [each for each in assignments if each not in named]
+    return [[*others, f"{TRIALS}{place.strip()}"] for place in places]
 
 
 def read_trial_settings(
@@ -39,11 +61,14 @@ def read_trial_settings(
 def with_trials(setup: DownstreamSetup, trials: TrialConfig, run: RunFolder) -> DownstreamSetup:
     """Return a setup that tests on a further list.
 
-    Raises `InputError` when the run was trained on a speaker of the list that is not allowed.
+    Raises `InputError` when the run was trained on a speaker of the list that is not allowed, or
+    its scores were calibrated on one.
     """
-    dataset = setup.dataset
+    dataset, splits = setup.dataset, setup.splits
     pairs, speakers = read_trials(trials.test, dataset), speakers_of(dataset)
-    known = np.intersect1d(speakers[pairs.rows], speakers[setup.splits.train])
+    calibrated = setup.model.calibration is not None
+    fitted = np.union1d(splits.train, splits.dev) if calibrated else splits.train
+    known = np.intersect1d(speakers[pairs.rows], speakers[fitted])
     if len(known) and not trials.known_speakers:
         raise InputError(
             f"{trials.test} has {len(known)} of the speakers that {run.path} was trained on: an "
@@ -51,6 +76,22 @@ def with_trials(setup: DownstreamSetup, trials: TrialConfig, run: RunFolder) -> 
             "trials.known_speakers=true"
         )
     return replace(setup, pairs=pairs, splits=replace(setup.splits, test=pairs.rows))
+
+
+def score_list(
+    setup: DownstreamSetup, pairs: Pairs, config: DownstreamConfig, known: KnownVoices
+) -> Trials:
+    """Return trials with their scores; utterances that are not `known` are embedded, and then are.
+
+    They are as `predict` computes them.
+    """
+    model, inputs = setup.model, setup.inputs
+
+    def read(rows: Rows) -> tuple[Rows, Voices]:
+        loader = whole_utterances(inputs, rows, config.batch_seconds, config.prefetch)
+        return voices_of(model.scorer, outputs_of_each(model, loader, model.head.embed), inputs)
+
+    return score_trials(model.scorer, *known.add(pairs.rows, read), pairs)
 
 
 def evaluation_folder(

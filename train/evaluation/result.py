@@ -1,10 +1,12 @@
 """The result of an evaluation: the metric, its interval, and everything that they depend on."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from aalbert.common.hub import find_hub_place
+from aalbert.errors import ConfigError
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.downstream_head import layer_words
 from aalbert.models.wave_encoders.names import COMMIT_DIGITS, is_wave_encoder, short_name
@@ -84,3 +86,24 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a JSON document."""
         return asdict(self)
+
+
+def require_comparable(results: Sequence[Result]) -> None:
+    """Raise `ConfigError` unless runs are of one task and were tested on the same data."""
+    first = results[0]
+    for result in results[1:]:
+        if result.task != first.task:
+            raise ConfigError(
+                f"{result.run} is of the task '{result.task}' and {first.run} of '{first.task}': "
+                "evaluate them one by one, their figures cannot be compared"
+            )
+        if tested_on(result) != tested_on(first):
+            raise ConfigError(
+                f"{result.run} was tested on other data than {first.run}: "
+                "evaluate them one by one, their figures cannot be compared"
+            )
+
+
+def tested_on(result: Result) -> tuple[str, str, str]:
+    """Return what two results must share to be compared: the data, its split, and the trials."""
+    return result.data_fingerprint, result.split, result.trials

@@ -179,6 +179,7 @@ def csv_record(result: Result, comparison: Comparison | None) -> dict[str, objec
         "run": result.run,
         "task": result.task,
         "split": result.split,
+        "trials": result.trials,
         "metric": metric.name,
         "value": metric.value,
         "interval_low": low,

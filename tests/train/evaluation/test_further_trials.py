@@ -1,6 +1,9 @@
 """Verification on the list that a dataset stores, and on further lists."""
 
+import csv
+import io
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from huggingface_hub import ModelCard
 
 from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
-from aalbert.models import HeadConfig
+from aalbert.models import DownstreamModel, HeadConfig
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import DownstreamConfig, SplitConfig
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.downstream.trials import read_trials
+from aalbert.train.downstream.scoring import Trials, few_utterances
+from aalbert.train.downstream.trials import choose_trials, read_trials
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
 from aalbert.train.run_folder import RunFolder
+from tests.examples import examples_of
 from tests.train.evaluation.test_card import run_examples
 
 
@@ -138,3 +144,117 @@ def test_cosines_need_no_trials_on_dev(
     with pytest.raises(InputError, match="the dev part has 0 trials of one speaker"):
         start_downstream(learning, voxceleb1_data, "logmel", tmp_path / "learning")
     assert not (tmp_path / "learning").exists()
+
+
+def test_several_lists_of_voxceleb1_are_tested_at_once(
+    normalised_run: Path,
+    cohort_data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [example] = [
+        each["code"].replace("\\\n", " ")
+        for each in examples_of("evaluate.md")
+        if "vox1-o-cleaned" in each["code"]
+    ]
+    words = shlex.split(example)[1:]
+    assert words[1] == "runs/verification" and words[-1] == "trials.known_speakers=true"
+    command = ["evaluate", str(normalised_run), *words[2:-2]]
+    assert main(command) == 3
+    assert "list_test_all2.txt has 7 of the speakers that" in capsys.readouterr().err
+    embedded: list[int] = []
+    original = DownstreamModel.outputs_of_each
+
+    def counted(model: DownstreamModel, utterances: Any, layer: Any) -> Any:
+        for found in original(model, utterances, layer):
+            embedded.extend(found[0])
+            yield found
+
+    monkeypatch.setattr(DownstreamModel, "outputs_of_each", counted)
+    allowed = [*command, "--set", "trials.known_speakers=true"]
+    assert main([*allowed, "--json"]) == 0
+    lists = json.loads(capsys.readouterr().out)["lists"]
+    results = [each["results"][0] for each in lists]
+    files = ["veri_test2.txt", "list_test_all2.txt", "list_test_hard2.txt"]
+    assert [result["trials"] for result in results] == files
+    # Every utterance of the three lists once.
+    assert len(embedded) == len(set(embedded)) > 40
+    costs = results[0]["metric"]["further"].keys()
+    assert {"actDCF 0.01", "actDCF 0.05", "Cllr", "min Cllr"} < costs
+    # The same alone, and in the folder of each list.
+    monkeypatch.undo()
+    for result, file in zip(results, files, strict=True):
+        stored = json.loads((normalised_run / "trials" / file[:-4] / "metrics.json").read_text())
+        assert stored == result
+    single = ["evaluate", str(normalised_run), *command[2:3], "trials.test=vox1-h-cleaned"]
+    assert main([*single, "--set", "trials.known_speakers=true", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == [results[2]]
+    assert main([*allowed, "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["trials"] for row in rows] == files
+    assert [float(row["value"]) for row in rows] == [r["metric"]["value"] for r in results]
+    assert [float(row["Cllr"]) for row in rows] == [r["metric"]["further"]["Cllr"] for r in results]
+    assert main(allowed) == 0
+    assert "list_test_hard2.txt:\n\n" in capsys.readouterr().out
+
+
+def test_a_speaker_of_the_cohort_is_not_compared_with_himself(
+    normalised_run: Path, cohort_data: Path
+) -> None:
+    measured = measure(
+        RunFolder(normalised_run),
+        assignments=["trials.test=vox1-e-cleaned", "trials.known_speakers=true"],
+    )
+    outcome, model, dataset = measured.outcome, measured.model, measured.dataset
+    assert isinstance(outcome, Trials) and model.cohort is not None
+    assert model.calibration is not None
+    speakers = dataset.column("speaker")
+    both = zip(outcome.left, outcome.right, outcome.scores, strict=True)
+    known = set(model.cohort.settings.speakers)
+    left, right, score = next(
+        (left, right, score) for left, right, score in both if speakers[left] in known
+    )
+    embeddings = []
+    for row in (left, right):
+        features = torch.tensor(dataset.features(int(row), "logmel")).float().unsqueeze(0)
+        with torch.no_grad():
+            embeddings.append(model.embed(features, torch.tensor([features.shape[1]]))[0])
+    seconds = measured.inputs.seconds()[[left, right]].tolist()
+    for names, alike in (([speakers[left], speakers[right]], True), (None, False)):
+        voices = model.scorer.voices(torch.stack(embeddings), seconds, names)
+        sides = (voices.at(torch.tensor([place])) for place in (0, 1))
+        assert (model.scorer.score(*sides).item() == pytest.approx(score, abs=0.05)) == alike
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_probe_reads_few_utterances_of_a_long_list(number: int) -> None:
+    generator = np.random.default_rng(number)
+    left, right = generator.integers(0, 500, (2, 4000))
+    trials = Trials(left=left, right=right, same=left % 2 == 0, scores=np.arange(4000.0))
+    few = few_utterances(trials, 100)
+    assert 98 <= len(few.rows) <= 100 and len(few.same) >= 49
+    # They are some of the trials, in order.
+    places = few.scores.astype(int)
+    assert (np.diff(places) > 0).all() and (left[places] == few.left).all()
+    assert few_utterances(trials, 500) is trials
+
+
+def test_the_lists_of_voxceleb1_have_names(cohort_data: Path, tmp_path: Path) -> None:
+    dataset = Dataset(cohort_data)
+    for name, file in (
+        ("vox1-o-cleaned", "veri_test2.txt"),
+        ("VOX1-E-cleaned", "list_test_all2.txt"),
+        ("vox1-o-original", "veri_test.txt"),
+    ):
+        assert choose_trials(name, dataset) == file
+    with pytest.raises(
+        ConfigError,
+        match=r"trials\.test vox1-h could be two lists: name vox1-h-cleaned "
+        r"\(list_test_hard2\.txt\) or vox1-h-original \(list_test_hard\.txt\)",
+    ):
+        choose_trials("vox1-h", dataset)
+    with pytest.raises(
+        InputError,
+        match=r"no list of trials vox1-h-original: get list_test_hard\.txt from the VoxCeleb site",
+    ):
+        choose_trials("vox1-h-original", dataset)
