@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aalbert.common.text import figure, figure_interval, markdown, percent
+from aalbert.common.text import figure, figure_interval, markdown
+from aalbert.models.cards.comparison import scores_in_words, threshold_in_words
 from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
 from aalbert.models.cards.header import (
     CLASS,
@@ -109,22 +110,6 @@ On {tested} of the part {split} of {corpus}. The 95 % interval comes from resamp
 | | {metric} | 95 % interval |
 |---|---|---|
 {rows}
-"""
-COHORT = """\
-The cosine of two embeddings is normalised ({normalisation}) by the {top:,} closest of a cohort of
-{members:,}, of {speakers:,} speakers of the training part, whose names are in `config.json`.
-"""
-CALIBRATION = """\
-Scores are natural log-likelihood ratios: a weighted sum of {measures}, fitted on {trials:,} trials
-of the dev part as if {prior} of trials were of one speaker. With another share p, accept from
-log((1 - p) / p) on.
-"""
-THRESHOLD = """
-## Threshold
-
-Two utterances whose score is at least {score:.4f} are taken to be of one speaker. The threshold was
-chosen on {trials:,} trials of the dev part, so that both kinds of errors are as frequent there: it
-missed {misses} of those of one speaker, and accepted {false_alarms} of those of two.
 """
 
 
@@ -277,42 +262,6 @@ def results(score: Score | None, corpus: str) -> str:
         metric=score.metric,
         rows="\n".join(rows),
     ).rstrip()
-
-
-def scores_in_words(document: Mapping[str, Any]) -> str:
-    """Return how the scores of a model that compares are made; empty where they are cosines."""
-    cohort, calibration = document["cohort"], document["calibration"]
-    sentences = []
-    if cohort is not None:
-        sentences.append(
-            COHORT.format(
-                normalisation=cohort["normalisation"],
-                top=cohort["top"],
-                members=cohort["members"],
-                speakers=len(cohort["speakers"]),
-            )
-        )
-    if calibration is not None:
-        sentences.append(
-            CALIBRATION.format(
-                measures=", ".join(calibration["weights"]),
-                trials=calibration["trials"],
-                prior=percent(calibration["target_prior"]),
-            )
-        )
-    return "\n## Scores\n\n" + "\n".join(sentences) if sentences else ""
-
-
-def threshold_in_words(threshold: Mapping[str, Any] | None) -> str:
-    """Return how the threshold of a model that compares was chosen; empty without one."""
-    if threshold is None:
-        return ""
-    return THRESHOLD.format(
-        score=threshold["score"],
-        trials=threshold["trials"],
-        misses=percent(threshold["misses"]),
-        false_alarms=percent(threshold["false_alarms"]),
-    )
 
 
 def upstream_in_words(
