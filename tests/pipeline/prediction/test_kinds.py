@@ -1,9 +1,11 @@
 """Phones and numbers that are predicted are those that `evaluate` counts."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -15,6 +17,7 @@ from aalbert.errors import ConfigError
 from aalbert.models.ctc import decode_greedily
 from aalbert.pipeline.prediction.prediction import sequence_prediction
 from aalbert.shards import Dataset
+from aalbert.train.downstream.numbers import Numbers
 from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.run_folder import RunFolder
@@ -72,6 +75,25 @@ def test_textgrids_of_phones_have_no_gaps(
     assert "ctm has times: it is for runs that classify frames, or for --per segment" in (
         capsys.readouterr().err
     )
+
+
+def test_numbers_are_those_of_the_evaluation_in_every_format(
+    regression_run: Path, spoken_data: Path, tmp_path: Path
+) -> None:
+    outcome = measure(RunFolder(regression_run)).outcome
+    assert isinstance(outcome, Numbers)
+    for form in ("csv", "parquet", "jsonl"):
+        command = ["predict", str(regression_run), str(spoken_data), "--format", form]
+        assert main([*command, "--out", str(tmp_path / form)]) == 0
+    with (tmp_path / "csv/predictions.csv").open() as stream:
+        found = {row["key"]: float(row["number"]) for row in csv.DictReader(stream)}
+    table = pq.read_table(tmp_path / "parquet/predictions.parquet")
+    assert dict(zip(*(table[name].to_pylist() for name in ("key", "number")), strict=True)) == found
+    lines = (tmp_path / "jsonl/predictions.jsonl").read_text().splitlines()
+    assert {each["key"]: each["number"] for each in map(json.loads, lines)} == found
+    data = Dataset(spoken_data)
+    for row, expected in zip(outcome.rows, outcome.predicted, strict=True):
+        assert found[data.key(int(row))] == expected
 
 
 def test_what_a_run_does_not_predict_is_refused(

@@ -1,13 +1,18 @@
 import csv
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from torchaudio.functional import edit_distance
 
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, InterruptedRunError
+from aalbert.models import DownstreamModel
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import LabelConfig, SplitConfig
 from aalbert.train.downstream.edit_distance import align
@@ -17,10 +22,11 @@ from aalbert.train.downstream.phone_sequences import (
     note_short,
 )
 from aalbert.train.downstream.recognition import Recognised, recognised
-from aalbert.train.downstream.run import start_downstream
+from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs, measure
+from aalbert.train.loop.step_log import StepLog
 from aalbert.train.run_folder import RunFolder
-from tests.spoken import recognition_config
+from tests.spoken import REGRESSION, recognition_config
 
 LEXICON = "THE  DH AH0\nTHE  DH IY1\nCAT  K AE1 T\nsat(1) S AE1 T\n"
 
@@ -176,3 +182,35 @@ def test_a_split_that_a_list_replaces_need_not_be_there(spoken_data: Path, tmp_p
     config = replace(recognition_config(spoken_data), splits=splits, epochs=1)
     start_downstream(config, spoken_data, "logmel", tmp_path / "run")
     assert len(measure(RunFolder(tmp_path / "run")).outcome.rows) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["recognition", "regression"])
+def test_a_stopped_run_resumes_to_the_same_head(
+    task: str,
+    recognition_run: Path,
+    regression_run: Path,
+    spoken_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, whole = (
+        (recognition_config(spoken_data), recognition_run)
+        if task == "recognition"
+        else (REGRESSION, regression_run)
+    )
+    original = StepLog.on_train_batch_end
+
+    def signal_once(self: StepLog, trainer: Trainer, *rest: Any) -> None:
+        original(self, trainer, *rest)
+        if trainer.global_step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StepLog, "on_train_batch_end", signal_once)
+    with pytest.raises(InterruptedRunError, match="stopped by SIGINT"):
+        start_downstream(config, spoken_data, "logmel", tmp_path / "run")
+    monkeypatch.undo()
+    resume_downstream(tmp_path / "run", config.task)
+    heads = [DownstreamModel.from_pretrained(run).head for run in (tmp_path / "run", whole)]
+    resumed, reference = (head.state_dict() for head in heads)
+    assert all(torch.equal(resumed[name], reference[name]) for name in reference)
