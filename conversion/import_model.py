@@ -7,6 +7,7 @@ from typing import Any
 
 from aalbert.common.configuration import load_config
 from aalbert.common.files import file_digest
+from aalbert.conversion.published_names import published_speech
 from aalbert.errors import ConfigError, IntegrityError, require
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.foreign_model import ForeignModel
@@ -63,6 +64,7 @@ def import_model(
     training = {
         "converted_from": f"{origin or source.name} ({foreign.layout})",
         "converted_file_xxh3": file_digest(source),
+        "speech_hours": published_speech(origin),
         **foreign.training,
     }
     foreign = replace(foreign, training=training)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from aalbert.common.hub import find_hub_place
 from aalbert.errors import ConfigError
 
 HUB = "hf://s3prl"
@@ -24,6 +25,13 @@ CHECKPOINTS = {
         f"{HUB}/mockingjay/{MOCKINGJAY}/states-500000.ckpt",
     ),
     **dict.fromkeys(("tera", "tera_960hr", TERA), f"{HUB}/tera/{TERA}/states-1000000.ckpt"),
+}
+# The subsets of LibriSpeech that their names tell, in hours (Panayotov et al. 2015, table 1).
+CLEAN_360 = {"openslr/librispeech_asr/train-clean-360": 363.6}
+ALL_960 = {
+    "openslr/librispeech_asr/train-clean-100": 100.6,
+    **CLEAN_360,
+    "openslr/librispeech_asr/train-other-500": 496.7,
 }
 DROPBOX = (
     *("mockingjay_100hr", "mockingjay_960hr"),
@@ -99,6 +107,17 @@ def find_plain_feature(name: str) -> PlainFeature | None:
         return None
     print(f"{name}: {FEATURES[name]}, as in s3prl", file=sys.stderr)
     return FEATURES[name]
+
+
+def published_speech(place: str) -> dict[str, float]:
+    """Return the hours of speech, by split, of a checkpoint at a place on the hub, if published."""
+    found = find_hub_place(place)
+    if found is None:
+        return {}
+    unpinned = f"hf://{found.repository}/{found.file}"
+    if unpinned not in CHECKPOINTS.values():
+        return {}
+    return dict(CLEAN_360 if "360hr" in unpinned else ALL_960)
 
 
 def find_published(name: str) -> str:

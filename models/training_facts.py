@@ -37,7 +37,8 @@ class Origin:
 class TrainingFacts:
     """What is used of the facts of a training, which may have others, only to be listed.
 
-    `hours` are those of different speech that led to the weights, None where that is not known.
+    `speech_hours` are those of the speech that led to the weights, by the names of its splits;
+    empty where nobody recorded them.
     `hub_datasets` are the names on the Hugging Face hub of its corpora, empty where there is none;
     `converted_from` is the checkpoint of another system that a model was, `converted_file_xxh3` the
     hash of its file. Those of a head have an `upstream`, the place on the hub of the encoder that
@@ -45,8 +46,7 @@ class TrainingFacts:
     """
 
     corpus: str = ""
-    data_fingerprint: str = ""
-    hours: Annotated[float, Ge(0)] | None = None
+    speech_hours: Mapping[str, Annotated[float, Ge(0)]] = field(default_factory=dict)
     hub_datasets: tuple[str, ...] = ()
     held_out_loss: float | None = None
     trivial_predictors: Mapping[str, float] = field(default_factory=dict)
@@ -58,6 +58,11 @@ class TrainingFacts:
     upstream: str | None = None
     mode: str = ""
     untrained: bool = False
+
+    @property
+    def hours(self) -> float | None:
+        """The hours of different speech that led to the weights, None where they are not known."""
+        return round(sum(self.speech_hours.values()), 6) if self.speech_hours else None
 
     @property
     def from_scratch(self) -> bool:

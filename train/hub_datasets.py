@@ -1,4 +1,4 @@
-"""The name that a corpus has on the Hugging Face hub, where it is certain."""
+"""The name that a corpus has on the Hugging Face hub, and its splits, where it is certain."""
 
 from aalbert.shards.format.manifest import Manifest
 
@@ -20,8 +20,20 @@ def hub_dataset(manifest: Manifest) -> str:
 
     LibriSpeech is known by subsets that are whole.
     """
-    whole = manifest.corpus == "librispeech" and all(
-        split.utterances == LIBRISPEECH_UTTERANCES.get(name)
-        for name, split in manifest.splits.items()
-    )
+    whole = all(is_official(manifest, split) for split in manifest.splits)
     return LIBRISPEECH if whole else ""
+
+
+def speech_name(manifest: Manifest, split: str) -> str:
+    """Return a name of a split that other datasets of the same speech have too.
+
+    Where its speech is not known, it has the dataset's fingerprint, and is that of no other.
+    """
+    corpus = LIBRISPEECH if is_official(manifest, split) else manifest.fingerprint
+    return f"{corpus}/{split}"
+
+
+def is_official(manifest: Manifest, split: str) -> bool:
+    """Return whether a split of a dataset is an official subset of LibriSpeech as a whole."""
+    found = manifest.splits[split].utterances
+    return manifest.corpus == "librispeech" and found == LIBRISPEECH_UTTERANCES.get(split)

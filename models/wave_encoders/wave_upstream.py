@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aalbert.errors import InputError, require_positive
 from aalbert.models.frame_times import FrameTimes
 from aalbert.models.static_batches import StaticShapes
-from aalbert.models.wave_encoders.published_hours import published_hours
+from aalbert.models.wave_encoders.published_hours import STATED, published_hours
 
 # Added to the variance of a wave, as the feature extractor of wav2vec 2.0 does.
 LEAST_VARIANCE = 1e-7
@@ -70,7 +70,7 @@ class WaveUpstreamConfig:
     def training(self) -> Mapping[str, Any]:
         """The facts of its training: the hours that its authors state, where they are known."""
         hours = published_hours(self.name)
-        return {} if hours is None else {"hours": hours}
+        return {} if hours is None else {"speech_hours": {STATED: hours}}
 
     def frame_times(self) -> FrameTimes:
         """Return the times of the frames of hidden states."""

@@ -16,9 +16,13 @@ from aalbert.conversion.published_names import (
     REFUSED,
     find_plain_feature,
     find_published,
+    published_speech,
 )
+from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import ConfigError
+from aalbert.models import PretrainedModel
 from aalbert.models.foreign.export import export_s3prl
+from aalbert.models.training_facts import read_facts
 from aalbert.train.recipes import read_task_recipe
 from aalbert.train.upstreams import lasting_upstream
 from tests.hub_server import FakeHub, Repository
@@ -48,6 +52,25 @@ def test_the_names_of_one_checkpoint_open_it(
         capsys.readouterr()
         assert torch.equal(aalbert.from_pretrained(name).extract(wave), expected)
         assert capsys.readouterr().err == f"{name}: hf://s3prl/audio_albert/{PUBLISHED}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "hours"), [("audio_albert", 960.9), ("tera_960hr", 960.9), ("mockingjay", 363.6)]
+)
+def test_published_checkpoints_come_with_the_speech_that_their_names_tell(
+    name: str, hours: float
+) -> None:
+    repository, _, file = CHECKPOINTS[name].removeprefix("hf://s3prl/").partition("/")
+    for place in (CHECKPOINTS[name], f"hf://s3prl/{repository}@{'0' * 40}/{file}"):
+        assert sum(published_speech(place).values()) == pytest.approx(hours)
+    for other in ("", "states-1000000.ckpt", f"hf://somebody/{repository}/{file}"):
+        assert published_speech(other) == {}
+
+
+def test_a_published_checkpoint_records_its_speech(on_the_hub: Path, tmp_path: Path) -> None:
+    place = as_saved(lasting_upstream("audio_albert"))
+    facts = read_facts(PretrainedModel.from_pretrained(place).config.training)
+    assert facts.hours == pytest.approx(960.9)
 
 
 def test_commands_take_the_names(

@@ -11,7 +11,6 @@ from aalbert.common.text_files import read_text
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
-from aalbert.models.training_facts import read_facts
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.shards.format.feature_settings import settings_from_dict
 from aalbert.shards.format.statistics import combine_statistics
@@ -24,6 +23,7 @@ from aalbert.train.hub_datasets import hub_dataset
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED
+from aalbert.train.pretraining.speech import speech_hours
 from aalbert.train.pretraining.start import Start
 from aalbert.train.randomness import seed_of
 from aalbert.train.run_record import CONTINUED_FROM
@@ -207,34 +207,6 @@ def frame_shift_ms(config: PretrainConfig, selections: PretrainSelections) -> fl
     return selections.datasets[0].manifest.features[config.data.feature].frame_shift_ms
 
 
-def training_hours(
-    config: PretrainConfig, selections: PretrainSelections, start: Start | None
-) -> float | None:
-    """Return the hours of different speech that lead to a model, those of its `start` with them.
-
-    They are None where nobody recorded those of the start.
-    """
-    shift_ms = frame_shift_ms(config, selections)
-    frames = sum(
-        int(part.dataset.frames(config.data.feature)[part.rows].sum())
-        for part in selections.training
-    )
-    hours = round(frames * shift_ms / 3_600_000, 6)
-    if start is None:
-        return hours
-    before = read_facts(start.origin.training)
-    if before.hours is None:
-        return None
-    if before.data_fingerprint == data_fingerprint(selections):
-        return max(hours, before.hours)
-    return round(hours + before.hours, 6)
-
-
-def data_fingerprint(selections: PretrainSelections) -> str:
-    """Return the fingerprints of all datasets as one."""
-    return " + ".join(dataset.manifest.fingerprint for dataset in selections.datasets)
-
-
 def build_model(
     config: PretrainConfig, selections: PretrainSelections, start: Start | None = None
 ) -> PretrainedModel:
@@ -249,8 +221,8 @@ def build_model(
         training={
             "corpus": " + ".join(manifest.corpus for manifest in manifests),
             "hub_datasets": [hub_dataset(manifest) for manifest in manifests],
-            "data_fingerprint": data_fingerprint(selections),
-            "hours": training_hours(config, selections, start),
+            "data_fingerprint": " + ".join(manifest.fingerprint for manifest in manifests),
+            "speech_hours": speech_hours(selections.training, feature, start),
             "steps": config.steps,
             "seed": config.seed,
             **({} if start is None else {CONTINUED_FROM: asdict(start.origin)}),

@@ -1,13 +1,18 @@
 """The hours of speech that lead to a model, which its card and comparisons tell."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.pretraining.build import select_utterances, training_hours
+from aalbert.models.training_facts import read_facts
+from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.train.hub_datasets import LIBRISPEECH_UTTERANCES, speech_name
+from aalbert.train.pretraining.build import select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.speech import speech_hours
 from aalbert.train.pretraining.start import Start, open_start
 
 
@@ -16,39 +21,64 @@ def start(pretrained: Path) -> Start:
     return open_start(pretrained)
 
 
-def hours_of(config: PretrainConfig, data: Path, start: Start | None = None) -> float | None:
-    return training_hours(config, select_utterances(config, [Dataset(data)], start), start)
+def after(start: Start, hours: Mapping[str, float]) -> Start:
+    """A model that learned from this speech."""
+    training = {**start.origin.training, "speech_hours": hours}
+    return Start(start.model, replace(start.origin, training=training))
+
+
+def all_of(data: Path, split: str) -> Selection:
+    dataset = Dataset(data)
+    return Selection(dataset, dataset.rows([split]))
 
 
 def test_hours_are_those_of_the_utterances_to_train_on(
-    pretrain_config: PretrainConfig, librispeech_data: Path
+    pretrain_config: PretrainConfig, librispeech_data: Path, start: Start
 ) -> None:
     dataset = Dataset(librispeech_data)
-    rows = select_utterances(pretrain_config, [dataset]).training[0].rows
-    samples = dataset.table.column("samples").to_numpy()
-    seconds = samples[rows].sum() / 16_000
+    training = select_utterances(pretrain_config, [dataset]).training
+    (rows,) = (part.rows for part in training)
+    seconds = dataset.table.column("samples").to_numpy()[rows].sum() / 16_000
+    hours = speech_hours(training, "logmel", None)
     # A frame more or less an utterance.
-    assert hours_of(pretrain_config, librispeech_data) == pytest.approx(
-        seconds / 3600, abs=0.01 * len(rows) / 3600
-    )
+    assert sum(hours.values()) == pytest.approx(seconds / 3600, abs=0.01 * len(rows) / 3600)
     assert len(rows) < len(dataset)
+    assert read_facts(start.origin.training).speech_hours == hours
 
 
-def test_hours_of_other_speech_are_added_to_those_of_the_start(
-    pretrain_config: PretrainConfig, start: Start, librispeech_data: Path, voxceleb1_data: Path
+def test_other_speech_is_added_and_the_same_counts_once(
+    start: Start, librispeech_data: Path, voxceleb1_data: Path
 ) -> None:
-    other = replace(pretrain_config, data=replace(pretrain_config.data, splits=("*",)))
-    own, known = hours_of(other, voxceleb1_data), start.origin.training["hours"]
-    assert own is not None and own > 0 and known == hours_of(pretrain_config, librispeech_data)
-    assert hours_of(other, voxceleb1_data, start) == pytest.approx(own + known, abs=2e-6)
-    # The same speech again teaches nothing of other speech.
-    assert hours_of(pretrain_config, librispeech_data, start) == known
+    other, same = (all_of(voxceleb1_data, split) for split in ("train", "train"))
+    first = speech_hours([other], "logmel", None)
+    (own,) = first.values()
+    own_speech = dict(start.origin.training["speech_hours"])
+    both = speech_hours([other], "logmel", start)
+    assert sum(both.values()) == pytest.approx(own + sum(own_speech.values()))
+    again = speech_hours([same], "logmel", after(start, both))
+    assert again == both
+    # Half of a split before, and all of it now.
+    half = {name: hours / 2 for name, hours in both.items()}
+    assert speech_hours([other], "logmel", after(start, half)) == half | first
 
 
-def test_hours_are_unknown_where_those_of_the_start_are(
-    pretrain_config: PretrainConfig, start: Start, voxceleb1_data: Path
-) -> None:
-    other = replace(pretrain_config, data=replace(pretrain_config.data, splits=("*",)))
-    training = {**start.origin.training, "hours": None}
-    converted = Start(start.model, replace(start.origin, training=training))
-    assert hours_of(other, voxceleb1_data, converted) is None
+def test_splits_of_one_dataset_are_other_speech(voxceleb1_data: Path, start: Start) -> None:
+    parts = [speech_hours([all_of(voxceleb1_data, name)], "logmel", None) for name in ("train",)]
+    parts.append(speech_hours([all_of(voxceleb1_data, "test")], "logmel", None))
+    joint = speech_hours([all_of(voxceleb1_data, "test")], "logmel", after(start, parts[0]))
+    assert joint == parts[0] | parts[1] and len(joint) == 2
+
+
+def test_hours_are_unknown_where_those_of_the_start_are(start: Start, voxceleb1_data: Path) -> None:
+    hours = speech_hours([all_of(voxceleb1_data, "train")], "logmel", after(start, {}))
+    assert hours == {} and read_facts({"speech_hours": hours}).hours is None
+
+
+def test_official_subsets_are_the_same_speech_in_every_dataset(librispeech_data: Path) -> None:
+    manifest = Dataset(librispeech_data).manifest
+    name = "train-clean-100"
+    whole = replace(manifest.splits[name], utterances=LIBRISPEECH_UTTERANCES[name])
+    official = replace(manifest, splits={name: whole})
+    assert speech_name(official, name) == "openslr/librispeech_asr/train-clean-100"
+    assert speech_name(manifest, name) == f"{manifest.fingerprint}/{name}"
+    assert np.isclose(read_facts({"speech_hours": {"a": 1.5, "b": 2.0}}).hours, 3.5)
