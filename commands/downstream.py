@@ -23,6 +23,7 @@ from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.downstream.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from aalbert.common.settings_text import Document
     from aalbert.train.downstream.config import DownstreamConfig
 
 EXAMPLE = (
@@ -63,12 +64,12 @@ def number_or_name(layers: str | None) -> int | str | None:
     return int(layers) if layers and layers.isdigit() else layers
 
 
-def take_upstream(upstream: str) -> tuple[str, tuple[str, ...]]:
+def take_upstream(upstream: str) -> tuple[str, "Document"]:
     """Return an upstream as it is named here, and the settings that its name stands for."""
     from aalbert.conversion.published_names import find_plain_feature
 
     feature = find_plain_feature(upstream)
-    return (upstream, ()) if feature is None else (feature.kind, feature.settings)
+    return (upstream, {}) if feature is None else (feature.kind, feature.settings)
 
 
 def task_flags(
@@ -136,7 +137,11 @@ def add_task(task: Task) -> None:
             place, implied = take_upstream(require_option(upstream, "--upstream"))
             given = task_flags(layers, mode, untrained, cache_embeddings, seed)
             settings = read_task_recipe(
-                task.name, preset, file=config, assignments=[*implied, *(assignments or ()), *given]
+                task.name,
+                preset,
+                implied=implied,
+                file=config,
+                assignments=[*(assignments or ()), *given],
             )
             place_of_data = require_option(data, "--data")
             if dry_run:
@@ -207,7 +212,9 @@ def sweep(
     grid = make_grid(assignments)
 
     def configure(point: Sequence[str]) -> "DownstreamConfig":
-        return read_task_recipe(task, preset, file=config, assignments=[*implied, *point, *given])
+        return read_task_recipe(
+            task, preset, implied=implied, file=config, assignments=[*point, *given]
+        )
 
     if dry_run:
         planned = plan_sweep(grid, configure, data, place, out)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aalbert.common.hub import find_hub_place
+from aalbert.common.settings_text import Document
+from aalbert.common.text import flat
 from aalbert.errors import ConfigError
 
 HUB = "hf://s3prl"
@@ -59,15 +61,13 @@ class PlainFeature:
     normalisation: str
 
     @property
-    def settings(self) -> tuple[str, str]:
+    def settings(self) -> Document:
         """The same as settings of a downstream task."""
-        return (
-            f"baseline.deltas={self.deltas}",
-            f"baseline.normalisation={self.normalisation}",
-        )
+        return {"baseline": {"deltas": self.deltas, "normalisation": self.normalisation}}
 
     def __str__(self) -> str:
-        return f"{self.kind} with {' and '.join(self.settings)}"
+        settings = (f"{name}={value}" for name, value in flat(self.settings))
+        return f"{self.kind} with {' and '.join(settings)}"
 
 
 # `fbank`, `mfcc` and `linear` are names here too: of the features alone, to which deltas and

@@ -51,20 +51,24 @@ def read_task_recipe(
     task: str,
     preset: str | None = None,
     *,
+    implied: Document | None = None,
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
 ) -> DownstreamConfig:
     """Return the settings of a downstream task, on top of its usual preset, if any, or another.
 
+    `implied` are settings that the name of an upstream stands for, over those of the preset.
     `environment` is that of the process unless given. Raises `ConfigError` for a task that
     there is not.
     """
     usual = find_task(task).preset
     name = preset or usual
+    source, settings = read_preset(name, folder=task) if name else ("--upstream", {})
+    merge(settings, implied or {})
     return load_config(
         DownstreamConfig,
-        preset=read_preset(name, folder=task) if name else None,
+        preset=(source, settings),
         file=file,
         environment=environment,
         assignments=[*assignments, f"task={task}"],

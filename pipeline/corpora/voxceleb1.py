@@ -57,8 +57,8 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
     meant = probably_meant(root) if too_low or not folders else None
     if meant or not folders:
         raise wrong_folder(root, EXPECTED, meant)
-    split_file = find_split_file(root, split_file)
-    listed = read_split_file(split_file)
+    found_split = find_split_file(root, split_file)
+    listed = read_split_file(found_split)
     metadata = read_metadata(root / "vox1_meta.csv")
     recordings = find_recordings(folders, listed)
     found = [
@@ -71,8 +71,8 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
             f"none of the {len(listed)} files that the split file lists is below "
             f"{', '.join(map(str, folders))}: for example {min(listed)[:200]}"
         )
-    found_lists = {path for pattern in TRIAL_LISTS for path in root.glob(pattern)}
-    trials = sorted(path for path in found_lists if path.name not in SPLIT_FILES)
+    # Where the split was found above, the other lists are there too.
+    trials = trial_lists_in(root) or ([] if split_file else trial_lists_in(found_split.parent))
     return Corpus(
         name="voxceleb1",
         root=root,
@@ -80,7 +80,7 @@ def read_voxceleb1(root: Path, split_file: Path | None = None) -> Corpus:
         utterances=utterances,
         skipped=tuple(item for item in found if isinstance(item, Skip)),
         attachments={f"trials/{path.name}": attach(path) for path in trials},
-        notes=tuple(make_notes(root, split_file, metadata)),
+        notes=tuple(make_notes(root, found_split, metadata)),
         licence=LICENCE,
     )
 
@@ -175,12 +175,20 @@ def split_files_in(folder: Path) -> list[Path]:
     return [folder / name for name in SPLIT_FILES if (folder / name).is_file()]
 
 
+def trial_lists_in(folder: Path) -> list[Path]:
+    """Return the lists of trials in a folder."""
+    found = {path for pattern in TRIAL_LISTS for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.name not in SPLIT_FILES)
+
+
 def find_split_file(root: Path, given: Path | None) -> Path:
     """Return the split file: the given one, or the official one in `root`, or in the folder above.
 
+    Above a link is the folder that holds it, and then the one that holds what it leads to.
     Raises `InputError` when there is none, or when there are two that differ.
     """
-    found = split_files_in(root) or split_files_in(root.absolute().parent)
+    above = (root.absolute().parent, root.resolve().parent)
+    found = next(filter(None, map(split_files_in, (root, *above))), [])
     if given is not None:
         found = [given] if given.is_file() else []
     if not found:

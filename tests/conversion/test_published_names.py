@@ -130,8 +130,18 @@ def test_plain_features_are_named_with_the_settings_of_s3prl(
     assert capsys.readouterr().err == (
         "fbank_no_cmvn: fbank with baseline.deltas=2 and baseline.normalisation=none, as in s3prl\n"
     )
-    config = read_task_recipe("voxceleb1", assignments=feature.settings, environment={})
+    config = read_task_recipe("voxceleb1", implied=feature.settings, environment={})
     assert (config.baseline.deltas, config.baseline.normalisation) == (2, "none")
+
+
+def test_a_file_of_settings_goes_over_what_a_name_stands_for(tmp_path: Path) -> None:
+    feature = find_plain_feature("mel")
+    assert feature is not None
+    (tmp_path / "mine.yaml").write_text("baseline: {normalisation: global}")
+    config = read_task_recipe(
+        "voxceleb1", implied=feature.settings, file=tmp_path / "mine.yaml", environment={}
+    )
+    assert (config.baseline.deltas, config.baseline.normalisation) == (0, "global")
 
 
 def test_s3prl_has_these_names_and_no_others_of_its_systems() -> None:

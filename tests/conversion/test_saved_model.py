@@ -3,6 +3,8 @@
 import http.server
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import torch
 
 from aalbert.cli import main
 from aalbert.common.files import file_digest
+from aalbert.conversion.checkpoint_file import is_foreign
 from aalbert.conversion.saved_model import as_saved
+from aalbert.errors import AalbertError
 from aalbert.models import PretrainedModel
 from aalbert.train.run_folder import RunFolder
 from tests.local_server import LocalServer, serving
@@ -111,12 +115,14 @@ def test_pretraining_goes_on_from_a_file(
     assert origin["training"]["converted_file_xxh3"] == file_digest(checkpoint)
 
 
-def test_a_file_at_a_url_is_fetched_once(checkpoint: Path) -> None:
+@contextmanager
+def serving_files(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the URL of a folder's files, and the list of what was fetched."""
     fetched: list[str] = []
 
     class Files(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments, directory=str(checkpoint.parent))
+            super().__init__(*arguments, directory=str(folder))
 
         def do_GET(self) -> None:
             fetched.append(self.path)
@@ -126,13 +132,29 @@ def test_a_file_at_a_url_is_fetched_once(checkpoint: Path) -> None:
             """Print nothing."""
 
     with serving(LocalServer(Files)) as server:
-        url = f"{server.url}/{checkpoint.name}"
+        yield server.url, fetched
+
+
+@pytest.mark.parametrize("query", ["", "?dl=1", "?X-Amz-Signature=abc/def"])
+def test_a_file_at_a_url_is_fetched_once(checkpoint: Path, query: str) -> None:
+    with serving_files(checkpoint.parent) as (site, fetched):
+        url = f"{site}/{checkpoint.name}{query}"
+        assert is_foreign(url)
         assert as_saved(url) == as_saved(url)
-    assert fetched == [f"/{checkpoint.name}"]
+    assert fetched == [f"/{checkpoint.name}{query}"]
     ours, direct = (
         PretrainedModel.from_pretrained(as_saved(place)) for place in (url, str(checkpoint))
     )
     torch.testing.assert_close(ours.state_dict(), direct.state_dict(), rtol=0, atol=0)
+
+
+def test_a_bad_file_at_a_url_is_named_by_its_url(tmp_path: Path) -> None:
+    (tmp_path / "bad.ckpt").write_bytes(b"nothing")
+    with serving_files(tmp_path) as (site, _):
+        with pytest.raises(AalbertError) as caught:
+            as_saved(f"{site}/bad.ckpt?key=secret")
+        assert str(caught.value).startswith(f"{site}/bad.ckpt?key=***: ")
+        assert "/tmp" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_what_cannot_be_converted_is_one_line(

@@ -53,7 +53,9 @@ def file_of(upstream: str) -> str:
     place = as_saved(upstream)
     document = read_config(find_checkpoint(place))
     with reading_config(place):
-        return read_facts(document["upstream"]["training"]).converted_file_xxh3
+        # That of another library has none; the model is refused when it is opened.
+        training = document["upstream"].get("training", {})
+        return read_facts(training).converted_file_xxh3
 
 
 def require_same_upstream(record: Mapping[str, Any], upstream: str) -> None:

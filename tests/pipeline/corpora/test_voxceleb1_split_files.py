@@ -39,6 +39,28 @@ def test_the_name_of_s3prl_and_of_the_aalbert_repository_is_found(folder: Path, 
     assert list(corpus.attachments) == ["trials/veri_test.txt"]
 
 
+@pytest.mark.parametrize("above", ["link", "target"])
+def test_above_a_link_is_its_folder_and_then_that_of_its_target(
+    folder: Path, tmp_path: Path, above: str
+) -> None:
+    official = splits_of(folder)
+    link = tmp_path / "links" / "vox"
+    link.parent.mkdir()
+    link.symlink_to(folder)
+    place = {"link": link.parent, "target": folder.parent}[above]
+    shutil.move(folder / OFFICIAL, place / OTHER)
+    assert splits_of(link) == official
+
+
+def test_trial_lists_above_come_with_the_split_above(folder: Path) -> None:
+    for name in (OFFICIAL, "veri_test.txt"):
+        (folder / name).rename(folder.parent / name)
+    assert list(read_voxceleb1(folder).attachments) == ["trials/veri_test.txt"]
+    # A split that was named says nothing of other lists.
+    given = read_voxceleb1(folder, folder.parent / OFFICIAL)
+    assert list(given.attachments) == []
+
+
 def test_the_list_beside_the_audio_goes_before_that_above(folder: Path) -> None:
     (folder.parent / OTHER).write_text("1 id1/a/1.wav\n")
     assert len(splits_of(folder)) == 12
