@@ -278,7 +278,8 @@ def make_trunk(config: HeadConfig, width: int) -> TimeDelayLayers | RecurrentLay
 class NumberLayer(nn.Module):
     """A linear layer to one number, in units of the `deviation` of those to train on.
 
-    Their `mean` is what it predicts where its inputs tell it nothing.
+    Their `mean` is what it predicts where its inputs tell it nothing. Numbers that are large beside
+    their deviation, as of seconds since 1970, need more digits than those of float32.
     """
 
     mean: Tensor
@@ -287,12 +288,12 @@ class NumberLayer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, 1)
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("deviation", torch.ones((), dtype=torch.float64))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Map `(..., width)` to `(..., 1)`."""
-        number: Tensor = self.linear(embeddings) * self.deviation + self.mean
+        """Map `(..., width)` to `(..., 1)`, in float64."""
+        number: Tensor = self.linear(embeddings).double() * self.deviation + self.mean
         return number
 
 

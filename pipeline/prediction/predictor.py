@@ -205,7 +205,7 @@ class Predictor:
         number `(1,)`.
         """
         for item, scores in self.outputs(utterances, self.model.head):
-            yield item, scores.float().cpu()
+            yield item, scores.cpu()
 
     def outputs(
         self, utterances: Iterable[tuple[Item, Features]], layer: HeadLayer

@@ -96,7 +96,7 @@ class Dataset:
         return np.flatnonzero(np.repeat([name in matched for name in self.manifest.splits], sizes))
 
     def column(self, name: str) -> list[str | None]:
-        """Return a text column of the index, one value per row.
+        """Return a column of the index as text, one value per row.
 
         Raises `InputError` when the index has no such column.
         """
@@ -104,8 +104,8 @@ class Dataset:
             raise InputError(
                 f"{self.place} has no column '{name}': it has {', '.join(self.table.column_names)}"
             )
-        values: list[str | None] = self.table.column(name).to_pylist()
-        return values
+        values = self.table.column(name).to_pylist()
+        return [text_of(value) for value in values]
 
     def frames(self, feature: str) -> NDArray[np.int64]:
         """Return the number of frames of each row.
@@ -287,6 +287,13 @@ class Selection:
             f"{len(self.dataset) - 1}",
         )
         require(self.weight > 0, f"a dataset has the weight {self.weight}: give one above 0")
+
+
+def text_of(value: str | int | list[str] | None) -> str | None:
+    """Return a value of the index as text: a list, such as the flags, between spaces."""
+    if value is None:
+        return None
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def reopen(origin: str, cache: ShardCache | None, fingerprint: str) -> Dataset:

@@ -28,7 +28,7 @@ from aalbert.train.downstream.labels import (
     find_classes,
     require_training_data,
 )
-from aalbert.train.downstream.numbers import NumberLabels, find_numbers
+from aalbert.train.downstream.numbers import NumberLabels, constant, find_numbers
 from aalbert.train.downstream.objectives import TaskLabels, predicted_by
 from aalbert.train.downstream.phone_sequences import (
     PhoneSequences,
@@ -206,13 +206,13 @@ def find_regression(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     numbers = find_numbers(dataset, column, config.regression)
     known = np.where(np.isnan(numbers), NO_CLASS, 0)
     splits = split_rows(dataset, config.splits, known, column)
-    labels = NumberLabels(numbers, splits.train, config.regression)
-    if labels.deviation == 0:
+    learned = numbers[splits.train]
+    if constant(learned):
         raise InputError(
-            f"{dataset.place}: the {column} of all {len(splits.train)} utterances to train on is "
-            f"{labels.mean:g}: there is nothing to learn; name another column or other splits"
+            f"{dataset.place}: the {column} of all {len(learned)} utterances to train on is "
+            f"{learned[0]:g}: there is nothing to learn; name another column or other splits"
         )
-    return TaskData(splits, labels)
+    return TaskData(splits, NumberLabels(numbers, splits.train, config.regression))
 
 
 def note_unaligned(dataset: Dataset, splits: SplitConfig, aligned: NDArray[np.int64]) -> None:

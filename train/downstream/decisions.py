@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,11 @@ class Decisions:
     def of_frames(self) -> bool:
         """True if the items are frames, not utterances."""
         return self.true is None
+
+    @property
+    def truth(self) -> tuple[NDArray[Any], ...]:
+        """What was to be predicted: the names, and the true classes of whole utterances."""
+        return (np.array(self.names), *(() if self.true is None else (self.true,)))
 
     @property
     def amounts(self) -> NDArray[np.int64]:

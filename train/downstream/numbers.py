@@ -47,9 +47,9 @@ class NumberLabels(nn.Module):
 
         It is the absolute or the squared error of standardised numbers, whatever their unit is.
         """
-        targets = self.number_of_row[rows].float()
-        errors = (scores.float().squeeze(-1) - targets) / self.deviation
-        return errors.abs() if self.config.loss == "l1" else errors.square()
+        # In float64, which large numbers need, such as seconds since 1970.
+        errors = (scores.double().squeeze(-1) - self.number_of_row[rows]) / self.deviation
+        return (errors.abs() if self.config.loss == "l1" else errors.square()).float()
 
 
 def find_numbers(dataset: Dataset, column: str, config: RegressionConfig) -> Floats:
@@ -103,6 +103,11 @@ class Numbers:
     def value(self) -> float:
         """The mean absolute error, in the unit of the numbers."""
         return float(self.amounts.mean())
+
+    @property
+    def truth(self) -> tuple[Floats, ...]:
+        """What was to be predicted: the true numbers."""
+        return (self.true,)
 
     @property
     def amounts(self) -> Floats:
@@ -167,8 +172,14 @@ def estimate(outputs: Iterable[Outputs], labels: NumberLabels) -> tuple[Numbers,
 
 def pearson(true: Floats, predicted: Floats) -> float:
     """Return the correlation of numbers; 0 where either are all the same, so that there is none."""
-    scale = float(true.std() * predicted.std())
-    return float(covariance(true, predicted) / scale) if scale > 0 else 0.0
+    if constant(true) or constant(predicted):
+        return 0.0
+    return float(covariance(true, predicted) / (true.std() * predicted.std()))
+
+
+def constant(numbers: Floats) -> bool:
+    """Return whether numbers are all the same; rounding may give these a deviation."""
+    return bool(numbers.min() == numbers.max())
 
 
 def covariance(true: Floats, predicted: Floats) -> float:
@@ -188,14 +199,17 @@ def concordance(true: Floats, predicted: Floats) -> float:
 
     `2 covariance / (variance + variance + (mean - mean)^2)`, variances over the number of items.
     """
+    if constant(true) or constant(predicted):
+        return float(np.array_equal(true, predicted))
     spread = true.var() + predicted.var() + (true.mean() - predicted.mean()) ** 2
-    return float(2 * covariance(true, predicted) / spread) if spread > 0 else 1.0
+    return float(2 * covariance(true, predicted) / spread)
 
 
 def determination(true: Floats, predicted: Floats) -> float:
     """Return R2, the share of the variance that is explained; 0 where there is no variance."""
-    variance = float(true.var())
-    return 1 - float(np.square(predicted - true).mean()) / variance if variance > 0 else 0.0
+    if constant(true):
+        return 0.0
+    return 1 - float(np.square(predicted - true).mean() / true.var())
 
 
 def two_class_accuracy(true: Floats, predicted: Floats) -> float:

@@ -2,7 +2,8 @@
 
 Every kind has a `measure` and its `value`, the `rows` that were tested, its `counts` and a `table`.
 Those that are `Tallied` have entries of utterances whose `amounts` are added up and divided by the
-number of `scored` items; trials have none of single utterances.
+number of `scored` items, and the `truth` that they are measured by; trials have none of single
+utterances.
 """
 
 from aalbert.train.downstream.decisions import Decisions

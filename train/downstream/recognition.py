@@ -48,6 +48,11 @@ class Recognised:
         return float(self.amounts.sum() / self.scored.sum())
 
     @property
+    def truth(self) -> tuple[NDArray[np.object_], ...]:
+        """What was to be predicted: the true phones."""
+        return (self.true,)
+
+    @property
     def amounts(self) -> NDArray[np.int64]:
         """The number of edits of every utterance."""
         return self.substitutions + self.deletions + self.insertions

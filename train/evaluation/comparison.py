@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, require
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
-from aalbert.train.downstream.outcomes import Outcome
+from aalbert.train.downstream.outcomes import Outcome, Tallied
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.metrics import TRIAL_DRAWS, trial_clusters
 from aalbert.train.evaluation.significance import (
@@ -52,7 +52,8 @@ def compare(
     """Compare every run but the first with the first one.
 
     `clusters` numbers the session of every dataset row, or the speaker where the outcomes are
-    trials. Raises `ConfigError` when two runs were not tested on the same items.
+    trials. Raises `ConfigError` when two runs were not tested on the same items, or were to predict
+    something else.
     """
     comparisons = []
     for name, outcome in zip(names[1:], outcomes[1:], strict=True):
@@ -79,7 +80,8 @@ def on_same_items(
 ) -> tuple[Outcome, Outcome, bool]:
     """Return two outcomes over the same items, and whether they had to be taken by time.
 
-    Raises `ConfigError` when the runs were not tested on the same utterances or trials.
+    Raises `ConfigError` when the runs were not tested on the same utterances or trials, or these
+    have other true labels.
     """
     by_time = False
     if isinstance(first, Trials) or isinstance(second, Trials):
@@ -87,6 +89,8 @@ def on_same_items(
         same = np.array_equal(first.left, second.left) and np.array_equal(first.right, second.right)
     else:
         same = np.array_equal(first.rows, second.rows)
+        if same:
+            require_same_truth(first, second, names)
         if isinstance(first, Decisions) and isinstance(second, Decisions) and same:
             by_time = first.of_frames and not np.array_equal(first.scored, second.scored)
             if by_time:
@@ -98,6 +102,17 @@ def on_same_items(
             "evaluate them one by one, their figures cannot be compared"
         )
     return first, second, by_time
+
+
+def require_same_truth(first: Tallied, second: Tallied, names: tuple[str, str]) -> None:
+    """Raise `ConfigError` unless the same was to be predicted of the same utterances."""
+    truths = first.truth, second.truth
+    same = len(truths[0]) == len(truths[1]) and all(map(np.array_equal, *truths))
+    require(
+        same,
+        f"{names[1]} has other true labels than {names[0]}, of the same utterances: evaluate them "
+        "one by one, their figures cannot be compared",
+    )
 
 
 def paired(

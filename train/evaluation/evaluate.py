@@ -280,6 +280,7 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         split="test",
         trials=Path(config.trials.test).name,
         score_is=model.scorer.describe() if isinstance(outcome, Trials) else "",
+        predicts="" if isinstance(outcome, Trials) else model.training_facts["labels"],
         metric=metric_of(outcome, clusters, dict(measured.baselines), config.seed),
         counts=outcome.counts(),
         data=lasting_place(dataset.place),

@@ -24,7 +24,8 @@ class Result:
     features or from the wave; `pretraining_hours` are those of different speech that it learned
     from, None where that is not known. `upstream_software` is the library that an encoder of waves
     is of, empty for others. `trials` is the name of the list of trials, and `score_is` what their
-    scores are; both are empty for other tasks. A frame of the upstream holds `context` stored
+    scores are; both are empty for other tasks, of which `predicts` names what is predicted: a
+    column of the index, or phones. A frame of the upstream holds `context` stored
     frames around it, or `frames_stacked` in turn; both are 0 where it reads waves.
     """
 
@@ -33,6 +34,7 @@ class Result:
     split: str
     trials: str
     score_is: str
+    predicts: str
     metric: Metric
     counts: dict[str, int]
     data: str
@@ -95,6 +97,11 @@ def require_comparable(results: Sequence[Result]) -> None:
         if result.task != first.task:
             raise ConfigError(
                 f"{result.run} is of the task '{result.task}' and {first.run} of '{first.task}': "
+                "evaluate them one by one, their figures cannot be compared"
+            )
+        if result.predicts != first.predicts:
+            raise ConfigError(
+                f"{result.run} predicts '{result.predicts}' and {first.run} '{first.predicts}': "
                 "evaluate them one by one, their figures cannot be compared"
             )
         if tested_on(result) != tested_on(first):

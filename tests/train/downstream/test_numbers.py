@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from aalbert.errors import ConfigError, InputError
+from aalbert.models import HeadConfig
+from aalbert.models.downstream_head import DownstreamHead, NumberLayer
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import LabelConfig, RegressionConfig
 from aalbert.train.downstream.numbers import NumberLabels, Numbers, as_number, find_numbers, ranks
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.evaluation.evaluate import evaluate_runs, measure
 from aalbert.train.run_folder import RunFolder
 from tests.spoken import REGRESSION
 
@@ -50,6 +53,15 @@ def test_numbers_that_do_not_vary_have_no_correlation() -> None:
     assert (found["Pearson"], found["Spearman"], found["CCC"]) == (0, 0, 0)
     assert found["R2"] == pytest.approx(0)
     assert numbers([2, 2], [2, 2]).further()["CCC"] == 1
+
+
+def test_numbers_that_are_all_the_same_have_no_variance_whatever_rounding_gives_them() -> None:
+    true = [0.1] * 7
+    assert np.std(true) > 0
+    found = numbers(true, [0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1]).further()
+    assert [found[name] for name in ("Pearson", "Spearman", "CCC", "R2")] == [0, 0, 0, 0]
+    assert numbers(true, [0.2] * 7).further()["CCC"] == 0
+    assert numbers(true, true).further()["CCC"] == 1
 
 
 def test_sentiment_is_counted_by_two_and_by_seven_classes() -> None:
@@ -94,6 +106,41 @@ def test_the_loss_is_of_standardised_numbers(loss: str, expected: list[float]) -
     assert losses.tolist() == pytest.approx(expected)
 
 
+def test_large_numbers_keep_their_differences(tmp_path: Path) -> None:
+    times = 1.7e9 + np.array([-10.0, 10.0, 5.0])
+    labels = NumberLabels(times, np.array([0, 1]), RegressionConfig())
+    head = DownstreamHead(1, 4, 0, "last", HeadConfig(), "number")
+    head.scale_numbers(labels.mean, labels.deviation)
+    layer = head.classifier
+    assert isinstance(layer, NumberLayer)
+    with torch.no_grad():
+        layer.linear.weight.zero_()
+        layer.linear.bias.fill_(0.25)
+    scores = layer(torch.zeros(3, 4))
+    assert scores.squeeze(1).tolist() == [1.7e9 + 2.5] * 3
+    losses = labels.losses(torch.arange(3), scores)
+    assert losses.tolist() == pytest.approx([1.25, 0.75, 0.25], abs=1e-6)
+    # Above the first number and below the others; the layer is standardised.
+    [slope] = torch.autograd.grad(losses.sum(), layer.linear.bias)
+    assert slope.item() == pytest.approx(-1)
+    save_file(head.state_dict(), tmp_path / "head.safetensors")
+    assert load_file(tmp_path / "head.safetensors")["classifier.mean"].item() == 1.7e9
+
+
+def test_an_integer_column_of_the_index_is_predicted_and_compared_with_no_other(
+    regression_run: Path, spoken_data: Path, tmp_path: Path
+) -> None:
+    dataset = Dataset(spoken_data)
+    samples = dataset.table.column("samples").to_pylist()
+    assert dataset.column("samples") == [str(each) for each in samples]
+    assert find_numbers(dataset, "samples", RegressionConfig()).tolist() == samples
+    config = replace(REGRESSION, labels=LabelConfig(column="samples"), epochs=1)
+    start_downstream(config, spoken_data, "logmel", tmp_path / "run")
+    message = "run predicts 'samples' and .*regression 'level': evaluate them one by one"
+    with pytest.raises(ConfigError, match=message):
+        evaluate_runs([regression_run, tmp_path / "run"])
+
+
 def test_a_level_is_predicted_better_than_by_its_median(
     regression_run: Path, spoken_data: Path
 ) -> None:
@@ -115,8 +162,9 @@ def test_a_level_is_predicted_better_than_by_its_median(
 def test_a_regression_without_anything_to_learn_is_refused(
     spoken_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Dataset, "column", lambda self, name: ["7"] * len(self))
-    with pytest.raises(InputError, match="the level of all .* utterances to train on is 7: there"):
+    # The deviation of so many is not 0, for rounding.
+    monkeypatch.setattr(Dataset, "column", lambda self, name: ["0.1"] * len(self))
+    with pytest.raises(InputError, match="the level of all .* utterances to train on is 0.1: ther"):
         start_downstream(REGRESSION, spoken_data, "logmel", tmp_path / "run")
 
 

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
 from aalbert.train.downstream.decisions import Decisions
+from aalbert.train.downstream.numbers import Numbers
+from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.comparison import compare
 from aalbert.train.evaluation.significance import mcnemar_p_value
@@ -131,6 +135,38 @@ def test_runs_on_other_labels_are_refused() -> None:
     reference, run = by_time([30, 60], [10, 20], 1), by_time([30, 61], [10, 20], 3)
     with pytest.raises(ConfigError, match="two was tested on other utterances than one"):
         compare(["one", "two"], [reference, run], np.arange(2))
+
+
+def test_runs_with_other_true_labels_of_the_same_utterances_are_refused() -> None:
+    rows, one = np.arange(4), np.ones(4, np.int64)
+
+    def numbers(true: list[float]) -> Numbers:
+        return Numbers(rows=rows, true=np.array(true), predicted=np.zeros(4))
+
+    def recognised(phones: str) -> Recognised:
+        return Recognised(
+            names=["AH", "(nothing)"],
+            rows=rows,
+            **dict.fromkeys(("scored", "substitutions", "deletions", "insertions"), one),
+            true=np.array([phones] * 4, object),
+            predicted=np.array([phones] * 4, object),
+            confusion=confusion_of(np.zeros((2, 2))),
+        )
+
+    classes, frames = decisions(one), by_time([30] * 4, [10] * 4, 1)
+    for first, second in (
+        (numbers([1, 2, 3, 4]), numbers([1, 2, 3, 5])),
+        (recognised("AH0"), recognised("AH")),
+        (classes, replace(classes, true=one - 1)),
+        (classes, replace(classes, names=["a", "c"])),
+        (frames, replace(frames, names=["a", "c"])),
+        # Of frames, and of whole utterances.
+        (frames, classes),
+        (classes, frames),
+    ):
+        with pytest.raises(ConfigError, match="two has other true labels than one, of the same ut"):
+            compare(["one", "two"], [first, second], rows)
+        assert len(compare(["one", "two"], [first, first], rows)) == 1
 
 
 def test_runs_on_other_utterances_are_refused() -> None:
