@@ -4,9 +4,10 @@ Only its own code runs, on weights in safetensors or read without unpickling obj
 """
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import prod
@@ -26,6 +27,7 @@ from aalbert.errors import InputError, require
 from aalbert.models.checkpoint import CONFIG_NAME, MODEL_TYPE
 from aalbert.models.upstream import count_parameters
 from aalbert.models.wave_encoders.names import TRANSFORMERS, find_encoder_on_hub
+from aalbert.models.wave_encoders.tensor_digest import digest_of_tensors
 from aalbert.models.wave_encoders.wave_upstream import (
     WaveFrames,
     WaveUpstream,
@@ -59,16 +61,24 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The folder of a model, its weights there, and whether its preprocessing is described."""
+    """The folder of a model, its weights there, and the files that describe its preprocessing."""
 
     folder: Path
     weights: tuple[Path, ...]
-    has_preprocessor: bool
+    preprocessors: tuple[Path, ...]
 
     def digest(self) -> str:
-        """Return the hash of its configuration and weights."""
-        files = (self.folder / CONFIG_NAME, *self.weights)
-        return xxhash.xxh3_128_hexdigest("".join(map(file_digest, files)).encode())
+        """Return the hash of its configuration, preprocessing and weights."""
+        return digest_of_files((*self.described, *self.weights))
+
+    def untrained_digest(self, drawn: nn.Module) -> str:
+        """Return the hash of its configuration and preprocessing, with weights that were drawn."""
+        return digest_of_tensors(digest_of_files(self.described), drawn)
+
+    @property
+    def described(self) -> tuple[Path, ...]:
+        """The files that say what is computed with the weights."""
+        return (self.folder / CONFIG_NAME, *self.preprocessors)
 
 
 class TransformersEncoder(nn.Module):
@@ -120,7 +130,26 @@ def find_model_files(upstream: str) -> ModelFiles:
     parts: tuple[Path, ...] = (weights,)
     if weights.name.endswith(INDEX_SUFFIX):
         parts += tuple(find_part(find, name, weights) for name in part_names(weights))
-    return ModelFiles(config.parent, parts, first_of(find, PREPROCESSOR_NAMES) is not None)
+    preprocessors = tuple(path for name in PREPROCESSOR_NAMES if (path := find(name)) is not None)
+    return ModelFiles(config.parent, parts, preprocessors)
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """Return the hash of the names and contents of files, each of which is read once a process."""
+    parts = (f"{path.name} {digest_of_version(path, *version_of(path))}" for path in paths)
+    return xxhash.xxh3_128_hexdigest(" ".join(parts).encode())
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """Return what changes of a file when it is written or replaced."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def digest_of_version(path: Path, *_: int) -> str:
+    """Return the hash of a file, of which a version is looked at once."""
+    return file_digest(path)
 
 
 def first_of(find: Callable[[str], Path | None], names: tuple[str, ...]) -> Path | None:
@@ -159,7 +188,7 @@ def open_transformers_encoder(upstream: str, untrained_seed: int | None) -> Wave
     with quiet(), explaining_faults(upstream):
         config = read_model_config(upstream, files.folder)
         model = (
-            read_model(upstream, files.folder)
+            read_model(upstream, files.folder, config)
             if untrained_seed is None
             else make_untrained(config, untrained_seed)
         )
@@ -169,7 +198,9 @@ def open_transformers_encoder(upstream: str, untrained_seed: int | None) -> Wave
     opened = WaveUpstream(
         WaveUpstreamConfig(
             name=upstream,
-            weights_xxh3=files.digest(),
+            weights_xxh3=(
+                files.digest() if untrained_seed is None else files.untrained_digest(model)
+            ),
             software=f"transformers {version('transformers')}",
             architecture=str(config.model_type),
             parameters=count_parameters(model),
@@ -205,15 +236,18 @@ def read_model_config(upstream: str, folder: Path) -> Any:
         or config.is_encoder_decoder
     ):
         raise InputError(f"{upstream} is a '{config.model_type}' model: {EXPECTED}")
+    # No hidden state is an output of it.
+    config.add_adapter = False
     return config
 
 
-def read_model(upstream: str, folder: Path) -> nn.Module:
+def read_model(upstream: str, folder: Path, config: Any) -> nn.Module:
     """Return the model of a folder with its weights; `InputError` when some are missing."""
     from transformers import AutoModel
 
     model, found = AutoModel.from_pretrained(
         folder,
+        config=config,
         local_files_only=True,
         trust_remote_code=False,
         weights_only=True,
@@ -235,13 +269,13 @@ def make_untrained(config: Any, seed: int) -> nn.Module:
     from transformers import AutoModel
 
     torch.manual_seed(seed)
-    model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
+    model: nn.Module = AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
     return model
 
 
 def read_preprocessing(files: ModelFiles) -> tuple[bool, int]:
     """Return whether waves are normalised for a model, and their rate."""
-    if not files.has_preprocessor:
+    if not files.preprocessors:
         return True, DEFAULT_SAMPLE_RATE
     from transformers import AutoFeatureExtractor
 
@@ -279,9 +313,12 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def explaining_faults(upstream: str) -> Iterator[None]:
     """Raise what the library raises in the block as an `InputError` on one line."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         yield
-    except FAULTS as error:
+    except (*FAULTS, StrictDataclassError) as error:
+        reason = shortened(" ".join(str(error).split()))
         raise InputError(
-            f"{upstream} cannot be opened by transformers ({shortened(str(error))}): {EXPECTED}"
+            f"{upstream} cannot be opened by transformers ({reason}): {EXPECTED}"
         ) from error

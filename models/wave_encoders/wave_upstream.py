@@ -1,6 +1,6 @@
 """An upstream that reads waves: a frozen encoder of another library."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,6 +110,13 @@ class WaveUpstream(nn.Module):
         """Numbers per frame of a hidden state."""
         return self.config.width
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "WaveUpstream":
+        """Move the encoder too, which is no registered part."""
+        for encoder in self.encoders:
+            encoder._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def batch_shapes(self, device: torch.device) -> StaticShapes:
         """Return the shapes of batches whose numbers depend on nothing but the utterance."""
         return StaticShapes(batch_frames=1, frames_at_once=SAMPLES_AT_ONCE)
@@ -139,8 +146,7 @@ class WaveUpstream(nn.Module):
             wave = normalise(wave)
         if len(wave) < frames.least_samples:
             wave = nn.functional.pad(wave, (0, frames.least_samples - len(wave)))
-        # The parts that are registered move alone.
-        states: Sequence[Tensor] = self.encoders[0].to(wave.device)(wave)
+        states: Sequence[Tensor] = self.encoders[0](wave)
         expected = (frames.count(len(wave)), self.width)
         if len(states) != self.states or any(state.shape != expected for state in states):
             raise InputError(

@@ -122,6 +122,11 @@ class Dataset:
         frames[rows] = self.frames(feature)[rows]
         return pool_statistics(self._statistics, feature, frames)
 
+    def mean(self, row: int, feature: str) -> NDArray[np.float32]:
+        """Return the mean `(dims,)` of a feature over the frames of a row."""
+        self.require_feature(feature)
+        return np.array(self._statistics.column(f"{feature}_mean")[row].as_py(), np.float32)
+
     def shards(self) -> NDArray[np.int64]:
         """Return the number of the shard of each row, counted over all splits."""
         return self._shard_of_row

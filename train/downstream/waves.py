@@ -1,6 +1,8 @@
 """Waves of a dataset's utterances as batches, for upstreams that read them."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,6 +19,9 @@ from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows, crop_start
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.places import lasting_path
+
+# Files are read at once by so many threads.
+MOST_THREADS = 4
 
 
 class Waves(Protocol):
@@ -99,12 +104,22 @@ class WaveLoader(Loader):
         super().__init__(selections, config, **share)
         self.source = source
 
+    def close(self) -> None:
+        """End the threads that read ahead."""
+        if isinstance(self._source, WaveReader):
+            self._source.close()
+        super().close()
+
     def _open(self) -> "WaveReader":
         return WaveReader(self.source, self.selections[0], self._own_batches(), self.config)
 
 
 class WaveReader:
-    """A source that reads the waves of each batch on request."""
+    """A source that reads the waves of batches in threads, up to `prefetch` batches ahead.
+
+    It does so within an epoch alone, as most are read once. Decoders let other threads of Python
+    go on. Without `prefetch` each batch is read on request.
+    """
 
     def __init__(
         self,
@@ -118,13 +133,40 @@ class WaveReader:
         self.frames = selection.dataset.frames(config.feature)
         self.batches = batches
         self.config = config
+        self.following = next(batches)
+        threads = min(config.prefetch, MOST_THREADS)
+        self.threads = ThreadPoolExecutor(threads, "waves") if threads else None
+        self.ahead: deque[tuple[Future[Batch], OwnBatch]] = deque()
 
     def next(self) -> tuple[Batch, OwnBatch]:
         """Return the next batch and its place in the order."""
-        own = next(self.batches)
+        if self.threads is None:
+            own = self.take()
+            return self.read(own), own
+        while not self.ahead or (
+            len(self.ahead) <= self.config.prefetch
+            and self.following.epoch == self.ahead[-1][1].epoch
+        ):
+            own = self.take()
+            self.ahead.append((self.threads.submit(self.read, own), own))
+        batch, own = self.ahead.popleft()
+        return batch.result(), own
+
+    def take(self) -> OwnBatch:
+        """Return the next batch of the order."""
+        own, self.following = self.following, next(self.batches)
+        return own
+
+    def close(self) -> None:
+        """End the threads, when they have read what they are at."""
+        if self.threads is not None:
+            self.threads.shutdown(cancel_futures=True)
+
+    def read(self, own: OwnBatch) -> Batch:
+        """Return the waves of a batch of the order."""
         rows = self.rows[own.entries % len(self.rows)]
         starts = np.array([self.crop_start(int(entry), own.epoch) for entry in own.entries])
-        return self.source.batch(rows, self.frames[rows], starts, self.config.crop_frames), own
+        return self.source.batch(rows, self.frames[rows], starts, self.config.crop_frames)
 
     def crop_start(self, number: int, epoch: int) -> int:
         """Return the stored frame that the crop of an entry of the plan begins with."""

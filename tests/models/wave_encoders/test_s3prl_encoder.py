@@ -29,6 +29,7 @@ class StandIn(nn.Module):
     """The interface of s3prl's `S3PRLUpstream`: a state every 160 samples, and twice that."""
 
     rates, widths, seed = (160, 160), (4, 4), 3
+    failing: tuple[int, ...] = ()
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -51,6 +52,9 @@ class StandIn(nn.Module):
         self.calls += 1
         assert self.calls == 1, "hooks gather the states of one call"
         assert wavs.shape == (1, int(lengths))
+        if int(lengths) in self.failing:
+            raise ZeroDivisionError
+        assert int(lengths) >= 1_600
         states = [
             wavs[:, ::rate].unsqueeze(-1) * weight
             for rate, weight in zip(self.rates, self.weights, strict=True)
@@ -123,8 +127,14 @@ def test_what_cannot_be_used_is_an_error_of_one_line(
 
     refused("s3prl:nothing", "s3prl has no upstream 'nothing' that it opens by its name alone")
     refused("s3prl:__class__", "s3prl has no upstream '__class__' that it opens by its name alone")
-    refused("s3prl:broken", "s3prl cannot open 'broken': its file is")
+    refused("s3prl:broken", r"s3prl:broken: s3prl cannot open it \(RuntimeError its file is")
     refused("s3prl:speech", "--untrained needs a model whose weights can be drawn anew", 1)
+    monkeypatch.setattr(stand_in, "failing", (16_000,))
+    refused("s3prl:speech", r"s3prl:speech: s3prl cannot compute 16,000 samples \(ZeroDivisionErr")
+    monkeypatch.setattr(stand_in, "failing", ())
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "s3prl.nn", ModuleType("s3prl.nn"))
+        refused("s3prl:speech", r"s3prl:speech: s3prl cannot be imported \(ImportError cannot imp")
     monkeypatch.setattr(stand_in, "rates", (160, 320))
     refused("s3prl:speech", "hidden states of 2 frame rates, from one every 160 to one every 320")
     monkeypatch.setattr(stand_in, "rates", (160, 160))
@@ -134,6 +144,19 @@ def test_what_cannot_be_used_is_an_error_of_one_line(
     refused(
         "s3prl:speech", r"needs a package that is not installed: pip install 'aalbert\[s3prl\]'"
     )
+
+
+@pytest.mark.slow
+def test_waves_that_are_too_short_for_s3prl_have_states_or_are_an_error_of_one_line() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("s3prl", reason="`make test-s3prl` installs s3prl")
+        states, lengths = open_wave_encoder("s3prl:fbank")(waves()[:2], torch.tensor([801, 1]))
+        assert lengths.tolist() == [6, 1] and bool(states[0].isfinite().all())
+        # It leaves silence out, and a sample with silence behind it is nearly that.
+        with pytest.raises(InputError, match="s3prl:mel: s3prl cannot compute 1 samples") as caught:
+            open_wave_encoder("s3prl:mel")(waves()[:1], torch.tensor([1]))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
@@ -147,9 +170,11 @@ def test_an_upstream_of_s3prl_itself_gives_what_s3prl_gives() -> None:
 
         states, lengths = upstream(waves()[:2], LENGTHS[:2])
         itself: Any = S3PRLUpstream("fbank").eval()
-        expected, counts = itself(waves()[1:2, :700, 0], torch.tensor([700]))
-    assert lengths.tolist()[1] == int(counts[0])
+        # It fails on some waves of less than 0.1 s, to which they are padded.
+        padded = nn.functional.pad(waves()[1:2, :700, 0], (0, 900))
+        expected, _ = itself(padded, torch.tensor([1_600]))
+    assert lengths.tolist()[1] == 5
     assert len(states) == len(expected) == 1
-    torch.testing.assert_close(states[0][1, : lengths[1]], expected[0][0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(states[0][1, : lengths[1]], expected[0][0, :5], rtol=0, atol=1e-6)
     assert upstream.config.software == "s3prl 0.4.18"
     assert upstream.config.frames.stride_samples == itself.downsample_rates[0]

@@ -1,11 +1,15 @@
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from aalbert.common.files import file_digest
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.wave_encoders import transformers_encoder
 from aalbert.models.wave_encoders.open import (
@@ -14,7 +18,11 @@ from aalbert.models.wave_encoders.open import (
     reopen_wave_encoder,
     weights_of_encoder,
 )
-from aalbert.models.wave_encoders.wave_upstream import WaveUpstream
+from aalbert.models.wave_encoders.wave_upstream import (
+    WaveFrames,
+    WaveUpstream,
+    WaveUpstreamConfig,
+)
 from aalbert.models.wave_encoders.work import counted_macs_per_second
 from tests.encoders import save_encoder
 from tests.hub_server import FakeHub, Repository
@@ -142,6 +150,88 @@ def test_weights_in_parts_and_in_pickles_are_the_same_encoder(tmp_path: Path) ->
         open_wave_encoder(f"hf:{parts}")
 
 
+def test_preprocessing_is_part_of_what_an_encoder_is(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path / "model", "hubert")
+    name, description = f"hf:{folder}", folder / "preprocessor_config.json"
+    config = open_wave_encoder(name).config
+    document = json.loads(description.read_text())
+    description.write_text(json.dumps({**document, "do_normalize": False}))
+    assert weights_of_encoder(name) != config.weights_xxh3
+    with pytest.raises(IntegrityError, match="is not the encoder that the head was trained on"):
+        reopen_wave_encoder(config)
+    description.unlink()
+    assert len({weights_of_encoder(name), config.weights_xxh3}) == 2
+
+
+def test_a_file_is_hashed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def digest(path: Path) -> str:
+        hashed.append(path.name)
+        return file_digest(path)
+
+    monkeypatch.setattr(transformers_encoder, "file_digest", digest)
+    folder = save_encoder(tmp_path / "model", "hubert")
+    name = f"hf:{folder}"
+    for _ in range(3):
+        assert open_wave_encoder(name).config.weights_xxh3 == weights_of_encoder(name)
+    assert sorted(hashed) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    first = weights_of_encoder(name)
+    (folder / "model.safetensors").write_bytes(content)
+    assert weights_of_encoder(name) != first and hashed[3:] == ["model.safetensors"]
+
+
+def test_random_weights_are_what_an_untrained_encoder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_encoder(tmp_path / "model", "hubert")
+    name = f"hf:{folder}"
+    config = open_wave_encoder(name, 1).config
+    assert reopen_wave_encoder(config).config == config
+    assert config.weights_xxh3 != open_wave_encoder(name, 2).config.weights_xxh3
+    # Another version of a library may draw others by the same seed.
+    draw = transformers_encoder.make_untrained
+    monkeypatch.setattr(transformers_encoder, "make_untrained", lambda c, seed: draw(c, seed + 1))
+    with pytest.raises(IntegrityError, match="is not the encoder that the head was trained on"):
+        reopen_wave_encoder(config)
+
+
+def test_an_untrained_model_of_half_precision_computes_in_float32(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = save_encoder(tmp_path / "model", "wav2vec2")
+    AutoModel.from_pretrained(folder).half().save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float16"
+    for seed in (None, 1):
+        states, _ = open_wave_encoder(f"hf:{folder}", seed)(waves(), LENGTHS)
+        assert states[-1].dtype == torch.float32 and bool(states[-1].isfinite().all())
+
+
+def test_an_adapter_behind_the_states_is_left_out(tmp_path: Path) -> None:
+    plain = open_wave_encoder(f"hf:{save_encoder(tmp_path / 'plain', 'wav2vec2')}")
+    folder = save_encoder(tmp_path / "adapted", "wav2vec2", add_adapter=True, output_hidden_size=16)
+    adapted = open_wave_encoder(f"hf:{folder}")
+    assert adapted.config.parameters == plain.config.parameters
+    assert counted_macs_per_second(adapted, 1.0) == counted_macs_per_second(plain, 1.0)
+    with torch.no_grad():
+        expected = states_by_transformers(folder, waves()[0, :, 0])
+    states, _ = adapted(waves()[:1], LENGTHS[:1])
+    assert len(states) == len(expected)
+    torch.testing.assert_close(states[-1][0], expected[-1], rtol=0, atol=1e-6)
+
+
+def test_an_encoder_moves_with_the_module_that_holds_it(tmp_path: Path) -> None:
+    upstream = open_wave_encoder(f"hf:{save_encoder(tmp_path / 'model', 'hubert')}")
+    parameter = next(upstream.encoders[0].parameters())
+    assert parameter.device.type == "cpu"
+    torch.nn.Sequential(upstream).to("meta")
+    assert {each.device.type for each in upstream.encoders[0].parameters()} == {"meta"}
+
+
 class Harmful:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("run-by-a-pickle"),))
@@ -193,6 +283,9 @@ def test_what_is_no_speech_encoder_is_an_error_of_one_line(
     del tensors["encoder.layer_norm.weight"]
     weights.write_bytes(save(tensors, {"format": "pt"}))
     refused(folder, "lacks 1 of the weights that its config.json describes, such as encoder.layer")
+    for kernel, reason in (('"x"', "Field 'conv_kernel' with value 'x'"), ("[9]", "but is `len")):
+        (folder / "config.json").write_text(f'{{"model_type": "sew", "conv_kernel": {kernel}}}')
+        refused(folder, f"model cannot be opened by transformers .*{reason}")
     (folder / "config.json").write_text('{"model_type": "unknown-to-it"}')
     refused(folder, "model cannot be opened by transformers")
     monkeypatch.setattr(transformers_encoder, "find_spec", lambda name: None)
@@ -227,6 +320,52 @@ def test_without_a_description_of_preprocessing_waves_are_normalised(tmp_path: P
     (folder / "preprocessor_config.json").unlink()
     config = open_wave_encoder(f"hf:{folder}").config
     assert config.normalised and config.sample_rate == 16_000
+
+
+class Recurrent(nn.Module):
+    """A frame every 320 samples, then a recurrent layer of two directions."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, wave: Tensor) -> list[Tensor]:
+        outputs, _ = self.layer(wave[: len(wave) // 320 * 320].reshape(1, -1, 320))
+        return [outputs[0]]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_work_of_recurrent_layers_is_counted_however_they_compute(
+    kind: type[nn.LSTM | nn.GRU | nn.RNN], gates: int, dtype: torch.dtype
+) -> None:
+    layer = kind(320, 16, num_layers=2, bidirectional=True, batch_first=True)
+    config = WaveUpstreamConfig(
+        name="s3prl:recurrent",
+        weights_xxh3="",
+        software="",
+        architecture="recurrent",
+        parameters=1,
+        states=1,
+        width=32,
+        sample_rate=16_000,
+        frames=WaveFrames(least_samples=320, stride_samples=320, first_centre=160),
+    )
+    upstream = WaveUpstream(config, Recurrent(layer)).to(dtype)
+    # Two directions of gates, from the inputs and the last outputs; the first layer reads samples.
+    frame = 2 * gates * 16 * ((320 + 16) + (32 + 16))
+    with default_dtype(dtype):
+        assert counted_macs_per_second(upstream, 1.0) == 50 * frame
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_work_grows_with_the_applied_layers(tmp_path: Path) -> None:

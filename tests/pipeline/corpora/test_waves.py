@@ -1,18 +1,22 @@
 import re
 import shutil
-from dataclasses import replace
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from aalbert.errors import InputError
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.decode import read_audio, resample
 from aalbert.pipeline.audio.features import extract
+from aalbert.pipeline.corpora import waves as waves_module
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
+from aalbert.pipeline.corpora.synthesis import write_voxceleb1
+from aalbert.pipeline.corpora.voxceleb1 import read_voxceleb1
 from aalbert.pipeline.corpora.waves import CorpusWaves
 from aalbert.pipeline.prepare.config import PrepareConfig
 from aalbert.pipeline.prepare.engine import LocalEngine
@@ -96,8 +100,70 @@ def test_a_corpus_that_is_gone_or_another_is_an_error_of_one_line(
     refused(copy, rf"samples, {re.escape(dataset.place)} was prepared from {samples:,} of '{key}'")
     source.write_bytes(content[: len(content) // 2])
     refused(copy, f"{source.name} .*: name the corpus that it was prepared from with --corpus DIR")
+    noise = np.random.default_rng(1).normal(size=samples) * 0.1
+    soundfile.write(source, noise, 16_000, format="FLAC")
+    refused(
+        copy,
+        f"{source.name} does not give the logmel that .* stores of '{key}', whose mean differs by "
+        r"up to \d+\.\d\d: it is other audio; name the corpus",
+    )
     source.unlink()
     refused(copy, f"has no recording of 1 of the 30 utterances of .*, such as '{key}': name the")
-    unknown = Dataset(prepared)
-    unknown.manifest = replace(unknown.manifest, corpus="mine")
-    refused(copy, "is of the corpus 'mine', whose recordings cannot be found again", unknown)
+    with pytest.raises(InputError) as caught:
+        CorpusWaves(dataset, "s3://key:secret@bucket/LibriSpeech")
+    assert "secret" not in str(caught.value) and "://" in str(caught.value)
+    assert "is a URL, and waves are read from a local folder: copy the corpus" in str(caught.value)
+
+
+def test_nothing_is_looked_for_before_a_wave_is_read(
+    librispeech_folder: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the corpus is listed")
+
+    monkeypatch.setattr(waves_module, "read_librispeech", refuse)
+    whole = CorpusWaves(Dataset(prepared), str(librispeech_folder))
+    # Every recording is a file that the index names: nothing is listed then either.
+    assert len(whole.read(0, WHOLE, 16_000)) == whole.samples[0]
+    CorpusWaves(Dataset(prepared), str(librispeech_folder.parent))
+
+
+def test_waves_of_archives_are_those_of_their_folders(
+    librispeech_folder: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "archives"
+    root.mkdir()
+    for subset in ("train-clean-100", "dev-clean"):
+        with tarfile.open(root / f"{subset}.tar.gz", "w:gz") as archive:
+            archive.add(librispeech_folder / subset, f"LibriSpeech/{subset}")
+    dataset = Dataset(prepared)
+    packed, plain = CorpusWaves(dataset, str(root)), CorpusWaves(dataset, str(librispeech_folder))
+    for row in (0, 11, len(dataset) - 1):
+        assert np.array_equal(packed.read(row, WHOLE, 16_000), plain.read(row, WHOLE, 16_000))
+
+
+def test_a_split_file_elsewhere_is_not_needed_again(tmp_path: Path) -> None:
+    root, split = tmp_path / "VoxCeleb1", tmp_path / "lists" / "own.txt"
+    sizes = {"speakers": 2, "videos_per_speaker": 2, "utterances_per_video": 2}
+    write_voxceleb1(root, **sizes, seed=4, seconds=(0.2, 0.3))
+    split.parent.mkdir()
+    (root / "iden_split.txt").rename(split)
+    dataset = prepared_of(read_voxceleb1(root, split), tmp_path / "data")
+    waves = CorpusWaves(dataset, str(root))
+    source = root / dataset.table.column("source")[1].as_py()
+    assert np.array_equal(waves.read(1, WHOLE, 16_000), read_audio(source, 16_000).wave)
+
+
+def test_recordings_of_a_list_with_a_root_are_found_below_it(
+    librispeech_folder: Path, tmp_path: Path
+) -> None:
+    paths = sorted(librispeech_folder.rglob("*.flac"))[:3]
+    table = tmp_path / "lists" / "some.csv"
+    table.parent.mkdir()
+    names = [str(path.relative_to(librispeech_folder)) for path in paths]
+    table.write_text("\n".join(["path", *names]) + "\n")
+    dataset = prepared_of(read_manifest_file(table, librispeech_folder), tmp_path / "data")
+    waves = CorpusWaves(dataset, str(librispeech_folder))
+    for row, path in enumerate(paths):
+        assert np.array_equal(waves.read(row, WHOLE, 16_000), read_audio(path, 16_000).wave)

@@ -2,10 +2,13 @@ import json
 import re
 import shlex
 import shutil
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from aalbert.cli import main
 from aalbert.commands.waves import wave_corpus
@@ -90,10 +93,64 @@ def test_batches_of_waves_are_those_of_features_cropped_at_the_same_times(
             assert float(torch.corrcoef(torch.stack([loud, energy]))[0, 1]) > 0.5
 
 
+def test_waves_are_read_ahead_in_other_threads_in_the_same_order(
+    encoder: Path, corpus: Path, voxceleb1_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_task_recipe("voxceleb1", "superb")
+    place = wave_corpus(str(corpus))
+    setup = build_setup(config, Dataset(voxceleb1_data), f"hf:{encoder}", place)
+    order = OrderConfig(frames_per_batch=200)
+    rows = setup.splits.train
+    plain, ahead = (
+        setup.inputs.loader(
+            rows, LoaderConfig(order=order, crop_frames=50, prefetch=prefetch, seed=3)
+        )
+        for prefetch in (0, 2)
+    )
+    expected = [batch for _ in range(2) for batch in plain]
+    readers: list[str] = []
+    waves = setup.inputs.waves
+    assert waves is not None
+    read = waves.read
+
+    def noting(row: int, part: slice, rate: int) -> NDArray[np.float32]:
+        readers.append(threading.current_thread().name)
+        return read(row, part, rate)
+
+    monkeypatch.setattr(waves, "read", noting)
+    batch = next(iter(ahead))
+    ahead.close()
+    # The batch that is asked for, and two ahead.
+    assert len(batch.rows) < len(readers) <= sum(len(each.rows) for each in expected[:3])
+    assert all(name.startswith("waves") for name in readers)
+    ahead.position = 0
+    for one, other in zip(expected, [batch for _ in range(2) for batch in ahead], strict=True):
+        assert torch.equal(one.rows, other.rows) and torch.equal(one.features, other.features)
+    ahead.close()
+    assert not [each for each in threading.enumerate() if each.name.startswith("waves")]
+
+
+def test_a_recording_that_is_gone_is_an_error_of_the_loop_too(
+    encoder: Path, corpus: Path, voxceleb1_data: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "copy"))
+    config = read_task_recipe("voxceleb1", "superb")
+    place = wave_corpus(str(copy))
+    setup = build_setup(config, Dataset(voxceleb1_data), f"hf:{encoder}", place)
+    loader = setup.inputs.loader(
+        setup.splits.train, LoaderConfig(order=OrderConfig(frames_per_batch=200), prefetch=2)
+    )
+    shutil.rmtree(copy)
+    with pytest.raises(InputError, match="copy has no recording of 24 of the 24 utterances of"):
+        list(loader)
+    loader.close()
+
+
 def test_cached_states_give_the_same_training(
     run: Path, encoder: Path, corpus: Path, voxceleb1_data: Path, tmp_path: Path
 ) -> None:
-    command = ["sweep", "voxceleb1", "--data", str(voxceleb1_data), *QUICK, "--preset=superb"]
+    task = ["voxceleb1", "--data", str(voxceleb1_data), *QUICK, "--preset=superb"]
+    command = ["sweep", *task]
     source = [f"--upstream=hf:{encoder}", "--corpus", str(corpus), "--cache-embeddings"]
     grid = ["--set=lr=1e-3,1e-2", "--out", str(tmp_path / "sweep")]
     assert main([*command, *source, *grid]) == 0
@@ -102,6 +159,15 @@ def test_cached_states_give_the_same_training(
     assert main([*command, *source, *grid]) == 0
     points = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["points"]
     assert len(points) == 2 and all(point["best"] for point in points)
+    # Without crops both train on the same frames.
+    heads = []
+    for name, options in (("cached", source), ("computed", source[:-1])):
+        whole = ["--set=crop_seconds=0", "--out", str(tmp_path / name)]
+        assert main(["downstream", *task, *options, *whole]) == 0
+        heads.append(DownstreamModel.from_pretrained(tmp_path / name).head.state_dict())
+    assert heads[0].keys() == heads[1].keys()
+    for name, tensor in heads[0].items():
+        torch.testing.assert_close(tensor, heads[1][name], rtol=0, atol=0)
 
 
 def test_runs_on_all_kinds_of_upstreams_are_compared(
