@@ -115,6 +115,8 @@ class DownstreamModel(nn.Module):
         self.cohort = Cohort(cohort, len(self.head.centre)) if cohort else None
         if frozen:
             self.upstream.eval().requires_grad_(False)
+        elif isinstance(upstream, Upstream) and upstream.encoder is not None:
+            upstream.encoder.train_for(self.head.chosen)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Return the scores `(batch, classes)`, or `(batch, frames, classes)` for a frame task."""

@@ -6,8 +6,9 @@ the axes `batch, frames, width`; a packed batch has no axis `batch`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -273,6 +274,17 @@ class Encoder(nn.Module):
             layer = self.layers[index % len(self.layers)]
             assert isinstance(layer, Layer)
             yield layer
+
+    def train_for(self, states: Sequence[int]) -> None:
+        """Freeze the layers and norms that none of these hidden states depends on.
+
+        No gradient reaches them.
+        """
+        read = list(islice(self.applied_layers(), max(states)))
+        for layer in self.layers:
+            layer.requires_grad_(any(layer is each for each in read))
+        for number, norm in enumerate(self.state_norms):
+            norm.requires_grad_(number in states)
 
     def attention_maps(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return attention probabilities `(layers, batch, heads, frames, frames)`, in float32.

@@ -98,8 +98,7 @@ class PretrainedModel(nn.Module):
             raise ConfigError("a pretrained model has an encoder, this one has none")
         self.upstream = Upstream(config, front_end)
         assert self.upstream.encoder is not None
-        # Heads read only the last state: no gradient reaches the norms of the other states.
-        self.upstream.encoder.state_norms[:-1].requires_grad_(False)
+        self.upstream.encoder.train_for([config.encoder.layers])
         self.targets = (input_target(config),) if targets is None else targets
         self.target_front_ends = nn.ModuleDict()
         self.heads = nn.ModuleDict()

@@ -19,6 +19,7 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
 from aalbert.train.downstream.objectives import TaskLabels, training_loss
 from aalbert.train.loop.optimiser import learning_rate_factor, share_of_steps
+from aalbert.train.loop.trainer import average_gradients
 from aalbert.train.randomness import seed_of
 
 # Fine-tuned at 0.1, s3prl's HuBERT fell to 0.25 % and 0.07 % on VoxCeleb1 (its issue 583);
@@ -44,6 +45,8 @@ class HeadTraining(LightningModule):
         self.labels = labels
         self.config = config
         self.epoch_ends = epoch_ends
+        self.groups = [] if config.mode == "frozen" else parameters_from_the_top(model.upstream)
+        self.trained = len(self.groups)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, step, batch), and unfreeze the layers that this epoch trains."""
@@ -53,11 +56,17 @@ class HeadTraining(LightningModule):
         torch.manual_seed(seed_of(self.config.seed, "dropout", self.global_step, number))
         if self.config.mode == "fine-tuned":
             epoch = bisect_right(self.epoch_ends, self.global_step)
-            groups = parameters_from_the_top(self.model.upstream)
-            trained = trained_groups(epoch, len(groups), self.config.fine_tuning)
-            for number, group in enumerate(groups):
-                for parameter in group:
-                    parameter.requires_grad_(number < trained)
+            self.train_groups(trained_groups(epoch, len(self.groups), self.config.fine_tuning))
+
+    def train_groups(self, count: int) -> None:
+        """Train so many groups of the encoder's parameters, from the top, and freeze the others."""
+        if count == self.trained:
+            return
+        self.trained = count
+        for number, group in enumerate(self.groups):
+            for parameter in group:
+                parameter.requires_grad_(number < count)
+        average_gradients(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, which is computed in float32."""
@@ -72,9 +81,7 @@ class HeadTraining(LightningModule):
         groups = [{"params": list(self.model.head.parameters()), "lr": config.learning_rate}]
         warmups = [config.warmup_proportion]
         if config.mode != "frozen":
-            encoder = [
-                one for group in parameters_from_the_top(self.model.upstream) for one in group
-            ]
+            encoder = [parameter for group in self.groups for parameter in group]
             rate = config.fine_tuning.encoder_learning_rate
             groups.append({"params": encoder, "lr": rate})
             warmups.append(config.fine_tuning.warmup_proportion)
@@ -104,16 +111,17 @@ def warn_of_collapse(config: FineTuningConfig) -> None:
 
 
 def parameters_from_the_top(upstream: AnyUpstream) -> list[list[nn.Parameter]]:
-    """Return the parameters of an encoder in groups: its layers, last one first, then the rest.
+    """Return the parameters to train in groups: those of layers, last one first, then the rest.
 
-    A shared layer is one group.
+    A shared layer is one group. What no chosen state depends on is in none.
     """
     assert isinstance(upstream, Upstream), "an encoder of another library is frozen"
     assert upstream.encoder is not None, "plain features have nothing to train"
     layers = [list(layer.parameters()) for layer in reversed(list(upstream.encoder.layers))]
     of_layers = {id(parameter) for layer in layers for parameter in layer}
     rest = [one for one in upstream.parameters() if id(one) not in of_layers]
-    return [*layers, rest]
+    groups = [[one for one in group if one.requires_grad] for group in (*layers, rest)]
+    return [group for group in groups if group]
 
 
 def trained_groups(epoch: int, groups: int, config: FineTuningConfig) -> int:

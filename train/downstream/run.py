@@ -279,8 +279,6 @@ def train_model(
         run.path,
         callbacks,
         ranks,
-        # Epochs may train some layers only, and a head may read no state of those above.
-        unused_parameters=config.mode == "fine-tuned" or isinstance(config.layers, int),
         max_steps=ends[-1],
         accumulate_grad_batches=batches,
         precision=config.precision,

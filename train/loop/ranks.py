@@ -68,17 +68,20 @@ class Ranks:
         if self.size > 1 and self._group is None:
             self.in_time(self._join)
 
-    def in_time(self, connect: Callable[[], object]) -> None:
-        """Call what connects the ranks, and raise its error, or `DistNetworkError` if it hangs.
+    def in_time(self, ask: Callable[[], Result]) -> Result:
+        """Return what `ask` gets of the first rank.
+
+        Raises its error, or `DistNetworkError` if it hangs.
 
         PyTorch waits without end for a first rank that was stopped or cut off after it began to
         listen, so that wait is left to a thread which may last for ever.
         """
+        answers: list[Result] = []
         failures: list[Exception] = []
 
         def attempt() -> None:
             try:
-                connect()
+                answers.append(ask())
             except Exception as error:  # whatever it is, it is raised below
                 failures.append(error)
 
@@ -88,8 +91,9 @@ class Ranks:
         thread.join(self.timeout_s + GRACE_S)
         if failures:
             raise failures[0]
-        if thread.is_alive():
+        if not answers:
             raise dist.DistNetworkError("the first rank listens, and does not answer")
+        return answers[0]
 
     def _join(self) -> None:
         """Make the group for values about the run, and the store for the reasons of an end."""
@@ -120,21 +124,23 @@ class Ranks:
     def from_first(self, work: Callable[[], Result]) -> Result:
         """Return what `work` returns on the first rank, for which the others wait, however long.
 
-        Raises `DistNetworkError` on the others when the first one ends before it has done the work.
+        Raises `DistNetworkError` on the others when the first one ends, or is stopped or cut off,
+        before it has done the work.
         """
         if self.size == 1:
             return work()
-        assert self._store is not None
+        store = self._store
+        assert store is not None
         self._works += 1
         done = f"done/{self._works}"
         result: Any = None
         if self.first:
             result = work()
-            self._store.set(done, "")
+            store.set(done, "")
         else:
             # Not in an operation of the group, which may take `timeout_s` only.
-            while not self._store.check([done]):
-                if self._store.check(["ended/0"]):
+            while not self.in_time(lambda: store.check([done])):
+                if self.in_time(lambda: store.check(["ended/0"])):
                     raise dist.DistNetworkError("the first rank ended")
                 time.sleep(ASK_S)
         answer: Result = self.gather(result)[0]
@@ -189,43 +195,39 @@ class Ranks:
             raise
 
     def _exchange_reasons(self, error: Exception) -> str:
-        """Publish why this rank ends; return which others failed, or "" if this one did."""
-        assert self._store is not None
-        own_fault = not is_consequence(error)
-        try:
-            self._store.set(f"ended/{self.rank}", str(error) if own_fault else "")
-            if own_fault:
-                # Closes the connections, so that the others need not wait for their time-out.
-                dist.destroy_process_group()
-            # The first rank hosts the store, so it stays until the others have read it.
-            reasons = self._wait_for_reasons() if self.first or not own_fault else {}
-        except (RuntimeError, dist.DistError):
-            reasons = {}
-        said = str(error).partition("\n")[0]
-        return "" if own_fault else describe_failure(reasons, self.names, self.rank, said)
+        """Publish why this rank ends; return which others failed, or "" if this one did.
 
-    def _wait_for_reasons(self) -> dict[int, str]:
-        """Return the reasons that ranks published, without those that did not in time.
-
-        They are read in a thread, which a first rank that is stopped or cut off, and so does not
+        That is left to a thread, which a first rank that is stopped or cut off, and so does not
         answer, keeps for ever.
         """
+        own_fault = not is_consequence(error)
         reasons: dict[int, str] = {}
-        reader = threading.Thread(target=self._read_reasons, args=(reasons,), daemon=True)
-        reader.start()
-        reader.join(GRACE_S + ANSWER_S)
-        return dict(reasons)
 
-    def _read_reasons(self, reasons: dict[int, str]) -> None:
+        def exchange() -> None:
+            assert self._store is not None
+            with suppress(RuntimeError):  # the first rank, which hosts the store, has ended
+                self._store.set(f"ended/{self.rank}", str(error) if own_fault else "")
+                if own_fault:
+                    # Closes the connections, so that the others need not wait for their time-out.
+                    dist.destroy_process_group()
+                # The first rank stays until the others have read the store.
+                if self.first or not own_fault:
+                    self._read_reasons(self._store, reasons)
+
+        thread = threading.Thread(target=exchange, daemon=True)
+        thread.start()
+        thread.join(GRACE_S + ANSWER_S)
+        said = str(error).partition("\n")[0]
+        return "" if own_fault else describe_failure(dict(reasons), self.names, self.rank, said)
+
+    def _read_reasons(self, store: TCPStore, reasons: dict[int, str]) -> None:
         """Read the reasons that ranks publish, until there are all or it is time."""
-        assert self._store is not None
         deadline = time.monotonic() + GRACE_S
-        with suppress(RuntimeError):  # the first rank, which hosts the store, has ended
-            while len(reasons) < self.size and time.monotonic() < deadline:
-                for rank in set(range(self.size)) - reasons.keys():
-                    if self._store.check([f"ended/{rank}"]):
-                        reasons[rank] = self._store.get(f"ended/{rank}").decode()
-                time.sleep(0.05)
+        while len(reasons) < self.size and time.monotonic() < deadline:
+            for rank in set(range(self.size)) - reasons.keys():
+                if store.check([f"ended/{rank}"]):
+                    reasons[rank] = store.get(f"ended/{rank}").decode()
+            time.sleep(0.05)
 
 
 class JoinRanks(Callback):

@@ -79,14 +79,11 @@ def make_trainer(
     folder: Path,
     callbacks: Sequence[Callback],
     ranks: Ranks,
-    *,
-    unused_parameters: bool = False,
     **options: Any,
 ) -> Trainer:
     """Return a trainer on the best available device that writes no files of its own.
 
-    Several ranks average their gradients; none waits for another one for ever. With
-    `unused_parameters` there may be some that have no gradient at a step.
+    Several ranks average their gradients; none waits for another one for ever.
     """
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -96,7 +93,6 @@ def make_trainer(
         strategy = DDPStrategy(
             process_group_backend="nccl" if device == "cuda" else "gloo",
             timeout=datetime.timedelta(seconds=ranks.timeout_s),
-            find_unused_parameters=unused_parameters,
         )
         connect = strategy.setup_distributed
         strategy.setup_distributed = partial(ranks.in_time, connect)  # type: ignore[method-assign]
@@ -123,12 +119,25 @@ def make_trainer(
     return trainer
 
 
+def average_gradients(trainer: Trainer) -> None:
+    """Have the ranks average the gradients of the parameters that are trained from now on.
+
+    They wait for a gradient of every parameter that was trained when they were told last.
+    """
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy):
+        strategy.model = trainer.lightning_module
+        strategy.configure_ddp()
+
+
 def fit(trainer: Trainer, module: LightningModule, stream: Stream, state: Path | None) -> None:
     """Train to the end of a stream, from a saved state on if there is one.
 
     Raises `IntegrityError` when the state holds anything but tensors and plain values, which is
     not run.
     """
+    # Lightning keeps the mode of a model, which was loaded to be evaluated.
+    module.train()
     with without_irrelevant_warnings():
         try:
             trainer.fit(module, stream, ckpt_path=state, weights_only=True)

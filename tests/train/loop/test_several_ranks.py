@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -30,9 +32,41 @@ from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.pretraining.start import open_start
 from aalbert.train.run_folder import RunFolder
-from tests.two_ranks import Started, wait_for_metrics
+from tests.two_ranks import LIMIT_S, Started, wait_for_metrics
 
 STEPS = 8
+
+# Joins two ranks, of which the first gets a signal while the other waits for what it computes.
+LOSE_THE_FIRST = """
+import os, signal, socket, sys
+from datetime import timedelta
+import torch.distributed as dist
+from aalbert.errors import LostRankError
+from aalbert.train.loop import ranks as ranks_module
+from aalbert.train.loop.ranks import find_ranks
+
+ranks_module.GRACE_S = 1.0
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = str(probe.getsockname()[1])
+first = os.fork()
+rank = "1" if first else "0"
+os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+               "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+               "TORCHELASTIC_RUN_ID": "test"}
+dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+ranks = find_ranks(timeout_s=5.0)
+ranks.join()
+try:
+    with ranks.reporting_failures():
+        # After this, both are there.
+        ranks.from_first(os.getpid)
+        ranks.from_first(lambda: os.kill(os.getpid(), signal.Signals[sys.argv[1]]))
+except LostRankError as error:
+    print(error, flush=True)
+os.kill(first, signal.SIGKILL)
+os._exit(0)
+"""
 
 
 def losses_of(run: Path) -> list[tuple[int, str, float]]:
@@ -219,6 +253,42 @@ def test_a_first_rank_that_does_not_answer_is_not_waited_for(
     with lost, ranks.reporting_failures():
         raise RuntimeError("gloo: timed out")
     answer.set()
+
+
+def test_a_first_rank_that_is_stopped_while_it_works_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranks_module, "GRACE_S", 0.05)
+    monkeypatch.setattr(ranks_module, "ANSWER_S", 0.05)
+    answer, one_at_a_time = threading.Event(), threading.Lock()
+
+    def ask(*_: Any) -> bool:
+        with one_at_a_time:
+            return not answer.wait()
+
+    store: Any = SimpleNamespace(set=ask, check=ask)
+    ranks = Ranks(1, 2, timeout_s=0.05, names=["rank 0 (a)", "rank 1 (b)"], _store=store)
+    began = time.monotonic()
+    lost = pytest.raises(LostRankError, match=r"rank 0 \(a\) ended without a message")
+    with lost, ranks.reporting_failures():
+        ranks.from_first(lambda: None)
+    assert time.monotonic() - began < 5.0
+    answer.set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
+def test_a_first_rank_that_is_lost_while_others_wait_for_its_work_is_reported(
+    signal_name: str,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOSE_THE_FIRST, signal_name],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("rank 0 (") and "ended without a message" in done.stdout
 
 
 def test_a_first_rank_that_listens_and_is_stopped_is_not_waited_for(
