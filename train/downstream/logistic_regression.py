@@ -11,8 +11,9 @@ from aalbert.errors import DivergedError
 Floats = NDArray[np.float64]
 
 # Per standardised variable, relative to a mean loss. Without it the weights of trials that are
-# separated without error would grow for ever.
-PENALTY = 1e-4
+# separated without error would grow for ever; a greater one makes good systems too uncertain, since
+# the mean loss of a system with few errors is itself small.
+PENALTY = 1e-7
 MOST_ITERATIONS = 200
 # Of the gradient, whose terms are of the order of one.
 TOLERANCE = 1e-10

@@ -292,6 +292,8 @@ def train_model(
     )
     raise_if_stopped(trainer, listener, command)
     best.restore()
+    # What scores are made by is measured without dropout, as the scores are.
+    model.eval()
     if setup.pairs is not None and ranks.first:
         if config.trials.normalisation != "none":
             take_cohort(config, setup, *training_embeddings(config, setup, cache))

@@ -62,7 +62,7 @@ def choose_trials(name: str, dataset: Dataset) -> str:
     versions = [each for each in PUBLISHED_LISTS if each.startswith(f"{name.lower()}-")]
     if name and versions:
         described = " or ".join(f"{each} ({PUBLISHED_LISTS[each]})" for each in versions)
-        raise ConfigError(f"trials.test {name} could be two lists: name {described}")
+        raise ConfigError(f"trials.test {name} could be several lists: name {described}")
     file = PUBLISHED_LISTS.get(name.lower(), name)
     if name and file not in stored:
         also = f", or one that {dataset.place} stores ({', '.join(stored)})" if stored else ""

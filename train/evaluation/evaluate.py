@@ -131,7 +131,7 @@ def measure(
     setup = setup_of_model(own, dataset, model, corpus and corpus.or_recorded(record))
     config = replace(own, trials=read_trial_settings(run, own, assignments, dataset))
     if config.trials.test != own.trials.test:
-        setup = with_trials(setup, config.trials, run)
+        setup = with_trials(setup, config, run)
     rows: Rows = getattr(setup.splits, split)
     loader = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
     head = model.head

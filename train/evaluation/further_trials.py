@@ -58,16 +58,21 @@ def read_trial_settings(
     return with_lasting_paths(given, dataset).trials
 
 
-def with_trials(setup: DownstreamSetup, trials: TrialConfig, run: RunFolder) -> DownstreamSetup:
-    """Return a setup that tests on a further list.
+def with_trials(
+    setup: DownstreamSetup, config: DownstreamConfig, run: RunFolder
+) -> DownstreamSetup:
+    """Return a setup that tests on the further list of a configuration.
 
     Raises `InputError` when the run was trained on a speaker of the list that is not allowed, or
     its scores were calibrated on one.
     """
-    dataset, splits = setup.dataset, setup.splits
+    dataset, splits, trials = setup.dataset, setup.splits, config.trials
     pairs, speakers = read_trials(trials.test, dataset), speakers_of(dataset)
-    calibrated = setup.model.calibration is not None
-    fitted = np.union1d(splits.train, splits.dev) if calibrated else splits.train
+    # Cosines of which no mean is subtracted depend on no other speakers.
+    learned = config.head.classifier != "none" or config.trials.read_training_part
+    fitted = splits.train if learned else splits.train[:0]
+    if config.trials.calibration != "none":
+        fitted = np.union1d(fitted, splits.dev)
     known = np.intersect1d(speakers[pairs.rows], speakers[fitted])
     if len(known) and not trials.known_speakers:
         raise InputError(

@@ -70,7 +70,7 @@ def test_trials_that_are_separated_have_finite_ratios() -> None:
         fitted = fit_logistic(scores[:, None], targets, 0.05)
         ratios = scores * fitted.weights[0] + fitted.offset
         assert ratios[targets].min() > ratios[~targets].max()
-        assert np.abs(ratios).max() < 40
+        assert np.abs(ratios).max() < 1000
 
 
 def test_a_variable_that_does_not_vary_has_no_weight() -> None:
@@ -98,3 +98,16 @@ def test_scores_of_two_normal_distributions_become_their_log_likelihood_ratios()
     chosen = fewer | ~targets
     rarer = fit_logistic(scores[chosen, None], targets[chosen], 0.5)
     assert rarer.offset == pytest.approx(-1, abs=0.06)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_ratios_of_a_system_with_few_errors_are_calibrated(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    targets = np.arange(40_000) % 2 == 0
+    # Deviations of 1 and means 4.65 apart: an equal error rate of 1 %.
+    scores = generator.normal(np.where(targets, 4.65, 0.0), 1.0)
+    fitted = fit_logistic(scores[:, None], targets, 0.05)
+    assert fitted.weights[0] == pytest.approx(4.65, rel=0.08)
+    ratios = scores * fitted.weights[0] + fitted.offset
+    least = minimum_likelihood_ratio_cost(ratios, targets)
+    assert log_likelihood_ratio_cost(ratios, targets) == pytest.approx(least, rel=0.1)

@@ -15,11 +15,19 @@ from aalbert.models.downstream_head import HeadConfig
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.pipeline.onnx_export import task_facts
 from aalbert.shards import Dataset
-from aalbert.train.downstream.config import DownstreamConfig, SplitConfig, TrialConfig
+from aalbert.train.downstream.config import (
+    DownstreamConfig,
+    FineTuningConfig,
+    SplitConfig,
+    TrialConfig,
+)
+from aalbert.train.downstream.error_rates import equal_error_threshold
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.trial_scores import make_cohort
-from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.downstream.trials import draw_trials
+from aalbert.train.evaluation.evaluate import evaluate_runs, measure
+from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.run_folder import RunFolder
 from tests.examples import examples_of
 
@@ -170,6 +178,49 @@ def test_a_trained_head_is_normalised_and_calibrated_too(
     assert np.isfinite(outcome.scores).all() and outcome.calibrated
 
 
+def test_scores_of_a_fine_tuned_model_are_made_without_dropout(
+    normalised: DownstreamConfig,
+    cohort_data: Path,
+    pretrain_config: PretrainConfig,
+    pretrained: Path,
+    tmp_path: Path,
+) -> None:
+    config = replace(
+        normalised,
+        mode="fine-tuned",
+        epochs=1,
+        layers="last",
+        head=HeadConfig(pooling="statistics", hidden=(16,), classifier="cosine"),
+        fine_tuning=FineTuningConfig(frozen_epochs=0),
+    )
+    start_downstream(config, cohort_data, str(pretrained), tmp_path / "run")
+    model, dataset = DownstreamModel.from_pretrained(tmp_path / "run"), Dataset(cohort_data)
+    assert pretrain_config.encoder.dropout > 0
+    rows = measure(RunFolder(tmp_path / "run")).rows
+    # By hand, by the model as it was exported: the cohort, and the threshold on dev trials.
+    every = np.union1d(rows["train"], rows["dev"])
+    features = [torch.tensor(dataset.features(int(row), "logmel")).float() for row in every]
+    with torch.no_grad():
+        embeddings = torch.cat(
+            [model.embed(each.unsqueeze(0), torch.tensor([len(each)])) for each in features]
+        )
+    train = np.searchsorted(every, rows["train"])
+    cohort = make_cohort(
+        config.trials, dataset, rows["train"], embeddings[train], rows["test"], config.seed
+    )
+    assert cohort is not None and model.cohort is not None and model.threshold is not None
+    torch.testing.assert_close(model.cohort.embeddings, cohort.embeddings, atol=1e-3, rtol=1e-2)
+    speakers = dataset.column("speaker")
+    seconds = [len(each) * 0.01 for each in features]
+    voices = model.scorer.voices(embeddings, seconds, [speakers[row] for row in every])
+    pairs = draw_trials(dataset, rows["dev"], config.trials.dev_count, config.seed)
+    places = (torch.from_numpy(np.searchsorted(every, side)) for side in (pairs.left, pairs.right))
+    scores = model.scorer.score(*(voices.at(side) for side in places)).numpy()
+    threshold = equal_error_threshold(scores, pairs.same)
+    assert model.threshold.misses == threshold.misses
+    assert model.threshold.score == pytest.approx(threshold.score, abs=0.1)
+
+
 def test_cosines_need_neither_a_training_nor_a_dev_part(
     cohort_data: Path,
     verification: DownstreamConfig,
@@ -186,6 +237,12 @@ def test_cosines_need_neither_a_training_nor_a_dev_part(
     assert model.threshold is None and not model.head.centre.any()
     outcome = trials_of(tmp_path / "run")
     assert outcome.cosines is None and not outcome.calibrated
+    # Nor does a list of any speakers need leave: none of them was learned from.
+    lists = ["trials.test=vox1-e-cleaned"]
+    assert len(evaluate_runs([tmp_path / "run"], assignments=lists)) == 1
+    parts = replace(config, splits=verification.splits)
+    start_downstream(parts, cohort_data, str(pretrained), tmp_path / "parts")
+    assert len(evaluate_runs([tmp_path / "parts"], assignments=lists)) == 1
     for normalisation in ("none", "global"):
         plain = replace(config, baseline=replace(config.baseline, normalisation=normalisation))
         if normalisation == "none":

@@ -249,7 +249,7 @@ def test_the_lists_of_voxceleb1_have_names(cohort_data: Path, tmp_path: Path) ->
         assert choose_trials(name, dataset) == file
     with pytest.raises(
         ConfigError,
-        match=r"trials\.test vox1-h could be two lists: name vox1-h-cleaned "
+        match=r"trials\.test vox1-h could be several lists: name vox1-h-cleaned "
         r"\(list_test_hard2\.txt\) or vox1-h-original \(list_test_hard\.txt\)",
     ):
         choose_trials("vox1-h", dataset)
