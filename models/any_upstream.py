@@ -26,7 +26,7 @@ def require_own(upstream: AnyUpstream, place: Path | str) -> Upstream:
     if isinstance(upstream, WaveUpstream):
         raise InputError(
             f"{redact_url(str(place))} has its head on {upstream.config.name}, an encoder of "
-            "another library whose weights it does not hold: 'aalbert evaluate' measures it, and "
-            "nothing else opens it"
+            "another library whose weights it does not hold: 'aalbert evaluate' measures it, "
+            "--resume continues it, and nothing else opens it"
         )
     return upstream

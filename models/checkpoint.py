@@ -35,6 +35,7 @@ from aalbert.common.redaction import redact_url
 from aalbert.common.store import Store, is_url
 from aalbert.common.text import shortened
 from aalbert.errors import ConfigError, InputError, IntegrityError, require
+from aalbert.models.encoder_names import refuse_wave_encoder
 from aalbert.models.tensor_difference import difference
 from aalbert.models.training_states import (
     STATES_FOLDER,
@@ -166,6 +167,7 @@ def find_checkpoint(place: Path | str) -> Path:
     that a run saved after a step, `RUN@STEP` or its file. Raises `InputError` when there is no
     checkpoint.
     """
+    refuse_wave_encoder(place)
     if (hub_place := find_hub_place(place)) is not None:
         return fetch_from_hub(hub_place)
     if is_url(place):

@@ -13,6 +13,7 @@ from aalbert.conversion.checkpoint_file import hub_origin, is_foreign, local_fil
 from aalbert.conversion.import_model import import_model
 from aalbert.conversion.published_names import find_published
 from aalbert.errors import OutputInUseError, require
+from aalbert.models.encoder_names import refuse_wave_encoder
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.foreign.s3prl_limits import LayoutError
 from aalbert.models.foreign.upstream_folder import export_upstream
@@ -23,6 +24,7 @@ from aalbert.shards.format.feature_groups import prepare_assignments
 
 def convert_to_aalbert(source: str, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
     """Save a checkpoint of another system as a model of this package; return what was done."""
+    refuse_wave_encoder(source)
     source = find_published(source)
     is_path = find_hub_place(source) is None and not is_url(source)
     require(

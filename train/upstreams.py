@@ -1,16 +1,26 @@
 """The model that a run begins with: its place, and whether data has the features that it reads."""
 
 from pathlib import Path
+from typing import Any
 
 from aalbert.common.hub import find_hub_place
+from aalbert.common.json_files import read_record
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import is_url
 from aalbert.conversion.checkpoint_file import is_foreign
 from aalbert.conversion.published_names import find_published
-from aalbert.models.checkpoint import find_checkpoint, lasting_name, reading_config
+from aalbert.errors import InputError
+from aalbert.models.checkpoint import (
+    CONFIG_NAME,
+    MODEL_TYPE,
+    WAY_OUT,
+    find_checkpoint,
+    lasting_name,
+    reading_config,
+)
+from aalbert.models.encoder_names import TRANSFORMERS, is_wave_encoder
 from aalbert.models.training_states import find_state
 from aalbert.models.upstream import UpstreamConfig
-from aalbert.models.wave_encoders.names import is_wave_encoder
 from aalbert.models.wave_encoders.open import lasting_encoder_name
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_from_dict
 from aalbert.shards.reading.compatibility import require_equal_settings
@@ -29,8 +39,20 @@ def lasting_upstream(upstream: str) -> str:
     upstream = find_published(upstream)
     if is_url(upstream) or find_hub_place(upstream) is not None:
         return str(lasting_name(upstream))
-    is_file = is_foreign(upstream) or find_state(upstream) is not None
-    return str((Path(upstream) if is_file else find_checkpoint(upstream)).resolve())
+    if is_foreign(upstream) or find_state(upstream) is not None:
+        return str(Path(upstream).resolve())
+    folder = find_checkpoint(upstream)
+    if is_of_transformers(folder):
+        raise InputError(
+            f"{upstream} is a model that transformers saved: name it {TRANSFORMERS}{upstream}"
+        )
+    return str(folder.resolve())
+
+
+def is_of_transformers(folder: Path) -> bool:
+    """Return whether a folder's `config.json` describes a model of transformers, and not ours."""
+    document = read_record(dict[str, Any], folder / CONFIG_NAME, WAY_OUT)
+    return str(document.get("model_type", MODEL_TYPE)) != MODEL_TYPE
 
 
 def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) -> None:

@@ -1,7 +1,7 @@
 """Opening an encoder of another library by its name."""
 
 from aalbert.errors import IntegrityError
-from aalbert.models.wave_encoders.names import S3PRL
+from aalbert.models.encoder_names import S3PRL
 from aalbert.models.wave_encoders.s3prl_encoder import open_s3prl_encoder
 from aalbert.models.wave_encoders.transformers_encoder import (
     find_model_files,

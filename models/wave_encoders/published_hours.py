@@ -1,6 +1,6 @@
 """How much speech encoders of others were pretrained on, as their authors state it."""
 
-from aalbert.models.wave_encoders.names import TRANSFORMERS
+from aalbert.models.encoder_names import TRANSFORMERS
 
 LIBRISPEECH, LIBRILIGHT, WAVLM_MIX, XLS_R_MIX = 960.0, 60_000.0, 94_000.0, 436_000.0
 # In place of the names of splits.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from aalbert.common.text import shortened
 from aalbert.errors import InputError, require
+from aalbert.models.encoder_names import S3PRL
 from aalbert.models.upstream import count_parameters
-from aalbert.models.wave_encoders.names import S3PRL
 from aalbert.models.wave_encoders.tensor_digest import digest_of_tensors
 from aalbert.models.wave_encoders.wave_upstream import (
     WaveFrames,

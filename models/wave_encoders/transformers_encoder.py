@@ -25,8 +25,8 @@ from aalbert.common.json_files import read_record
 from aalbert.common.text import shortened
 from aalbert.errors import InputError, require
 from aalbert.models.checkpoint import CONFIG_NAME, MODEL_TYPE
+from aalbert.models.encoder_names import TRANSFORMERS, find_encoder_on_hub
 from aalbert.models.upstream import count_parameters
-from aalbert.models.wave_encoders.names import TRANSFORMERS, find_encoder_on_hub
 from aalbert.models.wave_encoders.tensor_digest import digest_of_tensors
 from aalbert.models.wave_encoders.wave_upstream import (
     WaveFrames,

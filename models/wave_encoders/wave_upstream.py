@@ -152,7 +152,8 @@ class WaveUpstream(nn.Module):
             raise InputError(
                 f"{self.config.name} gives {len(states)} hidden states of "
                 f"{tuple(states[0].shape)} for {len(wave)} samples, {self.states} of {expected} "
-                "were expected: such an encoder cannot be used"
+                "were expected: an encoder whose frames are not those of its convolutions, at one "
+                "rate, cannot be used"
             )
         return states
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from aalbert.common.hub import find_hub_place
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
+from aalbert.models.encoder_names import find_encoder_on_hub
 from aalbert.models.upstream import UpstreamConfig
-from aalbert.models.wave_encoders.names import find_encoder_on_hub
 from aalbert.models.wave_encoders.wave_upstream import WaveUpstreamConfig
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import (

@@ -9,8 +9,8 @@ from aalbert.common.redaction import redact_url
 from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import IntegrityError
 from aalbert.models.checkpoint import find_checkpoint, read_config, reading_config
+from aalbert.models.encoder_names import is_wave_encoder
 from aalbert.models.training_facts import read_facts
-from aalbert.models.wave_encoders.names import is_wave_encoder
 from aalbert.models.wave_encoders.open import weights_of_encoder
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset

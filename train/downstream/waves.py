@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aalbert.errors import require
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.config import LoaderConfig
@@ -19,6 +20,7 @@ from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows, crop_start
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.places import lasting_path
+from aalbert.train.run_folder import RunFolder
 
 # Files are read at once by so many threads.
 MOST_THREADS = 4
@@ -50,6 +52,17 @@ class WaveCorpus:
 def corpus_record(corpus: WaveCorpus | None) -> dict[str, str]:
     """Return the entry of a run's record for the corpus that its waves are of, if it has any."""
     return {} if corpus is None or corpus.place is None else {"corpus": lasting_path(corpus.place)}
+
+
+def require_wave_runs(corpus: WaveCorpus | None, runs: Sequence[RunFolder]) -> None:
+    """Raise `ConfigError` for a place of a corpus when none of the runs reads waves."""
+    require(
+        corpus is None
+        or corpus.place is None
+        or any("corpus" in run.read_record() for run in runs),
+        f"--corpus is for encoders that read waves, and {', '.join(str(run.path) for run in runs)} "
+        "read stored features: leave it out",
+    )
 
 
 @dataclass(frozen=True)

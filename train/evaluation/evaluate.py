@@ -37,7 +37,7 @@ from aalbert.train.downstream.scoring import (
 from aalbert.train.downstream.sources import named_files
 from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
-from aalbert.train.downstream.waves import WaveCorpus
+from aalbert.train.downstream.waves import WaveCorpus, require_wave_runs
 from aalbert.train.evaluation.baselines import baselines_of
 from aalbert.train.evaluation.breakdown import (
     by_duration,
@@ -206,10 +206,11 @@ def evaluate_lists(
 ) -> list[list[Evaluation]]:
     """Evaluate runs as `evaluate_runs` does, on each of the lists that `trials.test=A,B` names."""
     lists = single_lists(assignments)
+    folders = [RunFolder(path) for path in runs]
+    require_wave_runs(corpus, folders)
     by_run = []
-    for path in runs:
+    for run in folders:
         known = KnownVoices()
-        run = RunFolder(path)
         by_run.append([evaluate_run(run, data, each, corpus, known) for each in lists])
     by_list = [list(evaluations) for evaluations in zip(*by_run, strict=True)]
     for evaluations in by_list:

@@ -9,7 +9,7 @@ from aalbert.common.hub import find_hub_place
 from aalbert.errors import ConfigError
 from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.downstream_head import layer_words
-from aalbert.models.wave_encoders.names import COMMIT_DIGITS, is_wave_encoder, short_name
+from aalbert.models.encoder_names import COMMIT_DIGITS, is_wave_encoder, short_name
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
 from aalbert.train.evaluation.metrics import Metric

@@ -1,6 +1,6 @@
 import pytest
 
-from aalbert.models.wave_encoders.names import is_wave_encoder
+from aalbert.models.encoder_names import is_wave_encoder
 from aalbert.models.wave_encoders.published_hours import HOURS, published_hours
 
 

@@ -270,6 +270,8 @@ def test_what_is_no_speech_encoder_is_an_error_of_one_line(
     spectra = AutoConfig.for_model("audio-spectrogram-transformer", **sizes, intermediate_size=8)
     AutoModel.from_config(spectra).save_pretrained(tmp_path / "spectra")
     refused(tmp_path / "spectra", "is a 'audio-spectrogram-transformer' model: expected a speech")
+    squeezed = save_encoder(tmp_path / "sew", "sew", conv_dim=(8,) * 13)
+    refused(squeezed, "an encoder whose frames are not those of its convolutions, at one rate, can")
     folder = save_encoder(tmp_path / "model", "hubert")
     weights = folder / "model.safetensors"
     content = weights.read_bytes()

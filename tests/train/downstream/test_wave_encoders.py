@@ -306,6 +306,43 @@ def test_what_such_an_encoder_cannot_do_is_an_error_of_one_line(
     refused(["inspect", str(run)], alone)
 
 
+def test_names_of_such_encoders_are_for_upstreams_alone(
+    encoder: Path,
+    corpus: Path,
+    voxceleb1_data: Path,
+    speaker_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+
+    def refused(words: list[str], text: str) -> None:
+        assert main(words) in (ConfigError.exit_code, InputError.exit_code)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(text, error), error
+
+    wave = str(next(corpus.rglob("*.wav")))
+    for name in (f"hf:{encoder}", "s3prl:fbank"):
+        text = f"{name} is an encoder of another library: 'aalbert downstream' and 'aalbert sweep'"
+        refused(["pretrain", "--data", str(voxceleb1_data), "--from", name, *out], text)
+        refused(["inspect", name], text)
+        refused(["extract", wave, "--model", name, *out], text)
+        refused(["predict", name, wave], text)
+        refused(["convert", name, *out], text)
+        refused(["convert", name, "--to=s3prl", *out], text)
+        refused(["export", name, "--to=onnx", *out], text)
+        refused(["push", name, "user/model"], text)
+    refused(
+        ["downstream", "voxceleb1", "--data", str(voxceleb1_data), f"--upstream={encoder}", *out],
+        f"{encoder} is a model that transformers saved: name it hf:{encoder}$",
+    )
+    refused(
+        ["evaluate", str(speaker_run), "--corpus", str(corpus)],
+        f"--corpus is for encoders that read waves, and {speaker_run} read stored features: leave",
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_example_of_the_page_runs(
     encoder: Path,
     librispeech_folder: Path,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aalbert.models.wave_encoders.names import find_encoder_on_hub, is_wave_encoder, short_name
+from aalbert.models.encoder_names import find_encoder_on_hub, is_wave_encoder, short_name
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from aalbert.common.hub import SCHEME, HubPlace, is_name, place_of_name
+from aalbert.errors import InputError
 
 TRANSFORMERS, S3PRL = "hf:", "s3prl:"
 # As many digits of a commit as are usual in a text.
@@ -15,6 +16,15 @@ def is_wave_encoder(upstream: str) -> bool:
     `hf://USER/MODEL` is none: on the hub, that is a model of this package.
     """
     return upstream.startswith((TRANSFORMERS, S3PRL)) and not upstream.startswith(SCHEME)
+
+
+def refuse_wave_encoder(place: Path | str) -> None:
+    """Raise `InputError` for the name of an encoder of another library, where it is no upstream."""
+    if isinstance(place, str) and is_wave_encoder(place):
+        raise InputError(
+            f"{place} is an encoder of another library: 'aalbert downstream' and 'aalbert sweep' "
+            "take it as --upstream, and nothing else does; name a run or a saved model"
+        )
 
 
 def find_encoder_on_hub(upstream: str) -> HubPlace | None:
