@@ -8,13 +8,12 @@ it is complete, and a changed byte of the weights is detected. The folder may be
 behind a URL; files that are read from there are cached.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-import torch
 import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -36,7 +35,6 @@ from aalbert.common.store import Store, is_url
 from aalbert.common.text import shortened
 from aalbert.errors import ConfigError, InputError, IntegrityError, require
 from aalbert.models.encoder_names import refuse_wave_encoder
-from aalbert.models.tensor_difference import difference
 from aalbert.models.training_states import (
     STATES_FOLDER,
     find_state,
@@ -77,7 +75,6 @@ HEADER = ("format", "format_version", *TRANSFORMERS_ENTRIES, "kind", "weights_xx
 CONVERSION = "'aalbert convert' makes a model of a checkpoint of another system"
 # Of a configuration that this version cannot read.
 WAY_OUT = "copy the checkpoint again, or use the version that saved it"
-Module = TypeVar("Module", bound=nn.Module)
 Saved = TypeVar("Saved")
 
 
@@ -98,7 +95,7 @@ def save_checkpoint(
     )
     with TemporaryDirectory() as folder:
         write_checkpoint(Path(folder), module, document, card)
-        for name in FILE_NAMES:
+        for name in files_of(document):
             Store(str(place).rstrip("/")).put(Path(folder) / name, name)
 
 
@@ -113,15 +110,31 @@ def write_checkpoint(
 def write_files(
     folder: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any], card: str
 ) -> None:
-    """Write tensors, modules, card and, last, the configuration with the hash of the tensors."""
+    """Write tensors, modules, card and, last, the configuration with the hash of the tensors.
+
+    The modules cannot open a head without its upstream, and do not lie beside one.
+    """
+    entries = {"model_type": MODEL_TYPE} if is_head_alone(document) else TRANSFORMERS_ENTRIES
     with atomic_write(folder / WEIGHTS_NAME) as stream:
         stream.write(save(dict(tensors), {"format": "pt"}))
-    for name in MODULE_NAMES:
-        write_text(folder / name, (MODULES_FOLDER / name).read_text("utf-8"))
+    for name in files_of(document):
+        if name in MODULE_NAMES:
+            write_text(folder / name, (MODULES_FOLDER / name).read_text("utf-8"))
     write_text(folder / CARD_NAME, card)
-    header = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **TRANSFORMERS_ENTRIES}
+    header = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **entries}
     digest = {"weights_xxh3": file_digest(folder / WEIGHTS_NAME)}
     write_json(folder / CONFIG_NAME, {**header, **document, **digest})
+
+
+def files_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the files of a model that a configuration describes, in the order of writing."""
+    left_out = MODULE_NAMES if is_head_alone(document) else ()
+    return tuple(name for name in FILE_NAMES if name not in left_out)
+
+
+def is_head_alone(document: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is of a head whose upstream is of another library."""
+    return "untrained_seed" in document.get("upstream", {})
 
 
 def load_checkpoint(
@@ -328,23 +341,3 @@ def reading_config(place: Path | str) -> Iterator[None]:
             f"{CONFIG_NAME} of {redact_url(str(place))} does not describe a model of this aalbert "
             f"({shortened(str(error))}): use the version that saved it"
         ) from error
-
-
-def rebuild(make: Callable[[], Module], tensors: Mapping[str, Tensor], place: Path | str) -> Module:
-    """Return the module that a `config.json` describes, with the tensors of its checkpoint, in
-    evaluation mode.
-
-    It is made without memory first: a few bytes may claim any size, so these have to agree with
-    the tensors before anything is allocated. Raises `IntegrityError` when names, shapes or types
-    do not match.
-    """
-    with reading_config(place):
-        with torch.device("meta"):
-            claimed = make().state_dict()
-        if different := difference(claimed, tensors):
-            raise IntegrityError(
-                f"{redact_url(str(place))}: weights and configuration differ about {different}"
-            )
-        module = make()
-    module.load_state_dict(dict(tensors))
-    return module.eval()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aalbert.models.any_upstream import AnyUpstream, AnyUpstreamConfig
 from aalbert.models.calibration import Calibration
 from aalbert.models.cards.downstream import Score, downstream_card
-from aalbert.models.checkpoint import load_checkpoint, rebuild, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, save_checkpoint
 from aalbert.models.cohort import Cohort, CohortSettings
 from aalbert.models.downstream_head import (
     DownstreamHead,
@@ -22,6 +22,7 @@ from aalbert.models.downstream_head import (
     Predicts,
     normalised,
 )
+from aalbert.models.rebuild import rebuild
 from aalbert.models.static_batches import (
     StaticBatch,
     compute_each,

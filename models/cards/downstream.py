@@ -16,6 +16,7 @@ from aalbert.models.cards.header import (
     identifier,
     name_on_hub,
 )
+from aalbert.models.checkpoint import is_head_alone
 from aalbert.models.downstream_head import layer_words
 from aalbert.models.training_facts import TrainingFacts, read_facts
 
@@ -60,11 +61,13 @@ based on it, its errors have to be measured on recordings like those it is used 
 ## Files and licence
 
 `model.safetensors` holds the weights of {holds}; `config.json` the settings to rebuild
-the model, the classes, and the XXH3 hash of the weights; `*_aalbert.py` are modules of software
-under the MIT licence. That does not cover the weights: their licence is chosen by those who trained
-them, in accordance with that of the corpus; `license` in the header of this card names it, once it
-is there.
+the model, the classes, and the XXH3 hash of the weights{modules}. The licence of the weights is
+chosen by those who trained them, in accordance with that of the corpus; `license` in the header of
+this card names it, once it is there.
 """
+MODULES = """\
+; `*_aalbert.py` are modules of software
+under the MIT licence, which does not cover the weights"""
 CLASSIFIER_USAGE = """\
 ```sh
 aalbert predict MODEL speech.wav
@@ -87,6 +90,9 @@ model = aalbert.load("MODEL")  # this folder, or its name on the hub
 compared = model.compare(left, right, sample_rate=16_000)
 vector = model.embed(left, sample_rate=16_000)
 ```"""
+HEAD_ALONE_USAGE = """\
+`aalbert evaluate RUN` measures it, where the encoder that it was trained on is. Nothing else opens
+it: it holds the head alone."""
 CLASSIFIER_INTENDED = """\
 For recordings like those of its training, and its own classes: it takes every recording for one of
 them, whatever it holds."""
@@ -146,14 +152,22 @@ def downstream_card(
         header=header(document, facts, title, score).to_yaml(),
         title=markdown(title),
         summary=summary(document, facts, head, head_parameters),
-        usage=VERIFICATION_USAGE if verifies else CLASSIFIER_USAGE,
+        usage=usage_of(document, verifies),
         intended=VERIFICATION_INTENDED if verifies else INTENDED[predicts_of(document)],
         results=results(score, facts.corpus or "its corpus"),
         threshold=scores_in_words(document) + threshold_in_words(document["threshold"]),
         training=training_list(training),
         upstream=upstream_in_words(upstream, document, facts),
+        modules="" if is_head_alone(document) else MODULES,
         holds="upstream and head" if "encoder" in upstream else "the head, without its upstream",
     )
+
+
+def usage_of(document: Mapping[str, Any], verifies: bool) -> str:
+    """Return how the model is used."""
+    if is_head_alone(document):
+        return HEAD_ALONE_USAGE
+    return VERIFICATION_USAGE if verifies else CLASSIFIER_USAGE
 
 
 def of_frames(document: Mapping[str, Any]) -> bool:

@@ -66,6 +66,12 @@ def test_a_run_names_its_encoder_and_holds_the_head_alone(
     assert kept and all(name.startswith("model.head.") for name in kept)
     card = (run / "export" / "README.md").read_text()
     assert "the weights of the head, without its upstream" in card and "It reads waves." in card
+    # Nothing but `evaluate` opens it, so nothing else is promised.
+    assert "`aalbert evaluate RUN` measures it" in card
+    assert "aalbert.load" not in card and "_aalbert.py" not in card
+    names = {path.name for path in (run / "export").iterdir()}
+    assert names == {"model.safetensors", "config.json", "README.md"}
+    assert "auto_map" not in (run / "export" / "config.json").read_text()
 
 
 def test_batches_of_waves_are_those_of_features_cropped_at_the_same_times(
