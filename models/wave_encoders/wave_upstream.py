@@ -118,7 +118,10 @@ class WaveUpstream(nn.Module):
         return self
 
     def batch_shapes(self, device: torch.device) -> StaticShapes:
-        """Return the shapes of batches whose numbers depend on nothing but the utterance."""
+        """Return the shapes of batches whose numbers depend on nothing but the utterance.
+
+        What they call frames is what a batch has along time: here samples.
+        """
         return StaticShapes(batch_frames=1, frames_at_once=SAMPLES_AT_ONCE)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:

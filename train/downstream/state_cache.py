@@ -39,13 +39,13 @@ class StateCache:
     """The states of utterances end to end, in a file that is mapped into memory.
 
     `begin` and `count` give the first frame and the number of frames of each row of the dataset
-    in them; `frames` is the number of frames of its features.
+    in them; `stored_frames` is the number of frames of its features.
     """
 
     path: Path
     begin: Rows
     count: Rows
-    frames: Rows
+    stored_frames: Rows
 
     @cached_property
     def states(self) -> NDArray[np.floating]:
@@ -63,9 +63,9 @@ class StateCache:
             features=torch.from_numpy(padded),
             lengths=torch.from_numpy(counts.copy()),
             rows=torch.from_numpy(rows.copy()),
-            real_frames=int(self.frames[rows].sum()),
+            real_frames=int(self.stored_frames[rows].sum()),
             longest=int(counts.max()),
-            squared_frames=int((self.frames[rows] ** 2).sum()),
+            squared_frames=int((self.stored_frames[rows] ** 2).sum()),
         )
 
 
