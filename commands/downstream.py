@@ -217,7 +217,7 @@ def sweep(
         )
 
     if dry_run:
-        planned = plan_sweep(grid, configure, data, place, out)
+        planned = plan_sweep(grid, configure, data, place, out, wave_corpus(corpus))
         show([asdict(each) for each in planned], as_json, plan_table(planned))
         return
     points = run_sweep(grid, configure, data, place, out, wave_corpus(corpus))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from aalbert.common.files import atomic_write
 from aalbert.errors import ConfigError, OutputInUseError
 from aalbert.models.downstream import DownstreamModel
+from aalbert.models.downstream_head import normalised
 from aalbert.models.standalone.encoder_aalbert import Upstream
 from aalbert.models.standalone.features_aalbert import WaveFeatures
 from aalbert.models.standalone_limits import require_standalone
@@ -75,6 +76,8 @@ class OnnxModel(nn.Module):
         outputs = [torch.stack(states)]
         if self.head is not None:
             chosen = [states[number] for number in self.head.chosen]
+            if self.head.config.normalise_states:
+                chosen = normalised(chosen)
             outputs.append(self.head.embed(chosen, frames))
             if self.head.classifier is not None:
                 outputs.append(self.head.classifier(outputs[-1]))
@@ -118,10 +121,14 @@ def export_onnx(place: Path | str, out: Path) -> dict[str, Any]:
 
 
 def task_facts(model: EmbeddingModel) -> dict[str, Any]:
-    """Return the classes of scores, and how embeddings are compared if they are made for that."""
+    """Return what scores are, and how embeddings are compared if they are made for that."""
     if not isinstance(model.model, DownstreamModel):
         return {"classes": []}
     facts: dict[str, Any] = {"classes": model.model.classes}
+    if model.model.head.classifier is not None:
+        facts["predicts"] = model.model.predicts
+    if model.model.predicts == "sequence":
+        facts["blank"] = len(model.model.classes)
     threshold, comparison = model.model.threshold, model.model.scorer.describe()
     if threshold is not None or model.model.head.classifier is None:
         facts["comparison"] = comparison

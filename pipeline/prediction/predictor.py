@@ -25,6 +25,8 @@ from aalbert.pipeline.prediction.prediction import (
 )
 from aalbert.shards.format.feature_settings import FeatureSettings
 
+# What is stated without times in a recording.
+WITHOUT_TIMES: tuple[Per, ...] = ("utterance", "number")
 Item = TypeVar("Item")
 
 
@@ -72,7 +74,7 @@ class Predictor:
 
     @property
     def able(self) -> tuple[str, tuple[Per, ...]]:
-        """What the run does, in words, and what it can state, by default the first."""
+        """What the run does, in words, and what it can state, by default the first possible."""
         if self.model.predicts == "number":
             return "predicts a number", ("number",)
         if self.model.predicts == "sequence":
@@ -167,13 +169,13 @@ class Predictor:
             f"{place} has no classes, it compares utterances: use 'aalbert compare'",
         )
         does, able = self.able
-        chosen = able[0] if per is None else per
+        timed = self.settings.wave.silence is None
+        possible = [each for each in able if timed or each in WITHOUT_TIMES]
+        chosen = per or (possible or able)[0]
+        way_out = "leave --per out" if able == ("number",) else f"use {' or '.join(able)}"
+        require(chosen in able, f"per is {chosen}, and {place} {does}: {way_out}")
         require(
-            chosen in able,
-            f"per is {chosen}, and {place} {does}: use {' or '.join(able)}",
-        )
-        require(
-            chosen in ("utterance", "number") or self.settings.wave.silence is None,
+            chosen in possible,
             f"the features of {place} are computed without silence (wave.silence), so the times of "
             "its frames in a recording are unknown",
         )

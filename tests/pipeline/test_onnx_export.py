@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from aalbert.commands.export import summary_text
 from aalbert.errors import ConfigError
 from aalbert.models import DownstreamModel, FrontEndConfig, HeadConfig, PretrainedModel
 from aalbert.models.downstream import Threshold
+from aalbert.models.downstream_head import Predicts
 from aalbert.models.front_end import Normalisation
+from aalbert.models.pooling import Pooling
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.pipeline.onnx_export import export_onnx
 from aalbert.shards.format.feature_settings import LogMelSettings
@@ -123,6 +126,7 @@ def test_a_file_gives_states_embeddings_and_scores_and_says_what_it_is(
     assert json.loads(metadata["classes"]) == ["Ärger", "b", "c"]
     assert (metadata["sample_rate"], metadata["frame_shift_ms"]) == ("16000", "30.0")
     assert (metadata["states"], metadata["comparison"]) == ("4", "cosine")
+    assert (metadata["predicts"], "blank" in metadata) == ("classes", False)
     assert json.loads(metadata["threshold"]) == asdict(THRESHOLD)
     # The exporter notes where its source lies.
     content = out.read_bytes()
@@ -158,6 +162,38 @@ def test_every_head_is_the_same(name: str, tmp_path: Path) -> None:
     assert isinstance(model.model, DownstreamModel)
     embeddings = model.model.embed(features, torch.tensor([features.shape[1]])).detach()
     np.testing.assert_allclose(found["embeddings"], embeddings, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("predicts", ["number", "sequence"])
+def test_scores_are_read_by_the_facts_of_the_file_as_predict_reads_them(
+    predicts: Predicts, tmp_path: Path
+) -> None:
+    classes = ["A", "B", "C"] if predicts == "sequence" else []
+    pooling: Pooling = "none" if predicts == "sequence" else "mean"
+    torch.manual_seed(1)
+    model = DownstreamModel(
+        make_system("tiny").upstream,
+        classes,
+        "weighted",
+        HeadConfig(pooling=pooling, normalise_states=True),
+        predicts=predicts,
+    )
+    if predicts == "number":
+        model.head.scale_numbers(1.7e9, 20.0)
+    model.save_pretrained(tmp_path / "model")
+    export_onnx(tmp_path / "model", tmp_path / "model.onnx")
+    facts, wave = metadata_of(tmp_path / "model.onnx"), noise(30_000)
+    [scores] = run_file(tmp_path / "model.onnx", wave[None])["scores"]
+    prediction = aalbert.load(tmp_path / "model").predict(wave)
+    assert facts["predicts"] == predicts
+    if predicts == "number":
+        # That of `predict` is of features with the precision of shards.
+        assert scores.tolist() == [pytest.approx(prediction.number, rel=0, abs=0.05)]
+        return
+    found = [number for number, _ in groupby(scores.argmax(axis=-1).tolist())]
+    names = [classes[number] for number in found if number != int(facts["blank"])]
+    assert names == [each.name for each in prediction.segments]
 
 
 def test_a_file_that_is_there_is_left_alone(

@@ -326,6 +326,11 @@ def check_labels(config: DownstreamConfig) -> None:
         "--set labels.column=sentiment",
     )
     require(
+        labels != "number" or config.labels == LabelConfig(column=column),
+        "labels.least_utterances, labels.drop_stress and labels.label_shift_ms are for classes "
+        f"and phones: {config.task} takes labels.column alone",
+    )
+    require(
         labels != "column"
         or column != "speaker"
         or config.splits.draw != "speakers"

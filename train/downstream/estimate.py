@@ -51,7 +51,8 @@ class DownstreamEstimate:
     """Exact sizes of a run; seconds and memory are of a few steps on one device of this machine.
 
     `seconds` are those of the whole run, of which `caching_seconds` compute the hidden states that
-    are cached. Where nothing is trained there are no steps.
+    are cached, and `standardising_seconds` their mean and deviation. Where nothing is trained there
+    are no steps.
     """
 
     task: str
@@ -66,6 +67,7 @@ class DownstreamEstimate:
     steps: int
     seconds_per_step: float
     caching_seconds: float
+    standardising_seconds: float
     seconds: float
     device: str
     state_bytes: int
@@ -83,6 +85,8 @@ class DownstreamEstimate:
             timed = "in which nothing is trained"
         elif self.caching_seconds:
             timed += f", {duration(self.caching_seconds)} of it for states that are cached"
+        if self.standardising_seconds:
+            timed += f", {duration(self.standardising_seconds)} of it to standardise states"
         return (
             f"{self.task} on {self.upstream} ({self.mode}), {self.classes:,} classes\n"
             f"{self.data}: {parts}\n"
@@ -112,15 +116,12 @@ def estimate_downstream(
         for name, rows in splits.items()
     }
     trains = setup.model.head.classifier is not None
-    caching = encoding_seconds(config, setup) if config.cache_embeddings or not trains else 0.0
+    caching, standardising = encoding_seconds(config, setup)
     timed = time_training(config, setup) if trains else None
     steps = count_steps(config, setup) if trains else 0
-    seconds = caching
+    seconds = caching + standardising
     if timed is not None:
-        # Of a frozen encoder, a step is a forward pass too.
-        share = 1 if config.mode == "frozen" else 1 / FORWARD_AND_BACKWARD
-        dev = parts["dev"].hours / parts["train"].hours * share
-        seconds += steps * timed.seconds * (1 + dev)
+        seconds += steps * timed.seconds * (1 + dev_share(config, setup))
     trained = sum(
         parameter.numel()
         for parameter in setup.model.parameters()
@@ -140,6 +141,7 @@ def estimate_downstream(
         steps=steps,
         seconds_per_step=round(timed.seconds if timed else 0.0, 5),
         caching_seconds=round(caching, 1),
+        standardising_seconds=round(standardising, 1),
         seconds=round(seconds, 1),
         device=device_name(device),
         state_bytes=STATE_BYTES_PER_PARAMETER * trained + FLOAT32_BYTES * (parameters - trained),
@@ -174,9 +176,34 @@ def time_training(config: DownstreamConfig, setup: DownstreamSetup) -> StepTimes
         return time_steps(module, loader, config.precision)
 
 
-def encoding_seconds(config: DownstreamConfig, setup: DownstreamSetup) -> float:
-    """Return the seconds that the upstream takes for the training and the dev part."""
-    seconds, everything = setup.inputs.seconds(), np.union1d(setup.splits.train, setup.splits.dev)
+def dev_share(config: DownstreamConfig, setup: DownstreamSetup) -> float:
+    """Return the time to measure the dev part, in that of the steps of an epoch.
+
+    Whole utterances are measured, where an epoch may read a crop of each.
+    """
+    seconds = setup.inputs.seconds()
+    read = seconds[setup.splits.train]
+    if config.crop_seconds and not config.cache_embeddings:
+        read = np.minimum(read, config.crop_seconds)
+    # Of a frozen encoder, a step is a forward pass too.
+    share = 1 if config.mode == "frozen" else 1 / FORWARD_AND_BACKWARD
+    return float(seconds[setup.splits.dev].sum() / read.sum()) * share
+
+
+def encoding_seconds(config: DownstreamConfig, setup: DownstreamSetup) -> tuple[float, float]:
+    """Return the seconds to compute states before training: to cache, and to standardise them."""
+    seconds, splits = setup.inputs.seconds(), setup.splits
+    caches = config.cache_embeddings or setup.model.head.classifier is None
+    if not caches and not config.head.standardise:
+        return 0.0, 0.0
+    rate = seconds_per_second(config, setup)
+    cached = float(seconds[np.union1d(splits.train, splits.dev)].sum()) if caches else 0.0
+    standardised = float(seconds[splits.train].sum()) if config.head.standardise else 0.0
+    return rate * cached, rate * standardised
+
+
+def seconds_per_second(config: DownstreamConfig, setup: DownstreamSetup) -> float:
+    """Return the seconds that the upstream takes for a second of data, from a sample of it."""
     rows = sample(setup, config.batch_seconds)
     # A process that reads ahead takes longer to start than a sample to read.
     config = replace(config, prefetch=0)
@@ -187,7 +214,7 @@ def encoding_seconds(config: DownstreamConfig, setup: DownstreamSetup) -> float:
             began = time.perf_counter()
             write_states(config, setup, plan_cache(setup, rows, Path(folder) / attempt))
             taken.append(time.perf_counter() - began)
-    return taken[-1] * float(seconds[everything].sum() / seconds[rows].sum())
+    return taken[-1] / float(setup.inputs.seconds()[rows].sum())
 
 
 def sample(setup: DownstreamSetup, seconds: float) -> Rows:

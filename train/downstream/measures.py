@@ -33,9 +33,15 @@ PHONE_ERROR_RATE = Measure(name="phone error rate", column="dev_per", higher_is_
 DEV_MEASURES = (ACCURACY, EQUAL_ERROR_RATE, MEAN_ABSOLUTE_ERROR, PHONE_ERROR_RATE)
 DEV_COLUMNS = ("dev_loss", *(measure.column for measure in DEV_MEASURES))
 # Of the further metrics of outcomes, those that are shares.
-SENTIMENT_ACCURACIES = ("2-class accuracy", "7-class accuracy")
+SENTIMENT_SHARES = (
+    "accuracy negative/non-negative",
+    "F1 negative/non-negative",
+    "accuracy negative/positive",
+    "F1 negative/positive",
+    "7-class accuracy",
+)
 PHONE_ERRORS = ("substitutions", "deletions", "insertions")
-FURTHER_SHARES = frozenset({"top-5 accuracy", *SENTIMENT_ACCURACIES, *PHONE_ERRORS})
+FURTHER_SHARES = frozenset({"top-5 accuracy", *SENTIMENT_SHARES, *PHONE_ERRORS})
 
 
 def measure_on_dev(measurement: Mapping[str, Any]) -> Measure | None:

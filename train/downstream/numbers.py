@@ -15,7 +15,7 @@ from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import RegressionConfig
 from aalbert.train.downstream.measures import (
     MEAN_ABSOLUTE_ERROR,
-    SENTIMENT_ACCURACIES,
+    SENTIMENT_SHARES,
     Measure,
 )
 from aalbert.train.downstream.scoring import Outputs, entries_in_row_order
@@ -56,7 +56,7 @@ def find_numbers(dataset: Dataset, column: str, config: RegressionConfig) -> Flo
     """Return the number that a column has in every row, NaN where it has no value.
 
     Raises `InputError` that names the utterance whose value is no finite number, or none of the
-    scale of sentiment.
+    scale of sentiment, and where no row has a value.
     """
     found = np.full(len(dataset), np.nan)
     for row, text in enumerate(dataset.column(column)):
@@ -70,6 +70,8 @@ def find_numbers(dataset: Dataset, column: str, config: RegressionConfig) -> Flo
                 f"number {expected}, or nothing, which leaves the utterance out"
             )
         found[row] = number
+    if np.isnan(found).all():
+        raise InputError(f"{dataset.place}: no utterance has a {column}: name another column")
     return found
 
 
@@ -120,7 +122,7 @@ class Numbers:
         return np.ones(len(self.rows), np.int64)
 
     def further(self) -> dict[str, float]:
-        """Return the other metrics: correlations, and the accuracies of classes of sentiment."""
+        """Return the other metrics: correlations, and the shares of classes of sentiment."""
         true, predicted = self.true, self.predicted
         metrics = {
             "RMSE": math.sqrt(float(np.square(predicted - true).mean())),
@@ -130,8 +132,7 @@ class Numbers:
             "R2": determination(true, predicted),
         }
         if self.sentiment:
-            shares = two_class_accuracy(true, predicted), seven_class_accuracy(true, predicted)
-            metrics |= dict(zip(SENTIMENT_ACCURACIES, shares, strict=True))
+            metrics |= dict(zip(SENTIMENT_SHARES, sentiment_shares(true, predicted), strict=True))
         return metrics
 
     def counts(self) -> dict[str, int]:
@@ -212,9 +213,34 @@ def determination(true: Floats, predicted: Floats) -> float:
     return 1 - float(np.square(predicted - true).mean() / true.var())
 
 
-def two_class_accuracy(true: Floats, predicted: Floats) -> float:
-    """Return the share of utterances of which both numbers are negative, or both are not."""
-    return float(((true < 0) == (predicted < 0)).mean())
+def sentiment_shares(true: Floats, predicted: Floats) -> tuple[float, ...]:
+    """Return the shares that the field states of sentiment, in the order of their names.
+
+    Accuracy and F1 of two classes are those of MulT (Tsai et al. 2019) and MISA (Hazarika et al.
+    2020): negative against all others, and negative against positive, without the utterances whose
+    true number is 0.
+    """
+    some = true != 0
+    return (
+        *accuracy_and_f1(true >= 0, predicted >= 0),
+        *accuracy_and_f1(true[some] > 0, predicted[some] > 0),
+        seven_class_accuracy(true, predicted),
+    )
+
+
+def accuracy_and_f1(true: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the accuracy of two classes, and the mean of their F1 by their true numbers.
+
+    Without any item both are 0.
+    """
+    if not len(true):
+        return 0.0, 0.0
+    f1 = 0.0
+    for kind in (False, True):
+        both = int(((true == kind) & (predicted == kind)).sum())
+        either = int((true == kind).sum() + (predicted == kind).sum())
+        f1 += float((true == kind).mean()) * 2 * both / max(1, either)
+    return float((true == predicted).mean()), f1
 
 
 def seven_class_accuracy(true: Floats, predicted: Floats) -> float:

@@ -9,10 +9,11 @@ from typing import Any
 
 from aalbert.common.files import remove_unfinished, write_json
 from aalbert.common.locking import hold_where_possible
-from aalbert.common.text import text_table
+from aalbert.common.text import duration, text_table
 from aalbert.errors import ConfigError, DivergedError, require
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.estimate import estimate_downstream
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
 from aalbert.train.downstream.sources import find_sources, with_lasting_paths
@@ -51,13 +52,15 @@ class Point:
 class PlannedPoint:
     """A combination of settings, its run, and the work that is left of it.
 
-    It is to `train`, to `resume` what was interrupted, or to `keep` what is there.
+    It is to `train`, to `resume` what was interrupted, or to `keep` what is there. The first one
+    that is not kept has the `seconds` that its whole run is estimated to take.
     """
 
     settings: Assignments
     run: str
     work: str
     epochs: int
+    seconds: float | None = None
 
 
 def run_sweep(
@@ -74,11 +77,7 @@ def run_sweep(
     so that the same command continues a sweep. A run that diverges is the last of the points, and
     ends nothing. All runs share the cached hidden states. The test part is never read.
     """
-    require(
-        find_ranks().size == 1,
-        "a sweep trains its points one after another in one process: start it without torchrun or "
-        "srun",
-    )
+    require_one_process()
     dataset, upstream = Dataset(data), lasting_upstream(upstream)
     configs = configure_points(grid, configure, dataset)
     runs = {point: RunFolder(out / folder_name(point)) for point in grid}
@@ -110,23 +109,43 @@ def plan_sweep(
     data: Path | str,
     upstream: str,
     out: Path,
+    corpus: WaveCorpus | None = None,
 ) -> list[PlannedPoint]:
     """Return what `run_sweep` would do for every point of a grid, in its order; write nothing.
 
-    Raises the errors that it would raise before it trains the first one.
+    Raises the errors that it would raise before the first step of the first one.
     """
+    require_one_process()
     dataset, upstream = Dataset(data), lasting_upstream(upstream)
-    planned = []
+    planned: list[PlannedPoint] = []
     for point, config in configure_points(grid, configure, dataset).items():
         run, work = RunFolder(out / folder_name(point)), "train"
         if run.record.is_file():
             require_same_run(run, config, dataset, upstream)
             ended = is_finished(run) or run.read_record().get("diverged")
             work = "keep" if ended else "resume"
+        seconds = None
+        if work != "keep" and all(each.work == "keep" for each in planned):
+            seconds = estimate_downstream(config, data, upstream, corpus).seconds
         planned.append(
-            PlannedPoint(settings=point, run=str(run.path), work=work, epochs=config.epochs)
+            PlannedPoint(
+                settings=point,
+                run=str(run.path),
+                work=work,
+                epochs=config.epochs,
+                seconds=seconds,
+            )
         )
     return planned
+
+
+def require_one_process() -> None:
+    """Raise `ConfigError` where several processes share a run."""
+    require(
+        find_ranks().size == 1,
+        "a sweep trains its points one after another in one process: start it without torchrun or "
+        "srun",
+    )
 
 
 def configure_points(
@@ -250,4 +269,12 @@ def plan_table(points: Sequence[PlannedPoint]) -> str:
     """Return the work that is left of a sweep as lines of text."""
     left = sum(point.work != "keep" for point in points)
     lines = text_table([(" ".join(point.settings), point.work, point.run) for point in points])
-    return f"{lines}\n{len(points)} points, {left} of them are to be trained; nothing was written"
+    first = "".join(
+        f", the first in about {duration(point.seconds)}"
+        for point in points
+        if point.seconds is not None
+    )
+    return (
+        f"{lines}\n{len(points)} points, {left} of them are to be trained{first}; nothing was "
+        "written"
+    )

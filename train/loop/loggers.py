@@ -141,8 +141,8 @@ class LoggerOfRun:
 
     One that is new to the run gets its `settings` first, and raises `ConfigError` when it does not
     take them. Later failures end nothing: they are said on stderr, and what was not taken is sent
-    again after `RETRY_S`. `history` are the measurements that the run made before, of which those
-    `kept` are not made again.
+    again after `RETRY_S`; when the process is killed before, it is lost to this logger. `history`
+    are the measurements that the run made before, of which those `kept` are not made again.
     """
 
     def __init__(

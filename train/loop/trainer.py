@@ -93,6 +93,9 @@ def make_trainer(
         strategy = DDPStrategy(
             process_group_backend="nccl" if device == "cuda" else "gloo",
             timeout=datetime.timedelta(seconds=ranks.timeout_s),
+            # All begin with those of the first one, and no step changes them. Labels are buffers
+            # too, and large.
+            broadcast_buffers=False,
         )
         connect = strategy.setup_distributed
         strategy.setup_distributed = partial(ranks.in_time, connect)  # type: ignore[method-assign]

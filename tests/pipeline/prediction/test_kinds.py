@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from aalbert.errors import ConfigError
 from aalbert.models.ctc import decode_greedily
 from aalbert.pipeline.prediction.prediction import sequence_prediction
 from aalbert.shards import Dataset
+from aalbert.shards.format.wave_settings import SilenceSettings
 from aalbert.train.downstream.numbers import Numbers
 from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.evaluation.evaluate import measure
@@ -96,11 +98,26 @@ def test_numbers_are_those_of_the_evaluation_in_every_format(
         assert found[data.key(int(row))] == expected
 
 
+def test_without_silence_phones_have_no_times_and_are_those_of_utterances(
+    recognition_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = aalbert.load(recognition_run)
+    assert predictor.choose_per(None) == "segment"
+    wave = replace(predictor.settings.wave, silence=SilenceSettings())
+    cut = replace(predictor.settings, wave=wave)
+    monkeypatch.setattr(type(predictor), "settings", cut)
+    assert predictor.choose_per(None) == "utterance"
+    with pytest.raises(ConfigError, match="are computed without silence"):
+        predictor.choose_per("segment")
+
+
 def test_what_a_run_does_not_predict_is_refused(
     regression_run: Path, recognition_run: Path
 ) -> None:
     wave = np.zeros(8_000, np.float32)
-    with pytest.raises(ConfigError, match="per is frame, and .* predicts a number: use number"):
+    with pytest.raises(
+        ConfigError, match="per is frame, and .* predicts a number: leave --per out"
+    ):
         aalbert.load(regression_run).predict(wave, per="frame")
     with pytest.raises(ConfigError, match="top is 2, and .* recognises sequences, of which it sta"):
         aalbert.load(recognition_run).predict(wave, top=2)

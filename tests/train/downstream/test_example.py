@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aalbert.cli import main
+from aalbert.models import PretrainedModel
 from aalbert.pipeline.corpora.librispeech import read_librispeech
 from aalbert.pipeline.corpora.manifest_file import read_manifest_file
 from aalbert.pipeline.corpora.synthesis import write_librispeech
@@ -49,6 +50,24 @@ def places(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     prepare(read_manifest_file(Path("opinions.csv")), Path("data/opinions"), CONFIG, LIMITS)
     Path("runs").mkdir()
     Path("runs/pretrain").symlink_to(pretrained)
+
+
+@pytest.mark.usefixtures("places")
+def test_the_example_of_frame_probes_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = Dataset("data/librispeech")
+    frames = dataset.frames("logmel").tolist()
+    labels = (
+        f"{key} {' '.join(str(frame // 10 % 2) for frame in range(count))}\n"
+        for key, count in zip(dataset.column("key"), frames, strict=True)
+    )
+    Path("converted_aligned_phones.txt").write_text("".join(labels))
+    [code] = [
+        each["code"] for each in examples_of("evaluate.md") if "probe_frames(" in each["code"]
+    ]
+    exec(compile(code, "evaluate.md", "exec"), {})
+    states = PretrainedModel.from_pretrained("runs/pretrain").upstream.states
+    printed = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in printed] == list(range(states))
 
 
 @pytest.mark.usefixtures("places")

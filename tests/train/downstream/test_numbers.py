@@ -67,9 +67,17 @@ def test_numbers_that_are_all_the_same_have_no_variance_whatever_rounding_gives_
 def test_sentiment_is_counted_by_two_and_by_seven_classes() -> None:
     outcome = numbers([-3, -0.4, 0, 1.6, 3], [-3.9, 0.2, -0.1, 2.4, 1.2], sentiment=True)
     found = outcome.further()
-    # Negative or not: right but for the second and the third; -3, 0, 0, 2, 3 beside -3, 0, 0, 2, 1.
-    assert (found["2-class accuracy"], found["7-class accuracy"]) == (0.6, 0.8)
-    assert "2-class accuracy" not in numbers([1.0], [1.0]).further()
+    # -3, 0, 0, 2, 3 beside -3, 0, 0, 2, 1.
+    assert found["7-class accuracy"] == 0.8
+    # Negative or not: right but for the second and the third. Of the two negative ones and of the
+    # two called so one is right, of the three others and of the three called so two.
+    assert found["accuracy negative/non-negative"] == 0.6
+    assert found["F1 negative/non-negative"] == pytest.approx(2 / 5 * 1 / 2 + 3 / 5 * 2 / 3)
+    # Without the third: of two negative ones one is called so, of two positive ones both.
+    assert found["accuracy negative/positive"] == 0.75
+    assert found["F1 negative/positive"] == pytest.approx(1 / 2 * 2 / 3 + 1 / 2 * 4 / 5)
+    assert numbers([0.0], [0.0], sentiment=True).further()["F1 negative/positive"] == 0
+    assert "7-class accuracy" not in numbers([1.0], [1.0]).further()
 
 
 @pytest.mark.parametrize(
@@ -95,6 +103,9 @@ def test_a_value_that_is_no_number_is_named_with_its_key(
     values[1] = "3.1"
     with pytest.raises(InputError, match=r"is '3\.1': expected a number from -3 to 3"):
         find_numbers(dataset, "level", RegressionConfig(sentiment=True))
+    values[:] = ["", " ", None] * (len(dataset) // 3)
+    with pytest.raises(InputError, match="no utterance has a level: name another column"):
+        find_numbers(dataset, "level", RegressionConfig())
 
 
 @pytest.mark.parametrize(("loss", "expected"), [("l1", [1.0, 0.5]), ("mse", [1.0, 0.25])])
@@ -172,6 +183,10 @@ def test_a_regression_without_anything_to_learn_is_refused(
     ("changes", "message"),
     [
         ({"labels": LabelConfig()}, "labels.column is speaker, which is no number: name a column"),
+        *(
+            ({"labels": LabelConfig(column="level", **other)}, "regress takes labels.column alone")
+            for other in ({"least_utterances": 2}, {"drop_stress": True}, {"label_shift_ms": 5.0})
+        ),
         ({"task": "classify"}, "regression is for regress, the task is classify"),
         ({"head": replace(REGRESSION.head, pooling="none")}, "regress is of whole utterances"),
         (
