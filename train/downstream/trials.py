@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.common.files import file_digest
 from aalbert.common.trial_list import read_trial_list
 from aalbert.errors import ConfigError, InputError
 from aalbert.shards.loading.order import Rows
@@ -80,6 +81,17 @@ def choose_trials(name: str, dataset: Dataset) -> str:
     return file or stored[0]
 
 
+def file_of_list(place: str, dataset: Dataset) -> Path:
+    """Return the file of a list that `choose_trials` found."""
+    stored = not Path(place).is_absolute()
+    return dataset.attached(str(STORED_IN / place)) if stored else Path(place)
+
+
+def digest_of_list(place: str, dataset: Dataset) -> str:
+    """Return the hash of a list that `choose_trials` found."""
+    return file_digest(file_of_list(place, dataset))
+
+
 def read_trials(place: str, dataset: Dataset) -> Pairs:
     """Return the trials of a list that `choose_trials` found, in VoxCeleb's format.
 
@@ -87,8 +99,7 @@ def read_trials(place: str, dataset: Dataset) -> Pairs:
     video and number with any suffix, or by key. Raises `InputError` for a malformed line and for an
     utterance that the dataset lacks.
     """
-    stored = not Path(place).is_absolute()
-    path = dataset.attached(str(STORED_IN / place)) if stored else Path(place)
+    path = file_of_list(place, dataset)
     row_of = rows_by_name(dataset)
     trials, sides = read_trial_list(path), []
     for trial in trials:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from aalbert.common.files import write_json, write_text
-from aalbert.errors import ConfigError
 from aalbert.models.any_upstream import parameters_of
 from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
@@ -18,7 +18,6 @@ from aalbert.models.upstream import count_parameters
 from aalbert.models.wave_encoders.wave_upstream import WaveUpstream
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.build import setup_of_model
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.inputs import Inputs
@@ -34,9 +33,8 @@ from aalbert.train.downstream.scoring import (
     outputs_of_each,
     whole_utterances,
 )
-from aalbert.train.downstream.sources import named_files
 from aalbert.train.downstream.splits import SplitRows
-from aalbert.train.downstream.tasks import TASKS, VOXCELEB1
+from aalbert.train.downstream.trials import digest_of_list, draw_trials
 from aalbert.train.downstream.waves import WaveCorpus, require_wave_runs
 from aalbert.train.evaluation.baselines import baselines_of
 from aalbert.train.evaluation.breakdown import (
@@ -48,14 +46,9 @@ from aalbert.train.evaluation.breakdown import (
 from aalbert.train.evaluation.comparison import Comparison, compare
 from aalbert.train.evaluation.costs import pretraining_hours, work_per_second
 from aalbert.train.evaluation.frame_probes import probe_frames
-from aalbert.train.evaluation.further_trials import (
-    evaluation_folder,
-    read_trial_settings,
-    score_list,
-    single_lists,
-    with_trials,
-)
+from aalbert.train.evaluation.further_trials import on_lists, score_list, single_lists
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of
+from aalbert.train.evaluation.open_run import OpenRun, open_run
 from aalbert.train.evaluation.probes import (
     Embeddings,
     Labelled,
@@ -66,7 +59,7 @@ from aalbert.train.evaluation.probes import (
 )
 from aalbert.train.evaluation.result import Result, require_comparable
 from aalbert.train.evaluation.tables import predictions_csv
-from aalbert.train.places import lasting_place, open_data, require_same_files
+from aalbert.train.places import lasting_place
 from aalbert.train.randomness import seed_of
 from aalbert.train.run_folder import EvaluationFolder, RunFolder
 
@@ -103,45 +96,28 @@ class Measured:
 
 
 def measure(
-    run: RunFolder,
-    data: Path | str | None = None,
-    split: str = "test",
-    assignments: Sequence[str] = (),
-    corpus: WaveCorpus | None = None,
-    known: KnownVoices | None = None,
+    opened: OpenRun, known: KnownVoices | None = None, *, split: Literal["dev", "test"] = "test"
 ) -> Measured:
     """Measure a finished run on the `test` or the `dev` part of its data.
 
-    `data` is the current location of its dataset, if it was moved, that of `corpus` the one of the
-    corpus whose waves its upstream reads; `assignments` may name further trials to test on, whose
-    `known` utterances are not embedded again. Raises `InputError` when the run is unfinished and
-    `IntegrityError` when the data is not what it was trained on.
+    Utterances of trials that are `known` are not embedded again; the trials of the dev part are
+    those that the run chose its threshold on.
     """
-    record = run.read_record()
-    if record["task"] not in TASKS:
-        raise ConfigError(
-            f"{run.path} is a run of '{record['task']}': evaluate a downstream run, "
-            f"made by 'aalbert downstream {VOXCELEB1.name} --upstream {run.path}'"
-        )
-    device = best_device()
-    model = DownstreamModel.from_pretrained(run.path).to(device)
-    dataset = open_data(record, data)
-    own = run.read_config(DownstreamConfig)
-    require_same_files(record, named_files(own))
-    setup = setup_of_model(own, dataset, model, corpus and corpus.or_recorded(record))
-    config = replace(own, trials=read_trial_settings(run, own, assignments, dataset))
-    if config.trials.test != own.trials.test:
-        setup = with_trials(setup, config, run)
-    rows: Rows = getattr(setup.splits, split)
-    loader = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
+    setup, config = opened.setup, opened.config
+    model, dataset, device = setup.model, setup.dataset, best_device()
+    rows = setup.splits.dev if split == "dev" else setup.splits.test
     head = model.head
     outcome: Outcome
     class_of_row, frame_labels = None, None
     if isinstance(setup.labels, ClassLabels) and config.head.frames:
         frame_labels = setup.labels
     if setup.pairs is not None:
-        outcome = score_list(setup, setup.pairs, config, known or KnownVoices())
+        pairs = setup.pairs
+        if split == "dev":
+            pairs = draw_trials(dataset, rows, config.trials.dev_count, config.seed)
+        outcome = score_list(setup, pairs, config, known or KnownVoices())
     else:
+        loader = whole_utterances(setup.inputs, rows, config.batch_seconds, config.prefetch)
         grid = None
         if frame_labels is not None:
             shift_ms = config.labels.label_shift_ms
@@ -157,7 +133,7 @@ def measure(
         model=model,
         inputs=setup.inputs,
         config=config,
-        folder=evaluation_folder(run, own, config),
+        folder=opened.folder,
         task=config.task,
         head=config.head.describe(),
         baselines=baselines_of(outcome, setup.labels, setup.splits.train),
@@ -208,10 +184,12 @@ def evaluate_lists(
     lists = single_lists(assignments)
     folders = [RunFolder(path) for path in runs]
     require_wave_runs(corpus, folders)
+    # All that may be refused is, before the first utterance is embedded.
+    opened = [on_lists(open_run(run, data, corpus), lists) for run in folders]
     by_run = []
-    for run in folders:
+    for tests in opened:
         known = KnownVoices()
-        by_run.append([evaluate_run(run, data, each, corpus, known) for each in lists])
+        by_run.append([evaluate_run(each, known) for each in tests])
     by_list = [list(evaluations) for evaluations in zip(*by_run, strict=True)]
     for evaluations in by_list:
         require_comparable([evaluation.result for evaluation in evaluations])
@@ -229,15 +207,9 @@ def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
     )
 
 
-def evaluate_run(
-    run: RunFolder,
-    data: Path | str | None,
-    assignments: Sequence[str],
-    corpus: WaveCorpus | None,
-    known: KnownVoices,
-) -> Evaluation:
+def evaluate_run(opened: OpenRun, known: KnownVoices) -> Evaluation:
     """Evaluate one run and write its `metrics.json` and `predictions.csv`."""
-    measured = measure(run, data, assignments=assignments, corpus=corpus, known=known)
+    measured, run = measure(opened, known), opened.run
     if not isinstance(measured.outcome, Trials):
         measured = replace(measured, outcome=measured.outcome.in_row_order())
     # The states of all that a long list has would fill memory.
@@ -280,6 +252,7 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         task=record["task"],
         split="test",
         trials=Path(config.trials.test).name,
+        trials_xxh3=digest_of_list(config.trials.test, dataset) if config.trials.test else "",
         score_is=model.scorer.describe() if isinstance(outcome, Trials) else "",
         predicts="" if isinstance(outcome, Trials) else model.training_facts["labels"],
         metric=metric_of(outcome, clusters, dict(measured.baselines), config.seed),

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aalbert.common.configuration import load_config
+from aalbert.common.json_files import read_record
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.trial_scorer import Voices
 from aalbert.shards.loading.order import Rows
@@ -23,7 +25,8 @@ from aalbert.train.downstream.scoring import (
 )
 from aalbert.train.downstream.sources import with_lasting_paths
 from aalbert.train.downstream.splits import speakers_of
-from aalbert.train.downstream.trials import Pairs, read_trials
+from aalbert.train.downstream.trials import Pairs, digest_of_list, read_trials
+from aalbert.train.evaluation.open_run import OpenRun
 from aalbert.train.run_folder import EvaluationFolder, RunFolder
 
 TRIALS = "trials.test="
@@ -58,29 +61,74 @@ def read_trial_settings(
     return with_lasting_paths(given, dataset).trials
 
 
-def with_trials(
-    setup: DownstreamSetup, config: DownstreamConfig, run: RunFolder
-) -> DownstreamSetup:
-    """Return a setup that tests on the further list of a configuration.
+def on_lists(opened: OpenRun, lists: Sequence[Sequence[str]]) -> list[OpenRun]:
+    """Return a run to be tested on each of the lists that their assignments name.
+
+    Raises `ConfigError` where two lists would have one folder for their results; see `on_list`.
+    """
+    tests = [on_list(opened, assignments) for assignments in lists]
+    list_in: dict[Path, str] = {}
+    for test in tests:
+        folder, place = test.folder.path, test.config.trials.test
+        if folder in list_in:
+            raise ConfigError(
+                f"the results of {list_in[folder]} and of {place} would both lie in {folder}: "
+                "name each list once, and rename one of two with the same name"
+            )
+        list_in[folder] = place
+    return tests
+
+
+def on_list(opened: OpenRun, assignments: Sequence[str]) -> OpenRun:
+    """Return a run to be tested on the list that assignments name; its own without any.
 
     Raises `InputError` when the run was trained on a speaker of the list that is not allowed, or
-    its scores were calibrated on one.
+    its scores were calibrated on one, or when the result of another list of that name is there.
     """
-    dataset, splits, trials = setup.dataset, setup.splits, config.trials
-    pairs, speakers = read_trials(trials.test, dataset), speakers_of(dataset)
+    run, own, setup = opened.run, opened.config, opened.setup
+    trials = read_trial_settings(run, own, assignments, setup.dataset)
+    config = replace(own, trials=trials)
+    if trials.test == own.trials.test:
+        return replace(opened, config=config)
+    pairs = read_trials(trials.test, setup.dataset)
+    if not trials.known_speakers:
+        require_strangers(setup, config, pairs, run)
+    folder = EvaluationFolder(run.path / "trials" / Path(trials.test).stem)
+    require_same_list(folder, trials.test, setup.dataset)
+    setup = replace(setup, pairs=pairs, splits=replace(setup.splits, test=pairs.rows))
+    return OpenRun(run=run, config=config, setup=setup, folder=folder)
+
+
+def require_strangers(
+    setup: DownstreamSetup, config: DownstreamConfig, pairs: Pairs, run: RunFolder
+) -> None:
+    """Raise `InputError` for trials of speakers that anything was learned from."""
+    splits, speakers = setup.splits, speakers_of(setup.dataset)
     # Cosines of which no mean is subtracted depend on no other speakers.
     learned = config.head.classifier != "none" or config.trials.read_training_part
     fitted = splits.train if learned else splits.train[:0]
     if config.trials.calibration != "none":
         fitted = np.union1d(fitted, splits.dev)
     known = np.intersect1d(speakers[pairs.rows], speakers[fitted])
-    if len(known) and not trials.known_speakers:
+    if len(known):
         raise InputError(
-            f"{trials.test} has {len(known)} of the speakers that {run.path} was trained on: an "
-            "error rate over speakers that a model knows is too low; allow it with --set "
+            f"{config.trials.test} has {len(known)} of the speakers that {run.path} was trained "
+            "on: an error rate over speakers that a model knows is too low; allow it with --set "
             "trials.known_speakers=true"
         )
-    return replace(setup, pairs=pairs, splits=replace(setup.splits, test=pairs.rows))
+
+
+def require_same_list(folder: EvaluationFolder, place: str, dataset: Dataset) -> None:
+    """Raise `InputError` where a folder has the result of another list than the one in a place."""
+    if not folder.metrics.is_file():
+        return
+    way_out = f"move or remove {folder.path}"
+    tested = read_record(dict[str, Any], folder.metrics, way_out)
+    if tested.get("trials_xxh3") != digest_of_list(place, dataset):
+        raise InputError(
+            f"{folder.path} has the result of another list of this name than {place}: {way_out}, "
+            "or rename the list"
+        )
 
 
 def score_list(
@@ -97,12 +145,3 @@ def score_list(
         return voices_of(model.scorer, outputs_of_each(model, loader, model.head.embed), inputs)
 
     return score_trials(model.scorer, *known.add(pairs.rows, read), pairs)
-
-
-def evaluation_folder(
-    run: RunFolder, own: DownstreamConfig, tested: DownstreamConfig
-) -> EvaluationFolder:
-    """Return the folder of an evaluation: the run's, or one inside it for a further list."""
-    if tested.trials.test == own.trials.test:
-        return EvaluationFolder(run.path)
-    return EvaluationFolder(run.path / "trials" / Path(tested.trials.test).stem)

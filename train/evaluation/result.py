@@ -33,6 +33,7 @@ class Result:
     task: str
     split: str
     trials: str
+    trials_xxh3: str
     score_is: str
     predicts: str
     metric: Metric
@@ -111,6 +112,6 @@ def require_comparable(results: Sequence[Result]) -> None:
             )
 
 
-def tested_on(result: Result) -> tuple[str, str, str]:
+def tested_on(result: Result) -> tuple[str, ...]:
     """Return what two results must share to be compared: the data, its split, and the trials."""
-    return result.data_fingerprint, result.split, result.trials
+    return result.data_fingerprint, result.split, result.trials, result.trials_xxh3

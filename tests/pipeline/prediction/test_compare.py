@@ -13,6 +13,7 @@ from aalbert.models import DownstreamModel
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.run_folder import RunFolder
 
 
@@ -29,7 +30,7 @@ def trial_list(verification_run: Path) -> Path:
 def test_scores_are_those_of_evaluate_in_every_bit(
     verification_run: Path, trial_list: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = measure(RunFolder(verification_run)).outcome
+    outcome = measure(open_run(RunFolder(verification_run))).outcome
     assert isinstance(outcome, Trials)
     command = ["compare", str(verification_run), "--trials", str(trial_list)]
     assert main([*command, "--audio", str(corpus), "--format", "csv"]) == 0
@@ -55,7 +56,7 @@ def test_scores_are_those_of_evaluate_in_every_bit(
 def test_normalised_and_calibrated_scores_are_those_of_evaluate_in_every_bit(
     normalised_run: Path, cohort_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = measure(RunFolder(normalised_run)).outcome
+    outcome = measure(open_run(RunFolder(normalised_run))).outcome
     assert isinstance(outcome, Trials) and outcome.cosines is not None
     corpus = cohort_data.parent / "corpus"
     command = ["compare", str(normalised_run), "--trials", str(corpus / "veri_test.txt")]

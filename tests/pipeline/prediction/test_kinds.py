@@ -22,13 +22,14 @@ from aalbert.shards.format.wave_settings import SilenceSettings
 from aalbert.train.downstream.numbers import Numbers
 from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.run_folder import RunFolder
 
 
 def test_phones_are_those_of_the_evaluation(
     recognition_run: Path, spoken_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = measure(RunFolder(recognition_run)).outcome
+    outcome = measure(open_run(RunFolder(recognition_run))).outcome
     assert isinstance(outcome, Recognised)
     predicted = {}
     for per in ("utterance", "segment"):
@@ -82,7 +83,7 @@ def test_textgrids_of_phones_have_no_gaps(
 def test_numbers_are_those_of_the_evaluation_in_every_format(
     regression_run: Path, spoken_data: Path, tmp_path: Path
 ) -> None:
-    outcome = measure(RunFolder(regression_run)).outcome
+    outcome = measure(open_run(RunFolder(regression_run))).outcome
     assert isinstance(outcome, Numbers)
     for form in ("csv", "parquet", "jsonl"):
         command = ["predict", str(regression_run), str(spoken_data), "--format", form]

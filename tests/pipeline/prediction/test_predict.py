@@ -36,6 +36,7 @@ from aalbert.shards import Dataset
 from aalbert.shards.format.feature_settings import LogMelSettings
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.evaluation.evaluate import Evaluation, measure
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.run_folder import RunFolder
 
 
@@ -87,7 +88,7 @@ def test_a_prediction_is_what_evaluate_counted_in_every_bit(
 def test_frames_are_what_evaluate_counted(
     phone_run: Path, librispeech_data: Path, alignments: Path
 ) -> None:
-    outcome = measure(RunFolder(phone_run)).outcome
+    outcome = measure(open_run(RunFolder(phone_run))).outcome
     assert isinstance(outcome, Decisions)
     lines = [line.split() for line in alignments.read_text().splitlines()]
     labels = {key: numbers for key, *numbers in lines}

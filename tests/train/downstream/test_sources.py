@@ -17,6 +17,7 @@ from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, Split
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.sweep import run_sweep
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.evaluation.report import write_reports
 from aalbert.train.places import digest_places
 from aalbert.train.run_folder import RunFolder
@@ -131,12 +132,12 @@ def test_a_file_that_changed_is_named_and_nothing_is_computed_with_it(
     message = rf"{name} \((splits\.\w+_list|labels\.alignments.*)\) has changed since the run was"
     try:
         with pytest.raises(IntegrityError, match=message):
-            measure(RunFolder(stopped / "done"))
+            measure(open_run(RunFolder(stopped / "done")))
         with pytest.raises(IntegrityError, match=message):
             resume_downstream(stopped / "begun", PHONES.task)
     finally:
         file.unlink() if before is None else file.write_bytes(before)
-    assert measure(RunFolder(stopped / "done")).outcome.value > 0
+    assert measure(open_run(RunFolder(stopped / "done"))).outcome.value > 0
 
 
 def test_trials_that_changed_are_named(
@@ -146,10 +147,10 @@ def test_trials_that_changed_are_named(
     shutil.copy(voxceleb1_data.parent / "corpus" / "veri_test.txt", trials)
     config = replace(verification, trials=replace(verification.trials, test=str(trials)))
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
-    assert measure(RunFolder(tmp_path / "run")).outcome is not None
+    assert measure(open_run(RunFolder(tmp_path / "run"))).outcome is not None
     trials.write_text(trials.read_text().replace("1 ", "0 ", 1))
     with pytest.raises(IntegrityError, match=r"trials\.txt \(trials\.test\) has changed since"):
-        measure(RunFolder(tmp_path / "run"))
+        measure(open_run(RunFolder(tmp_path / "run")))
 
 
 def test_a_run_is_not_continued_with_other_weights(
@@ -190,7 +191,7 @@ def test_a_run_is_continued_where_its_data_has_moved(
     command = ["downstream", QUICK.task, "--resume", "--out", str(tmp_path / "run")]
     assert main([*command]) == InputError.exit_code
     assert main([*command, "--data", str(new)]) == 0
-    assert measure(RunFolder(tmp_path / "run")).dataset.place == str(new)
+    assert measure(open_run(RunFolder(tmp_path / "run"))).dataset.place == str(new)
 
 
 def test_a_run_is_continued_where_its_upstream_has_moved(

@@ -20,6 +20,7 @@ from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.recipes import preset_names, read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
@@ -80,7 +81,7 @@ def test_phones_are_classified_frame_by_frame_better_than_the_most_frequent_one(
         learning_rate=3e-2,
     )
     start_downstream(config, librispeech_data, "logmel", tmp_path / "run")
-    measured = measure(RunFolder(tmp_path / "run"))
+    measured = measure(open_run(RunFolder(tmp_path / "run")))
     outcome = measured.outcome
     assert isinstance(outcome, Decisions) and list(outcome.names) == ["3", "7"]
     frames = Dataset(librispeech_data).frames("logmel")
@@ -120,7 +121,7 @@ def test_utterances_without_alignment_are_left_out_and_small_data_gets_small_bat
         assert f"librispeech-phone: {steps[name]} steps in 2 epochs, batches of up to" in printed
     # Of one batch an epoch; of at least five; of utterances one by one, whatever five would need.
     assert steps["whole"] == 2 and 10 <= steps["small"] < steps["given"]
-    parts = measure(RunFolder(tmp_path / "whole")).rows
+    parts = measure(open_run(RunFolder(tmp_path / "whole"))).rows
     assert sum(map(len, parts.values())) == 18
 
 
@@ -159,7 +160,7 @@ def test_a_standardised_head_knows_mean_and_deviation_of_the_training_frames(
 def test_the_speaker_of_every_frame(voxceleb1_data: Path, tmp_path: Path) -> None:
     config = replace(QUICK, task="librispeech-speaker", head=HeadConfig(pooling="none"))
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
-    outcome = measure(RunFolder(tmp_path / "run")).outcome
+    outcome = measure(open_run(RunFolder(tmp_path / "run"))).outcome
     assert isinstance(outcome, Decisions) and outcome.true is None and len(outcome.names) == 4
     frames = Dataset(voxceleb1_data).frames("logmel")
     assert outcome.scored.tolist() == frames[outcome.rows].tolist()
@@ -173,7 +174,7 @@ def test_any_column_can_be_classified(
     out = str(tmp_path / "run")
     assert main([*command, *options, "--set=labels.column=gender", "--out", out, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dev_accuracy"] >= 0
-    measured = measure(RunFolder(tmp_path / "run"))
+    measured = measure(open_run(RunFolder(tmp_path / "run")))
     assert measured.model.classes == ["F", "M"]
     assert main([*command, "--out", str(tmp_path / "other")]) == 2
     assert "labels.column is speaker, which cannot be predicted" in capsys.readouterr().err

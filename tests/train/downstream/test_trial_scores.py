@@ -27,6 +27,7 @@ from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.trial_scores import make_cohort
 from aalbert.train.downstream.trials import draw_trials
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.run_folder import RunFolder
 from tests.examples import examples_of
@@ -35,7 +36,7 @@ WITHOUT_TRAINING = SplitConfig(train="nowhere", dev="neither")
 
 
 def trials_of(run: Path) -> Trials:
-    outcome = measure(RunFolder(run)).outcome
+    outcome = measure(open_run(RunFolder(run))).outcome
     assert isinstance(outcome, Trials)
     return outcome
 
@@ -44,7 +45,7 @@ def test_the_cohort_has_the_speakers_of_the_training_part_without_those_of_the_t
     normalised_run: Path, cohort_data: Path
 ) -> None:
     dataset, model = Dataset(cohort_data), DownstreamModel.from_pretrained(normalised_run)
-    measured = measure(RunFolder(normalised_run))
+    measured = measure(open_run(RunFolder(normalised_run)))
     speakers = np.array(dataset.column("speaker"))
     tested = set(speakers[measured.rows["test"]])
     assert model.cohort is not None and len(tested) == 2
@@ -196,7 +197,7 @@ def test_scores_of_a_fine_tuned_model_are_made_without_dropout(
     start_downstream(config, cohort_data, str(pretrained), tmp_path / "run")
     model, dataset = DownstreamModel.from_pretrained(tmp_path / "run"), Dataset(cohort_data)
     assert pretrain_config.encoder.dropout > 0
-    rows = measure(RunFolder(tmp_path / "run")).rows
+    rows = measure(open_run(RunFolder(tmp_path / "run"))).rows
     # By hand, by the model as it was exported: the cohort, and the threshold on dev trials.
     every = np.union1d(rows["train"], rows["dev"])
     features = [torch.tensor(dataset.features(int(row), "logmel")).float() for row in every]

@@ -17,6 +17,7 @@ from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.splits import read_list
 from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import measure
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.
@@ -48,7 +49,7 @@ def test_verification_without_training_scores_the_trials_by_cosine(
     trials = replace(verification.trials, test=str(trial_list))
     config = replace(verification, trials=trials)
     start_downstream(config, voxceleb1_data, "logmel", tmp_path / "run")
-    measured = measure(RunFolder(tmp_path / "run"))
+    measured = measure(open_run(RunFolder(tmp_path / "run")))
     outcome = measured.outcome
     assert isinstance(outcome, Trials) and len(outcome.scores) == 28
     # The same from the stored features: normalised, averaged, centred, compared.
@@ -79,7 +80,7 @@ def test_verification_learns_from_speakers_that_no_trial_has(
         start_downstream(config, voxceleb1_data, str(pretrained), tmp_path / "none-left")
     known = replace(config, trials=replace(trials, known_speakers=True))
     start_downstream(known, voxceleb1_data, str(pretrained), tmp_path / "run")
-    measured = measure(RunFolder(tmp_path / "run"))
+    measured = measure(open_run(RunFolder(tmp_path / "run")))
     assert isinstance(measured.outcome, Trials) and np.isfinite(measured.outcome.scores).all()
     tested = set(measured.rows["test"].tolist())
     assert not tested & set([*measured.rows["train"].tolist(), *measured.rows["dev"].tolist()])

@@ -114,7 +114,7 @@ def test_trials_and_frames_get_reports_too(
     assert result["metric"]["name"] == "equal error rate"
     assert result["metric"]["resampled"] == "4 speakers"
     assert result["counts"] == {"utterances": 8, "trials": 28, "same_speaker": 4}
-    assert set(result["metric"]["further"]) == {"minDCF 0.01", "minDCF 0.05"}
+    assert set(result["metric"]["further"]) == {"minDCF 0.01", "minDCF 0.05", "min Cllr"}
     # Plain features have one state, and its cosine is all that this run consists of.
     report = (tmp_path / "verification/report.html").read_text()
     assert "Misses against false alarms" in report and "nothing was fitted" in report

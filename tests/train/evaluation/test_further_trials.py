@@ -20,10 +20,13 @@ from aalbert.errors import ConfigError, InputError
 from aalbert.models import DownstreamModel, HeadConfig
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import DownstreamConfig, SplitConfig
+from aalbert.train.downstream.error_rates import equal_error_threshold
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import Trials, few_utterances
 from aalbert.train.downstream.trials import choose_trials, read_trials
-from aalbert.train.evaluation.evaluate import evaluate_runs, measure
+from aalbert.train.evaluation.evaluate import evaluate_lists, evaluate_runs, measure
+from aalbert.train.evaluation.further_trials import on_list
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.run_folder import RunFolder
 from tests.examples import examples_of
 from tests.train.evaluation.test_card import run_examples
@@ -63,7 +66,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_a_stored_list_is_found_without_a_name(run: Path, voxceleb1_data: Path) -> None:
     assert "test: veri_test.txt" in (run / "config.yaml").read_text()
-    measured = measure(RunFolder(run))
+    measured = measure(open_run(RunFolder(run)))
     stored = read_trials("veri_test.txt", Dataset(voxceleb1_data))
     assert measured.rows["test"].tolist() == stored.rows.tolist()
     (evaluation,) = evaluate_runs([run])
@@ -110,6 +113,55 @@ def test_a_list_with_speakers_of_the_training_part_is_refused(run: Path, further
         r"with --set trials\.known_speakers=true",
     ):
         evaluate_runs([run], assignments=[f"trials.test={further}"])
+
+
+def test_lists_are_all_refused_before_anything_is_written(run: Path, further: Path) -> None:
+    before = files_of(run)
+    unknown = further.with_name("unknown.txt")
+    unknown.write_text("1 nobody nobody\n0 nobody somebody\n")
+    with pytest.raises(InputError, match=r"unknown\.txt:1 names nobody, which"):
+        evaluate_runs(
+            [run],
+            assignments=[f"trials.test={further},{unknown}", "trials.known_speakers=true"],
+        )
+    assert before == files_of(run)
+
+
+def test_lists_of_one_name_do_not_overwrite_each_other(run: Path, further: Path) -> None:
+    known, folder = "trials.known_speakers=true", run / "trials/list_test_all2"
+    other = further.parent / "other" / further.name
+    other.parent.mkdir()
+    other.write_text("".join(further.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(
+        ConfigError, match=r"and of .*other/list_test_all2\.txt would both lie in .*: name each"
+    ):
+        evaluate_lists([run], assignments=[f"trials.test={further},{other}", known])
+    assert not folder.exists()
+    (evaluation,) = evaluate_runs([run], assignments=[f"trials.test={further}", known])
+    before = files_of(folder)
+    with pytest.raises(
+        InputError,
+        match=r"has the result of another list of this name than .*other/list_test_all2\.txt: "
+        r"move or remove .*list_test_all2, or rename the list",
+    ):
+        evaluate_runs([run], assignments=[f"trials.test={other}", known])
+    assert before == files_of(folder)
+    # The same list, wherever it is, takes the place of its own result.
+    other.write_text(further.read_text())
+    (again,) = evaluate_runs([run], assignments=[f"trials.test={other}", known])
+    assert again.result == evaluation.result
+    shutil.rmtree(run / "trials")
+
+
+def test_the_dev_part_of_verification_is_the_trials_of_the_threshold(
+    normalised_run: Path,
+) -> None:
+    measured = measure(open_run(RunFolder(normalised_run)), split="dev")
+    threshold = measured.model.threshold
+    assert isinstance(measured.outcome, Trials) and threshold is not None
+    found = equal_error_threshold(measured.outcome.scores, measured.outcome.same)
+    assert (found.trials, found.misses) == (threshold.trials, threshold.misses)
+    assert found.score == pytest.approx(threshold.score, abs=0.05)
 
 
 def test_nothing_but_the_trials_can_be_set(run: Path, further: Path) -> None:
@@ -201,9 +253,9 @@ def test_several_lists_of_voxceleb1_are_tested_at_once(
 def test_a_speaker_of_the_cohort_is_not_compared_with_himself(
     normalised_run: Path, cohort_data: Path
 ) -> None:
+    opened = open_run(RunFolder(normalised_run))
     measured = measure(
-        RunFolder(normalised_run),
-        assignments=["trials.test=vox1-e-cleaned", "trials.known_speakers=true"],
+        on_list(opened, ["trials.test=vox1-e-cleaned", "trials.known_speakers=true"])
     )
     outcome, model, dataset = measured.outcome, measured.model, measured.dataset
     assert isinstance(outcome, Trials) and model.cohort is not None

@@ -21,6 +21,7 @@ from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.splits import SplitRows
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.evaluation.frame_probes import probe_frames
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.evaluation.probes import pooled_states
 from aalbert.train.run_folder import RunFolder
 
@@ -64,7 +65,7 @@ def test_decisions_of_an_evaluation(speaker_run: Path, tmp_path: Path) -> None:
         next(iter(model.head.parameters())).fill_(torch.nan)
     model.save_pretrained(run / "export")
     with pytest.raises(DivergedError, match=MESSAGE):
-        measure(RunFolder(run))
+        measure(open_run(RunFolder(run)))
 
 
 def test_probes_of_utterances(voxceleb1_data: Path, broken: Path) -> None:
