@@ -20,6 +20,7 @@ Measure = Literal[
     "lower cohort mean",
     "higher cohort mean",
 ]
+COHORT_MEASURES: tuple[Measure, ...] = ("lower cohort mean", "higher cohort mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,14 @@ class Calibration:
 
     def __post_init__(self) -> None:
         require("score" in self.weights, "a calibration without a weight of the score")
+        prior, trials = self.target_prior, self.trials
+        require(0 < prior < 1, f"target_prior {prior} of a calibration is not between 0 and 1")
+        require(trials >= 2, f"a calibration on {trials} trials: one of both kinds is needed")
+
+    @property
+    def needs_cohort(self) -> bool:
+        """Whether it weighs what utterances score against a cohort."""
+        return not self.weights.keys().isdisjoint(COHORT_MEASURES)
 
     def ratios(self, measures: Mapping[Measure, Tensor]) -> Tensor:
         """Return the natural log-likelihood ratios of trials from their measures, `(trials,)`."""

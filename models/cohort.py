@@ -35,6 +35,7 @@ class CohortSettings:
     def __post_init__(self) -> None:
         require(self.members >= 2, f"a cohort has {self.members} members: a deviation needs 2")
         require(2 <= self.top <= self.members, f"top {self.top} of {self.members} members: take 2")
+        require(len(set(self.speakers)) == len(self.speakers), "a cohort names a speaker twice")
 
 
 class Cohort(nn.Module):
@@ -51,6 +52,13 @@ class Cohort(nn.Module):
         self.settings = settings
         self.register_buffer("embeddings", torch.zeros(settings.members, dims))
         self.register_buffer("speaker_of", torch.zeros(settings.members, dtype=torch.int64))
+
+    def require_sound(self) -> None:
+        """Raise `ConfigError` where tensors that were read are not those of a cohort."""
+        require(bool(self.embeddings.isfinite().all()), "embeddings of the cohort are not finite")
+        speakers = len(self.settings.speakers)
+        numbers = (self.speaker_of >= 0) & (self.speaker_of < speakers)
+        require(bool(numbers.all()), f"the cohort has members of none of its {speakers} speakers")
 
     def statistics(
         self, embeddings: Tensor, speakers: Sequence[str | None] | None = None

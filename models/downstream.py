@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from aalbert.errors import require
 from aalbert.models.any_upstream import AnyUpstream, AnyUpstreamConfig
 from aalbert.models.calibration import Calibration
 from aalbert.models.cards.downstream import Score, downstream_card
-from aalbert.models.checkpoint import load_checkpoint, save_checkpoint
+from aalbert.models.checkpoint import load_checkpoint, reading_config, save_checkpoint
 from aalbert.models.cohort import Cohort, CohortSettings
 from aalbert.models.downstream_head import (
     DownstreamHead,
@@ -75,6 +76,12 @@ class SavedDownstream:
     def __post_init__(self) -> None:
         read_facts(self.upstream.training)
         read_facts(self.training)
+        require(
+            self.cohort is not None
+            or self.calibration is None
+            or not self.calibration.needs_cohort,
+            "its calibration weighs scores against a cohort, and there is none",
+        )
 
 
 class DownstreamModel(nn.Module):
@@ -229,7 +236,11 @@ class DownstreamModel(nn.Module):
                 training=saved.training,
             )
 
-        return rebuild(make, tensors, place)
+        model = rebuild(make, tensors, place)
+        if model.cohort is not None:
+            with reading_config(place):
+                model.cohort.require_sound()
+        return model
 
 
 def opener(config: AnyUpstreamConfig) -> Callable[[], AnyUpstream]:

@@ -4,6 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
+from aalbert.models.calibration import Calibration
 from aalbert.models.cohort import Cohort, CohortSettings, ScoreNormalisation
 
 Floats = NDArray[np.float64]
@@ -109,3 +110,25 @@ def test_an_embedding_of_zeros_has_a_finite_score() -> None:
 def test_what_has_no_deviation_is_no_cohort(top: int, members: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CohortSettings(normalisation="as-norm", top=top, members=members, speakers=())
+
+
+def test_what_no_cohort_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a cohort names a speaker twice"):
+        CohortSettings(normalisation="as-norm", top=2, members=3, speakers=("one", "one"))
+    cohort = make_cohort("as-norm", 5)
+    cohort.require_sound()
+    cohort.speaker_of[3] = 30
+    with pytest.raises(ConfigError, match="the cohort has members of none of its 30 speakers"):
+        cohort.require_sound()
+    cohort.embeddings[2, 1] = torch.nan
+    with pytest.raises(ConfigError, match="embeddings of the cohort are not finite"):
+        cohort.require_sound()
+
+
+@pytest.mark.parametrize(
+    ("prior", "trials", "message"),
+    [(7.0, 10, r"target_prior 7\.0 of a calibration"), (0.5, -1, "a calibration on -1 trials")],
+)
+def test_what_no_calibration_has_is_refused(prior: float, trials: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Calibration(offset=0, weights={"score": 1}, target_prior=prior, trials=trials)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from aalbert.errors import InputError
@@ -103,6 +104,8 @@ def make_cohort(
     owner = torch.tensor([number_of[speakers[rows[place]] or ""] for place in kept])
     members = embeddings[kept].double()
     if trials.cohort == "speakers":
+        # Each utterance counts the same (Desplanques et al. 2020, ECAPA-TDNN).
+        members = F.normalize(members, dim=1)
         sums = torch.zeros(len(names), members.shape[1], dtype=torch.float64)
         members = sums.index_add_(0, owner, members) / torch.bincount(owner).unsqueeze(1)
         owner = torch.arange(len(names))

@@ -26,7 +26,13 @@ Floats = NDArray[np.float64]
 CLASSES_SHOWN = 24
 # More colours and markers cannot be distinguished.
 COLOURED_CLASSES = 12
-DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+# The outer ones are where rates of 0 and 1 are drawn.
+DET_TICKS = (
+    *(0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2),
+    *(0.4, 0.6, 0.8, 0.9, 0.98, 0.999, 0.9999),
+)
+# At least these are shown.
+DET_RANGE = (0.005, 0.6)
 # Of operating points: one for each target prior, and filled where the threshold is the actual one.
 DET_MARKERS = ("o", "s")
 # Both can be seen where they are at one place.
@@ -91,6 +97,18 @@ class DetCurve:
         return points + ([("full", self.actual[prior])] if prior in self.actual else [])
 
 
+def det_ticks(curves: Sequence[DetCurve]) -> list[float]:
+    """Return the ticks from below to above all operating points, which are thus on the curves."""
+    marked = [curve.points(prior) for curve in curves for prior in TARGET_PRIORS]
+    points = [point for each in marked for _, point in each]
+    rates = np.concatenate([DET_RANGE, *(each.misses for each in points)])
+    rates = np.concatenate([rates, *(each.false_alarms for each in points)])
+    ticks = np.array(DET_TICKS)
+    first = np.searchsorted(ticks, rates.min(), side="right") - 1
+    last = np.searchsorted(ticks, rates.max())
+    return list(DET_TICKS[max(0, int(first)) : int(last) + 1])
+
+
 def det_figure(curves: Sequence[DetCurve]) -> Figure:
     """Draw misses over false alarms on probit axes, a curve for every run, with marks on it.
 
@@ -99,7 +117,8 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    ticks = probit(np.array(DET_TICKS))
+    shown_ticks = det_ticks(curves)
+    ticks = probit(np.array(shown_ticks))
     limits = (float(ticks[0]), float(ticks[-1]))
     axes.plot(ticks, ticks, color=QUIET, linewidth=0.8, linestyle=":")
     lines = []
@@ -109,10 +128,9 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
         lines.append(line)
         for prior, marker in zip(TARGET_PRIORS, DET_MARKERS, strict=True):
             for fill, point in curve.points(prior):
-                # One that lies beyond the axes is on their border, whole.
-                place = [np.clip(probit(r), *limits) for r in (point.false_alarms, point.misses)]
                 axes.plot(
-                    *place,
+                    probit(point.false_alarms),
+                    probit(point.misses),
                     marker,
                     color=line.get_color(),
                     fillstyle=fill,
@@ -120,7 +138,7 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
                     clip_on=False,
                     zorder=3,
                 )
-    labels = [f"{100 * tick:g}" for tick in DET_TICKS]
+    labels = [f"{100 * tick:g}" for tick in shown_ticks]
     axes.set_xticks(ticks, labels)
     axes.set_yticks(ticks, labels)
     axes.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aalbert.cli import main
-from aalbert.errors import ConfigError, InputError
+from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import DownstreamModel
 from aalbert.models.downstream_head import HeadConfig
 from aalbert.pipeline.embeddings.load import from_pretrained
@@ -52,7 +52,7 @@ def test_the_cohort_has_the_speakers_of_the_training_part_without_those_of_the_t
     names = model.cohort.settings.speakers
     assert set(names) == set(speakers[measured.rows["train"]]) and not tested & set(names)
     assert (model.cohort.settings.members, model.cohort.settings.top) == (7, 7)
-    # By hand: the mean over the embeddings of every speaker.
+    # By hand: the mean over the embeddings of every speaker, each of length 1.
     for number, name in enumerate(names):
         rows = [row for row in measured.rows["train"] if speakers[row] == name]
         features = [torch.tensor(dataset.features(int(row), "logmel")) for row in rows]
@@ -61,7 +61,7 @@ def test_the_cohort_has_the_speakers_of_the_training_part_without_those_of_the_t
                 model.embed(each.float().unsqueeze(0), torch.tensor([len(each)]))[0]
                 for each in features
             ]
-        expected = torch.stack(embeddings).mean(dim=0)
+        expected = torch.nn.functional.normalize(torch.stack(embeddings), dim=1).mean(dim=0)
         torch.testing.assert_close(model.cohort.embeddings[number], expected, atol=1e-4, rtol=1e-3)
 
 
@@ -89,7 +89,7 @@ def test_speakers_of_trials_stay_out_of_the_cohort_though_they_are_trained_on(
             ]
             candidates = embeddings[own]
             if kind == "speakers":
-                candidates = candidates.mean(dim=0, keepdim=True)
+                candidates = torch.nn.functional.normalize(candidates, dim=1).mean(0, keepdim=True)
             assert (candidates - member).abs().sum(dim=1).min() < 1e-5
 
 
@@ -305,6 +305,21 @@ def test_the_example_runs_and_the_card_says_how_scores_are_made(
     # What only gives embeddings names no threshold of other scores.
     facts = task_facts(from_pretrained(normalised_run))
     assert facts == {"classes": [], "comparison": "log-likelihood ratio after as-norm"}
+
+
+def test_damaged_models_that_compare_are_refused_when_they_are_opened(
+    normalised_run: Path, tmp_path: Path
+) -> None:
+    model = DownstreamModel.from_pretrained(normalised_run)
+    assert model.cohort is not None
+    model.cohort.embeddings[0, 0] = torch.nan
+    model.save_pretrained(tmp_path / "nan")
+    with pytest.raises(IntegrityError, match="embeddings of the cohort are not finite"):
+        DownstreamModel.from_pretrained(tmp_path / "nan")
+    model.cohort = None
+    model.save_pretrained(tmp_path / "none")
+    with pytest.raises(IntegrityError, match="weighs scores against a cohort, and there is none"):
+        DownstreamModel.from_pretrained(tmp_path / "none")
 
 
 def test_settings_of_scores_are_for_verification_and_sensible() -> None:

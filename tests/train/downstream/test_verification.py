@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aalbert.common.configuration import load_config
 from aalbert.errors import InputError
 from aalbert.models import HeadConfig
 from aalbert.shards import Dataset
@@ -15,9 +16,11 @@ from aalbert.train.downstream.config import (
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.splits import read_list
+from aalbert.train.downstream.trial_splits import verification_splits
 from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.evaluation.open_run import open_run
+from aalbert.train.recipes import read_preset
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.
@@ -98,3 +101,18 @@ def test_lists_from_any_editor_are_read_alike(
     rows = np.arange(len(dataset))
     other.write_text(f"{dataset.key(3)}\n{dataset.key(5)}\n", "utf-16", newline="\r\n")
     assert read_list(str(other), dataset, rows).tolist() == [3, 5]
+
+
+def test_an_xvector_is_calibrated_on_speakers_that_it_was_not_trained_on(
+    cohort_data: Path,
+) -> None:
+    task, tested = "voxceleb1-verification", "trials.test=veri_test.txt"
+    config = load_config(
+        DownstreamConfig,
+        preset=read_preset("xvector-normalised", task),
+        assignments=[f"task={task}", tested, "splits.drawn_proportion=0.4"],
+    )
+    dataset = Dataset(cohort_data)
+    splits = verification_splits(config, dataset, read_trials("veri_test.txt", dataset))
+    speakers = np.array(dataset.column("speaker"))
+    assert not set(speakers[splits.train]) & set(speakers[splits.dev])

@@ -76,9 +76,9 @@ def test_operating_points_are_marked_on_the_curve_the_actual_ones_filled() -> No
     (axes,) = det_figure([DetCurve(name="run", rates=rates, actual=actual)]).axes
     marks = [line for line in axes.lines if line.get_marker() in ("o", "s")]
     assert [mark.get_fillstyle() for mark in marks] == ["none", "full"] * 2
-    low = float(probit(np.array([0.001]))[0])
+    low = float(probit(np.array([0.0001]))[0])
     for mark in marks:
-        # At 9 alone: no false alarm, which lies beyond the axis, and half of the targets missed.
+        # At 9 alone: no false alarm, drawn at the end of the axis, and half of the targets missed.
         assert np.asarray(mark.get_xdata()) == pytest.approx([low])
         assert np.asarray(mark.get_ydata()) == pytest.approx([0], abs=1e-9)
     legend = axes.get_legend()
@@ -86,3 +86,21 @@ def test_operating_points_are_marked_on_the_curve_the_actual_ones_filled() -> No
     assert [text.get_text() for text in legend.get_texts()] == [
         *("run", "minDCF at 0.01", "minDCF at 0.05", "actDCF at 0.01", "actDCF at 0.05")
     ]
+
+
+@pytest.mark.parametrize("separation", [5.76, 4.65, 1.68], ids=["0.2 %", "1 %", "20 %"])
+def test_operating_points_lie_on_the_curve_within_the_axes(separation: float) -> None:
+    same = np.arange(40_000) % 2 == 0
+    scores = np.random.default_rng(0).normal(np.where(same, separation, 0.0), 1.0)
+    # The ratio of two normal distributions, which is calibrated.
+    scores = separation * (scores - separation / 2)
+    rates = error_rates(scores, same)
+    actual = {prior: rates_at(scores, same, bayes_threshold(prior)) for prior in TARGET_PRIORS}
+    (axes,) = det_figure([DetCurve(name="run", rates=rates, actual=actual)]).axes
+    [curve] = [line for line in axes.lines if len(np.asarray(line.get_xdata())) > 20]
+    drawn = np.stack([np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())])
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for mark in (line for line in axes.lines if line.get_marker() in ("o", "s")):
+        place = np.array([np.asarray(mark.get_xdata()), np.asarray(mark.get_ydata())])
+        assert left <= place[0, 0] <= right and low <= place[1, 0] <= high
+        assert np.abs(drawn - place).max(axis=0).min() < 1e-6
