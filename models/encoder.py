@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, require
+from aalbert.models.initialisation import default_std, initialise
 from aalbert.models.layout import Packed, Padded, PaddedChunks
 from aalbert.models.positions import LearnedPositions, Rotation, SinusoidalPositions
 
@@ -103,15 +104,6 @@ class EncoderConfig:
     def weight_std(self) -> float:
         """The standard deviation of the initial weights."""
         return default_std(self.width) if self.initial_std is None else self.initial_std
-
-
-def default_std(width: int) -> float:
-    """Return BERT's 0.02 at its width of 768, and `0.02 sqrt(768 / width)` at another.
-
-    The sums over `width` products then have the same size at every width, and with them what a
-    layer adds to its input; a narrow encoder with 0.02 stays long on its initial plateau.
-    """
-    return 0.02 * math.sqrt(768 / width)
 
 
 class SelfAttention(nn.Module):
@@ -344,18 +336,3 @@ def make_positions(config: EncoderConfig) -> SinusoidalPositions | LearnedPositi
 def make_activation(config: EncoderConfig) -> nn.Module:
     """Return the activation of feed-forward networks and prediction heads."""
     return nn.GELU() if config.activation == "gelu" else nn.ReLU()
-
-
-def initialise(module: nn.Module, std: float) -> None:
-    """Initialise as in BERT: normal weights and positions with this deviation, zero biases.
-
-    A module without memory, on the device `meta`, has nothing to initialise.
-    """
-    if any(parameter.is_meta for parameter in module.parameters()):
-        return
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=std)
-            nn.init.zeros_(part.bias)
-        if isinstance(part, LearnedPositions):
-            nn.init.normal_(part.weight, std=std)

@@ -37,6 +37,8 @@ COMMANDS = [
     ["downstream", "voxceleb1-verification"],
     ["downstream", "librispeech-speaker"],
     ["downstream", "librispeech-phone"],
+    ["downstream", "librispeech-phone-recognition"],
+    ["downstream", "regress"],
     ["downstream", "classify"],
     ["sweep"],
     ["evaluate"],

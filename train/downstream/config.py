@@ -338,14 +338,3 @@ def check_labels(config: DownstreamConfig) -> None:
         "labels.column is speaker, which cannot be predicted for speakers that are not in the "
         "training part: name another column, such as --set labels.column=gender",
     )
-
-
-def chance_only(head: HeadConfig, baseline: BaselineConfig) -> bool:
-    """Return whether plain features with this head can reach no more than chance.
-
-    Normalised per utterance, every dimension has mean 0 and deviation 1 over time, and so do
-    its deltas: the pooled vector is the same for every utterance. A projection keeps the means,
-    not the deviations.
-    """
-    constant = head.pooling == "mean" or (head.pooling == "statistics" and not head.projection)
-    return baseline.normalisation == "utterance" and head.trunk == "none" and constant

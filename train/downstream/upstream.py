@@ -7,6 +7,7 @@ import torch
 from aalbert.common.redaction import redact_url
 from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import ConfigError, InputError, require
+from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.encoder_names import is_wave_encoder
 from aalbert.models.front_end import FrontEnd
 from aalbert.models.pretrained import PretrainedModel
@@ -16,11 +17,7 @@ from aalbert.models.wave_encoders.wave_upstream import WaveUpstream
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.config import (
-    BaselineConfig,
-    DownstreamConfig,
-    chance_only,
-)
+from aalbert.train.downstream.config import BaselineConfig, DownstreamConfig
 from aalbert.train.downstream.waves import WaveCorpus
 from aalbert.train.randomness import seed_of
 from aalbert.train.upstreams import check_feature_settings
@@ -117,3 +114,14 @@ def feature_baseline(
         config,
         FrontEnd(front_end, torch.tensor(statistics.mean), torch.tensor(statistics.std)),
     )
+
+
+def chance_only(head: HeadConfig, baseline: BaselineConfig) -> bool:
+    """Return whether plain features with this head can reach no more than chance.
+
+    Normalised per utterance, every dimension has mean 0 and deviation 1 over time, and so do
+    its deltas: the pooled vector is the same for every utterance. A projection keeps the means,
+    not the deviations.
+    """
+    constant = head.pooling == "mean" or (head.pooling == "statistics" and not head.projection)
+    return baseline.normalisation == "utterance" and head.trunk == "none" and constant

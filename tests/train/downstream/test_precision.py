@@ -36,7 +36,7 @@ def test_bfloat16_is_near_float32_and_the_loss_is_in_float32(
         kinds.append((scores.dtype, torch.is_autocast_enabled("cpu")))
         return classification_loss(scores, *rest)
 
-    monkeypatch.setattr("aalbert.train.downstream.module.classification_loss", note)
+    monkeypatch.setattr("aalbert.train.downstream.objectives.classification_loss", note)
     half = replace(FULL, precision="bf16-mixed", cache_embeddings=cached)
     models = {}
     for name, config in {"full": replace(FULL, cache_embeddings=cached), "half": half}.items():
