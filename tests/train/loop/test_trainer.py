@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytorch_lightning import LightningModule
 from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 
 from aalbert.train.loop.ranks import Ranks
@@ -22,4 +23,4 @@ def test_a_ctrl_c_before_training_listens_is_one_that_the_command_line_reports()
     # As Lightning does when it is interrupted.
     trainer: Any = SimpleNamespace(fit=lambda *_, **__: sys.exit(1))
     with pytest.raises(KeyboardInterrupt):
-        fit(trainer, unused, unused, None)
+        fit(trainer, LightningModule(), unused, None)
