@@ -121,7 +121,9 @@ def test_segments_are_frames_of_one_class_in_turn(phone_run: Path, librispeech_d
         assert {each.name for each in inside} == {segment.name}
         assert segment.score == pytest.approx(np.mean([each.score for each in inside]), abs=1e-6)
         assert after is None or (after.start == segment.end and after.name != segment.name)
-    with pytest.raises(ConfigError, match="is per segment, it has no classes of the whole recording"):
+    with pytest.raises(
+        ConfigError, match="is per segment, it has no classes of the whole recording"
+    ):
         _ = segments.prediction.name
 
 
