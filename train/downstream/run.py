@@ -292,12 +292,18 @@ def train_model(
     )
     raise_if_stopped(trainer, listener, command)
     best.restore()
-    # What scores are made by is measured without dropout, as the scores are.
-    model.eval()
     if setup.pairs is not None and ranks.first:
-        if config.trials.normalisation != "none":
-            take_cohort(config, setup, *training_embeddings(config, setup, cache))
-        choose_threshold(config.trials, model, dev_trials(config, setup, cache))
+        measure_scores(config, setup, cache)
+
+
+def measure_scores(
+    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
+) -> None:
+    """Give a trained model its cohort and its threshold, without dropout, as its scores are."""
+    model = setup.model.eval()
+    if config.trials.normalisation != "none":
+        take_cohort(config, setup, *training_embeddings(config, setup, cache))
+    choose_threshold(config.trials, model, dev_trials(config, setup, cache))
 
 
 def describe_steps(

@@ -215,17 +215,16 @@ def evaluate_run(opened: OpenRun, known: KnownVoices) -> Evaluation:
     # The states of all that a long list has would fill memory.
     outcome = measured.outcome
     probed = few_utterances(outcome, PROBE_UTTERANCES) if isinstance(outcome, Trials) else outcome
-    rows = probed.rows
-    clusters = clusters_for(measured.outcome, measured.dataset)
-    embeddings = embed(measured, rows)
+    clusters = clusters_for(outcome, measured.dataset)
+    embeddings = embed(measured, probed.rows)
     result = summarise(run, measured, clusters)
-    probes = probe(measured, embeddings, rows, clusters)
+    probes = probe(measured, probed, embeddings, clusters)
     result = replace(result, layer_probes=probes)
-    predictions = predictions_csv(measured.outcome, measured.dataset)
+    predictions = predictions_csv(outcome, measured.dataset)
     with measured.folder.writing():
         write_json(measured.folder.metrics, result.to_dict())
         write_text(measured.folder.predictions, predictions)
-    return Evaluation(run, result, measured, embeddings, rows)
+    return Evaluation(run, result, measured, embeddings, probed.rows)
 
 
 def embed(measured: Measured, rows: Rows) -> Embeddings:
@@ -289,19 +288,22 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
 
 
 def probe(
-    measured: Measured, embeddings: Embeddings, rows: Rows, clusters: Clusters
+    measured: Measured, probed: Outcome, embeddings: Embeddings, clusters: Clusters
 ) -> tuple[LayerProbe, ...]:
-    """Probe every hidden state: by classifiers of utterances or frames, or the cosine of trials."""
-    outcome = measured.outcome
+    """Probe every hidden state: by classifiers of utterances or frames, or the cosine of trials.
+
+    `embeddings` are of the rows of the `probed` outcome, which has few of the trials of a long
+    list.
+    """
+    rows = probed.rows
     if measured.frame_labels is not None:
         parts = SplitRows(**measured.rows)
         upstream, inputs = measured.model.upstream, measured.inputs
         return probe_frames(upstream, inputs, measured.frame_labels, parts).layers()
-    if isinstance(outcome, Trials):
-        few = few_utterances(outcome, PROBE_UTTERANCES)
-        left, right = np.searchsorted(rows, few.left), np.searchsorted(rows, few.right)
-        return probe_trials(embeddings, left, right, few.same)
-    if measured.class_of_row is None or not isinstance(outcome, Decisions):
+    if isinstance(probed, Trials):
+        left, right = np.searchsorted(rows, probed.left), np.searchsorted(rows, probed.right)
+        return probe_trials(embeddings, left, right, probed.same)
+    if measured.class_of_row is None or not isinstance(probed, Decisions):
         return ()
     classes = measured.class_of_row
     train, dev = (
@@ -311,7 +313,7 @@ def probe(
         )
     )
     test = Labelled(states=embeddings, classes=classes[rows])
-    return probe_layers(train, dev, test, clusters.among(rows), len(outcome.names))
+    return probe_layers(train, dev, test, clusters.among(rows), len(probed.names))
 
 
 def sample(rows: Rows, split: str, dataset: Dataset) -> Rows:
