@@ -5,6 +5,7 @@ LibriSpeech's lexicon has the same form, with a line of the same word for every 
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from aalbert.common.text_files import read_lines
@@ -19,6 +20,7 @@ COMMENT = ";;;"
 STRESS = re.compile(r"(?<=[A-Z])[012]$")
 
 
+@lru_cache(maxsize=256)
 def without_stress(phone: str) -> str:
     """Return a phone without its mark of stress, if it has one."""
     return STRESS.sub("", phone)
@@ -36,13 +38,14 @@ def read_pronunciations(
         raise InputError(
             f"there is no dictionary {path}: expected lines such as 'hello HH AH L OW'"
         )
+    allowed = frozenset(phones)
     found: dict[str, list[tuple[str, ...]]] = {}
     for number, line in enumerate(read_lines(path), start=1):
         entry = line.partition("#")[0].split()
         if not entry or line.startswith(COMMENT):
             continue
         word, *spoken = entry
-        unknown = [phone for phone in spoken if phones and without_stress(phone) not in phones]
+        unknown = [phone for phone in spoken if allowed and without_stress(phone) not in allowed]
         if unknown or not spoken:
             what = f"the phone '{unknown[0]}'" if unknown else "no phones"
             raise InputError(

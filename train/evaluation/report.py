@@ -28,7 +28,8 @@ from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.card import scored_card
 from aalbert.train.evaluation.comparison import Comparison
-from aalbert.train.evaluation.costs import cost_figure, cost_rows
+from aalbert.train.evaluation.cost_figure import cost_figure
+from aalbert.train.evaluation.costs import cost_rows
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,

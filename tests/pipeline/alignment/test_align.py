@@ -18,7 +18,7 @@ from aalbert.common.signals import handle_stop_signals
 from aalbert.errors import InputError, InterruptedRunError, OutputInUseError, WorkersDiedError
 from aalbert.pipeline.alignment import align as aligning
 from aalbert.pipeline.alignment.align import align_corpus
-from aalbert.pipeline.alignment.phone_aligner import NotAlignedError, align_phones
+from aalbert.pipeline.alignment.phone_aligner import NotAlignedError, align_phones, dictionary_path
 from aalbert.pipeline.alignment.phone_set import PHONES
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech
@@ -58,7 +58,17 @@ def in_equal_parts(
 
 
 @pytest.fixture
-def simple_aligner(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_pronunciations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some words of pocketsphinx' dictionary, which takes seconds to read, in place of all."""
+    words = {word.lower() for text in TEXTS.values() for word in text.split()}
+    lines = Path(dictionary_path()).read_text().splitlines(keepends=True)
+    path = tmp_path / "few.dict"
+    path.write_text("".join(each for each in lines if each.partition(" ")[0] in words))
+    monkeypatch.setattr(aligning, "dictionary_path", lambda: str(path))
+
+
+@pytest.fixture
+def simple_aligner(few_pronunciations: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aligning, "align_phones", in_equal_parts)
 
 
@@ -112,6 +122,7 @@ def test_a_dictionary_of_the_user_adds_words_and_goes_over_known_ones(
     assert record["suspicious"] == 0
 
 
+@pytest.mark.usefixtures("few_pronunciations")
 def test_a_phone_that_is_too_long_is_listed(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +212,7 @@ def test_texts_in_a_table_are_aligned_and_too_many_failures_have_their_exit_code
     assert "--subset is for LibriSpeech" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("few_pronunciations")
 def test_a_corpus_of_which_nothing_can_be_aligned_is_refused(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

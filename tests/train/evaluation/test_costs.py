@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aalbert.models import DownstreamModel, Upstream, UpstreamConfig
 from aalbert.models.any_upstream import require_own
-from aalbert.train.evaluation.costs import cost_figure, cost_rows, pretraining_hours
+from aalbert.train.evaluation.cost_figure import cost_figure
+from aalbert.train.evaluation.costs import cost_rows, pretraining_hours
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.evaluation.result import Result
 
