@@ -36,7 +36,7 @@ PREPARE = (
 DATASETS = (
     Kind(name="datasets: damage, verified", outcomes=exits(3, 4), quick=30),
     Kind(name="datasets: damage, loaded", outcomes=(RIGHT, *exits(1, 2, 3, 4)), quick=30),
-    Kind(name="datasets: damage in a store", outcomes=(RIGHT, *exits(3, 4, 7)), quick=6),
+    Kind(name="datasets: damage in a store", outcomes=(RIGHT, *exits(3, 4, 7)), quick=2),
 )
 FILES = (
     Kind(name="files: audio", outcomes=(RIGHT, "refused"), quick=40, share=0.4),
@@ -45,7 +45,7 @@ FILES = (
     Kind(name="files: tables", outcomes=(RIGHT, *exits(3, 5)), quick=20, share=0.4),
     Kind(name="files: labels and trials", outcomes=(RIGHT, *exits(3)), quick=60, share=0.1),
     Kind(name="files: YAML", outcomes=(RIGHT, *exits(2, 3)), quick=40, share=0.4),
-    Kind(name="files: JSON", outcomes=(RIGHT, *exits(2, 3, 4)), quick=40, share=0.4),
+    Kind(name="files: JSON", outcomes=(RIGHT, *exits(2, 3, 4)), quick=20, share=0.4),
     Kind(name="files: our checkpoints", outcomes=(RIGHT, *exits(3, 4)), quick=20, share=0.1),
     Kind(name="files: training states", outcomes=(RIGHT, *exits(3, 4)), quick=4, share=0.4),
     Kind(name="files: foreign checkpoints", outcomes=(RIGHT, *exits(2, 3, 4)), quick=10, share=0.4),
@@ -63,5 +63,5 @@ TRAINING = (
     Kind(name="predict: signals and scarce resources", outcomes=(RIGHT,), quick=1, share=2.5),
     Kind(name="align: signals and scarce resources", outcomes=(RIGHT,), quick=1, share=2.5),
 )
-PAGES = (Kind(name="pages: hostile names", outcomes=(RIGHT, *exits(2)), quick=60, share=0.4),)
+PAGES = (Kind(name="pages: hostile names", outcomes=(RIGHT, *exits(2)), quick=25, share=0.4),)
 KINDS = {kind.name: kind for kind in (*PREPARE, *DATASETS, *FILES, *TRAINING, *PAGES)}
