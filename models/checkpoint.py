@@ -71,6 +71,11 @@ TRANSFORMERS_ENTRIES = {
 }
 # What `config.json` has besides the description of the model.
 HEADER = ("format", "format_version", *TRANSFORMERS_ENTRIES, "kind", "weights_xxh3")
+# Where models of every kind are from.
+MADE_BY = {
+    "pretrained": "a run of 'aalbert pretrain', or a model that 'aalbert convert' wrote",
+    "downstream": "a run of 'aalbert downstream'",
+}
 # Of a file that is no checkpoint of this package.
 CONVERSION = "'aalbert convert' makes a model of a checkpoint of another system"
 # Of a configuration that this version cannot read.
@@ -149,7 +154,10 @@ def load_checkpoint(
     folder = find_checkpoint(place)
     document = read_config(folder)
     if document["kind"] != kind:
-        raise InputError(f"{folder} holds a '{document['kind']}' model, expected a '{kind}' one")
+        raise InputError(
+            f"{folder} holds a '{document['kind']}' model, expected a '{kind}' one: name "
+            f"{MADE_BY[kind]}"
+        )
     weights = folder / WEIGHTS_NAME
     # Those of the hub are compared, and fetched again if need be, when they are found.
     if find_hub_place(place) is None and not has_intact_weights(folder, document):

@@ -392,8 +392,14 @@ def test_a_path_without_a_model_is_an_error_that_names_what_was_expected(tmp_pat
 
 def test_a_classifier_is_no_pretrained_model(model: PretrainedModel, tmp_path: Path) -> None:
     DownstreamModel(model.upstream, ["a", "b"], "last", HeadConfig()).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="holds a 'downstream' model, expected a 'pre"):
+    with pytest.raises(
+        InputError,
+        match="holds a 'downstream' model, expected a 'pretrained' one: name a run of 'aalbert pre",
+    ):
         PretrainedModel.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "pretrained")
+    with pytest.raises(InputError, match="expected a 'downstream' one: name a run of 'aalbert dow"):
+        DownstreamModel.from_pretrained(tmp_path / "pretrained")
 
 
 def test_a_classifier_read_back_scores_the_same(model: PretrainedModel, tmp_path: Path) -> None:

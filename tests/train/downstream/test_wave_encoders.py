@@ -306,10 +306,21 @@ def test_what_such_an_encoder_cannot_do_is_an_error_of_one_line(
     )
     assert not (tmp_path / "out").exists()
     wave = next(corpus.rglob("*.wav"))
-    alone = f"{run} has its head on hf:.*, an encoder of another library whose weights it does not"
+    alone = f"{run}.* has its head on hf:.*, an encoder of another library whose weights it does"
     refused(["predict", str(run), str(wave)], alone)
     refused(["extract", str(wave), "--model", str(run), *out], alone)
+    refused(["compare", str(run), str(wave), str(wave)], alone)
     refused(["inspect", str(run)], alone)
+    refused(["export", str(run), "--to=onnx", *out], alone)
+    head = (
+        "holds a 'downstream' model, expected a 'pretrained' one: name a run of 'aalbert pretrain'"
+    )
+    refused(["convert", str(run), "--to=s3prl", *out], head)
+    refused([*command, f"--upstream={run}", *out], head)
+    refused(["sweep", *command[1:], f"--upstream={run}", "--set=seed=1,2", *out], head)
+    refused(["pretrain", "--data", str(voxceleb1_data), "--from", str(run), *out], alone)
+    refused(["push", str(run), "user/model"], alone)
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_of_such_encoders_are_for_upstreams_alone(
@@ -334,6 +345,7 @@ def test_names_of_such_encoders_are_for_upstreams_alone(
         refused(["inspect", name], text)
         refused(["extract", wave, "--model", name, *out], text)
         refused(["predict", name, wave], text)
+        refused(["compare", name, wave, wave], text)
         refused(["convert", name, *out], text)
         refused(["convert", name, "--to=s3prl", *out], text)
         refused(["export", name, "--to=onnx", *out], text)
