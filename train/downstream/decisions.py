@@ -28,7 +28,8 @@ class Decisions:
     classified, `true` and `predicted` are their classes, `score` is the softmax of the predicted
     one, and `top_5` tells whether the true class is among the five with the highest scores; they
     are None for frames. Where frames are classified on a grid of label frames too,
-    `scored_by_time` and `correct_by_time` count those.
+    `scored_by_time` and `correct_by_time` count those, and `label_checksums` tell the labels of
+    one utterance from others.
     """
 
     names: Sequence[str]
@@ -42,6 +43,7 @@ class Decisions:
     top_5: NDArray[np.bool_] | None = None
     scored_by_time: NDArray[np.int64] | None = None
     correct_by_time: NDArray[np.int64] | None = None
+    label_checksums: NDArray[np.int64] | None = None
 
     @property
     def measure(self) -> Measure:
@@ -60,8 +62,9 @@ class Decisions:
 
     @property
     def truth(self) -> tuple[NDArray[Any], ...]:
-        """What was to be predicted: the names, and the true classes of whole utterances."""
-        return (np.array(self.names), *(() if self.true is None else (self.true,)))
+        """What was to be predicted: the names, and the true classes, of frames by checksums."""
+        truths = (self.true, self.label_checksums)
+        return (np.array(self.names), *(each for each in truths if each is not None))
 
     @property
     def amounts(self) -> NDArray[np.int64]:
@@ -144,6 +147,7 @@ def classify(
             counts = grid.count_correct(rows, lengths, predicted.to(device))
             entries["scored_by_time"].append(counts[0].cpu())
             entries["correct_by_time"].append(counts[1].cpu())
+            entries["label_checksums"].append(grid.checksums(rows))
         if scores.dim() == 2:
             best = scores.topk(min(5, classes), dim=-1).indices
             entries["true"].append(targets)

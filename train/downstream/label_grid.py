@@ -5,6 +5,8 @@ the prediction of the frame whose centre is nearest to its own, and all runs on 
 measured on the same items.
 """
 
+from zlib import crc32
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,6 +47,18 @@ class LabelGrid(nn.Module):
         held = predicted.gather(1, frames)
         classes = self.labels.targets(rows, counts, held.unsqueeze(-1))
         return (classes != NO_CLASS).sum(dim=1), (held == classes).sum(dim=1)
+
+    def checksums(self, rows: Tensor) -> Tensor:
+        """Return a checksum of the labels of every utterance `(batch,)`, whatever the upstream."""
+        counts = self.counts[rows]
+        shape = counts.new_empty(len(rows), int(counts.max()), 1)
+        classes = self.labels.targets(rows, counts, shape).cpu().numpy()
+        return torch.tensor(
+            [
+                crc32(own[:count].tobytes())
+                for own, count in zip(classes, counts.tolist(), strict=True)
+            ]
+        )
 
 
 def make_label_grid(

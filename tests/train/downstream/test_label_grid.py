@@ -62,3 +62,24 @@ def test_a_label_of_a_whole_utterance_holds_for_all_its_label_frames() -> None:
         torch.tensor([0, 1]), torch.tensor([3, 1]), torch.tensor([[1, 0, 1], [0, 1, 1]])
     )
     assert scored.tolist() == [5, 2] and correct.tolist() == [3, 2]
+
+
+def test_checksums_tell_labels_apart_and_not_upstreams() -> None:
+    def checksums(classes: list[int], nearest: list[int]) -> list[int]:
+        labels = FrameLabels(
+            ["a", "b"],
+            torch.tensor(classes, dtype=torch.int16),
+            torch.tensor([0, 4]),
+            torch.tensor([4, 3]),
+            torch.arange(4),
+        )
+        grid = LabelGrid(labels, labels.count, torch.tensor(nearest))
+        # Alone and beside a longer one a row has the same.
+        alone = [int(grid.checksums(torch.tensor([row]))[0]) for row in (1, 0)]
+        assert grid.checksums(torch.tensor([1, 0])).tolist() == alone
+        return alone
+
+    one = checksums([0, 1, 1, 0, 1, 0, 1], [0, 1, 2, 3])
+    assert one == checksums([0, 1, 1, 0, 1, 0, 1], [0, 0, 1, 1])
+    other = checksums([0, 1, 1, 0, 0, 1, 1], [0, 1, 2, 3])
+    assert one[0] != other[0] and one[1] == other[1]

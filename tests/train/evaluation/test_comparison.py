@@ -160,6 +160,10 @@ def test_runs_with_other_true_labels_of_the_same_utterances_are_refused() -> Non
         (classes, replace(classes, true=one - 1)),
         (classes, replace(classes, names=["a", "c"])),
         (frames, replace(frames, names=["a", "c"])),
+        (
+            replace(frames, label_checksums=np.array([5, 6, 7, 8])),
+            replace(frames, label_checksums=np.array([5, 6, 7, 9])),
+        ),
         # Of frames, and of whole utterances.
         (frames, classes),
         (classes, frames),
