@@ -28,6 +28,7 @@ from aalbert.train.downstream.labels import (
     find_classes,
     require_training_data,
 )
+from aalbert.train.downstream.left_out import LeftOut, left_out_of_test
 from aalbert.train.downstream.numbers import NumberLabels, constant, find_numbers
 from aalbert.train.downstream.objectives import TaskLabels, predicted_by
 from aalbert.train.downstream.phone_sequences import (
@@ -55,7 +56,7 @@ from aalbert.train.upstreams import check_feature_settings
 class DownstreamSetup:
     """A model with its head, the labels it learns, and the rows of each part of the dataset.
 
-    `pairs` are the test trials of verification.
+    `pairs` are the test trials of verification, `left_out` what the test part lacks of its split.
     """
 
     inputs: Inputs
@@ -63,6 +64,7 @@ class DownstreamSetup:
     labels: TaskLabels
     splits: SplitRows
     pairs: Pairs | None = None
+    left_out: LeftOut | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -72,11 +74,15 @@ class DownstreamSetup:
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """The splits of a task, its labels unless they depend on the upstream, and its test trials."""
+    """The splits of a task, its labels unless they depend on the upstream, and its test trials.
+
+    `left_out` is what the test part lacks of its split.
+    """
 
     splits: SplitRows
     labels: ColumnLabels | NumberLabels | PhoneSequences | None = None
     pairs: Pairs | None = None
+    left_out: LeftOut | None = None
 
 
 def build_setup(
@@ -118,7 +124,7 @@ def build_setup(
     )
     if isinstance(labels, NumberLabels):
         model.head.scale_numbers(labels.mean, labels.deviation)
-    return DownstreamSetup(inputs, model, labels, data.splits, data.pairs)
+    return DownstreamSetup(inputs, model, labels, data.splits, data.pairs, data.left_out)
 
 
 def find_inputs(
@@ -176,7 +182,7 @@ def setup_of_model(
         check_feature_settings("the model", upstream, dataset)
     inputs = find_inputs(dataset, upstream, corpus)
     labels = data.labels or find_frame_labels(config, inputs, data.splits)
-    return DownstreamSetup(inputs, model, labels, data.splits, data.pairs)
+    return DownstreamSetup(inputs, model, labels, data.splits, data.pairs, data.left_out)
 
 
 def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
@@ -185,7 +191,8 @@ def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     if source == "alignments":
         aligned = find_aligned(dataset, config.labels)
         note_unaligned(dataset, config.splits, aligned)
-        return TaskData(split_rows(dataset, config.splits, aligned))
+        splits = split_rows(dataset, config.splits, aligned)
+        return TaskData(splits, left_out=without(dataset, config, aligned, "no alignment"))
     if source == "trials":
         return find_trials(config, dataset)
     if source == "number":
@@ -193,11 +200,21 @@ def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     if source == "lexicon":
         rows = dataset.rows([config.splits.train, *unlisted_splits(config.splits)])
         sequences = find_phone_sequences(dataset, config.labels, rows)
-        return TaskData(split_rows(dataset, config.splits, sequences.row_classes()), sequences)
+        splits = split_rows(dataset, config.splits, sequences.row_classes())
+        left_out = left_out_of_test(dataset, config.splits, sequences.left_out)
+        return TaskData(splits, sequences, left_out=left_out)
     labels = find_classes(dataset, config.labels, dataset.rows([config.splits.train]))
     splits = split_rows(dataset, config.splits, labels.row_classes(), config.labels.column)
     require_training_data(dataset, labels, config.labels.column, splits.train)
-    return TaskData(splits, labels)
+    left_out = without(dataset, config, labels.row_classes(), "no class")
+    return TaskData(splits, labels, left_out=left_out)
+
+
+def without(
+    dataset: Dataset, config: DownstreamConfig, classes: NDArray[np.int64], reason: str
+) -> LeftOut | None:
+    """Return what the test part lacks where rows without a class are left out."""
+    return left_out_of_test(dataset, config.splits, {reason: np.flatnonzero(classes == NO_CLASS)})
 
 
 def find_regression(config: DownstreamConfig, dataset: Dataset) -> TaskData:
@@ -212,7 +229,8 @@ def find_regression(config: DownstreamConfig, dataset: Dataset) -> TaskData:
             f"{dataset.place}: the {column} of all {len(learned)} utterances to train on is "
             f"{learned[0]:g}: there is nothing to learn; name another column or other splits"
         )
-    return TaskData(splits, NumberLabels(numbers, splits.train, config.regression))
+    labels = NumberLabels(numbers, splits.train, config.regression)
+    return TaskData(splits, labels, left_out=without(dataset, config, known, "no number"))
 
 
 def note_unaligned(dataset: Dataset, splits: SplitConfig, aligned: NDArray[np.int64]) -> None:

@@ -53,19 +53,26 @@ class LabelConfig:
     Classes with fewer than `least_utterances` in the split to train on are left out.
     `alignments` is a folder of TextGrid files or a file of `KEY number number ...` lines with a
     number per `label_shift_ms`, whose phones a `phones.json` beside it may name. `lexicon` is a
-    file of `WORD PHONE PHONE ...` lines, by which the texts of the column are sequences of phones.
-    The stress of vowels (the 1 of AH1) can be dropped from either.
+    file of `WORD PHONE PHONE ...` lines, by which the texts of the column are sequences of phones,
+    or several, of which the first that has a word counts. The stress of vowels (the 1 of AH1) can
+    be dropped from either.
     """
 
     column: str = "speaker"
     least_utterances: int = 1
     alignments: str = ""
-    lexicon: str = ""
+    lexicon: str | tuple[str, ...] = ""
     label_shift_ms: float = 10.0
     drop_stress: bool = False
 
     def __post_init__(self) -> None:
         require_positive("labels.", self, "least_utterances", "label_shift_ms")
+
+    @property
+    def lexicons(self) -> tuple[str, ...]:
+        """The files of the lexicon, in the order in which words are looked up."""
+        names = (self.lexicon,) if isinstance(self.lexicon, str) else self.lexicon
+        return tuple(filter(None, names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +320,7 @@ def check_labels(config: DownstreamConfig) -> None:
         f"labels.alignments is for {names_with('alignments')}, the task is {config.task}",
     )
     require(
-        labels == "lexicon" or not config.labels.lexicon,
+        labels == "lexicon" or not config.labels.lexicons,
         f"labels.lexicon is for {names_with('lexicon')}, the task is {config.task}",
     )
     require(

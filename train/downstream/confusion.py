@@ -14,17 +14,22 @@ class Confusion:
     """The numbers of items of pairs `(true class, predicted class)`, in rising order of pairs.
 
     Only pairs that occur are kept, so that memory grows with the items and not with the square
-    of the number of classes: thousands of speakers have tens of millions of pairs.
+    of the number of classes: thousands of speakers have tens of millions of pairs. Of sequences,
+    `deleted` and `inserted` are the items of every class that are in no pair, since they have no
+    counterpart: those that were not predicted, and those that are in no true sequence.
     """
 
     classes: int
     true: Counts
     predicted: Counts
     items: Counts
+    deleted: Counts | None = None
+    inserted: Counts | None = None
 
     def totals(self) -> Counts:
-        """Return the number of items of every class."""
-        return sum_by(self.true, self.items, self.classes)
+        """Return the number of items of every class, deleted ones included."""
+        paired = sum_by(self.true, self.items, self.classes)
+        return paired if self.deleted is None else paired + self.deleted
 
     def correct(self) -> Counts:
         """Return the number of items of every class that were predicted as it."""
@@ -44,6 +49,11 @@ class Confusion:
         found = np.full(self.classes, -1, np.int64)
         found[true] = errors.predicted[first]
         return found
+
+    def beyond(self, chosen: Counts) -> Counts:
+        """Return how many items of each of some classes were predicted as one of the others."""
+        outside = ~np.isin(self.predicted, chosen)
+        return sum_by(self.true[outside], self.items[outside], self.classes)[chosen]
 
     def among(self, chosen: Counts) -> Counts:
         """Return the matrix `(chosen, chosen)` of some classes, given in rising order."""

@@ -22,8 +22,10 @@ from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import LabelConfig
 
-# Words that a dictionary lacks, in a message.
+# Words that dictionaries lack, in a message.
 MOST_WORDS_NAMED = 5
+# Why utterances are left out.
+NO_TEXT, NO_PRONUNCIATION = "no text", "a word without a pronunciation"
 GET_LEXICON = (
     "LibriSpeech's is librispeech-lexicon.txt of https://www.openslr.org/11, its lines are "
     "'WORD  P H O N E S'"
@@ -34,16 +36,24 @@ class PhoneSequences(nn.Module):
     """The phones of utterances, end to end, as numbers of their names.
 
     `begin` and `count` give the first phone and the number of phones of each row of the dataset; a
-    row without a transcript, or with a word that the dictionary lacks, has none.
+    row without a transcript, or with a word that the dictionaries lack, has none. `left_out` are
+    such rows, by reason.
     """
 
     phones: Tensor
     begin: Tensor
     count: Tensor
 
-    def __init__(self, names: Sequence[str], sequences: Mapping[int, Sequence[int]], rows: int):
+    def __init__(
+        self,
+        names: Sequence[str],
+        sequences: Mapping[int, Sequence[int]],
+        rows: int,
+        left_out: Mapping[str, Rows],
+    ) -> None:
         super().__init__()
         self.names = list(names)
+        self.left_out = left_out
         count = np.zeros(rows, np.int64)
         for row, phones in sequences.items():
             count[row] = len(phones)
@@ -93,36 +103,77 @@ class PhoneSequences(nn.Module):
 def find_phone_sequences(dataset: Dataset, config: LabelConfig, rows: Rows) -> PhoneSequences:
     """Return the phones of the transcripts of these rows, by the first pronunciation of each word.
 
-    The names are all phones that the dictionary has in these. What is left out is said on stderr,
-    with the words that are missing. Raises `InputError` when nothing is left.
+    The names are all phones that the dictionaries have. What is left out is said on stderr, with
+    the words that are missing. Raises `InputError` when nothing is left.
     """
-    if not config.lexicon:
-        raise ConfigError(
-            "labels.lexicon is not set: name a dictionary of pronunciations with "
-            f"--set labels.lexicon=FILE; {GET_LEXICON}"
-        )
-    spoken = first_pronunciations(read_pronunciations(Path(config.lexicon)), config.drop_stress)
+    spoken = read_lexicons(config)
     names = sorted({phone for phones in spoken.values() for phone in phones})
     number = {name: place for place, name in enumerate(names)}
     texts = read_texts(dataset, config.column)
     known: Mapping[str, Pronunciations] = {word: [phones] for word, phones in spoken.items()}
     missing: Counter[str] = Counter()
-    sequences, silent = {}, 0
+    sequences: dict[int, list[int]] = {}
+    left_out: dict[str, list[int]] = {NO_TEXT: [], NO_PRONUNCIATION: []}
     for row in rows.tolist():
         words = words_of(texts[row] or "", known)
-        silent += not words
-        if unknown := {word for word in words if word not in spoken}:
+        if not words:
+            left_out[NO_TEXT].append(row)
+        elif unknown := {word for word in words if word not in spoken}:
             missing.update(unknown)
-        elif words:
+            left_out[NO_PRONUNCIATION].append(row)
+        else:
             sequences[row] = [number[phone] for word in words for phone in spoken[word]]
-    note_left_out(config.lexicon, len(rows), silent, len(rows) - silent - len(sequences), missing)
+    lexicons = " and ".join(config.lexicons)
+    note_left_out(lexicons, len(rows), {why: len(each) for why, each in left_out.items()}, missing)
     if not sequences:
         raise InputError(
             f"{dataset.place}: no utterance of the splits has a text ('{config.column}') of which "
-            f"{config.lexicon} has all words; LibriSpeech's texts are its *.trans.txt files, which "
+            f"{lexicons} has all words; LibriSpeech's texts are its *.trans.txt files, which "
             "have to be beside the audio when 'aalbert prepare' reads it"
         )
-    return PhoneSequences(names, sequences, len(dataset))
+    without = {why: np.array(each, np.int64) for why, each in left_out.items()}
+    return PhoneSequences(names, sequences, len(dataset), without)
+
+
+def read_lexicons(config: LabelConfig) -> dict[str, tuple[str, ...]]:
+    """Return the pronunciation of every word, of several dictionaries by the first that has it.
+
+    Raises `ConfigError` when none is named, and `InputError` that names the one whose phones are
+    not those of the others.
+    """
+    if not config.lexicons:
+        raise ConfigError(
+            "labels.lexicon is not set: name a dictionary of pronunciations with "
+            f"--set labels.lexicon=FILE; {GET_LEXICON}"
+        )
+    lexicons = {
+        path: first_pronunciations(read_pronunciations(Path(path)), config.drop_stress)
+        for path in config.lexicons
+    }
+    require_same_phones(lexicons)
+    together: dict[str, tuple[str, ...]] = {}
+    for spoken in reversed(lexicons.values()):
+        together |= spoken
+    return together
+
+
+def require_same_phones(lexicons: Mapping[str, Mapping[str, tuple[str, ...]]]) -> None:
+    """Raise `InputError` for a dictionary with a phone that the one with the most phones lacks.
+
+    Else the same sound would be two classes, as `AH` beside `AH0`.
+    """
+    inventories = {
+        path: {phone for phones in spoken.values() for phone in phones}
+        for path, spoken in lexicons.items()
+    }
+    largest = max(inventories, key=lambda path: len(inventories[path]))
+    for path, phones in inventories.items():
+        if foreign := sorted(phones - inventories[largest]):
+            raise InputError(
+                f"{path} has the phone '{foreign[0]}', which {largest} lacks: write its words with "
+                "the phones of that one, or drop stress from both with --set "
+                "labels.drop_stress=true"
+            )
 
 
 def first_pronunciations(
@@ -148,17 +199,17 @@ def read_texts(dataset: Dataset, column: str) -> list[str | None]:
 
 
 def note_left_out(
-    lexicon: str, utterances: int, silent: int, unknown: int, missing: Counter[str]
+    lexicons: str, utterances: int, left_out: Mapping[str, int], missing: Counter[str]
 ) -> None:
     """Say on stderr how many utterances are left out, and for which words."""
-    if silent:
+    if silent := left_out[NO_TEXT]:
         print(f"left out {silent} of {utterances} utterances that have no text", file=sys.stderr)
-    if unknown:
+    if unknown := left_out[NO_PRONUNCIATION]:
         most = sorted(missing.items(), key=lambda each: (-each[1], each[0]))[:MOST_WORDS_NAMED]
         named = ", ".join(f"'{word}' (in {count})" for word, count in most)
         such = "such as " if len(missing) > len(most) else ""
         print(
-            f"left out {unknown} of {utterances} utterances with words that {lexicon} lacks: "
+            f"left out {unknown} of {utterances} utterances with words that {lexicons} lacks: "
             f"{len(missing)} words, {such}{named}",
             file=sys.stderr,
         )

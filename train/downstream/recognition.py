@@ -11,20 +11,19 @@ from aalbert.models.ctc import decode_greedily
 from aalbert.shards.loading.order import Rows
 from aalbert.train.downstream.confusion import Confusion, count_pairs
 from aalbert.train.downstream.edit_distance import Edits, align
+from aalbert.train.downstream.labels import NO_CLASS
 from aalbert.train.downstream.measures import PHONE_ERROR_RATE, PHONE_ERRORS, Measure
 from aalbert.train.downstream.phone_sequences import PhoneSequences
 from aalbert.train.downstream.scoring import Outputs, entries_in_row_order
-
-# In place of a phone that was deleted, or beside one that was inserted.
-NOTHING = "(nothing)"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recognised:
     """The phones that were recognised in the utterances of a part; one entry an utterance.
 
-    `true` and `predicted` are phones between spaces, `scored` the number of true ones. The
-    `confusion` counts pairs of an alignment with the fewest edits, the last class being nothing.
+    `true` and `predicted` are phones between spaces, `scored` the number of true ones, and
+    `too_short` says which utterances have fewer frames than these need. The `confusion` counts
+    pairs of an alignment with the fewest edits, and the phones without a counterpart.
     """
 
     names: Sequence[str]
@@ -33,6 +32,7 @@ class Recognised:
     substitutions: NDArray[np.int64]
     deletions: NDArray[np.int64]
     insertions: NDArray[np.int64]
+    too_short: NDArray[np.bool_]
     true: NDArray[np.object_]
     predicted: NDArray[np.object_]
     confusion: Confusion
@@ -67,7 +67,11 @@ class Recognised:
 
     def counts(self) -> dict[str, int]:
         """Return how much was tested."""
-        return {"utterances": len(self.rows), "phones": int(self.scored.sum())}
+        return {
+            "utterances": len(self.rows),
+            "phones": int(self.scored.sum()),
+            "too_short": int(self.too_short.sum()),
+        }
 
     def in_row_order(self) -> "Recognised":
         """Return the entries with rising rows."""
@@ -93,6 +97,7 @@ def recognise(outputs: Iterable[Outputs], labels: PhoneSequences) -> tuple[Recog
     The loss is over the utterances that have enough frames for their phones; all are recognised.
     """
     rows: list[int] = []
+    alignable: list[int] = []
     edits: list[Edits] = []
     predicted: list[list[int]] = []
     loss, phones = 0.0, 0
@@ -100,6 +105,7 @@ def recognise(outputs: Iterable[Outputs], labels: PhoneSequences) -> tuple[Recog
         on_device = output.rows.to(output.values.device)
         losses, counts = labels.losses(on_device, output.lengths, output.values)
         loss, phones = loss + float(losses.sum()), phones + int(counts.sum())
+        alignable += counts.tolist()
         scores = output.values.float().cpu()
         for row, length, score in zip(
             output.rows.tolist(), output.lengths.tolist(), scores, strict=True
@@ -107,7 +113,8 @@ def recognise(outputs: Iterable[Outputs], labels: PhoneSequences) -> tuple[Recog
             rows.append(row)
             predicted.append(decode_greedily(score[:length]))
             edits.append(align(labels.of_row(row), predicted[-1]))
-    return recognised(labels, rows, predicted, edits), loss / max(1, phones)
+    too_short = np.array(alignable, np.int64) == 0
+    return recognised(labels, rows, predicted, edits, too_short), loss / max(1, phones)
 
 
 def recognised(
@@ -115,30 +122,43 @@ def recognised(
     rows: Sequence[int],
     predicted: Sequence[Sequence[int]],
     edits: Sequence[Edits],
+    too_short: NDArray[np.bool_],
 ) -> Recognised:
     """Return what was recognised in rows, by the edits that make it of the true phones."""
-    names, nothing = labels.names, len(labels.names)
-    pairs = np.array(
-        [
-            (nothing if one is None else one, nothing if two is None else two)
-            for each in edits
-            for one, two in each.pairs
-        ],
-        np.int64,
-    ).reshape(-1, 2)
+    names = labels.names
 
     def texts(sequences: Iterable[Sequence[int]]) -> NDArray[np.object_]:
         return np.array([" ".join(names[each] for each in one) for one in sequences], object)
 
     true = [labels.of_row(row) for row in rows]
     return Recognised(
-        names=[*names, NOTHING],
+        names=names,
         rows=np.array(rows, np.int64),
         scored=np.array([len(each) for each in true], np.int64),
         substitutions=np.array([each.substitutions for each in edits], np.int64),
         deletions=np.array([each.deletions for each in edits], np.int64),
         insertions=np.array([each.insertions for each in edits], np.int64),
+        too_short=too_short,
         true=texts(true),
         predicted=texts(predicted),
-        confusion=count_pairs(pairs[:, 0], pairs[:, 1], nothing + 1),
+        confusion=count_edits(edits, len(names)),
+    )
+
+
+def count_edits(edits: Sequence[Edits], classes: int) -> Confusion:
+    """Count the pairs of alignments, and the phones that were deleted and inserted."""
+    pairs = np.array(
+        [
+            (NO_CLASS if one is None else one, NO_CLASS if two is None else two)
+            for each in edits
+            for one, two in each.pairs
+        ],
+        np.int64,
+    ).reshape(-1, 2)
+    true, predicted = pairs.T
+    paired = (true != NO_CLASS) & (predicted != NO_CLASS)
+    return replace(
+        count_pairs(true[paired], predicted[paired], classes),
+        deleted=np.bincount(true[predicted == NO_CLASS], minlength=classes),
+        inserted=np.bincount(predicted[true == NO_CLASS], minlength=classes),
     )

@@ -14,7 +14,7 @@ from aalbert.models.training_facts import read_facts
 from aalbert.models.wave_encoders.open import weights_of_encoder
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig, LabelConfig
 from aalbert.train.downstream.phones import NAMES_FILE
 from aalbert.train.downstream.tasks import find_task
 from aalbert.train.downstream.trials import choose_trials
@@ -81,10 +81,17 @@ def named_files(config: DownstreamConfig) -> dict[str, str]:
         "splits.test_list": splits.test_list,
         "labels.alignments": alignments,
         f"labels.alignments, {NAMES_FILE}": names,
-        "labels.lexicon": config.labels.lexicon,
+        **{f"labels.lexicon[{place}]": path for place, path in enumerate(config.labels.lexicons)},
         # A stored list is part of the dataset, and so of its fingerprint.
         "trials.test": config.trials.test if Path(config.trials.test).is_absolute() else "",
     }
+
+
+def lasting_lexicon(labels: LabelConfig) -> str | tuple[str, ...]:
+    """Return the files of the lexicon with absolute paths."""
+    if isinstance(labels.lexicon, str):
+        return lasting_path(labels.lexicon)
+    return tuple(map(lasting_path, labels.lexicons))
 
 
 def with_lasting_paths(config: DownstreamConfig, dataset: Dataset) -> DownstreamConfig:
@@ -103,7 +110,7 @@ def with_lasting_paths(config: DownstreamConfig, dataset: Dataset) -> Downstream
         labels=replace(
             labels,
             alignments=lasting_path(labels.alignments),
-            lexicon=lasting_path(labels.lexicon),
+            lexicon=lasting_lexicon(labels),
         ),
         trials=replace(trials, test=test),
     )

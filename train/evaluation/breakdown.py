@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aalbert.shards.reading.dataset import Dataset
-from aalbert.train.downstream.confusion import Confusion
+from aalbert.train.downstream.confusion import Confusion, Counts
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.outcomes import Outcome, Tallied
-from aalbert.train.downstream.recognition import NOTHING
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.metrics import Clusters, tally_interval
 from aalbert.train.evaluation.significance import Interval
@@ -48,6 +47,14 @@ class ConfusedPair:
     predicted: str
     items: int
     share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpaired:
+    """The number of a class's items that were deleted, or inserted."""
+
+    name: str
+    items: int
 
 
 def duration_labels(seconds: NDArray[np.float64]) -> list[str]:
@@ -126,7 +133,7 @@ def by_gender(outcome: Outcome, dataset: Dataset, clusters: Clusters) -> tuple[G
 
 
 def class_results(names: Sequence[str], confusion: Confusion) -> tuple[ClassResult, ...]:
-    """Return the results of all tested classes, the lowest accuracy first; `NOTHING` is none."""
+    """Return the results of all tested classes, the lowest accuracy first."""
     totals, correct, mistaken_for = (
         confusion.totals(),
         confusion.correct(),
@@ -140,7 +147,6 @@ def class_results(names: Sequence[str], confusion: Confusion) -> tuple[ClassResu
             confused_with=names[mistaken_for[number]] if mistaken_for[number] >= 0 else None,
         )
         for number in np.flatnonzero(totals).tolist()
-        if names[number] != NOTHING
     ]
     return tuple(sorted(results, key=lambda result: (result.accuracy, result.name)))
 
@@ -159,6 +165,20 @@ def most_confused(
             share=round(float(items / totals[true]), 6),
         )
         for true, predicted, items in pairs
+    )
+
+
+def most_unpaired(
+    names: Sequence[str], unpaired: Counts | None, limit: int = 20
+) -> tuple[Unpaired, ...]:
+    """Return the classes with the most items without a counterpart, in falling order."""
+    if unpaired is None:
+        return ()
+    order = np.argsort(-unpaired, kind="stable")[:limit]
+    return tuple(
+        Unpaired(name=names[number], items=int(unpaired[number]))
+        for number in order.tolist()
+        if unpaired[number]
     )
 
 

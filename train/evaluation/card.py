@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from aalbert.models.cards.downstream import Score
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.left_out import LeftOut
 from aalbert.train.evaluation.evaluate import Evaluation
 
 UNTRAINED = "the same head on random weights"
@@ -29,7 +30,7 @@ def score_of(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> Score
         interval_95=metric.interval_95,
         share=metric.share,
         split=result.split,
-        tested=tested_in_words(result.counts),
+        tested=tested_in_words(result.counts, result.left_out),
         resampled=metric.resampled,
         baselines=baselines,
     )
@@ -47,9 +48,11 @@ def twin_settings(evaluation: Evaluation) -> DownstreamConfig:
     return replace(evaluation.measured.config, untrained=False, seed=0, prefetch=0)
 
 
-def tested_in_words(counts: dict[str, int]) -> str:
-    """Return on how much a model was tested."""
+def tested_in_words(counts: dict[str, int], left_out: LeftOut | None) -> str:
+    """Return on how much a model was tested, and what of its split was left out."""
     utterances = f"{counts['utterances']:,} utterances"
+    if left_out is not None and left_out.total:
+        utterances += f" ({left_out.total:,} of '{left_out.split}' left out)"
     for name in ("trials", "frames"):
         if name in counts:
             return f"{counts[name]:,} {name} of {utterances}"

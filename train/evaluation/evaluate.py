@@ -42,6 +42,7 @@ from aalbert.train.evaluation.breakdown import (
     by_gender,
     class_results,
     most_confused,
+    most_unpaired,
 )
 from aalbert.train.evaluation.comparison import Comparison, compare
 from aalbert.train.evaluation.costs import pretraining_hours, work_per_second
@@ -217,7 +218,7 @@ def evaluate_run(opened: OpenRun, known: KnownVoices) -> Evaluation:
     probed = few_utterances(outcome, PROBE_UTTERANCES) if isinstance(outcome, Trials) else outcome
     clusters = clusters_for(outcome, measured.dataset)
     embeddings = embed(measured, probed.rows)
-    result = summarise(run, measured, clusters)
+    result = summarise(opened, measured, clusters)
     probes = probe(measured, probed, embeddings, clusters)
     result = replace(result, layer_probes=probes)
     predictions = predictions_csv(outcome, measured.dataset)
@@ -238,9 +239,9 @@ def embed(measured: Measured, rows: Rows) -> Embeddings:
     )
 
 
-def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
+def summarise(opened: OpenRun, measured: Measured, clusters: Clusters) -> Result:
     """Return one result with all figures and what they depend on."""
-    outcome, dataset = measured.outcome, measured.dataset
+    run, outcome, dataset = opened.run, measured.outcome, measured.dataset
     model, config = measured.model, measured.config
     record, upstream = run.read_record(), model.upstream
     front_end = None if isinstance(upstream, WaveUpstream) else upstream.config.front_end
@@ -256,6 +257,7 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         predicts="" if isinstance(outcome, Trials) else model.training_facts["labels"],
         metric=metric_of(outcome, clusters, dict(measured.baselines), config.seed),
         counts=outcome.counts(),
+        left_out=opened.setup.left_out,
         data=lasting_place(dataset.place),
         data_fingerprint=record["data_fingerprint"],
         upstream=record["upstream"],
@@ -283,6 +285,10 @@ def summarise(run: RunFolder, measured: Measured, clusters: Clusters) -> Result:
         by_gender=by_gender(outcome, dataset, clusters),
         per_class=class_results(confused.names, confused.confusion) if confused else (),
         most_confused=most_confused(confused.names, confused.confusion) if confused else (),
+        most_deleted=most_unpaired(confused.names, confused.confusion.deleted) if confused else (),
+        most_inserted=most_unpaired(confused.names, confused.confusion.inserted)
+        if confused
+        else (),
         layer_probes=(),
     )
 

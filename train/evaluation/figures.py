@@ -43,18 +43,19 @@ EXAMPLE_SECONDS = 3.0
 
 
 def confusion_figure(
-    confusion: Confusion, names: Sequence[str], chosen: NDArray[np.int64]
+    confusion: Confusion, names: Sequence[str], chosen: NDArray[np.int64], kind: str = "class"
 ) -> Figure:
     """Draw the confusion matrix of the chosen classes, as shares of the true class (row).
 
-    A last column is the share that was predicted as classes that are not shown.
+    A last column is the share that was predicted as classes that are not shown. What a row lacks
+    to 1 was deleted. `kind` is what a class is.
     """
-    totals = confusion.totals()[chosen]
-    block = confusion.among(chosen) / np.maximum(1, totals)[:, None]
+    totals = np.maximum(1, confusion.totals()[chosen])
+    block = confusion.among(chosen) / totals[:, None]
     labels = [drawable(names[number]) for number in chosen]
     columns = labels
     if len(chosen) < len(names):
-        block = np.column_stack([block, (totals > 0) - block.sum(axis=1)])
+        block = np.column_stack([block, confusion.beyond(chosen) / totals])
         columns = [*labels, "all others"]
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.add_subplot()
@@ -62,21 +63,27 @@ def confusion_figure(
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
+    figure.colorbar(image, ax=axes, label=f"share of the true {kind}", shrink=0.7)
     return figure
 
 
 def scatter_figure(true: Floats, predicted: Floats, unit: str) -> Figure:
-    """Draw predicted numbers over true ones; on the line they are equal."""
+    """Draw predicted numbers over true ones, on equal axes; on the line they are equal."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(aspect="equal")
     both = np.concatenate([true, predicted])
-    ends = (float(both.min()), float(both.max()))
-    axes.plot(ends, ends, color=QUIET, linewidth=0.8, linestyle=":")
+    margin = 0.05 * float(np.ptp(both)) or 1.0
+    ends = (float(both.min()) - margin, float(both.max()) + margin)
+    axes.plot(ends, ends, color=QUIET, linewidth=0.8, linestyle=":", label="predicted = true")
     axes.scatter(true, predicted, s=12, color=ACCENT, alpha=0.6, linewidths=0)
     name = drawable(unit)
-    axes.set(xlabel=f"{name}, true", ylabel=f"{name}, predicted")
+    axes.set(xlabel=f"{name}, true", ylabel=f"{name}, predicted", xlim=ends, ylim=ends)
+    ticks = [tick for tick in axes.get_xticks() if ends[0] <= tick <= ends[1]]
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
     axes.grid(color=RULE)
+    # Above the axes, where no point lies.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
     tidy(axes)
     return figure
 

@@ -5,6 +5,7 @@ that returns the content of the block, or None where a run has none.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.error_rates import TARGET_PRIORS, error_rates
 from aalbert.train.downstream.likelihood_ratios import bayes_threshold, rates_at
 from aalbert.train.downstream.numbers import Numbers
+from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.tasks import TASKS
@@ -61,6 +63,17 @@ from aalbert.train.run_folder import RunFolder
 
 EXAMPLES_OF_A_KIND = 2
 Names = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words for a class, for several, for the items that are counted, those of a class."""
+
+    kind: str
+    kinds: str
+    items: str
+    of_a_kind: str
+    error: str = "error"
 
 
 def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> None:
@@ -116,6 +129,7 @@ def report_page(evaluation: Evaluation) -> str:
         comparability=task.benchmark.comparability(result.counts) if task.benchmark else None,
         det_curves=det_curves([evaluation]),
         of_trials=isinstance(measured.outcome, Trials),
+        words=words_for(measured.outcome),
         confusion=confusion(evaluation, names),
         scatter=scatter(evaluation),
         names=names,
@@ -163,6 +177,17 @@ def det_curve(name: str, trials: Trials) -> DetCurve:
     )
 
 
+def words_for(outcome: Outcome) -> Words:
+    """Return the words for what an outcome counts."""
+    if isinstance(outcome, Recognised):
+        return Words("phone", "phones", "phones", "occurrences", "substitution")
+    if isinstance(outcome, Trials):
+        return Words("class", "classes", "trials", "trials")
+    of_frames = isinstance(outcome, Decisions) and outcome.of_frames
+    items = "frames" if of_frames else "utterances"
+    return Words("class", "classes", items, items)
+
+
 def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
     """Return the confusion matrix of the least accurate classes, their number and that of all."""
     decisions = evaluation.measured.outcome
@@ -170,7 +195,8 @@ def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
         return None
     chosen = worst_classes(decisions.confusion, CLASSES_SHOWN)
     labels = [names.get(name, name) for name in decisions.names]
-    picture = to_data_uri(confusion_figure(decisions.confusion, labels, chosen))
+    kind = words_for(decisions).kind
+    picture = to_data_uri(confusion_figure(decisions.confusion, labels, chosen, kind))
     return {"picture": picture, "shown": len(chosen), "classes": len(labels)}
 
 
@@ -196,18 +222,21 @@ def layer_probes(result: Result) -> str | None:
     return to_data_uri(probe_figure(result.layer_probes, metric.name, metric.baselines))
 
 
-def embedding_plane(evaluation: Evaluation, names: Names) -> str | None:
+def embedding_plane(evaluation: Evaluation, names: Names) -> dict[str, str] | None:
     """Return the embeddings of the test utterances on a plane, coloured by class or speaker."""
     measured, rows = evaluation.measured, evaluation.embedded_rows
     if measured.class_of_row is not None and isinstance(measured.outcome, Decisions):
+        coloured_by = "class"
         labels = [measured.outcome.names[measured.class_of_row[row]] for row in rows]
     else:
+        coloured_by = "speaker"
         column = measured.dataset.column("speaker")
         labels = [column[row] or "" for row in rows]
     if not any(labels) or len(rows) < 3:
         return None
     points, shares = principal_plane(head_input(evaluation))
-    return to_data_uri(plane_figure(points, shares, [names.get(name, name) for name in labels]))
+    picture = to_data_uri(plane_figure(points, shares, [names.get(name, name) for name in labels]))
+    return {"picture": picture, "coloured_by": coloured_by}
 
 
 def head_input(evaluation: Evaluation) -> Embeddings:
@@ -260,7 +289,8 @@ def loss_name(evaluation: Evaluation) -> str:
     """Return what the loss of a head is."""
     outcome, config = evaluation.measured.outcome, evaluation.measured.config
     if isinstance(outcome, Numbers):
-        return {"l1": "absolute error", "mse": "squared error"}[config.regression.loss]
+        error = {"l1": "absolute error", "mse": "squared error"}[config.regression.loss]
+        return f"{error} of standardised numbers"
     return "CTC loss a phone" if isinstance(outcome, Recognised) else "cross-entropy"
 
 

@@ -11,7 +11,8 @@ from aalbert.models.checkpoint import EXPORT_FOLDER
 from aalbert.models.downstream_head import layer_words
 from aalbert.models.encoder_names import COMMIT_DIGITS, is_wave_encoder, short_name
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
-from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
+from aalbert.train.downstream.left_out import LeftOut
+from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group, Unpaired
 from aalbert.train.evaluation.metrics import Metric
 from aalbert.train.evaluation.probes import LayerProbe
 
@@ -25,8 +26,9 @@ class Result:
     from, None where that is not known. `upstream_software` is the library that an encoder of waves
     is of, empty for others. `trials` is the name of the list of trials, and `score_is` what their
     scores are; both are empty for other tasks, of which `predicts` names what is predicted: a
-    column of the index, or phones. A frame of the upstream holds `context` stored
-    frames around it, or `frames_stacked` in turn; both are 0 where it reads waves.
+    column of the index, or phones. `left_out` is what the test part lacks of its split, None where
+    a list names all that is tested. A frame of the upstream holds `context` stored frames around
+    it, or `frames_stacked` in turn; both are 0 where it reads waves.
     """
 
     run: str
@@ -38,6 +40,7 @@ class Result:
     predicts: str
     metric: Metric
     counts: dict[str, int]
+    left_out: LeftOut | None
     data: str
     data_fingerprint: str
     upstream: str
@@ -65,6 +68,8 @@ class Result:
     by_gender: tuple[Group, ...]
     per_class: tuple[ClassResult, ...]
     most_confused: tuple[ConfusedPair, ...]
+    most_deleted: tuple[Unpaired, ...]
+    most_inserted: tuple[Unpaired, ...]
     layer_probes: tuple[LayerProbe, ...]
 
     @property

@@ -180,6 +180,7 @@ def csv_record(result: Result, comparison: Comparison | None) -> dict[str, objec
         "task": result.task,
         "split": result.split,
         "trials": result.trials,
+        "left_out": result.left_out and result.left_out.total,
         "metric": metric.name,
         "value": metric.value,
         "interval_low": low,

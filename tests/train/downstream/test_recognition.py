@@ -11,24 +11,31 @@ import torch
 from pytorch_lightning import Trainer
 from torchaudio.functional import edit_distance
 
+from aalbert.common.configuration import load_config
 from aalbert.errors import ConfigError, InputError, InterruptedRunError
 from aalbert.models import DownstreamModel
 from aalbert.shards import Dataset
-from aalbert.train.downstream.config import LabelConfig, SplitConfig
+from aalbert.train.downstream.build import find_task_data
+from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig
 from aalbert.train.downstream.edit_distance import align
+from aalbert.train.downstream.left_out import LeftOut
 from aalbert.train.downstream.phone_sequences import (
     PhoneSequences,
     find_phone_sequences,
     note_short,
+    read_lexicons,
 )
-from aalbert.train.downstream.recognition import Recognised, recognised
+from aalbert.train.downstream.recognition import Recognised, recognise, recognised
 from aalbert.train.downstream.run import resume_downstream, start_downstream
+from aalbert.train.downstream.scoring import Outputs
+from aalbert.train.downstream.sources import find_sources
 from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs, measure
 from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.loop.step_log import StepLog
 from aalbert.train.run_folder import RunFolder
-from tests.spoken import REGRESSION, recognition_config
+from tests.spoken import REGRESSION, SPLITS, recognition_config
 
+FITTING = ("task=librispeech-phone-recognition", "head.pooling=none", "crop_seconds=0")
 LEXICON = "THE  DH AH0\nTHE  DH IY1\nCAT  K AE1 T\nsat(1) S AE1 T\n"
 
 
@@ -78,6 +85,62 @@ def test_what_a_dataset_or_a_dictionary_lacks_is_said(tmp_path: Path, spoken_dat
         find_phone_sequences(dataset, LabelConfig(column="words", lexicon=lexicon), rows)
 
 
+def test_of_several_dictionaries_the_first_that_has_a_word_counts(
+    tmp_path: Path, spoken_data: Path
+) -> None:
+    own, large = tmp_path / "own.txt", tmp_path / "large.txt"
+    large.write_text(LEXICON)
+    own.write_text("cat  T AE1 K\ndog  DH AH0\n")
+    both = (str(own), str(large))
+    assert read_lexicons(LabelConfig(lexicon=both)) == {
+        "cat": ("T", "AE1", "K"),
+        "dog": ("DH", "AH0"),
+        "the": ("DH", "AH0"),
+        "sat": ("S", "AE1", "T"),
+    }
+    turned = read_lexicons(LabelConfig(lexicon=both[::-1]))
+    assert turned["cat"] == ("K", "AE1", "T") and turned["dog"] == ("DH", "AH0")
+    given = [*FITTING, f"labels.lexicon=[{own}, {large}]"]
+    config = load_config(DownstreamConfig, assignments=given, environment={})
+    assert config.labels.lexicons == both
+    files = find_sources(config, Dataset(spoken_data), "logmel")["files"]
+    assert list(files) == ["labels.lexicon[0]", "labels.lexicon[1]"]
+    own.write_text("cat  T AE K\n")
+    with pytest.raises(InputError) as caught:
+        read_lexicons(LabelConfig(lexicon=both))
+    assert str(caught.value) == (
+        f"{own} has the phone 'AE', which {large} lacks: write its words with the phones of that "
+        "one, or drop stress from both with --set labels.drop_stress=true"
+    )
+    assert "cat" in read_lexicons(LabelConfig(lexicon=both, drop_stress=True))
+    large.unlink()
+    with pytest.raises(InputError, match="there is no dictionary .*large.txt: expected lines such"):
+        read_lexicons(LabelConfig(lexicon=both))
+
+
+def test_what_the_test_part_lacks_is_counted_by_reason(tmp_path: Path, spoken_data: Path) -> None:
+    words = (spoken_data.parent / "lexicon.txt").read_text().splitlines()
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("\n".join(words[:-1]) + "\n")
+    dataset, missing = Dataset(spoken_data), words[-1].split()[0].lower()
+    texts = [str(text).lower().split() for text in dataset.column("text")]
+    number = sum(missing in text for text in texts)
+    assert 0 < number < len(texts)
+    config = recognition_config(spoken_data)
+    config = replace(config, labels=replace(config.labels, lexicon=str(lexicon)))
+    left_out = find_task_data(config, dataset).left_out
+    assert left_out is not None
+    assert left_out.describe() == (
+        f"{number} of the 60 utterances of the split '*' are left out (no text: 0, a word without "
+        f"a pronunciation: {number})"
+    )
+    # A list names what is tested.
+    listed = next(row for row, text in enumerate(texts) if missing not in text)
+    (tmp_path / "test").write_text(dataset.key(listed))
+    splits = replace(SPLITS, test_list=str(tmp_path / "test"))
+    assert find_task_data(replace(config, splits=splits), dataset).left_out is None
+
+
 def test_utterances_with_too_few_frames_are_counted_and_teach_nothing(
     tmp_path: Path, spoken_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +164,10 @@ def test_utterances_with_too_few_frames_are_counted_and_teach_nothing(
     alone = labels.loss(torch.tensor([1]), lengths[1:], scores[1:])
     torch.testing.assert_close(labels.loss(torch.tensor([0, 1]), lengths, scores), alone)
     torch.testing.assert_close(losses[1] / 3, alone)
+    outputs = Outputs(torch.tensor([0, 1]), scores, lengths)
+    outcome, loss = recognise([outputs], labels)
+    assert outcome.counts() == {"utterances": 2, "phones": 8, "too_short": 1}
+    assert loss == pytest.approx(float(alone))
 
 
 def test_errors_are_counted_by_kind_and_by_pair(tmp_path: Path, spoken_data: Path) -> None:
@@ -111,14 +178,20 @@ def test_errors_are_counted_by_kind_and_by_pair(tmp_path: Path, spoken_data: Pat
     heard[1] = [names["S"], names["AE1"]]
     heard[0].append(names["K"])
     edits = [align(labels.of_row(row), heard[row]) for row in range(2)]
-    outcome = recognised(labels, [0, 1], heard, edits)
+    outcome = recognised(labels, [0, 1], heard, edits, np.array([False, False]))
     assert outcome.value == pytest.approx(3 / 6)
     assert outcome.further() == pytest.approx(
         {"substitutions": 1 / 6, "deletions": 1 / 6, "insertions": 1 / 6}
     )
-    pairs = zip(outcome.confusion.true, outcome.confusion.predicted, strict=True)
-    wrong = {(outcome.names[one], outcome.names[two]) for one, two in pairs if one != two}
-    assert wrong == {("K", "S"), ("T", "(nothing)"), ("(nothing)", "K")}
+    found, names_of = outcome.confusion, outcome.names
+    pairs = zip(found.true, found.predicted, strict=True)
+    wrong = {(names_of[one], names_of[two]) for one, two in pairs if one != two}
+    assert wrong == {("K", "S")}
+    assert found.deleted is not None and found.inserted is not None
+    assert dict(zip(names_of, found.deleted, strict=True)) == dict.fromkeys(names_of, 0) | {"T": 1}
+    assert dict(zip(names_of, found.inserted, strict=True)) == dict.fromkeys(names_of, 0) | {"K": 1}
+    said = {"AE1": 2, "K": 1, "S": 1, "T": 2}
+    assert dict(zip(names_of, found.totals(), strict=True)) == dict.fromkeys(names_of, 0) | said
 
 
 def test_phones_are_recognised_and_compared_between_runs(
@@ -153,7 +226,10 @@ def test_phones_are_recognised_and_compared_between_runs(
         evaluations[1].result.metric.value - result.metric.value, abs=2e-6
     )
     assert comparison.difference > 0 and comparison.mcnemar_p is None
-    assert {each.name for each in result.per_class} <= set(outcome.names[:-1])
+    assert {each.name for each in result.per_class} <= set(outcome.names)
+    assert sum(each.items for each in result.most_deleted) == outcome.deletions.sum()
+    reasons = {"no text": 0, "a word without a pronunciation": 0}
+    assert result.left_out == LeftOut(split="*", utterances=60, reasons=reasons)
     best = [row for row in RunFolder(recognition_run).read_metrics() if "dev_per" in row]
     dev = measure(open_run(RunFolder(recognition_run)), split="dev").outcome
     assert dev.value == pytest.approx(min(row["dev_per"] for row in best), abs=5e-3)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from aalbert.train.downstream.decisions import Decisions
@@ -10,6 +12,7 @@ from aalbert.train.evaluation.breakdown import (
     eer_by,
     gender_labels,
     most_confused,
+    most_unpaired,
     tally_by,
     worst_classes,
 )
@@ -84,6 +87,17 @@ def test_the_most_confused_pair_comes_first() -> None:
         ("eve", "bob"),
     ]
     assert len(most_confused(NAMES, CONFUSION, limit=2)) == 2
+
+
+def test_items_without_a_counterpart_are_listed_apart_and_count_as_errors() -> None:
+    confusion = replace(CONFUSION, deleted=np.array([1, 0, 4, 2]))
+    deleted = most_unpaired(NAMES, confusion.deleted)
+    assert [(each.name, each.items) for each in deleted] == [("eve", 4), ("dan", 2), ("ann", 1)]
+    assert len(most_unpaired(NAMES, confusion.deleted, limit=2)) == 2
+    assert most_unpaired(NAMES, confusion.inserted) == ()
+    found = {each.name: each for each in class_results(NAMES, confusion)}
+    assert (found["ann"].items, found["ann"].accuracy) == (5, 0.6)
+    assert (found["dan"].accuracy, found["dan"].confused_with) == (0.0, None)
 
 
 def test_the_worst_classes_come_with_those_they_are_confused_with() -> None:

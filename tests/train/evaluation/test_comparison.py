@@ -145,12 +145,16 @@ def test_runs_with_other_true_labels_of_the_same_utterances_are_refused() -> Non
 
     def recognised(phones: str) -> Recognised:
         return Recognised(
-            names=["AH", "(nothing)"],
+            names=["AH"],
             rows=rows,
-            **dict.fromkeys(("scored", "substitutions", "deletions", "insertions"), one),
+            scored=one,
+            substitutions=one,
+            deletions=one,
+            insertions=one,
+            too_short=np.zeros(4, np.bool_),
             true=np.array([phones] * 4, object),
             predicted=np.array([phones] * 4, object),
-            confusion=confusion_of(np.zeros((2, 2))),
+            confusion=confusion_of(np.zeros((1, 1))),
         )
 
     classes, frames = decisions(one), by_time([30] * 4, [10] * 4, 1)

@@ -1,6 +1,7 @@
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -17,6 +18,7 @@ from aalbert.train.evaluation.figures import (
     examples_figure,
     plane_figure,
     probe_figure,
+    scatter_figure,
 )
 from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, curve_figure, loss_figure, to_data_uri
@@ -29,6 +31,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "det": lambda: det_figure([DetCurve(name=NAME, rates=RATES)]),
     "probe": lambda: probe_figure([LayerProbe(state=0, value=0.5)], NAME, {NAME: 0.1}),
     "plane": lambda: plane_figure(np.eye(2), (0.6, 0.3), [NAME, "b"]),
+    "scatter": lambda: scatter_figure(np.arange(3.0), np.ones(3), NAME),
     "examples": lambda: examples_figure([Example(NAME, np.eye(8, dtype=np.float16), True)], 10),
     "curve": lambda: curve_figure([{"step": 1, "loss": 2.0}], {"loss": NAME}, NAME),
 }
@@ -86,6 +89,26 @@ def test_operating_points_are_marked_on_the_curve_the_actual_ones_filled() -> No
     assert [text.get_text() for text in legend.get_texts()] == [
         *("run", "minDCF at 0.01", "minDCF at 0.05", "actDCF at 0.01", "actDCF at 0.05")
     ]
+
+
+def test_predicted_numbers_stand_on_equal_axes_with_the_line_where_they_are_equal() -> None:
+    (axes,) = scatter_figure(np.array([-10.0, 4.0]), np.array([1.0, 2.0]), "age").axes
+    assert axes.get_aspect() == 1.0 and axes.get_xlim() == axes.get_ylim()
+    assert axes.get_xticks().tolist() == axes.get_yticks().tolist()
+    [line] = axes.lines
+    assert np.asarray(line.get_xdata()).tolist() == np.asarray(line.get_ydata()).tolist()
+    assert np.asarray(line.get_xdata()).tolist() == list(axes.get_xlim())
+    assert axes.get_xlim()[0] < -10 and axes.get_xlim()[1] > 4
+
+
+def test_phones_without_a_counterpart_are_no_class_of_the_confusion() -> None:
+    pairs = confusion_of([[2, 1, 0], [0, 0, 1], [1, 0, 0]])
+    confusion = replace(pairs, deleted=np.array([1, 0, 3]), inserted=np.array([9, 0, 0]))
+    axes, _ = confusion_figure(confusion, ["a", "b", "c"], np.array([0, 1]), "phone").axes
+    drawn = np.asarray(axes.images[0].get_array())
+    # Of four items of `a` one was deleted; `b` was taken for `c`, which is not shown.
+    np.testing.assert_allclose(drawn, [[0.5, 0.25, 0.0], [0.0, 0.0, 1.0]])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "all others"]
 
 
 @pytest.mark.parametrize("separation", [5.76, 4.65, 1.68], ids=["0.2 %", "1 %", "20 %"])

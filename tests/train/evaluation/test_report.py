@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from aalbert.shards.views.info import describe
+from aalbert.train.downstream.left_out import LeftOut
 from aalbert.train.evaluation import report
-from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
+from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group, Unpaired
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.run_folder import RunFolder
@@ -27,6 +28,7 @@ PLACES = (
         "value",
         "head",
     ),
+    *("left split", "reason", "unpaired"),
     *("upstream", "reference", "corpus", "dataset split", "feature", "key", "number"),
 )
 
@@ -52,12 +54,17 @@ def hostile_evaluation(evaluation: Evaluation) -> Evaluation:
     pair = ConfusedPair(
         true=hostile("true class"), predicted=hostile("predicted class"), items=2, share=0.5
     )
+    left_out = LeftOut(split=hostile("left split"), utterances=9, reasons={hostile("reason"): 1})
+    unpaired = (Unpaired(name=hostile("unpaired"), items=1),)
     changed = replace(
         result,
+        left_out=left_out,
+        most_deleted=unpaired,
+        most_inserted=unpaired,
         run=f"runs/{hostile('run')}",
         split=hostile("split"),
         metric=metric,
-        counts={hostile("count"): 8},
+        counts={hostile("count"): 8, "too_short": 5},
         data=hostile("place"),
         data_fingerprint=hostile("fingerprint"),
         upstream=f"{hostile('upstream')}/export",
@@ -105,3 +112,11 @@ def test_no_name_becomes_markup_anywhere_in_a_report(
     assert [place for place in PLACES if hostile(place) not in text] == []
     # The title, the headline, the table of results, and the run that is not there.
     assert text.count(hostile("upstream")) >= 4
+    words = " ".join(text.split())
+    assert (
+        f"1 of the 9 utterances of the split '{hostile('left split')}' are left out "
+        f"({hostile('reason')}: 1): {hostile('metric')} is that of the others." in words
+    )
+    assert "5 of the tested utterances have fewer frames than their phones need" in words
+    whole = evaluations[0].measured.folder.report.read_text()
+    assert "left out" not in whole and "fewer frames than" not in whole
