@@ -1,7 +1,6 @@
 """The commands of docs/downstream.md for recurrent heads, phone recognition and regression run."""
 
 import csv
-import shlex
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from aalbert.pipeline.prepare.engine import LocalEngine
 from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
 from aalbert.shards import Dataset
 from aalbert.shards.format.feature_settings import LogMelSettings
-from tests.examples import examples_of
+from tests.examples import commands_of, examples_of
 
 CONFIG = PrepareConfig(features=(LogMelSettings(mels=20),))
 LIMITS = PrepareLimits(engine=LocalEngine(workers=1))
@@ -72,23 +71,25 @@ def test_the_example_of_frame_probes_runs(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.usefixtures("places")
 def test_the_commands_of_new_tasks_and_heads_run(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [
-        command
-        for example in examples_of("downstream.md")
-        for command in example["code"].replace("\\\n", " ").splitlines()
-        if any(out in command for out in ("runs/recurrent", "runs/recognition", "runs/regression"))
-    ]
-    assert len(commands) == 3
+    measured = {
+        "librispeech-phone-recognition": "phone error rate",
+        "regress": "mean absolute error",
+        "librispeech-speaker": "accuracy",
+    }
+    shown = {
+        "librispeech-phone-recognition": ("insertions", "confusion matrix of the phones"),
+        "regress": ("training median", "predicted numbers"),
+    }
+    commands = [each for each in commands_of("downstream.md") if each[1] in measured]
+    assert {each[1] for each in commands} == set(measured)
     for command in commands:
-        assert main([*shlex.split(command)[1:], *QUICK]) == 0, command
-    printed = capsys.readouterr().out
-    assert "best phone error rate on dev" in printed
-    assert "best mean absolute error on dev" in printed
-    assert main(["evaluate", "runs/recognition"]) == 0
-    assert "insertions" in capsys.readouterr().out
-    assert main(["evaluate", "runs/regression"]) == 0
-    assert "training median" in capsys.readouterr().out
-    for run, shown in (("recognition", "confusion matrix"), ("regression", "predicted numbers")):
-        page, card = Path("runs", run, "report.html"), Path("runs", run, "export/README.md")
-        assert shown in page.read_text()
-        assert "Not measured yet" not in card.read_text()
+        _, task, *_ = command
+        assert main([*command, *QUICK]) == 0, command
+        assert f"best {measured[task]} on dev" in capsys.readouterr().out
+        if task not in shown:
+            continue
+        run = Path(command[command.index("--out") + 1])
+        assert main(["evaluate", str(run)]) == 0
+        assert shown[task][0] in capsys.readouterr().out
+        assert shown[task][1] in (run / "report.html").read_text()
+        assert "Not measured yet" not in (run / "export/README.md").read_text()
