@@ -13,7 +13,7 @@ from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.recorders import Recorder
-from aalbert.train.loop.steps import ended_step
+from aalbert.train.loop.steps import ended_step, every
 from aalbert.train.loop.throughput import Clock, ModelFlops, peak_flops
 
 STEP_COLUMNS = (
@@ -64,9 +64,9 @@ class FrameCounts:
 class StepLog(Callback):
     """Shows a bar on stderr with the loss and the speed, and records both at intervals.
 
-    Reading the loss waits for the device, so it is read every `every_steps` only. Speed, MFU and
-    waiting are averages over the time spent on steps since the last record; frames are real
-    frames, of all ranks together.
+    Reading the loss waits for the device, so it is read every `every_steps` and after the last one
+    only. Speed, MFU and waiting are averages over the time spent on steps since the last record;
+    frames are real frames, of all ranks together.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class StepLog(Callback):
         ranks: Ranks,
     ) -> None:
         self.settings = settings
+        self.due = every(settings.every_steps, last=settings.steps)
         self.metrics = metrics
         self.loader = loader
         self.clock = clock
@@ -112,13 +113,13 @@ class StepLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        """Count the batch; after a step advance the bar, and every `every_steps` record."""
+        """Count the batch; after a step advance the bar, and record if it is due."""
         self.counts.add(batch)
         # Lightning divides the loss of a batch by the number of batches in a step.
         self.loss = outputs["loss"] if self.loss is None else self.loss + outputs["loss"]
         if not ended_step(trainer):
             return
-        if trainer.global_step % self.settings.every_steps == 0:
+        if self.due(trainer.global_step):
             self.record(trainer.global_step, float(self.loss), pl_module.device)
             self.restart()
         self.loss = None
