@@ -164,6 +164,18 @@ def test_every_head_is_the_same(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found["embeddings"], embeddings, rtol=0, atol=1e-4)
 
 
+def vary_over_frames(model: DownstreamModel, folder: Path) -> None:
+    """Give a head of random weights other best classes in turn: none is best on the average."""
+    classifier = model.head.classifier
+    assert isinstance(classifier, torch.nn.Linear)
+    torch.nn.init.normal_(classifier.weight, std=2.0)
+    model.save_pretrained(folder)
+    features = torch.from_numpy(aalbert.from_pretrained(folder).features(noise(30_000), 16_000))
+    with torch.no_grad():
+        scores = model.eval()(features[None], torch.tensor([len(features)]))
+        classifier.bias.sub_(scores[0].mean(dim=0))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("predicts", ["number", "sequence"])
 def test_scores_are_read_by_the_facts_of_the_file_as_predict_reads_them(
@@ -181,10 +193,25 @@ def test_scores_are_read_by_the_facts_of_the_file_as_predict_reads_them(
     )
     if predicts == "number":
         model.head.scale_numbers(1.7e9, 20.0)
+    else:
+        vary_over_frames(model, tmp_path / "centred")
     model.save_pretrained(tmp_path / "model")
     export_onnx(tmp_path / "model", tmp_path / "model.onnx")
     facts, wave = metadata_of(tmp_path / "model.onnx"), noise(30_000)
     [scores] = run_file(tmp_path / "model.onnx", wave[None])["scores"]
+    loaded = aalbert.from_pretrained(tmp_path / "model")
+    assert isinstance(loaded.model, DownstreamModel)
+    for samples in lengths_of(loaded):
+        waves = [noise(samples), noise(samples)[::-1].copy()]
+        features = torch.from_numpy(np.stack([loaded.features(each, 16_000) for each in waves]))
+        with torch.no_grad():
+            expected = loaded.model(features, torch.full((2,), features.shape[1])).numpy()
+        # Phones and the blank for every frame, or one number.
+        assert expected.shape[1:] == ((expected.shape[1], 4) if predicts == "sequence" else (1,))
+        given = run_file(tmp_path / "model.onnx", np.stack(waves))["scores"]
+        # Numbers have a deviation of 20.
+        atol = 2e-3 if predicts == "number" else 1e-4
+        np.testing.assert_allclose(given, expected, rtol=0, atol=atol)
     prediction = aalbert.load(tmp_path / "model").predict(wave)
     assert facts["predicts"] == predicts
     if predicts == "number":
@@ -193,7 +220,7 @@ def test_scores_are_read_by_the_facts_of_the_file_as_predict_reads_them(
         return
     found = [number for number, _ in groupby(scores.argmax(axis=-1).tolist())]
     names = [classes[number] for number in found if number != int(facts["blank"])]
-    assert names == [each.name for each in prediction.segments]
+    assert names == [each.name for each in prediction.segments] and len(set(names)) > 1
 
 
 def test_a_file_that_is_there_is_left_alone(
