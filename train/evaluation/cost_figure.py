@@ -29,7 +29,7 @@ def cost_figure(results: Sequence[Result]) -> Figure:
     height = PANEL_HEIGHT * len(COSTS) + 0.25 * ((len(results) + 1) // 2)
     picture = Figure(figsize=(WIDTH, height), layout="constrained")
     panels = picture.subplots(len(COSTS), 1)
-    points = []
+    marks = []
     for axes, cost in zip(panels, COSTS, strict=True):
         known = [value for result in ordered if (value := cost.of(result)) is not None]
         points = [
@@ -43,12 +43,14 @@ def cost_figure(results: Sequence[Result]) -> Figure:
             )
             for number, result in enumerate(ordered)
         ]
+        # The work of every run is known, so the first panel has all marks with their intervals.
+        marks = marks or points
         scale_axis(axes, known)
         axes.set(xlabel=cost.name, ylabel=results[0].metric.name + ", %" * share)
         axes.grid(color=RULE)
         tidy(axes)
     labels = [drawable(names[result.run]) for result in ordered]
-    picture.legend(points, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    picture.legend(marks, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return picture
 
 
