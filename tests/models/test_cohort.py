@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
 from aalbert.models.calibration import Calibration
-from aalbert.models.cohort import Cohort, CohortSettings, ScoreNormalisation
+from aalbert.models.cohort import Cohort, CohortSettings, Directions, ScoreNormalisation
 
 Floats = NDArray[np.float64]
 
@@ -74,6 +76,25 @@ def test_an_utterance_has_the_same_numbers_alone_and_with_any_number_of_threads(
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+def test_cosines_are_exact_sums_in_any_order() -> None:
+    generator = torch.Generator().manual_seed(4)
+    vectors = torch.randn(150, 300, generator=generator, dtype=torch.float64) + 0.2
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    found = Directions.of(unit).cosines(Directions.of(unit))
+    torch.testing.assert_close(found, unit @ unit.T, rtol=0, atol=1e-12)
+    turned, order = Directions.of(unit.flip(1)), torch.randperm(150, generator=generator)[:41]
+    assert torch.equal(turned.cosines(turned), found)
+    some = Directions.of(unit.flip(1)[order])
+    assert torch.equal(some.cosines(turned), found[order])
+    # In rational numbers, which do not round.
+    parts = [[*map(Fraction, each.tolist())] for each in (turned.coarse[7], turned.fine[7])]
+    products = [
+        sum(one * other for one, other in zip(parts[left], parts[right], strict=True))
+        for left, right in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert found[7, 7].item() == float(products[0]) + float(products[1] + products[2])
 
 
 def test_the_order_of_the_cohort_has_no_influence() -> None:
