@@ -31,24 +31,39 @@ class ErrorRates:
     false_alarms: NDArray[np.float64]
 
 
-def error_rates(
-    scores: NDArray[np.float64],
-    targets: NDArray[np.bool_],
-    weights: NDArray[np.float64] | None = None,
-) -> ErrorRates:
-    """Return misses and false alarms at every threshold that the scores allow.
+@dataclass(frozen=True, eq=False)
+class RankedTrials:
+    """Trials in the order of their scores, which is found once for many weights.
 
-    There must be trials of both kinds. Equal scores are accepted or rejected together.
+    `last_of_equal` has the places where thresholds may be: equal scores are accepted or rejected
+    together.
     """
-    order = np.argsort(scores, kind="stable")
-    ranked, wanted = scores[order], targets[order]
-    weight = np.ones(len(order)) if weights is None else weights[order]
-    last_of_equal = np.flatnonzero(np.append(ranked[1:] > ranked[:-1], True))
-    rejected_targets = np.cumsum(weight * wanted)[last_of_equal]
-    rejected_others = np.cumsum(weight * ~wanted)[last_of_equal]
-    misses = np.concatenate(([0.0], rejected_targets / rejected_targets[-1]))
-    false_alarms = np.concatenate(([1.0], 1 - rejected_others / rejected_others[-1]))
-    return ErrorRates(misses, np.maximum(false_alarms, 0.0))
+
+    order: NDArray[np.int64]
+    targets: NDArray[np.bool_]
+    last_of_equal: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], targets: NDArray[np.bool_]) -> "RankedTrials":
+        """Return trials ranked; there must be some of both kinds."""
+        order = np.argsort(scores, kind="stable")
+        ranked = scores[order]
+        last_of_equal = np.flatnonzero(np.append(ranked[1:] > ranked[:-1], True))
+        return cls(order, targets[order], last_of_equal)
+
+    def error_rates(self, weights: NDArray[np.float64]) -> ErrorRates:
+        """Return misses and false alarms at every threshold, with the weight of every trial."""
+        weight = weights[self.order]
+        rejected_targets = np.cumsum(weight * self.targets)[self.last_of_equal]
+        rejected_others = np.cumsum(weight * ~self.targets)[self.last_of_equal]
+        misses = np.concatenate(([0.0], rejected_targets / rejected_targets[-1]))
+        false_alarms = np.concatenate(([1.0], 1 - rejected_others / rejected_others[-1]))
+        return ErrorRates(misses, np.maximum(false_alarms, 0.0))
+
+
+def error_rates(scores: NDArray[np.float64], targets: NDArray[np.bool_]) -> ErrorRates:
+    """Return misses and false alarms at every threshold that the scores of trials allow."""
+    return RankedTrials.of(scores, targets).error_rates(np.ones(len(scores)))
 
 
 def equal_error_rate(rates: ErrorRates) -> float:

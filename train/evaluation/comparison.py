@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError, require
 from aalbert.train.downstream.decisions import Decisions
-from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.downstream.error_rates import RankedTrials, equal_error_rate
 from aalbert.train.downstream.outcomes import Outcome, Tallied
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.metrics import TRIAL_DRAWS, trial_clusters
@@ -137,10 +137,10 @@ def paired(
 
 def paired_trials(first: Trials, second: Trials, clusters: NDArray[np.int64], seed: int) -> Floats:
     """Return differences of the equal error rate (second less first) over the same resamples."""
-    trials = (first, second)
+    ranked = [RankedTrials.of(each.scores, each.same) for each in (first, second)]
 
     def difference(weights: Floats) -> float:
-        rates = [equal_error_rate(error_rates(each.scores, each.same, weights)) for each in trials]
+        rates = [equal_error_rate(each.error_rates(weights)) for each in ranked]
         return rates[1] - rates[0]
 
     left, right = trial_clusters(clusters, first)

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from aalbert.train.downstream.error_rates import (
+    RankedTrials,
     equal_error_rate,
     equal_error_threshold,
     error_rates,
@@ -81,14 +82,18 @@ def test_two_normal_distributions_give_the_rate_of_their_overlap() -> None:
     assert np.ptp(sums) < 0.06 and sums.mean() == pytest.approx(-2, abs=0.02)
 
 
-def test_a_weight_of_two_is_the_trial_twice() -> None:
-    scores, targets = random_trials(7)
-    times = np.random.default_rng(1).integers(0, 3, len(scores))
-    times[targets.argmax()], times[targets.argmin()] = 1, 1
-    repeated = error_rates(np.repeat(scores, times), np.repeat(targets, times))
-    weighted = error_rates(scores, targets, times.astype(float))
-    assert equal_error_rate(weighted) == pytest.approx(equal_error_rate(repeated))
-    assert minimum_detection_cost(weighted) == pytest.approx(minimum_detection_cost(repeated))
+@pytest.mark.parametrize("seed", range(10))
+def test_a_weight_of_two_is_the_trial_twice(seed: int) -> None:
+    scores, targets = random_trials(seed)
+    ranked, generator = RankedTrials.of(scores, targets), np.random.default_rng(seed)
+    # Trials are ranked once for all weights.
+    for _ in range(5):
+        times = generator.integers(0, 3, len(scores))
+        times[targets.argmax()], times[targets.argmin()] = 1, 1
+        repeated = error_rates(np.repeat(scores, times), np.repeat(targets, times))
+        weighted = ranked.error_rates(times.astype(float))
+        assert equal_error_rate(weighted) == equal_error_rate(repeated)
+        assert minimum_detection_cost(weighted) == minimum_detection_cost(repeated)
 
 
 @pytest.mark.parametrize("seed", range(20))
