@@ -1,13 +1,18 @@
 """The command `aalbert align`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import MaxSkippedOption
+from aalbert.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aalbert.pipeline.corpora.corpus import Corpus
 
 
 def align(
@@ -46,22 +51,12 @@ def align(
     Example: aalbert align /corpora/LibriSpeech --subset train-clean-100 --out alignments
     """
     from aalbert.common.cores import available_cores
-    from aalbert.errors import ConfigError
     from aalbert.pipeline.alignment.align import align_corpus
     from aalbert.pipeline.alignment.output import FAILED_NAME
     from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
-    from aalbert.pipeline.corpora.librispeech import read_librispeech
-    from aalbert.pipeline.corpora.manifest_file import read_manifest_file
-    from aalbert.pipeline.corpora.tables.listing import is_listing
 
-    if is_listing(corpus):
-        if subset:
-            raise ConfigError(f"--subset is for LibriSpeech, {corpus} is a list: leave it out")
-        found = read_manifest_file(corpus)
-    else:
-        found = read_librispeech(corpus, subset or ())
     record = align_corpus(
-        found,
+        read_corpus(corpus, subset or ()),
         out,
         text_field=text_column,
         pronunciations=pronunciations,
@@ -82,3 +77,16 @@ def align(
         find_skips=lambda: read_skips(out / FAILED_NAME),
         advice=f"The labels of the others are complete; see {out / FAILED_NAME}",
     )
+
+
+def read_corpus(place: Path, subsets: Sequence[str]) -> "Corpus":
+    """Return a list of recordings, or LibriSpeech or some of its subsets."""
+    from aalbert.pipeline.corpora.librispeech import read_librispeech
+    from aalbert.pipeline.corpora.manifest_file import read_manifest_file
+    from aalbert.pipeline.corpora.tables.listing import is_listing
+
+    if not is_listing(place):
+        return read_librispeech(place, subsets)
+    if subsets:
+        raise ConfigError(f"--subset is for LibriSpeech, {place} is a list: leave it out")
+    return read_manifest_file(place)

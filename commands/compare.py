@@ -14,6 +14,7 @@ from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import InputError, require
 
 if TYPE_CHECKING:
+    from aalbert.common.trial_list import ListedTrial
     from aalbert.models.downstream import DownstreamModel
     from aalbert.pipeline.corpora.corpus import Skip
     from aalbert.pipeline.prediction.trial_tables import TableFormat
@@ -51,27 +52,17 @@ def compare(
 
     Example: aalbert compare runs/verification a.wav b.wav
     """
-    from aalbert.common.trial_list import ListedTrial, read_trial_list
     from aalbert.pipeline.corpora.corpus import check_skipped
     from aalbert.pipeline.prediction.predictor import load
     from aalbert.pipeline.prediction.trials import compare_trials
 
     require(
-        (trials is None) == (len(audio or ()) == 2) and (trials is None or not audio),
-        f"{len(audio or ())} recordings are given{' and a list' if trials else ''}: give two, or "
-        "--trials LIST",
-    )
-    require(
         not (as_json and format),
         f"--json and --format {format} exclude each other: give one of them",
     )
+    listed, folder = find_trials(audio or (), trials, root)
     use_threads(threads)
     predictor = load(run, device)
-    if trials is None:
-        left, right = require_files(audio or ())
-        listed, folder = [ListedTrial(1, None, left, right)], Path()
-    else:
-        listed, folder = read_trial_list(trials), root or trials.parent
     compared, skipped = compare_trials(predictor, listed, folder)
     if as_json:
         print_document(compared, skipped, predictor.model)
@@ -85,6 +76,23 @@ def compare(
         find_skips=lambda: skipped,
         advice="The scores of the others are above",
     )
+
+
+def find_trials(
+    audio: Sequence[Path], trials: Path | None, root: Path | None
+) -> tuple[Sequence["ListedTrial"], Path]:
+    """Return the trial of two recordings, or those of a list, and the folder of their files."""
+    from aalbert.common.trial_list import ListedTrial, read_trial_list
+
+    require(
+        (trials is None) == (len(audio) == 2) and (trials is None or not audio),
+        f"{len(audio)} recordings are given{' and a list' if trials else ''}: give two, or "
+        "--trials LIST",
+    )
+    if trials is not None:
+        return read_trial_list(trials), root or trials.parent
+    left, right = require_files(audio)
+    return [ListedTrial(1, None, left, right)], Path()
 
 
 def print_document(

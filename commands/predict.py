@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from aalbert.pipeline.prediction.predictor import Predictor
 
 
+PredictionFormat = Literal["table", "jsonl", "csv", "parquet", "ctm", "textgrid"]
+
+
 def predict(
     run: RunArgument,
     inputs: AudioArgument,
@@ -43,7 +46,7 @@ def predict(
         ),
     ] = None,
     format: Annotated[
-        Literal["table", "jsonl", "csv", "parquet", "ctm", "textgrid"] | None,
+        PredictionFormat | None,
         typer.Option(help="table by default, with --out jsonl; ctm and textgrid have segments."),
     ] = None,
     split: SplitsOption = None,
@@ -58,35 +61,16 @@ def predict(
     """
     from aalbert.pipeline.corpora.corpus import check_skipped
     from aalbert.pipeline.embeddings.inputs import find_inputs
-    from aalbert.pipeline.embeddings.pieces import check_finished
-    from aalbert.pipeline.prediction.predict import PredictConfig, predict_into
+    from aalbert.pipeline.prediction.predict import PredictConfig
     from aalbert.pipeline.prediction.predictor import load
 
-    form = format or ("jsonl" if out else "table")
-    require(
-        out is not None or form not in ("parquet", "textgrid"),
-        f"--format {form} is for files: give --out FOLDER",
-    )
-    require(
-        out is None or form != "table",
-        "--format table is for people, on stdout: use csv, or leave out --out",
-    )
-    require(
-        out is not None or not (as_json and format),
-        f"--json and --format {form} exclude each other: give one of them",
-    )
+    form = choose_format(format, to_files=out is not None, as_json=as_json)
     config = PredictConfig(per=per, top=top, format=form)
     use_threads(threads)
     predictor = load(run, device)
     found = replace(find_inputs(predictor, listed_places(inputs), split or ()), places=inputs)
     if out is not None:
-        record = predict_into(predictor, found, out, config)
-        text = (
-            f"{out}: {record['utterances']:,} recordings, {record['hours']:.2f} hours, "
-            f"{record['classes']} classes, {record['skipped']} inputs skipped"
-        )
-        show({"out": str(out), **record}, as_json, text)
-        check_finished(out, record, max_skipped, "predictions")
+        write_predictions(predictor, found, out, config, max_skipped, as_json)
         return
     taken, skipped = print_predictions(predictor, found, config, as_json)
     check_skipped(
@@ -96,6 +80,47 @@ def predict(
         find_skips=lambda: skipped,
         advice="The predictions of the others are above",
     )
+
+
+def choose_format(
+    given: PredictionFormat | None, *, to_files: bool, as_json: bool
+) -> PredictionFormat:
+    """Return the format of predictions; `ConfigError` for one that does not fit where they go."""
+    form = given or ("jsonl" if to_files else "table")
+    require(
+        to_files or form not in ("parquet", "textgrid"),
+        f"--format {form} is for files: give --out FOLDER",
+    )
+    require(
+        not to_files or form != "table",
+        "--format table is for people, on stdout: use csv, or leave out --out",
+    )
+    require(
+        to_files or not (as_json and given),
+        f"--json and --format {form} exclude each other: give one of them",
+    )
+    return form
+
+
+def write_predictions(
+    predictor: "Predictor",
+    inputs: "Inputs",
+    out: Path,
+    config: "PredictConfig",
+    max_skipped: float,
+    as_json: bool,
+) -> None:
+    """Write predictions into a folder, and print what came of it."""
+    from aalbert.pipeline.embeddings.pieces import check_finished
+    from aalbert.pipeline.prediction.predict import predict_into
+
+    record = predict_into(predictor, inputs, out, config)
+    text = (
+        f"{out}: {record['utterances']:,} recordings, {record['hours']:.2f} hours, "
+        f"{record['classes']} classes, {record['skipped']} inputs skipped"
+    )
+    show({"out": str(out), **record}, as_json, text)
+    check_finished(out, record, max_skipped, "predictions")
 
 
 def print_predictions(

@@ -1,5 +1,6 @@
 """The command `aalbert pretrain`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,10 +72,6 @@ def pretrain(
     from aalbert.train.pretraining.estimate import estimate_pretraining
     from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
     from aalbert.train.pretraining.start import open_start
-    from aalbert.train.pretraining.trivial_predictors import (
-        TRIVIAL_PREDICTORS,
-        recorded_predictors,
-    )
     from aalbert.train.recipes import read_pretrain_recipe
     from aalbert.train.run_folder import RunFolder
 
@@ -95,8 +92,18 @@ def pretrain(
             show(asdict(expected), as_json, expected.describe())
             return
         start_pretraining(settings, require_option(data, "--data"), out, start=start)
-    if not find_ranks().first:
-        return
+    if find_ranks().first:
+        show_run(out, as_json)
+
+
+def show_run(out: Path, as_json: bool) -> None:
+    """Print what came of a finished run."""
+    from aalbert.train.pretraining.trivial_predictors import (
+        TRIVIAL_PREDICTORS,
+        recorded_predictors,
+    )
+    from aalbert.train.run_folder import RunFolder
+
     run = RunFolder(out)
     step, loss = list(run.held_out_losses().items())[-1]
     summary = {
