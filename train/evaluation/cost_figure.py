@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from aalbert.common.palette import RULE
@@ -30,7 +29,7 @@ def cost_figure(results: Sequence[Result]) -> Figure:
     height = PANEL_HEIGHT * len(COSTS) + 0.25 * ((len(results) + 1) // 2)
     picture = Figure(figsize=(WIDTH, height), layout="constrained")
     panels = picture.subplots(len(COSTS), 1)
-    marks: list[ErrorbarContainer] = []
+    marks: list[Any] = []
     for axes, cost in zip(panels, COSTS, strict=True):
         known = [value for result in ordered if (value := cost.of(result)) is not None]
         points = [
