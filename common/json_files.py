@@ -223,11 +223,16 @@ def adapter(kind: Any) -> "TypeAdapter[Any]":
     return TypeAdapter(kind)
 
 
+# The simple types of unions of settings, as pydantic names them.
+TYPES_TRIED = ("str", "int")
+
+
 def first_fault(error: "ValidationError") -> str:
     """Return what is wrong with the first value that is of another type than its place has."""
     first = error.errors(include_url=False)[0]
     # For a union, pydantic adds the type that it tried, which is no part of the name.
-    place = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
+    parts = [str(part) for part in first["loc"]]
+    place = ".".join(part for part in parts if "[" not in part and part not in TYPES_TRIED)
     if first["type"] == "missing":
         return f"{place} is missing"
     given = repr(first["input"])

@@ -30,7 +30,7 @@ class LeftOut:
         """Return in words what is left out; "" for nothing."""
         if not self.total:
             return ""
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in self.reasons.items())
+        reasons = ", ".join(f"{why}: {count:,}" for why, count in self.reasons.items() if count)
         return (
             f"{self.total:,} of the {self.utterances:,} utterances of the split '{self.split}' "
             f"are left out ({reasons})"

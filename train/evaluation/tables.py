@@ -138,6 +138,8 @@ def how_compared(comparisons: Sequence[Comparison]) -> str:
 def text_tables(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
     """Return the tables of results and comparisons as plain text."""
     parts = [text_table(result_rows(results))]
+    if lacking := what_is_left_out(results):
+        parts += ["", visible(lacking)]
     if comparisons:
         title = visible(comparison_title(comparisons))
         parts += ["", title, text_table(comparison_rows(comparisons))]
@@ -147,10 +149,18 @@ def text_tables(results: Sequence[Result], comparisons: Sequence[Comparison]) ->
 def markdown_tables(results: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
     """Return the same tables in Markdown."""
     parts = [markdown_table(result_rows(results))]
+    if lacking := what_is_left_out(results):
+        parts += ["", markdown(lacking)]
     if comparisons:
         title = markdown(comparison_title(comparisons))
         parts += ["", f"{title}:", "", markdown_table(comparison_rows(comparisons))]
     return "\n".join(parts)
+
+
+def what_is_left_out(results: Sequence[Result]) -> str:
+    """Return in words what of their split results are not measured on; "" for nothing."""
+    left_out = results[0].left_out
+    return left_out.describe() if left_out is not None else ""
 
 
 def markdown_table(rows: Sequence[Cells]) -> str:

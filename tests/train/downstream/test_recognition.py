@@ -103,6 +103,8 @@ def test_of_several_dictionaries_the_first_that_has_a_word_counts(
     given = [*FITTING, f"labels.lexicon=[{own}, {large}]"]
     config = load_config(DownstreamConfig, assignments=given, environment={})
     assert config.labels.lexicons == both
+    with pytest.raises(ConfigError, match=r"^labels\.lexicon = 5: Input should be a valid string"):
+        load_config(DownstreamConfig, assignments=["labels.lexicon=5"], environment={})
     files = find_sources(config, Dataset(spoken_data), "logmel")["files"]
     assert list(files) == ["labels.lexicon[0]", "labels.lexicon[1]"]
     own.write_text("cat  T AE K\n")
@@ -131,8 +133,8 @@ def test_what_the_test_part_lacks_is_counted_by_reason(tmp_path: Path, spoken_da
     left_out = find_task_data(config, dataset).left_out
     assert left_out is not None
     assert left_out.describe() == (
-        f"{number} of the 60 utterances of the split '*' are left out (no text: 0, a word without "
-        f"a pronunciation: {number})"
+        f"{number} of the 60 utterances of the split '*' are left out (a word without a "
+        f"pronunciation: {number})"
     )
     # A list names what is tested.
     listed = next(row for row, text in enumerate(texts) if missing not in text)

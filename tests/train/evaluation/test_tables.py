@@ -8,6 +8,7 @@ import pytest
 
 from aalbert.cli import main
 from aalbert.common.text import markdown
+from aalbert.train.downstream.left_out import LeftOut
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations
 from aalbert.train.evaluation.tables import (
@@ -18,6 +19,7 @@ from aalbert.train.evaluation.tables import (
     predictions_csv,
     result_csv,
     run_names,
+    text_tables,
 )
 
 
@@ -42,6 +44,16 @@ def test_tables_name_every_run_and_the_difference_to_the_first(
     assert "Points of difference to speaker" in markdown_tables(results, comparisons)
     hostile = [replace(result, run="=HYPERLINK(1)") for result in results]
     assert '\n"\'=HYPERLINK(1)",' in result_csv(hostile, [])
+
+
+def test_tables_say_what_of_the_split_was_not_tested(evaluations: list[Evaluation]) -> None:
+    result = evaluations[0].result
+    assert "left out" not in text_tables([result], [])
+    left_out = LeftOut(split="<b>", utterances=1_240, reasons={"no text": 0, "no class": 3})
+    some = [replace(result, left_out=left_out)]
+    text = "3 of the 1,240 utterances of the split '<b>' are left out (no class: 3)"
+    assert text_tables(some, []).endswith(f"\n\n{text}")
+    assert markdown(text) in markdown_tables(some, []) and "<b>" not in markdown(text)
 
 
 def test_runs_of_equal_names_are_told_apart_in_the_same_way_in_all_tables() -> None:
