@@ -1,9 +1,10 @@
 """The command `aalbert evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,8 +50,7 @@ def evaluate(
 
     Example: aalbert evaluate runs/speaker runs/speaker-untrained runs/speaker-logmel
     """
-    from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_lists
-    from aalbert.train.evaluation.report import write_reports
+    from aalbert.train.evaluation.evaluate import evaluate_lists
     from aalbert.train.evaluation.tables import markdown_tables, result_csv, text_tables
 
     if as_json + as_markdown + as_csv > 1:
@@ -59,27 +59,47 @@ def evaluate(
     by_list = evaluate_lists(
         runs, data=data, assignments=assignments or (), corpus=wave_corpus(corpus)
     )
-    documents, texts = [], []
-    for evaluations in by_list:
-        comparisons = compare_evaluations(evaluations)
-        write_reports(evaluations, comparisons)
-        results = [evaluation.result for evaluation in evaluations]
-        documents.append(describe(results, comparisons))
-        if as_csv:
-            # One table, with one header.
-            text = result_csv(results, comparisons)
-            print(text.partition("\n")[2] if len(documents) > 1 else text, end="")
-            continue
-        tables = markdown_tables if as_markdown else text_tables
-        title = [f"{results[0].trials}:", ""] if len(by_list) > 1 else []
-        reports = [] if as_markdown else name_reports(evaluations, compared=bool(comparisons))
-        texts.append("\n".join([*title, tables(results, comparisons), *reports]))
-    if not as_csv:
-        document = documents[0] if len(documents) == 1 else {"lists": documents}
-        show(document, as_json, "\n\n".join(texts))
+    tables = result_csv if as_csv else markdown_tables if as_markdown else text_tables
+    finish = partial(finish_list, tables=tables, named=not as_markdown and not as_csv)
+    # No list is kept here while the next one is evaluated: its embeddings would fill memory.
+    finished = list(map(finish, by_list))
+    if as_csv:
+        # One table, with one header.
+        texts = [text for _, text in finished]
+        print("".join([texts[0], *(text.partition("\n")[2] for text in texts[1:])]), end="")
+        return
+    several = len(finished) > 1
+    texts = [
+        f"{document['results'][0]['trials']}:\n\n{text}" if several else text
+        for document, text in finished
+    ]
+    documents = [document for document, _ in finished]
+    show({"lists": documents} if several else documents[0], as_json, "\n\n".join(texts))
 
 
-def describe(results: Sequence["Result"], comparisons: Sequence["Comparison"]) -> dict[str, object]:
+def finish_list(
+    evaluations: Sequence["Evaluation"],
+    *,
+    tables: Callable[[Sequence["Result"], Sequence["Comparison"]], str],
+    named: bool,
+) -> tuple[dict[str, Any], str]:
+    """Write the reports on one list; return its results as a JSON document, and in `tables`.
+
+    With `named` lines below the tables name the reports.
+    """
+    from aalbert.train.evaluation.evaluate import compare_evaluations
+    from aalbert.train.evaluation.report import write_reports
+
+    comparisons = compare_evaluations(evaluations)
+    write_reports(evaluations, comparisons)
+    results = [evaluation.result for evaluation in evaluations]
+    text = tables(results, comparisons)
+    if named:
+        text = "\n".join([text, *name_reports(evaluations, compared=bool(comparisons))])
+    return describe(results, comparisons), text
+
+
+def describe(results: Sequence["Result"], comparisons: Sequence["Comparison"]) -> dict[str, Any]:
     """Return the results on one list, and the comparisons, as a JSON document."""
     return {
         "results": [result.to_dict() for result in results],

@@ -184,6 +184,12 @@ class KnownVoices:
             self.voices = voices if self.voices is None else self.voices.followed_by(voices)
         return self.rows, self.voices
 
+    def keep(self, rows: Rows) -> None:
+        """Forget all utterances but those of some rows, since those of long lists fill memory."""
+        if self.voices is not None:
+            kept = np.flatnonzero(np.isin(self.rows, rows))
+            self.rows, self.voices = self.rows[kept], self.voices.at(torch.from_numpy(kept))
+
 
 def score_trials(scorer: TrialScorer, rows: Rows, voices: Voices, pairs: Pairs) -> Trials:
     """Score every trial by its two utterances, which are among the `rows` of the `voices`."""
@@ -202,7 +208,10 @@ def score_trials(scorer: TrialScorer, rows: Rows, voices: Voices, pairs: Pairs) 
 
 
 def few_utterances(trials: Trials, most: int) -> Trials:
-    """Return as many trials, drawn once for their number, as have at most so many utterances."""
+    """Return as many trials, drawn once for their number, as have at most so many utterances.
+
+    Fewer than all have their scores alone: `cosines` is None, for what is made of scores too.
+    """
     if len(trials.rows) <= most:
         return trials
     order = np.random.default_rng(len(trials.same)).permutation(len(trials.same))

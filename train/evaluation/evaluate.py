@@ -1,6 +1,6 @@
 """`evaluate`: the results of finished runs on their test part, with intervals and diagnostics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -47,7 +47,12 @@ from aalbert.train.evaluation.breakdown import (
 from aalbert.train.evaluation.comparison import Comparison, compare
 from aalbert.train.evaluation.costs import pretraining_hours, work_per_second
 from aalbert.train.evaluation.frame_probes import probe_frames
-from aalbert.train.evaluation.further_trials import on_lists, score_list, single_lists
+from aalbert.train.evaluation.further_trials import (
+    on_lists,
+    score_list,
+    single_lists,
+    speakers_in_cohort,
+)
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of
 from aalbert.train.evaluation.open_run import OpenRun, open_run
 from aalbert.train.evaluation.probes import (
@@ -180,21 +185,35 @@ def evaluate_lists(
     data: Path | str | None = None,
     assignments: Sequence[str] = (),
     corpus: WaveCorpus | None = None,
-) -> list[list[Evaluation]]:
-    """Evaluate runs as `evaluate_runs` does, on each of the lists that `trials.test=A,B` names."""
+) -> Iterator[list[Evaluation]]:
+    """Evaluate runs as `evaluate_runs` does, on each of the lists that `trials.test=A,B` names.
+
+    Those of a list are given before the next one is read, and not kept.
+    """
     lists = single_lists(assignments)
     folders = [RunFolder(path) for path in runs]
     require_wave_runs(corpus, folders)
     # All that may be refused is, before the first utterance is embedded.
     opened = [on_lists(open_run(run, data, corpus), lists) for run in folders]
-    by_run = []
-    for tests in opened:
-        known = KnownVoices()
-        by_run.append([evaluate_run(each, known) for each in tests])
-    by_list = [list(evaluations) for evaluations in zip(*by_run, strict=True)]
-    for evaluations in by_list:
-        require_comparable([evaluation.result for evaluation in evaluations])
-    return by_list
+    known = [KnownVoices() for _ in opened]
+    for number in range(len(lists)):
+        yield evaluate_list([tests[number:] for tests in opened], known)
+
+
+def evaluate_list(
+    opened: Sequence[Sequence[OpenRun]], known: Sequence[KnownVoices]
+) -> list[Evaluation]:
+    """Evaluate runs on the first of the lists that each is opened for; no other is evaluated.
+
+    The utterances that later lists have stay `known`.
+    """
+    evaluations = []
+    for (test, *later), voices in zip(opened, known, strict=True):
+        evaluations.append(evaluate_run(test, voices))
+        rows = [each.setup.pairs.rows for each in later if each.setup.pairs is not None]
+        voices.keep(np.unique(np.concatenate([np.empty(0, np.int64), *rows])))
+    require_comparable([evaluation.result for evaluation in evaluations])
+    return evaluations
 
 
 def compare_evaluations(evaluations: Sequence[Evaluation]) -> list[Comparison]:
@@ -254,6 +273,7 @@ def summarise(opened: OpenRun, measured: Measured, clusters: Clusters) -> Result
         trials=Path(config.trials.test).name,
         trials_xxh3=digest_of_list(config.trials.test, dataset) if config.trials.test else "",
         score_is=model.scorer.describe() if isinstance(outcome, Trials) else "",
+        speakers_in_cohort=speakers_in_cohort(model, dataset, outcome.rows),
         predicts="" if isinstance(outcome, Trials) else model.training_facts["labels"],
         metric=metric_of(outcome, clusters, dict(measured.baselines), config.seed),
         counts=outcome.counts(),

@@ -10,6 +10,7 @@ import numpy as np
 from aalbert.common.configuration import load_config
 from aalbert.common.json_files import read_record
 from aalbert.errors import ConfigError, InputError
+from aalbert.models.downstream import DownstreamModel
 from aalbert.models.trial_scorer import Voices
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
@@ -116,6 +117,14 @@ def require_strangers(
             "on: an error rate over speakers that a model knows is too low; allow it with --set "
             "trials.known_speakers=true"
         )
+
+
+def speakers_in_cohort(model: DownstreamModel, dataset: Dataset, rows: Rows) -> int:
+    """Return how many of the speakers of some rows are in the model's cohort, if it has one."""
+    if model.cohort is None:
+        return 0
+    speakers = dataset.column("speaker")
+    return len({speakers[row] for row in rows} & set(model.cohort.settings.speakers))
 
 
 def require_same_list(folder: EvaluationFolder, place: str, dataset: Dataset) -> None:

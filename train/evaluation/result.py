@@ -26,9 +26,11 @@ class Result:
     from, None where that is not known. `upstream_software` is the library that an encoder of waves
     is of, empty for others. `trials` is the name of the list of trials, and `score_is` what their
     scores are; both are empty for other tasks, of which `predicts` names what is predicted: a
-    column of the index, or phones. `left_out` is what the test part lacks of its split, None where
-    a list names all that is tested. A frame of the upstream holds `context` stored frames around
-    it, or `frames_stacked` in turn; both are 0 where it reads waves.
+    column of the index, or phones. Of the speakers of the trials, `speakers_in_cohort` are in the
+    cohort: an utterance is not compared with its own speaker there, but may be with the other one
+    of its trial. `left_out` is what the test part lacks of its split, None where a list names all
+    that is tested. A frame of the upstream holds `context` stored frames around it, or
+    `frames_stacked` in turn; both are 0 where it reads waves.
     """
 
     run: str
@@ -37,6 +39,7 @@ class Result:
     trials: str
     trials_xxh3: str
     score_is: str
+    speakers_in_cohort: int
     predicts: str
     metric: Metric
     counts: dict[str, int]

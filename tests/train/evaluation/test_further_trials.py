@@ -1,6 +1,7 @@
 """Verification on the list that a dataset stores, and on further lists."""
 
 import csv
+import gc
 import io
 import json
 import shlex
@@ -8,6 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 import pytest
@@ -22,11 +24,12 @@ from aalbert.shards import Dataset
 from aalbert.train.downstream.config import DownstreamConfig, SplitConfig
 from aalbert.train.downstream.error_rates import equal_error_threshold
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.downstream.scoring import Trials, few_utterances
+from aalbert.train.downstream.scoring import KnownVoices, Trials, few_utterances
 from aalbert.train.downstream.trials import choose_trials, read_trials
-from aalbert.train.evaluation.evaluate import evaluate_lists, evaluate_runs, measure
+from aalbert.train.evaluation import evaluate
+from aalbert.train.evaluation.evaluate import Evaluation, evaluate_lists, evaluate_runs, measure
 from aalbert.train.evaluation.further_trials import on_list
-from aalbert.train.evaluation.open_run import open_run
+from aalbert.train.evaluation.open_run import OpenRun, open_run
 from aalbert.train.run_folder import RunFolder
 from tests.examples import examples_of
 from tests.train.evaluation.test_card import run_examples
@@ -135,7 +138,7 @@ def test_lists_of_one_name_do_not_overwrite_each_other(run: Path, further: Path)
     with pytest.raises(
         ConfigError, match=r"and of .*other/list_test_all2\.txt would both lie in .*: name each"
     ):
-        evaluate_lists([run], assignments=[f"trials.test={further},{other}", known])
+        list(evaluate_lists([run], assignments=[f"trials.test={further},{other}", known]))
     assert not folder.exists()
     (evaluation,) = evaluate_runs([run], assignments=[f"trials.test={further}", known])
     before = files_of(folder)
@@ -222,6 +225,16 @@ def test_several_lists_of_voxceleb1_are_tested_at_once(
             embedded.extend(found[0])
             yield found
 
+    evaluate_one, evaluated, alive = evaluate.evaluate_run, list[ReferenceType[Evaluation]](), []
+
+    def watched(opened: OpenRun, known: KnownVoices) -> Evaluation:
+        gc.collect()
+        alive.append((sum(each() is not None for each in evaluated), set(known.rows.tolist())))
+        evaluation = evaluate_one(opened, known)
+        evaluated.append(ref(evaluation))
+        return evaluation
+
+    monkeypatch.setattr(evaluate, "evaluate_run", watched)
     monkeypatch.setattr(DownstreamModel, "outputs_of_each", counted)
     allowed = [*command, "--set", "trials.known_speakers=true"]
     assert main([*allowed, "--json"]) == 0
@@ -231,6 +244,16 @@ def test_several_lists_of_voxceleb1_are_tested_at_once(
     assert [result["trials"] for result in results] == files
     # Every utterance of the three lists once.
     assert len(embedded) == len(set(embedded)) > 40
+    # No list before is in memory, but for utterances that are still to come.
+    dataset = Dataset(cohort_data)
+    first, second, third = (set(read_trials(file, dataset).rows.tolist()) for file in files)
+    kept = [set(), first & (second | third), (first | second) & third]
+    assert alive == [(0, rows) for rows in kept]
+    # Of the cohort's seven speakers all are in two of the lists, which their reports say.
+    assert [result["speakers_in_cohort"] for result in results] == [0, 7, 7]
+    reports = [(normalised_run / f"trials/{file[:-4]}/report.html").read_text() for file in files]
+    said = ">speakers of the list in the cohort</td>"
+    assert [said in report for report in reports] == [False, True, True]
     costs = results[0]["metric"]["further"].keys()
     assert {"actDCF 0.01", "actDCF 0.05", "Cllr", "min Cllr"} < costs
     # The same alone, and in the folder of each list.
