@@ -12,7 +12,11 @@ The cosine of two embeddings is normalised ({normalisation}) by the {top:,} clos
 CALIBRATION = """\
 Scores are natural log-likelihood ratios: a weighted sum of {measures}, fitted on {trials:,} trials
 of the dev part as if {prior} of trials were of one speaker. With another share p, accept from
-log((1 - p) / p) on.
+log((1 - p) / p) on. The trials are of {speakers:,} speakers{trained}.
+"""
+KNOWN = """\
+: the head was trained on {known}, whom it separates better than others, so that scores of other
+speakers are too certain\
 """
 THRESHOLD = """
 ## Threshold
@@ -42,9 +46,21 @@ def scores_in_words(document: Mapping[str, Any]) -> str:
                 measures=", ".join(calibration["weights"]),
                 trials=calibration["trials"],
                 prior=percent(calibration["target_prior"]),
+                speakers=calibration["speakers"],
+                trained=trained_in_words(document),
             )
         )
     return "\n## Scores\n\n" + "\n".join(sentences) if sentences else ""
+
+
+def trained_in_words(document: Mapping[str, Any]) -> str:
+    """Return whether a trained head knows the speakers of its calibration; empty if none is."""
+    if document["head"]["classifier"] == "none":
+        return ""
+    known, speakers = (document["calibration"][name] for name in ("trained_speakers", "speakers"))
+    if known == 0:
+        return ", on none of whom the head was trained"
+    return KNOWN.format(known="all of them" if known == speakers else f"{known:,} of them")
 
 
 def threshold_in_words(threshold: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,7 @@
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,9 +150,20 @@ def test_what_no_cohort_has_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prior", "trials", "message"),
-    [(7.0, 10, r"target_prior 7\.0 of a calibration"), (0.5, -1, "a calibration on -1 trials")],
+    ("wrong", "message"),
+    [
+        ({"target_prior": 7.0}, r"target_prior 7\.0 of a calibration is not between 0 and 1"),
+        ({"trials": -1}, "a calibration on -1 trials"),
+        ({"weights": {}}, "a calibration without a weight of the score"),
+        ({"weights": {"score": np.inf}}, "score inf of a calibration is not finite"),
+        ({"offset": np.nan}, "offset nan of a calibration is not finite"),
+        ({"speakers": 1}, "a calibration on 1 speakers: trials of two are needed"),
+        ({"trained_speakers": 4}, "trained_speakers 4 of a calibration on 3 speakers"),
+    ],
 )
-def test_what_no_calibration_has_is_refused(prior: float, trials: int, message: str) -> None:
+def test_what_no_calibration_has_is_refused(wrong: Mapping[str, Any], message: str) -> None:
+    sound = Calibration(
+        offset=0, weights={"score": 1}, target_prior=0.5, trials=9, speakers=3, trained_speakers=3
+    )
     with pytest.raises(ConfigError, match=message):
-        Calibration(offset=0, weights={"score": 1}, target_prior=prior, trials=trials)
+        replace(sound, **wrong)

@@ -224,7 +224,7 @@ def compare_embeddings(
         # Nothing is selected by them.
         print(f"no threshold is chosen, and nothing measured on dev: {error}", file=sys.stderr)
     else:
-        measurement = measured(choose_threshold(trials, model, dev))
+        measurement = measured(choose_threshold(config, setup, dev))
     recorder.write(step=0, **measurement)
 
 
@@ -300,10 +300,10 @@ def measure_scores(
     config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
 ) -> None:
     """Give a trained model its cohort and its threshold, without dropout, as its scores are."""
-    model = setup.model.eval()
+    setup.model.eval()
     if config.trials.normalisation != "none":
         take_cohort(config, setup, *training_embeddings(config, setup, cache))
-    choose_threshold(config.trials, model, dev_trials(config, setup, cache))
+    choose_threshold(config, setup, dev_trials(config, setup, cache))
 
 
 def describe_steps(

@@ -208,10 +208,7 @@ def score_trials(scorer: TrialScorer, rows: Rows, voices: Voices, pairs: Pairs) 
 
 
 def few_utterances(trials: Trials, most: int) -> Trials:
-    """Return as many trials, drawn once for their number, as have at most so many utterances.
-
-    Fewer than all have their scores alone: `cosines` is None, for what is made of scores too.
-    """
+    """Return as many trials, drawn once for their number, as have at most so many utterances."""
     if len(trials.rows) <= most:
         return trials
     order = np.random.default_rng(len(trials.same)).permutation(len(trials.same))
@@ -224,6 +221,7 @@ def few_utterances(trials: Trials, most: int) -> Trials:
         right=trials.right[chosen],
         same=trials.same[chosen],
         scores=trials.scores[chosen],
+        cosines=None if trials.cosines is None else trials.cosines[chosen],
         calibrated=trials.calibrated,
     )
 

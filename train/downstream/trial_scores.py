@@ -64,10 +64,21 @@ def take_cohort(
     )
 
 
-def choose_threshold(trials: TrialConfig, model: DownstreamModel, dev: DevTrials) -> Trials:
+def choose_threshold(config: DownstreamConfig, setup: DownstreamSetup, dev: DevTrials) -> Trials:
     """Give the model its calibration, if it has one, and its threshold; return the dev trials."""
-    rows, voices = dev.voices()
-    model.calibration = make_calibration(trials, model.scorer, rows, voices, dev.pairs)
+    model, (rows, voices) = setup.model, dev.voices()
+    speakers = np.array(setup.dataset.column("speaker"), dtype=object)
+    fitted = set(speakers[dev.pairs.rows])
+    trained = set(speakers[setup.splits.train]) if config.head.classifier != "none" else set()
+    model.calibration = make_calibration(
+        config.trials,
+        model.scorer,
+        rows,
+        voices,
+        dev.pairs,
+        speakers=len(fitted),
+        trained_speakers=len(fitted & trained),
+    )
     scored = score_trials(model.scorer, rows, voices, dev.pairs)
     model.threshold = equal_error_threshold(scored.scores, scored.same)
     return scored
@@ -139,12 +150,20 @@ def choose_members(members: int, most: int, seed: int) -> Tensor:
 
 
 def make_calibration(
-    trials: TrialConfig, scorer: TrialScorer, rows: Rows, voices: Voices, pairs: Pairs
+    trials: TrialConfig,
+    scorer: TrialScorer,
+    rows: Rows,
+    voices: Voices,
+    pairs: Pairs,
+    *,
+    speakers: int,
+    trained_speakers: int,
 ) -> Calibration | None:
     """Return the calibration of a scorer, fitted on trials of dev voices; None without one.
 
-    Says on stderr where the trials are separated without error, so that nothing but the penalty
-    of the fit decides how certain the scores are.
+    These are of so many `speakers`, `trained_speakers` of whom the head was trained on. Says on
+    stderr where the trials are separated without error, so that nothing but the penalty of the fit
+    decides how certain the scores are.
     """
     if trials.calibration == "none":
         return None
@@ -167,4 +186,6 @@ def make_calibration(
         weights=dict(zip(names, fitted.weights.tolist(), strict=True)),
         target_prior=trials.target_prior,
         trials=len(pairs.same),
+        speakers=speakers,
+        trained_speakers=trained_speakers,
     )

@@ -25,12 +25,13 @@ from aalbert.train.downstream.scoring import (
     whole_utterances,
 )
 from aalbert.train.downstream.sources import with_lasting_paths
-from aalbert.train.downstream.splits import speakers_of
+from aalbert.train.downstream.splits import speaker_names, speakers_of
 from aalbert.train.downstream.trials import Pairs, digest_of_list, read_trials
 from aalbert.train.evaluation.open_run import OpenRun
 from aalbert.train.run_folder import EvaluationFolder, RunFolder
 
 TRIALS = "trials.test="
+MOST_SPEAKERS_NAMED = 3
 
 
 def single_lists(assignments: Sequence[str]) -> list[list[str]]:
@@ -112,10 +113,14 @@ def require_strangers(
         fitted = np.union1d(fitted, splits.dev)
     known = np.intersect1d(speakers[pairs.rows], speakers[fitted])
     if len(known):
+        every = speaker_names(setup.dataset)
+        names = [every[number] for number in known]
+        others = len(names) - MOST_SPEAKERS_NAMED
+        more = f" and {others} more" if others > 0 else ""
         raise InputError(
-            f"{config.trials.test} has {len(known)} of the speakers that {run.path} was trained "
-            "on: an error rate over speakers that a model knows is too low; allow it with --set "
-            "trials.known_speakers=true"
+            f"{config.trials.test} has {len(names)} of the speakers that {run.path} was trained on "
+            f"({', '.join(names[:MOST_SPEAKERS_NAMED])}{more}): an error rate over speakers that a "
+            "model knows is too low; allow it with --set trials.known_speakers=true"
         )
 
 

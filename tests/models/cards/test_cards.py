@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from huggingface_hub import ModelCard
@@ -16,6 +16,7 @@ from aalbert.models import (
     PretrainedModel,
     UpstreamConfig,
 )
+from aalbert.models.calibration import Calibration
 from aalbert.models.cards.downstream import Score
 from aalbert.models.cards.facts import public_name
 from aalbert.models.downstream import DownstreamModel, Threshold
@@ -216,6 +217,37 @@ def test_a_model_that_compares_says_how_its_threshold_was_chosen() -> None:
     assert "missed 4.1 % of those of one speaker, and accepted 4.2 % of those of two" in text
     assert "aalbert compare MODEL one.wav other.wav" in text and "aalbert predict" not in text
     assert f"It comes from hf\\://user/model@{'0' * 40}." in text
+
+
+@pytest.mark.parametrize(
+    ("classifier", "trained", "said"),
+    [
+        ("none", 0, "The trials are of 7 speakers."),
+        ("cosine", 0, "The trials are of 7 speakers, on none of whom the head was trained."),
+        (
+            "cosine",
+            3,
+            "The trials are of 7 speakers: the head was trained on 3 of them, whom it separates "
+            "better than others, so that scores of other speakers are too certain.",
+        ),
+    ],
+)
+def test_a_calibrated_model_says_what_it_was_calibrated_on(
+    classifier: Literal["none", "cosine"], trained: int, said: str
+) -> None:
+    classes = [] if classifier == "none" else ["a", "b"]
+    model = head(classes, HeadConfig(classifier=classifier), task="voxceleb1-verification")
+    model.calibration = Calibration(
+        offset=0,
+        weights={"score": 1},
+        target_prior=0.05,
+        trials=90,
+        speakers=7,
+        trained_speakers=trained,
+    )
+    text = " ".join(read(model.card()).text.split())
+    assert "a weighted sum of score, fitted on 90 trials of the dev part as if 5.0 % of" in text
+    assert said in text
 
 
 @pytest.mark.parametrize(

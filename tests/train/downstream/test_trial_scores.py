@@ -1,8 +1,13 @@
 """Scores that are normalised by a cohort and calibrated, from the settings to the saved model."""
 
+import math
 import shlex
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from operator import mul
 from pathlib import Path
+from statistics import fmean, pstdev
 
 import numpy as np
 import pytest
@@ -23,10 +28,16 @@ from aalbert.train.downstream.config import (
 )
 from aalbert.train.downstream.error_rates import equal_error_threshold
 from aalbert.train.downstream.run import start_downstream
-from aalbert.train.downstream.scoring import Trials
+from aalbert.train.downstream.scoring import (
+    Trials,
+    gather,
+    outputs_of_each,
+    whole_utterances,
+)
 from aalbert.train.downstream.trial_scores import make_cohort
 from aalbert.train.downstream.trials import draw_trials
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
+from aalbert.train.evaluation.further_trials import on_list
 from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.run_folder import RunFolder
@@ -157,6 +168,45 @@ def test_calibrated_scores_order_trials_by_score_and_quality(
         assert score == pytest.approx(expected, abs=2e-2, rel=1e-3)
 
 
+def test_as_norm_takes_the_closest_members_of_other_speakers(
+    normalised: DownstreamConfig, cohort_data: Path, tmp_path: Path
+) -> None:
+    trials = replace(normalised.trials, cohort="utterances", cohort_top=4, calibration="none")
+    start_downstream(replace(normalised, trials=trials), cohort_data, "logmel", tmp_path / "run")
+    opened = open_run(RunFolder(tmp_path / "run"))
+    list_of_all = ["trials.test=vox1-e-cleaned", "trials.known_speakers=true"]
+    measured = measure(on_list(opened, list_of_all))
+    outcome, model, dataset = measured.outcome, measured.model, measured.dataset
+    assert isinstance(outcome, Trials) and model.cohort is not None
+    settings = model.cohort.settings
+    assert settings.top == 4 < settings.members == len(opened.setup.splits.train)
+    loader = whole_utterances(measured.inputs, outcome.rows, 10, 0)
+    rows, found = gather(outputs_of_each(model, loader, model.head.embed), dataset.key)
+    embeddings = dict(zip(rows.tolist(), found.tolist(), strict=True))
+    speakers, names = dataset.column("speaker"), settings.speakers
+    owners = [names[owner] for owner in model.cohort.speaker_of]
+    members = list(zip(owners, model.cohort.embeddings.tolist(), strict=True))
+    assert set(names) < {speakers[row] for row in rows}
+    # By brute force, in Python's numbers: every trial by itself, from the embeddings on.
+    entries = zip(outcome.left, outcome.right, outcome.scores, strict=True)
+    for left, right, score in entries:
+        raw = cosine(embeddings[left], embeddings[right])
+        sides = []
+        for row in (left, right):
+            against = [
+                cosine(embeddings[row], member)
+                for owner, member in members
+                if owner != speakers[row]
+            ]
+            closest = sorted(against)[-4:]
+            sides.append((raw - fmean(closest)) / pstdev(closest))
+        assert score == pytest.approx(fmean(sides), rel=1e-6, abs=1e-6)
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    return math.fsum(map(mul, one, other)) / math.hypot(*one) / math.hypot(*other)
+
+
 def test_the_same_run_again_has_the_same_scores_in_every_bit(
     normalised_run: Path, normalised: DownstreamConfig, cohort_data: Path, pretrained: Path,
     tmp_path: Path,
@@ -177,6 +227,10 @@ def test_a_trained_head_is_normalised_and_calibrated_too(
     assert model.cohort is not None and model.calibration is not None
     outcome = trials_of(tmp_path / "run")
     assert np.isfinite(outcome.scores).all() and outcome.calibrated
+    # The dev part is drawn from the utterances of the speakers that were trained on.
+    assert (model.calibration.speakers, model.calibration.trained_speakers) == (7, 7)
+    card = (tmp_path / "run/export/README.md").read_text()
+    assert "of 7 speakers: the head was trained on all of them, whom it separates" in card
 
 
 def test_scores_of_a_fine_tuned_model_are_made_without_dropout(
@@ -302,6 +356,8 @@ def test_the_example_runs_and_the_card_says_how_scores_are_made(
     card = (normalised_run / "export/README.md").read_text()
     assert "normalised (as-norm) by the 7 closest of a cohort of\n7, of 7 speakers" in card
     assert "fitted on 27 trials\nof the dev part as if 5.0 % of trials were of one speaker" in card
+    # Nothing was trained on them.
+    assert "The trials are of 7 speakers.\n" in card
     # What only gives embeddings names no threshold of other scores.
     facts = task_facts(from_pretrained(normalised_run))
     assert facts == {"classes": [], "comparison": "log-likelihood ratio after as-norm"}
@@ -311,6 +367,7 @@ def test_damaged_models_that_compare_are_refused_when_they_are_opened(
     normalised_run: Path, tmp_path: Path
 ) -> None:
     model = DownstreamModel.from_pretrained(normalised_run)
+    calibration = model.calibration
     assert model.cohort is not None
     model.cohort.embeddings[0, 0] = torch.nan
     model.save_pretrained(tmp_path / "nan")
@@ -320,6 +377,17 @@ def test_damaged_models_that_compare_are_refused_when_they_are_opened(
     model.save_pretrained(tmp_path / "none")
     with pytest.raises(IntegrityError, match="weighs scores against a cohort, and there is none"):
         DownstreamModel.from_pretrained(tmp_path / "none")
+    # By nothing but the file, since no model has such a calibration.
+    assert calibration is not None
+    for value, message in (
+        ("NaN", r"config\.json is damaged \(NaN is no JSON\); copy the checkpoint again"),
+        ("1e999", r"config\.json is damaged \(1e999 is too large\); copy the checkpoint again"),
+    ):
+        shutil.copytree(normalised_run / "export", tmp_path / value)
+        config = tmp_path / value / "config.json"
+        config.write_text(config.read_text().replace(str(calibration.weights["score"]), value))
+        with pytest.raises(IntegrityError, match=message):
+            DownstreamModel.from_pretrained(tmp_path / value)
 
 
 def test_settings_of_scores_are_for_verification_and_sensible() -> None:

@@ -112,7 +112,8 @@ def test_a_further_list_has_a_folder_of_its_own(
 def test_a_list_with_speakers_of_the_training_part_is_refused(run: Path, further: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"list_test_all2\.txt has \d of the speakers that .*run was trained on: .* allow it "
+        match=r"list_test_all2\.txt has 2 of the speakers that .*run was trained on \(id1000\d, "
+        r"id1000\d\): an error rate over speakers that a model knows is too low; allow it "
         r"with --set trials\.known_speakers=true",
     ):
         evaluate_runs([run], assignments=[f"trials.test={further}"])
@@ -216,7 +217,12 @@ def test_several_lists_of_voxceleb1_are_tested_at_once(
     assert words[1] == "runs/verification" and words[-1] == "trials.known_speakers=true"
     command = ["evaluate", str(normalised_run), *words[2:-2]]
     assert main(command) == 3
-    assert "list_test_all2.txt has 7 of the speakers that" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "list_test_all2.txt has 7 of the speakers that" in said
+    cohort = DownstreamModel.from_pretrained(normalised_run).cohort
+    assert cohort is not None
+    few = ", ".join(sorted(cohort.settings.speakers)[:3])
+    assert f"was trained on ({few} and 4 more): an error rate over" in said
     embedded: list[int] = []
     original = DownstreamModel.outputs_of_each
 
@@ -305,12 +311,14 @@ def test_a_speaker_of_the_cohort_is_not_compared_with_himself(
 def test_a_probe_reads_few_utterances_of_a_long_list(number: int) -> None:
     generator = np.random.default_rng(number)
     left, right = generator.integers(0, 500, (2, 4000))
-    trials = Trials(left=left, right=right, same=left % 2 == 0, scores=np.arange(4000.0))
+    scores = np.arange(4000.0)
+    trials = Trials(left=left, right=right, same=left % 2 == 0, scores=scores, cosines=-scores)
     few = few_utterances(trials, 100)
     assert 98 <= len(few.rows) <= 100 and len(few.same) >= 49
     # They are some of the trials, in order.
     places = few.scores.astype(int)
     assert (np.diff(places) > 0).all() and (left[places] == few.left).all()
+    assert few.cosines is not None and (few.cosines == -few.scores).all()
     assert few_utterances(trials, 500) is trials
 
 
