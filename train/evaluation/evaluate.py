@@ -49,6 +49,7 @@ from aalbert.train.evaluation.costs import pretraining_hours, work_per_second
 from aalbert.train.evaluation.frame_probes import probe_frames
 from aalbert.train.evaluation.further_trials import (
     on_lists,
+    rows_of_lists,
     score_list,
     single_lists,
     speakers_in_cohort,
@@ -188,7 +189,7 @@ def evaluate_lists(
 ) -> Iterator[list[Evaluation]]:
     """Evaluate runs as `evaluate_runs` does, on each of the lists that `trials.test=A,B` names.
 
-    Those of a list are given before the next one is read, and not kept.
+    Those of a list are given before the next one is tested, and not kept.
     """
     lists = single_lists(assignments)
     folders = [RunFolder(path) for path in runs]
@@ -203,15 +204,11 @@ def evaluate_lists(
 def evaluate_list(
     opened: Sequence[Sequence[OpenRun]], known: Sequence[KnownVoices]
 ) -> list[Evaluation]:
-    """Evaluate runs on the first of the lists that each is opened for; no other is evaluated.
-
-    The utterances that later lists have stay `known`.
-    """
+    """Evaluate each run on the first of its lists; utterances of the others stay `known`."""
     evaluations = []
     for (test, *later), voices in zip(opened, known, strict=True):
         evaluations.append(evaluate_run(test, voices))
-        rows = [each.setup.pairs.rows for each in later if each.setup.pairs is not None]
-        voices.keep(np.unique(np.concatenate([np.empty(0, np.int64), *rows])))
+        voices.keep(rows_of_lists(later))
     require_comparable([evaluation.result for evaluation in evaluations])
     return evaluations
 

@@ -1,5 +1,6 @@
 """The figures of an evaluation: confusion, DET curve, layer probes, embeddings, examples."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -122,7 +123,18 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
     They are at the threshold of least cost for each target prior, open, and at the actual one,
     filled.
     """
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    # Left to find the names itself, matplotlib leaves out those that begin with an underscore.
+    names = [drawable(curve.name) for curve in curves]
+    marks = [
+        Line2D([], [], color=INK, marker=marker, fillstyle=fill, linestyle="")
+        for fill in DET_FILLS
+        for marker in DET_MARKERS
+    ]
+    meanings = [f"{cost} at {prior:g}" for cost in DET_FILLS.values() for prior in TARGET_PRIORS]
+    shown = len(marks) if any(curve.actual for curve in curves) else len(DET_MARKERS)
+    names += meanings[:shown]
+    # Below the axes, where no curve is.
+    figure = Figure(figsize=(WIDTH, 4.2 + 0.2 * math.ceil(len(names) / 2)), layout="constrained")
     axes = figure.add_subplot()
     shown_ticks = det_ticks(curves)
     ticks = probit(np.array(shown_ticks))
@@ -131,7 +143,8 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
     lines = []
     for curve in curves:
         rates = curve.rates
-        [line] = axes.plot(probit(rates.false_alarms), probit(rates.misses))
+        # Over the axes' own lines, on which a curve without errors of a kind lies.
+        [line] = axes.plot(probit(rates.false_alarms), probit(rates.misses), zorder=2.6)
         lines.append(line)
         for prior, marker in zip(TARGET_PRIORS, DET_MARKERS, strict=True):
             for fill, point in curve.points(prior):
@@ -150,16 +163,15 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
     axes.set_yticks(ticks, labels)
     axes.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %")
     axes.grid(color=RULE)
-    # Left to find the names itself, matplotlib leaves out those that begin with an underscore.
-    names = [drawable(curve.name) for curve in curves]
-    marks = [
-        Line2D([], [], color=INK, marker=marker, fillstyle=fill, linestyle="")
-        for fill in DET_FILLS
-        for marker in DET_MARKERS
-    ]
-    meanings = [f"{cost} at {prior:g}" for cost in DET_FILLS.values() for prior in TARGET_PRIORS]
-    shown = len(marks) if any(curve.actual for curve in curves) else len(DET_MARKERS)
-    axes.legend([*lines, *marks[:shown]], [*names, *meanings[:shown]], frameon=False, fontsize=8)
+    axes.tick_params(labelsize=8)
+    figure.legend(
+        [*lines, *marks[:shown]],
+        names,
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
     tidy(axes)
     return figure
 

@@ -81,6 +81,12 @@ def on_lists(opened: OpenRun, lists: Sequence[Sequence[str]]) -> list[OpenRun]:
     return tests
 
 
+def rows_of_lists(tests: Sequence[OpenRun]) -> Rows:
+    """Return the rows of the utterances that a run is tested on, each once, rising."""
+    rows = [test.setup.splits.test for test in tests]
+    return np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
+
+
 def on_list(opened: OpenRun, assignments: Sequence[str]) -> OpenRun:
     """Return a run to be tested on the list that assignments name; its own without any.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from aalbert.train.downstream.error_rates import TARGET_PRIORS, error_rates, probit
+from aalbert.train.downstream.error_rates import TARGET_PRIORS, ErrorRates, error_rates, probit
 from aalbert.train.downstream.likelihood_ratios import bayes_threshold, rates_at
 from aalbert.train.evaluation.figures import (
     DetCurve,
@@ -76,7 +76,8 @@ def test_operating_points_are_marked_on_the_curve_the_actual_ones_filled() -> No
     )
     rates = error_rates(scores, same)
     actual = {prior: rates_at(scores, same, bayes_threshold(prior)) for prior in TARGET_PRIORS}
-    (axes,) = det_figure([DetCurve(name="run", rates=rates, actual=actual)]).axes
+    figure = det_figure([DetCurve(name="run", rates=rates, actual=actual)])
+    (axes,), (legend,) = figure.axes, figure.legends
     marks = [line for line in axes.lines if line.get_marker() in ("o", "s")]
     assert [mark.get_fillstyle() for mark in marks] == ["none", "full"] * 2
     low = float(probit(np.array([0.0001]))[0])
@@ -84,8 +85,6 @@ def test_operating_points_are_marked_on_the_curve_the_actual_ones_filled() -> No
         # At 9 alone: no false alarm, drawn at the end of the axis, and half of the targets missed.
         assert np.asarray(mark.get_xdata()) == pytest.approx([low])
         assert np.asarray(mark.get_ydata()) == pytest.approx([0], abs=1e-9)
-    legend = axes.get_legend()
-    assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == [
         *("run", "minDCF at 0.01", "minDCF at 0.05", "actDCF at 0.01", "actDCF at 0.05")
     ]
@@ -109,6 +108,27 @@ def test_phones_without_a_counterpart_are_no_class_of_the_confusion() -> None:
     # Of four items of `a` one was deleted; `b` was taken for `c`, which is not shown.
     np.testing.assert_allclose(drawn, [[0.5, 0.25, 0.0], [0.0, 0.0, 1.0]])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "all others"]
+
+
+def test_nothing_overlaps_in_a_det_figure() -> None:
+    scores = np.array([-9.0, -1.0, 1.0, 2.0])
+    rates = error_rates(scores, np.array([False, False, True, True]))
+    # All are missed at the actual thresholds, so that the axes have every tick.
+    nothing = ErrorRates(np.array([1.0]), np.array([0.0]))
+    curve = DetCurve(name="r" * 200, rates=rates, actual=dict.fromkeys(TARGET_PRIORS, nothing))
+    figure = det_figure([curve] * 7)
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    for labels, side in ((axes.get_xticklabels(), "x"), (axes.get_yticklabels(), "y")):
+        places = [label.get_window_extent() for label in labels]
+        ends, starts = (
+            [getattr(place, f"{side}{number}") for place in places] for number in (1, 0)
+        )
+        assert len(places) == 14
+        assert all(end < start for end, start in zip(ends[:-1], starts[1:], strict=True))
+    box = legend.get_window_extent()
+    assert box.y1 <= axes.xaxis.label.get_window_extent().y0
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0
 
 
 @pytest.mark.parametrize("separation", [5.76, 4.65, 1.68], ids=["0.2 %", "1 %", "20 %"])
