@@ -37,7 +37,7 @@ from aalbert.train.downstream.sources import (
     require_same_upstream,
     with_lasting_paths,
 )
-from aalbert.train.downstream.standardise import measure_states
+from aalbert.train.downstream.standardise import state_statistics
 from aalbert.train.downstream.state_cache import StateCache, plan_cache, write_states
 from aalbert.train.downstream.trial_scores import choose_threshold, take_cohort
 from aalbert.train.downstream.waves import WaveCorpus, corpus_record
@@ -175,7 +175,7 @@ def run_downstream(
     """
     rows, folder = np.union1d(setup.splits.train, setup.splits.dev), states or run.path / "states"
     cache = plan_cache(setup, rows, folder) if config.cache_embeddings else None
-    prepare = partial(prepare_training, config, setup, cache, resumed=state is not None)
+    prepare = partial(prepare_training, config, setup, cache, ranks, resumed=state is not None)
     with recording(run, COLUMNS, config.loggers, ranks, state) as recorder:
         if setup.model.head.classifier is None:
             prepare()
@@ -192,17 +192,24 @@ def run_downstream(
 
 
 def prepare_training(
-    config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None, *, resumed: bool
+    config: DownstreamConfig,
+    setup: DownstreamSetup,
+    cache: StateCache | None,
+    ranks: Ranks,
+    *,
+    resumed: bool,
 ) -> None:
-    """Compute what training needs of the upstream's states: the cache, and their mean.
+    """Let the first rank compute what training needs of the upstream's states.
 
-    Ranks begin with the tensors of the first one, which does it.
+    That are the cache, and their mean and deviation, which all ranks get.
     """
     if cache is not None:
-        write_states(config, setup, cache)
+        ranks.from_first(partial(write_states, config, setup, cache))
     if config.head.standardise and not resumed:
-        loader = make_loader(config, setup, setup.splits.train, None)
-        measure_states(setup.model.to(best_device()), loader)
+        head, loader = setup.model.head, make_loader(config, setup, setup.splits.train, None)
+        mean, deviation = ranks.from_first(partial(state_statistics, setup.model, loader))
+        head.mean.copy_(mean)
+        head.deviation.copy_(deviation)
 
 
 def compare_embeddings(

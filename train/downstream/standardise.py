@@ -1,7 +1,9 @@
 """The mean and deviation of hidden states over the frames to train on, for heads that want them."""
 
 import torch
+from torch import Tensor
 
+from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.layout import frame_mask
 from aalbert.shards.loading.loader import Loader
@@ -11,9 +13,9 @@ LEAST_DEVIATION = 1e-6
 
 
 @torch.no_grad()
-def measure_states(model: DownstreamModel, loader: Loader) -> None:
-    """Put mean and deviation of the chosen states over all frames of a loader into the head."""
-    head = model.eval().head
+def state_statistics(model: DownstreamModel, loader: Loader) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of the chosen states `(states, width)` over a loader's frames."""
+    head = model.eval().to(best_device()).head
     sums = torch.zeros(2, *head.mean.shape, dtype=torch.float64)
     frames = 0
     for batch in loader:
@@ -26,5 +28,4 @@ def measure_states(model: DownstreamModel, loader: Loader) -> None:
         frames += int(lengths.sum())
     mean, square = sums / frames
     deviation = (square - mean.square()).clamp(min=0).sqrt()
-    head.mean.copy_(mean)
-    head.deviation.copy_(torch.where(deviation > LEAST_DEVIATION, deviation, 1.0))
+    return mean, torch.where(deviation > LEAST_DEVIATION, deviation, 1.0)

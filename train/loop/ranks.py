@@ -233,8 +233,7 @@ class Ranks:
 class JoinRanks(Callback):
     """Connects the ranks before the first step, and raises `ConfigError` if their facts differ.
 
-    The first rank then calls `on_joined`, for which the others wait: all ranks have read the files
-    of the run by now.
+    They then call `on_joined`: all have read the files of the run by now.
     """
 
     def __init__(
@@ -252,7 +251,7 @@ class JoinRanks(Callback):
         self.ranks.join()
         self.ranks.require_same(self.facts)
         if self.on_joined is not None:
-            self.ranks.from_first(self.on_joined)
+            self.on_joined()
 
 
 def common_facts(

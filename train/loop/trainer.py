@@ -74,6 +74,17 @@ class ResumeLoops(Callback):
                 group["lr"] = peak * factor(scheduler.last_epoch)
 
 
+class TrainingMode(Callback):
+    """Lets a model train that was loaded, or used before the first step, to be evaluated.
+
+    Lightning keeps the mode that it finds.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the model into training mode, in which it has dropout."""
+        pl_module.train()
+
+
 @without_irrelevant_warnings()
 def make_trainer(
     folder: Path,
@@ -93,15 +104,15 @@ def make_trainer(
         strategy = DDPStrategy(
             process_group_backend="nccl" if device == "cuda" else "gloo",
             timeout=datetime.timedelta(seconds=ranks.timeout_s),
-            # All begin with those of the first one, and no step changes them. Labels are buffers
-            # too, and large.
+            # They are the same on all ranks before the first step, and no step changes them. Labels
+            # are buffers too, and large.
             broadcast_buffers=False,
         )
         connect = strategy.setup_distributed
         strategy.setup_distributed = partial(ranks.in_time, connect)  # type: ignore[method-assign]
     trainer = Trainer(
         default_root_dir=folder,
-        callbacks=[*callbacks, ResumeLoops()],
+        callbacks=[*callbacks, ResumeLoops(), TrainingMode()],
         accelerator=device,
         devices=ranks.size // ranks.nodes,
         num_nodes=ranks.nodes,
@@ -139,8 +150,6 @@ def fit(trainer: Trainer, module: LightningModule, stream: Stream, state: Path |
     Raises `IntegrityError` when the state holds anything but tensors and plain values, which is
     not run.
     """
-    # Lightning keeps the mode of a model, which was loaded to be evaluated.
-    module.train()
     with without_irrelevant_warnings():
         try:
             trainer.fit(module, stream, ckpt_path=state, weights_only=True)

@@ -180,14 +180,15 @@ def run_pretraining(
     """Train to the last step, from `state` on if there is one, and export the model.
 
     Without a state it begins with the weights of `start`, or with fresh ones. The first rank
-    calls `on_joined` once all ranks are connected and agree.
+    calls `on_joined` once all ranks are connected and agree; the others wait for it.
     """
     module = build_pretraining(config, selections, make_module, start)
     if start is not None and state is None and ranks.first:
         print(start.describe(module.model), file=sys.stderr)
     fingerprints = [dataset.manifest.fingerprint for dataset in selections.datasets]
     weights = None if start is None else start.origin.weights_xxh3
-    join = JoinRanks(ranks, common_facts(config, fingerprints, state, weights), on_joined)
+    wait = on_joined and partial(ranks.from_first, on_joined)
+    join = JoinRanks(ranks, common_facts(config, fingerprints, state, weights), wait)
     with recording(run, COLUMNS, config.loggers, ranks, state) as recorder:
         validation = train_module(config, selections, module, run, ranks, state, join, recorder)
     if ranks.first:
