@@ -11,9 +11,10 @@ from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.shards import Batch, Dataset, Loader
-from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.downstream.config import DownstreamConfig, Mode
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.inputs import Inputs
+from aalbert.train.downstream.module import HeadTraining
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import gather, outputs_of_batches, whole_utterances
 from aalbert.train.downstream.upstream import open_upstream
@@ -132,6 +133,32 @@ def test_a_stopped_run_resumes_to_the_same_head(
         DownstreamModel.from_pretrained(run).head.state_dict() for run in (out, reference)
     )
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("mode", "trained"), [("frozen", False), ("fine-tuned", True), ("from-scratch", True)]
+)
+def test_an_encoder_that_is_trained_has_dropout_from_the_first_step_on(
+    mode: Mode,
+    trained: bool,
+    voxceleb1_data: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though its states were computed without, to standardise them."""
+    modes = []
+    step = HeadTraining.training_step
+
+    def note(self: HeadTraining, *batch: Any) -> torch.Tensor:
+        modes.append((self.model.training, self.model.upstream.training))
+        return step(self, *batch)
+
+    monkeypatch.setattr(HeadTraining, "training_step", note)
+    head = HeadConfig(standardise=True)
+    config = replace(QUICK, mode=mode, head=head)
+    start_downstream(config, voxceleb1_data, str(pretrained), tmp_path / "run")
+    assert set(modes) == {(True, trained)}
 
 
 def test_what_does_not_fit_is_refused_with_the_way_out(
