@@ -42,8 +42,9 @@ from aalbert.shards.views.pictures import speaker_figure
 from aalbert.shards.views.stats import SpeakerTotals
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.error_rates import error_rates
+from aalbert.train.downstream.left_out import LeftOut
 from aalbert.train.evaluation import report
-from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group
+from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group, Unpaired
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.evaluation.figures import (
@@ -163,6 +164,8 @@ def hostile_result(result: Result, draw: Draw) -> Result:
         by_gender=(group,),
         per_class=(worst,),
         most_confused=(pair,),
+        most_deleted=(Unpaired(name=draw("deleted"), items=1),),
+        left_out=LeftOut(split=draw("split left out"), utterances=9, reasons={"no class": 1}),
     )
 
 
@@ -479,8 +482,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser | None
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures of pages take seconds to draw, and have faults of their own."""
-    for name in ("layer_weights", "layer_probes", "embedding_plane", "head_losses", "det_curves"):
+    for name in ("layer_weights", "layer_probes", "head_losses", "det_curves"):
         monkeypatch.setattr(report, name, lambda *_: PICTURE)
+    plane = {"picture": PICTURE, "coloured_by": "class"}
+    monkeypatch.setattr(report, "embedding_plane", lambda *_: plane)
     some = {"picture": PICTURE, "shown": 1, "classes": 2}
     monkeypatch.setattr(report, "confusion", lambda *_: some)
     monkeypatch.setattr(report, "examples", lambda *_: {"picture": PICTURE, "feature": "logmel"})
