@@ -16,7 +16,8 @@ from aalbert.cli import main
 from aalbert.models.downstream import DownstreamModel
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.left_out import LeftOut
-from aalbert.train.evaluation.card import UNTRAINED, score_of, tested_in_words
+from aalbert.train.evaluation.card import UNTRAINED, score_of
+from aalbert.train.evaluation.card import tested_in_words as in_words
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.hub_datasets import LIBRISPEECH, LIBRISPEECH_UTTERANCES, hub_dataset
 
@@ -105,6 +106,6 @@ def test_only_whole_subsets_are_certainly_librispeech(librispeech_data: Path) ->
 def test_a_card_says_on_how_much_of_its_split_a_model_was_tested() -> None:
     left_out = LeftOut(split="test", utterances=1_003, reasons={"no text": 1, "no class": 2})
     counts = {"utterances": 1_000, "frames": 5_000}
-    assert tested_in_words({"utterances": 1_000}, None) == "1,000 utterances"
+    assert in_words({"utterances": 1_000}, None) == "1,000 utterances"
     expected = "5,000 frames of 1,000 utterances (3 of 'test' left out)"
-    assert tested_in_words(counts, left_out) == expected
+    assert in_words(counts, left_out) == expected
