@@ -147,9 +147,8 @@ def load_checkpoint(
 ) -> tuple[dict[str, Tensor], Saved]:
     """Read the tensors of a checkpoint of this kind, and its configuration as `saved`.
 
-    `place` is the folder or URL of a checkpoint or of a run. Raises `InputError` when
-    there is none of this kind, `IntegrityError` when the files are damaged, `StorageError`
-    when the store does not answer.
+    `place` is the folder or URL of a checkpoint or of a run. Raises `InputError` when there is none
+    of this kind, `IntegrityError` for damaged files, `StorageError` for a store without an answer.
     """
     folder = find_checkpoint(place)
     document = read_config(folder)
