@@ -395,12 +395,13 @@ def test_help_takes_little_longer_than_importing_typer() -> None:
         return time.perf_counter() - started
 
     # Other work on the machine slows single runs down, so that the fastest of each count.
-    # With numpy, the help would take three times as long as typer.
+    # By the processor, the help takes 1.5 to 1.8 times as long as typer; with numpy it would be
+    # three times.
     helps, imports = [], []
     for _ in range(20):
         helps.append(seconds("-m", "aalbert", "--help"))
         imports.append(seconds("-c", "import typer"))
-        if min(helps) < 1.7 * min(imports):
+        if min(helps) < 2.2 * min(imports):
             return
     pytest.fail(f"the fastest help took {min(helps):.2f} s, importing typer {min(imports):.2f} s")
 
