@@ -7,7 +7,7 @@ place in it and the way out, whatever it holds.
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -228,16 +228,30 @@ TYPES_TRIED = ("str", "int")
 
 
 def first_fault(error: "ValidationError") -> str:
-    """Return what is wrong with the first value that is of another type than its place has."""
-    first = error.errors(include_url=False)[0]
-    # For a union, pydantic adds the type that it tried, which is no part of the name.
-    parts = [str(part) for part in first["loc"]]
-    place = ".".join(part for part in parts if "[" not in part and part not in TYPES_TRIED)
-    if first["type"] == "missing":
+    """Return what is wrong with the first value that is of another type than its place has.
+
+    Of a union every type that was tried has faults: that of the value inside says the most.
+    """
+    faults = error.errors(include_url=False)
+    places = [named_place(fault["loc"]) for fault in faults]
+    first = places[0]
+    inside = [number for number, place in enumerate(places) if place[: len(first)] == first]
+    deepest = max(inside, key=lambda number: len(places[number]))
+    fault, place = faults[deepest], ".".join(places[deepest])
+    if fault["type"] == "missing":
         return f"{place} is missing"
-    given = repr(first["input"])
+    given = repr(fault["input"])
     shown = given if len(given) <= SHOWN_CHARACTERS else f"{given[:SHOWN_CHARACTERS]}..."
-    return f"{place or 'the document'} = {shown}: {first['msg']}"
+    return f"{place or 'the document'} = {shown}: {fault['msg']}"
+
+
+def named_place(parts: Sequence[int | str]) -> list[str]:
+    """Return the names and numbers that lead to a value.
+
+    For a union, pydantic adds the type that it tried, which is no part of the name.
+    """
+    names = [str(part) for part in parts]
+    return [name for name in names if "[" not in name and name not in TYPES_TRIED]
 
 
 @contextmanager

@@ -47,9 +47,12 @@ def pytest_configure() -> None:
     """Compute with one thread here and in all processes that tests start.
 
     Tests run beside each other, and the threads of several processes on the same cores wait for
-    one another. Nothing asks the real hub, whose client reads the variable when it is imported.
+    one another. Nothing asks the real hub, whose client reads the variable when it is imported,
+    here by what is imported above.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
+    if "huggingface_hub" in sys.modules:
+        sys.modules["huggingface_hub"].constants.HF_HUB_OFFLINE = True
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 

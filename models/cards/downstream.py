@@ -269,7 +269,7 @@ def results(score: Score | None, corpus: str) -> str:
         for name, baseline in score.baselines.items()
     ]
     return RESULTS.format(
-        tested=score.tested,
+        tested=markdown(score.tested),
         split=markdown(score.split),
         corpus=markdown(corpus),
         resampled=score.resampled,

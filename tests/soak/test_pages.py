@@ -484,7 +484,7 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures of pages take seconds to draw, and have faults of their own."""
     for name in ("layer_weights", "layer_probes", "head_losses", "det_curves"):
         monkeypatch.setattr(report, name, lambda *_: PICTURE)
-    plane = {"picture": PICTURE, "coloured_by": "class"}
+    plane = {"picture": PICTURE, "coloured_by": "class", "coloured": 12, "grey": True}
     monkeypatch.setattr(report, "embedding_plane", lambda *_: plane)
     some = {"picture": PICTURE, "shown": 1, "classes": 2}
     monkeypatch.setattr(report, "confusion", lambda *_: some)

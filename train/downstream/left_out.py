@@ -14,11 +14,12 @@ from aalbert.train.downstream.config import DRAWN, SplitConfig
 class LeftOut:
     """How many of the `utterances` of a split are left out, by reason.
 
-    The split is the one that is tested on, or that the test part is drawn from.
+    The split is the one that is tested on or, if `drawn`, that the test part is drawn from.
     """
 
     split: str
     utterances: int
+    drawn: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -26,14 +27,20 @@ class LeftOut:
         """The number of utterances that are left out; there is one reason for each."""
         return sum(self.reasons.values())
 
-    def describe(self) -> str:
-        """Return in words what is left out; "" for nothing."""
+    @property
+    def place(self) -> str:
+        """What they are left out of, in words."""
+        return f"'{self.split}'" + ", of which the test part is drawn," * self.drawn
+
+    def describe(self, metric: str) -> str:
+        """Return in words what a metric is not measured on; "" for nothing."""
         if not self.total:
             return ""
         reasons = ", ".join(f"{why}: {count:,}" for why, count in self.reasons.items() if count)
+        others = "" if self.drawn else f": {metric} is that of the others"
         return (
-            f"{self.total:,} of the {self.utterances:,} utterances of the split '{self.split}' "
-            f"are left out ({reasons})"
+            f"{self.total:,} of the {self.utterances:,} utterances of the split {self.place} "
+            f"are left out ({reasons}){others}"
         )
 
 
@@ -46,7 +53,8 @@ def left_out_of_test(
     """
     if splits.test_list:
         return None
-    split = splits.train if splits.test == DRAWN else splits.test
+    drawn = splits.test == DRAWN
+    split = splits.train if drawn else splits.test
     rows = dataset.rows([split])
     counts = {reason: len(np.intersect1d(rows, each)) for reason, each in reasons.items()}
-    return LeftOut(split=split, utterances=len(rows), reasons=counts)
+    return LeftOut(split=split, utterances=len(rows), drawn=drawn, reasons=counts)

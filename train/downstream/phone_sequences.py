@@ -103,7 +103,7 @@ class PhoneSequences(nn.Module):
 def find_phone_sequences(dataset: Dataset, config: LabelConfig, rows: Rows) -> PhoneSequences:
     """Return the phones of the transcripts of these rows, by the first pronunciation of each word.
 
-    The names are all phones that the dictionaries have. What is left out is said on stderr, with
+    The names are all phones of the first pronunciations. What is left out is said on stderr, with
     the words that are missing. Raises `InputError` when nothing is left.
     """
     spoken = read_lexicons(config)
@@ -169,10 +169,12 @@ def require_same_phones(lexicons: Mapping[str, Mapping[str, tuple[str, ...]]]) -
     largest = max(inventories, key=lambda path: len(inventories[path]))
     for path, phones in inventories.items():
         if foreign := sorted(phones - inventories[largest]):
+            unstressed = set(map(without_stress, inventories[largest]))
+            way_out = "write its words with the phones of that one"
+            if without_stress(foreign[0]) in unstressed:
+                way_out += ", or drop stress from both with --set labels.drop_stress=true"
             raise InputError(
-                f"{path} has the phone '{foreign[0]}', which {largest} lacks: write its words with "
-                "the phones of that one, or drop stress from both with --set "
-                "labels.drop_stress=true"
+                f"{path} has the phone '{foreign[0]}', which {largest} lacks: {way_out}"
             )
 
 

@@ -99,6 +99,41 @@ def make_cohort(
     """
     if trials.normalisation == "none":
         return None
+    names, owner, members = cohort_candidates(trials, dataset, rows, embeddings, tested)
+    chosen = choose_members(len(members), trials.cohort_size, seed)
+    numbers, owner = torch.unique(owner[chosen], return_inverse=True)
+    members = members[chosen]
+    if len(numbers) < LEAST_COHORT_SPEAKERS:
+        raise InputError(
+            f"the cohort has {len(members)} members, of {len(numbers)} speakers, and needs "
+            f"{LEAST_COHORT_SPEAKERS} speakers: use a trials.cohort_size above {trials.cohort_size}"
+        )
+    adaptive = trials.normalisation == "as-norm"
+    if adaptive and len(members) < trials.cohort_top:
+        print(
+            f"the cohort has {len(members)} members, all of which {trials.normalisation} takes: "
+            f"trials.cohort_top is {trials.cohort_top}",
+            file=sys.stderr,
+        )
+    settings = CohortSettings(
+        normalisation=trials.normalisation,
+        top=min(trials.cohort_top, len(members)) if adaptive else len(members),
+        members=len(members),
+        speakers=tuple(names[number] for number in numbers.tolist()),
+    )
+    cohort = Cohort(settings, members.shape[1])
+    cohort.embeddings.copy_(members)
+    cohort.speaker_of.copy_(owner)
+    return cohort
+
+
+def cohort_candidates(
+    trials: TrialConfig, dataset: Dataset, rows: Rows, embeddings: Tensor, tested: Rows
+) -> tuple[list[str], Tensor, Tensor]:
+    """Return names of speakers, the number of each candidate's, and candidates `(n, dims)`.
+
+    They are the embeddings of speakers without a `tested` row, or the mean of each speaker's.
+    """
     speakers = dataset.column("speaker")
     unwanted = {speakers[row] for row in tested.tolist()}
     kept = [place for place, row in enumerate(rows.tolist()) if speakers[row] not in unwanted]
@@ -120,25 +155,7 @@ def make_cohort(
         sums = torch.zeros(len(names), members.shape[1], dtype=torch.float64)
         members = sums.index_add_(0, owner, members) / torch.bincount(owner).unsqueeze(1)
         owner = torch.arange(len(names))
-    chosen = choose_members(len(members), trials.cohort_size, seed)
-    members, owner = members[chosen], owner[chosen]
-    adaptive = trials.normalisation == "as-norm"
-    if adaptive and len(members) < trials.cohort_top:
-        print(
-            f"the cohort has {len(members)} members, all of which {trials.normalisation} takes: "
-            f"trials.cohort_top is {trials.cohort_top}",
-            file=sys.stderr,
-        )
-    settings = CohortSettings(
-        normalisation=trials.normalisation,
-        top=min(trials.cohort_top, len(members)) if adaptive else len(members),
-        members=len(members),
-        speakers=tuple(names),
-    )
-    cohort = Cohort(settings, members.shape[1])
-    cohort.embeddings.copy_(members)
-    cohort.speaker_of.copy_(owner)
-    return cohort
+    return names, owner, members
 
 
 def choose_members(members: int, most: int, seed: int) -> Tensor:

@@ -52,7 +52,7 @@ def tested_in_words(counts: dict[str, int], left_out: LeftOut | None) -> str:
     """Return on how much a model was tested, and what of its split was left out."""
     utterances = f"{counts['utterances']:,} utterances"
     if left_out is not None and left_out.total:
-        utterances += f" ({left_out.total:,} of '{left_out.split}' left out)"
+        utterances += f" ({left_out.total:,} of {left_out.place} left out)"
     for name in ("trials", "frames"):
         if name in counts:
             return f"{counts[name]:,} {name} of {utterances}"

@@ -124,9 +124,9 @@ def require_strangers(
         others = len(names) - MOST_SPEAKERS_NAMED
         more = f" and {others} more" if others > 0 else ""
         raise InputError(
-            f"{config.trials.test} has {len(names)} of the speakers that {run.path} was trained on "
-            f"({', '.join(names[:MOST_SPEAKERS_NAMED])}{more}): an error rate over speakers that a "
-            "model knows is too low; allow it with --set trials.known_speakers=true"
+            f"{config.trials.test} has {len(names)} of the speakers that {run.path} was trained or "
+            f"calibrated on ({', '.join(names[:MOST_SPEAKERS_NAMED])}{more}): an error rate over "
+            "speakers that a model knows is too low; allow it with --set trials.known_speakers=true"
         )
 
 

@@ -35,6 +35,7 @@ from aalbert.train.evaluation.costs import cost_rows
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,
+    COLOURED_CLASSES,
     DetCurve,
     Example,
     confusion_figure,
@@ -98,6 +99,10 @@ def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Compa
 def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
     """Return the page that compares runs with the first one."""
     first, results = evaluations[0], [each.result for each in evaluations]
+    names = run_names(result.run for result in results)
+    too_short = {
+        names[each.run]: count for each in results if (count := each.counts.get("too_short"))
+    }
     return render_page(
         "comparison.html",
         title=f"{TASKS[first.result.task].title}: {len(results)} runs",
@@ -106,6 +111,7 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         position=[each.run for each in best_first(results)].index(first.result.run),
         comparisons=comparison_rows(comparisons),
         differences=comparison_title(comparisons),
+        too_short=too_short,
         costs=cost_rows(results),
         cost_figure=to_data_uri(cost_figure(results)),
         reference_seconds=REFERENCE_SECONDS,
@@ -222,7 +228,7 @@ def layer_probes(result: Result) -> str | None:
     return to_data_uri(probe_figure(result.layer_probes, metric.name, metric.baselines))
 
 
-def embedding_plane(evaluation: Evaluation, names: Names) -> dict[str, str] | None:
+def embedding_plane(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
     """Return the embeddings of the test utterances on a plane, coloured by class or speaker."""
     measured, rows = evaluation.measured, evaluation.embedded_rows
     if measured.class_of_row is not None and isinstance(measured.outcome, Decisions):
@@ -236,7 +242,12 @@ def embedding_plane(evaluation: Evaluation, names: Names) -> dict[str, str] | No
         return None
     points, shares = principal_plane(head_input(evaluation))
     picture = to_data_uri(plane_figure(points, shares, [names.get(name, name) for name in labels]))
-    return {"picture": picture, "coloured_by": coloured_by}
+    return {
+        "picture": picture,
+        "coloured_by": coloured_by,
+        "coloured": COLOURED_CLASSES,
+        "grey": len(set(labels)) > COLOURED_CLASSES,
+    }
 
 
 def head_input(evaluation: Evaluation) -> Embeddings:

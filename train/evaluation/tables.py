@@ -159,8 +159,8 @@ def markdown_tables(results: Sequence[Result], comparisons: Sequence[Comparison]
 
 def what_is_left_out(results: Sequence[Result]) -> str:
     """Return in words what of their split results are not measured on; "" for nothing."""
-    left_out = results[0].left_out
-    return left_out.describe() if left_out is not None else ""
+    left_out, metric = results[0].left_out, results[0].metric.name
+    return left_out.describe(metric) if left_out is not None else ""
 
 
 def markdown_table(rows: Sequence[Cells]) -> str:

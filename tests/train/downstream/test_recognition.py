@@ -18,7 +18,7 @@ from aalbert.shards import Dataset
 from aalbert.train.downstream.build import find_task_data
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig
 from aalbert.train.downstream.edit_distance import align
-from aalbert.train.downstream.left_out import LeftOut
+from aalbert.train.downstream.left_out import LeftOut, left_out_of_test
 from aalbert.train.downstream.phone_sequences import (
     PhoneSequences,
     find_phone_sequences,
@@ -105,6 +105,8 @@ def test_of_several_dictionaries_the_first_that_has_a_word_counts(
     assert config.labels.lexicons == both
     with pytest.raises(ConfigError, match=r"^labels\.lexicon = 5: Input should be a valid string"):
         load_config(DownstreamConfig, assignments=["labels.lexicon=5"], environment={})
+    with pytest.raises(ConfigError, match=r"^labels\.lexicon\.1 = 5: Input should be a valid str"):
+        load_config(DownstreamConfig, assignments=["labels.lexicon=[a, 5]"], environment={})
     files = find_sources(config, Dataset(spoken_data), "logmel")["files"]
     assert list(files) == ["labels.lexicon[0]", "labels.lexicon[1]"]
     own.write_text("cat  T AE K\n")
@@ -115,6 +117,9 @@ def test_of_several_dictionaries_the_first_that_has_a_word_counts(
         "one, or drop stress from both with --set labels.drop_stress=true"
     )
     assert "cat" in read_lexicons(LabelConfig(lexicon=both, drop_stress=True))
+    own.write_text("cat  T AX K\n")
+    with pytest.raises(InputError, match=r"lacks: write its words with the phones of that one$"):
+        read_lexicons(LabelConfig(lexicon=both))
     large.unlink()
     with pytest.raises(InputError, match="there is no dictionary .*large.txt: expected lines such"):
         read_lexicons(LabelConfig(lexicon=both))
@@ -132,9 +137,14 @@ def test_what_the_test_part_lacks_is_counted_by_reason(tmp_path: Path, spoken_da
     config = replace(config, labels=replace(config.labels, lexicon=str(lexicon)))
     left_out = find_task_data(config, dataset).left_out
     assert left_out is not None
-    assert left_out.describe() == (
-        f"{number} of the 60 utterances of the split '*' are left out (a word without a "
-        f"pronunciation: {number})"
+    assert left_out.describe("phone error rate") == (
+        f"{number} of the 60 utterances of the split '*', of which the test part is drawn, are "
+        f"left out (a word without a pronunciation: {number})"
+    )
+    named = left_out_of_test(dataset, replace(SPLITS, test="*"), {"no text": np.arange(2)})
+    assert named is not None and named.describe("phone error rate") == (
+        "2 of the 60 utterances of the split '*' are left out (no text: 2): phone error rate is "
+        "that of the others"
     )
     # A list names what is tested.
     listed = next(row for row, text in enumerate(texts) if missing not in text)
@@ -231,7 +241,7 @@ def test_phones_are_recognised_and_compared_between_runs(
     assert {each.name for each in result.per_class} <= set(outcome.names)
     assert sum(each.items for each in result.most_deleted) == outcome.deletions.sum()
     reasons = {"no text": 0, "a word without a pronunciation": 0}
-    assert result.left_out == LeftOut(split="*", utterances=60, reasons=reasons)
+    assert result.left_out == LeftOut(split="*", utterances=60, drawn=True, reasons=reasons)
     best = [row for row in RunFolder(recognition_run).read_metrics() if "dev_per" in row]
     dev = measure(open_run(RunFolder(recognition_run)), split="dev").outcome
     assert dev.value == pytest.approx(min(row["dev_per"] for row in best), abs=5e-3)

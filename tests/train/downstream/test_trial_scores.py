@@ -125,6 +125,27 @@ def test_a_large_cohort_is_drawn_and_a_small_one_is_said_or_refused(
     assert "the cohort has 20 members, all of which as-norm takes: trials.cohort_top is 300" in (
         capsys.readouterr().err
     )
+    # Only the speakers of members that were drawn are in the cohort.
+    for kind in ("speakers", "utterances"):
+        drawn = make_cohort(
+            replace(trials, cohort=kind, cohort_size=4), dataset, rows, embeddings, rows[:1], 0
+        )
+        assert drawn is not None
+        owners = drawn.speaker_of.tolist()
+        assert set(owners) == set(range(len(drawn.settings.speakers))) and len(owners) == 4
+        drawn.require_sound()
+    with pytest.raises(
+        InputError,
+        match="has 2 members, of 2 speakers, and needs 3 speakers: use a trials.cohort_s",
+    ):
+        make_cohort(
+            replace(trials, cohort="speakers", cohort_size=2),
+            dataset,
+            rows,
+            embeddings,
+            rows[:1],
+            0,
+        )
     speakers = np.array(dataset.column("speaker"))
     everyone = rows[speakers > sorted(set(speakers))[1]]
     with pytest.raises(InputError, match=r"has 2 speakers that are in no trial, .* needs 3 for"):

@@ -109,3 +109,6 @@ def test_a_card_says_on_how_much_of_its_split_a_model_was_tested() -> None:
     assert in_words({"utterances": 1_000}, None) == "1,000 utterances"
     expected = "5,000 frames of 1,000 utterances (3 of 'test' left out)"
     assert in_words(counts, left_out) == expected
+    drawn = replace(left_out, split="train", drawn=True)
+    expected = "1,000 utterances (3 of 'train', of which the test part is drawn, left out)"
+    assert in_words({"utterances": 1_000}, drawn) == expected

@@ -112,9 +112,9 @@ def test_a_further_list_has_a_folder_of_its_own(
 def test_a_list_with_speakers_of_the_training_part_is_refused(run: Path, further: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"list_test_all2\.txt has 2 of the speakers that .*run was trained on \(id1000\d, "
-        r"id1000\d\): an error rate over speakers that a model knows is too low; allow it "
-        r"with --set trials\.known_speakers=true",
+        match=r"list_test_all2\.txt has 2 of the speakers that .*run was trained or calibrated on "
+        r"\(id1000\d, id1000\d\): an error rate over speakers that a model knows is too low; allow "
+        r"it with --set trials\.known_speakers=true",
     ):
         evaluate_runs([run], assignments=[f"trials.test={further}"])
 
@@ -224,7 +224,7 @@ def test_several_lists_of_voxceleb1_are_tested_at_once(
     cohort = DownstreamModel.from_pretrained(normalised_run).cohort
     assert cohort is not None
     few = ", ".join(sorted(cohort.settings.speakers)[:3])
-    assert f"was trained on ({few} and 4 more): an error rate over" in said
+    assert f"was trained or calibrated on ({few} and 4 more): an error rate over" in said
     embedded: list[int] = []
     original = DownstreamModel.outputs_of_each
 

@@ -117,6 +117,10 @@ def test_no_name_becomes_markup_anywhere_in_a_report(
         f"1 of the 9 utterances of the split '{hostile('left split')}' are left out "
         f"({hostile('reason')}: 1): {hostile('metric')} is that of the others." in words
     )
-    assert "5 of the tested utterances have fewer frames than their phones need" in words
+    short = "5 of the tested utterances have fewer frames than their phones need"
+    assert words.count(short) == 2
+    others = HtmlPage(report.comparison_page([evaluations[0], changed], [comparison]))
+    others_words = " ".join("".join(others.texts).split())
+    assert others_words.count(short) == 1 and f"{hostile('run')}, {short}" in others_words
     whole = evaluations[0].measured.folder.report.read_text()
     assert "left out" not in whole and "fewer frames than" not in whole

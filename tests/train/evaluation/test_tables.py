@@ -51,7 +51,10 @@ def test_tables_say_what_of_the_split_was_not_tested(evaluations: list[Evaluatio
     assert "left out" not in text_tables([result], [])
     left_out = LeftOut(split="<b>", utterances=1_240, reasons={"no text": 0, "no class": 3})
     some = [replace(result, left_out=left_out)]
-    text = "3 of the 1,240 utterances of the split '<b>' are left out (no class: 3)"
+    text = (
+        "3 of the 1,240 utterances of the split '<b>' are left out (no class: 3): accuracy is that "
+        "of the others"
+    )
     assert text_tables(some, []).endswith(f"\n\n{text}")
     assert markdown(text) in markdown_tables(some, []) and "<b>" not in markdown(text)
 
