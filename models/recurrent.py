@@ -86,7 +86,7 @@ def reversed_order(lengths: Tensor, frames: int) -> Tensor:
 
     Frames past its end stay where they are.
     """
-    places = torch.arange(frames, device=lengths.device).expand(len(lengths), frames)
+    places = torch.arange(frames, device=lengths.device).expand(lengths.shape[0], frames)
     ends = lengths.view(-1, 1)
     return torch.where(places < ends, ends - 1 - places, places)
 

@@ -23,6 +23,7 @@ from aalbert.models.standalone_limits import require_standalone
 from aalbert.models.trial_scorer import COSINE
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.pipeline.embeddings.model import EmbeddingModel
+from aalbert.pipeline.onnx_recurrent import replace_recurrent_layers
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,6 +50,8 @@ class OnnxModel(nn.Module):
         self.upstream = Upstream(config)
         self.upstream.load_state_dict(model.upstream.state_dict())
         self.head = model.model.head if isinstance(model.model, DownstreamModel) else None
+        if self.head is not None:
+            replace_recurrent_layers(self.head)
         self.eval().requires_grad_(False)
 
     @property
