@@ -105,7 +105,7 @@ def find_plain_feature(name: str) -> PlainFeature | None:
     """Return the plain feature that a name of s3prl's stands for, and say so on stderr, or None."""
     if name not in FEATURES or Path(name).exists():
         return None
-    print(f"{name}: {FEATURES[name]}, as in s3prl", file=sys.stderr)
+    print(f"{name}: {FEATURES[name]}, as in s3prl, unless these are set", file=sys.stderr)
     return FEATURES[name]
 
 

@@ -193,6 +193,8 @@ class RunFolder:
 
     def read_record(self) -> dict[str, Any]:
         """Return `run.json`; `InputError` when the folder is not that of a run."""
+        if not self.path.exists():
+            raise InputError(f"there is no folder {self.path}: expected that of a run")
         if not self.record.is_file():
             raise InputError(f"{self.path} is not the folder of a run: it has no run.json")
         record = read_record(dict[str, Any], self.record, RECORD_WAY_OUT)

@@ -41,12 +41,23 @@ def lasting_upstream(upstream: str) -> str:
         return str(lasting_name(upstream))
     if is_foreign(upstream) or find_state(upstream) is not None:
         return str(Path(upstream).resolve())
+    require_known(upstream)
     folder = find_checkpoint(upstream)
     if is_of_transformers(folder):
         raise InputError(
             f"{upstream} is a model that transformers saved: name it {TRANSFORMERS}{upstream}"
         )
     return str(folder.resolve())
+
+
+def require_known(name: str) -> None:
+    """Raise `InputError` for a word that is no file or folder: what s3prl calls an upstream."""
+    if name.replace("_", "").isalnum() and not Path(name).exists():
+        raise InputError(
+            f"there is no folder {name}: --upstream is a run, a saved model, a checkpoint file, a "
+            f"feature ({', '.join(SETTINGS_BY_KIND)}), or an encoder of another library, hf:MODEL "
+            "or s3prl:NAME"
+        )
 
 
 def is_of_transformers(folder: Path) -> bool:

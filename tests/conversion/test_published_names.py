@@ -128,7 +128,8 @@ def test_plain_features_are_named_with_the_settings_of_s3prl(
     feature = find_plain_feature("fbank_no_cmvn")
     assert feature is not None and feature.kind == "fbank"
     assert capsys.readouterr().err == (
-        "fbank_no_cmvn: fbank with baseline.deltas=2 and baseline.normalisation=none, as in s3prl\n"
+        "fbank_no_cmvn: fbank with baseline.deltas=2 and baseline.normalisation=none, as in s3prl, "
+        "unless these are set\n"
     )
     config = read_task_recipe("voxceleb1", implied=feature.settings, environment={})
     assert (config.baseline.deltas, config.baseline.normalisation) == (2, "none")

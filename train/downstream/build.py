@@ -39,6 +39,7 @@ from aalbert.train.downstream.phone_sequences import (
 from aalbert.train.downstream.phones import FrameLabels, find_aligned, find_phones
 from aalbert.train.downstream.splits import (
     SplitRows,
+    require_splits,
     speaker_names,
     split_rows,
 )
@@ -188,6 +189,8 @@ def setup_of_model(
 def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     """Return what a task takes from the dataset, its settings and the files that they name."""
     source = find_task(config.task).labels
+    if source != "trials":
+        require_splits(dataset, config.splits)
     if source == "alignments":
         aligned = find_aligned(dataset, config.labels)
         note_unaligned(dataset, config.splits, aligned)

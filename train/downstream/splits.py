@@ -10,7 +10,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from aalbert.common.text_files import read_text
-from aalbert.errors import InputError
+from aalbert.errors import ConfigError, InputError
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DRAWN, SplitConfig
@@ -61,6 +61,23 @@ def split_rows(
     splits = SplitRows(train, parts["dev"], parts["test"])
     check_splits(dataset, splits)
     return replace(splits, train=take_proportion(dataset, train, config))
+
+
+def require_splits(dataset: Dataset, config: SplitConfig) -> None:
+    """Raise `ConfigError` for a part whose split the dataset lacks, with what can be set."""
+    parts = {"train": config.train}
+    if not config.dev_list:
+        parts["dev"] = config.dev
+    if not config.test_list:
+        parts["test"] = config.test
+    for part, split in parts.items():
+        if split != DRAWN:
+            try:
+                dataset.rows([split])
+            except ConfigError as error:
+                setting = f"--set splits.{part}="
+                drawn = "" if part == "train" else f", or use {setting}{DRAWN}"
+                raise ConfigError(f"{error}; name another with {setting}SPLIT{drawn}") from error
 
 
 def labelled(dataset: Dataset, split: str, classes: NDArray[np.int64], column: str) -> Rows:

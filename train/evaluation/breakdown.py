@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.confusion import Confusion, Counts
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
+from aalbert.train.downstream.measures import Measure
 from aalbert.train.downstream.outcomes import Outcome, Tallied
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.metrics import Clusters, tally_interval
-from aalbert.train.evaluation.significance import Interval
+from aalbert.train.evaluation.significance import Amounts, Interval
 
 # The edges of the ranges of durations; VoxCeleb1's utterances are 4 to 145 s long, 8.2 on average.
 DURATION_EDGES_S = (2.0, 4.0, 6.0, 8.0, 12.0, 20.0)
@@ -21,7 +22,7 @@ GENDERS = {"m": "male", "f": "female"}
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The metric over a group of the test items; groups of trials have no interval."""
+    """The metric over a group of the test items; trials and single numbers have no interval."""
 
     name: str
     items: int
@@ -89,10 +90,19 @@ def tally_by(
                 name=name,
                 items=int(scored.sum()),
                 value=round(float(amounts.sum() / scored.sum()), 6),
-                interval_95=tally_interval(outcome.measure, amounts, scored, own),
+                interval_95=interval_of(outcome.measure, amounts, scored, own),
             )
         )
     return groups
+
+
+def interval_of(
+    measure: Measure, amounts: Amounts, scored: NDArray[np.int64], cluster: NDArray[np.int64]
+) -> Interval | None:
+    """Return the interval of a group; a single number says nothing of how others vary."""
+    if not measure.share and len(scored) == 1:
+        return None
+    return tally_interval(measure, amounts, scored, cluster)
 
 
 def eer_by(labels: Sequence[str | None], trials: Trials) -> list[Group]:

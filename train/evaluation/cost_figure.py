@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 
 from aalbert.common.palette import RULE
 from aalbert.common.png import drawable
@@ -67,5 +68,6 @@ def scale_axis(axes: Any, values: Sequence[float]) -> None:
     start = 10.0 ** math.floor(math.log10(min(above_zero)))
     axes.set_xscale("symlog", linthresh=start, linscale=0.5)
     axes.set_xlim(-0.2 * start, 2 * max(above_zero))
+    axes.xaxis.set_minor_locator(SymmetricalLogLocator(linthresh=start, base=10, subs=range(2, 10)))
     # Not as powers: texts of figures are drawn as they are written.
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 CLASSES_SHOWN = 24
 # More colours and markers cannot be distinguished.
 COLOURED_CLASSES = 12
+# Of matplotlib's ten, without the grey, in which other classes are.
+COLOURS = (0, 1, 2, 3, 4, 5, 6, 8, 9)
 # The outer ones are where rates of 0 and 1 are drawn.
 DET_TICKS = (
     *(0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2),
@@ -214,8 +216,8 @@ def plane_figure(
     groups = []
     for number, name in enumerate(sorted(coloured)):
         own = np.array(labels) == name
-        colour = f"C{number % 10}"
-        marker = "o" if number < 10 else "^"
+        colour = f"C{COLOURS[number % len(COLOURS)]}"
+        marker = "o" if number < len(COLOURS) else "^"
         group = axes.scatter(
             points[own, 0], points[own, 1], s=18, color=colour, marker=marker, linewidths=0
         )

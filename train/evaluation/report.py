@@ -135,6 +135,8 @@ def report_page(evaluation: Evaluation) -> str:
         comparability=task.benchmark.comparability(result.counts) if task.benchmark else None,
         det_curves=det_curves([evaluation]),
         of_trials=isinstance(measured.outcome, Trials),
+        cohort=measured.model.cohort and measured.model.cohort.settings,
+        calibration=measured.model.calibration,
         words=words_for(measured.outcome),
         confusion=confusion(evaluation, names),
         scatter=scatter(evaluation),
@@ -301,7 +303,7 @@ def loss_name(evaluation: Evaluation) -> str:
     outcome, config = evaluation.measured.outcome, evaluation.measured.config
     if isinstance(outcome, Numbers):
         error = {"l1": "absolute error", "mse": "squared error"}[config.regression.loss]
-        return f"{error} of standardised numbers"
+        return f"{error}, standardised"
     return "CTC loss a phone" if isinstance(outcome, Recognised) else "cross-entropy"
 
 

@@ -210,8 +210,9 @@ def csv_record(result: Result, comparison: Comparison | None) -> dict[str, objec
         "head_parameters": result.head_parameters,
         "macs_per_second": result.macs_per_second,
         "pretraining_hours": result.pretraining_hours,
-        "learning_rate": result.learning_rate,
-        "epochs": result.epochs,
+        # Where no head is trained, they are of no use.
+        "learning_rate": result.learning_rate if result.head_parameters else None,
+        "epochs": result.epochs if result.head_parameters else None,
         "seed": result.seed,
         "data_fingerprint": result.data_fingerprint,
     }

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from aalbert.train.downstream.decisions import Decisions
+from aalbert.train.downstream.numbers import Numbers
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.evaluation.breakdown import (
     ConfusedPair,
@@ -54,6 +55,13 @@ def test_tally_by_label_counts_only_its_own_utterances() -> None:
     assert (female.name, female.items, female.value) == ("female", 1, 1.0)
     assert (male.name, male.items, round(male.value, 4)) == ("male", 3, 0.3333)
     assert male.interval_95 is not None and male.interval_95[0] < 1 / 3 < male.interval_95[1]
+
+
+def test_a_single_number_has_no_interval() -> None:
+    numbers = Numbers(rows=np.arange(3), true=np.array([1.0, 2, 4]), predicted=np.zeros(3))
+    one, two = tally_by(["one", "two", "two"], numbers, np.array([0, 1, 2]))
+    assert (one.value, one.interval_95) == (1.0, None)
+    assert two.value == 3.0 and two.interval_95 is not None
 
 
 def test_the_error_rate_by_label_needs_trials_of_both_kinds() -> None:

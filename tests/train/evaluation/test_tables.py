@@ -44,6 +44,9 @@ def test_tables_name_every_run_and_the_difference_to_the_first(
     assert "Points of difference to speaker" in markdown_tables(results, comparisons)
     hostile = [replace(result, run="=HYPERLINK(1)") for result in results]
     assert '\n"\'=HYPERLINK(1)",' in result_csv(hostile, [])
+    fixed = result_csv([replace(results[0], head_parameters=0)], [])
+    (row,) = csv.DictReader(io.StringIO(fixed))
+    assert (row["learning_rate"], row["epochs"]) == ("", "") and rows[0]["epochs"] == "3"
 
 
 def test_tables_say_what_of_the_split_was_not_tested(evaluations: list[Evaluation]) -> None:
