@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import (
@@ -20,7 +21,7 @@ from aalbert.commands.options import (
 from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.commands.waves import CorpusOption, wave_corpus
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
-from aalbert.train.downstream.tasks import TASKS, Task
+from aalbert.train.downstream.tasks import TASKS, Task, refuse_names_of_s3prl
 
 if TYPE_CHECKING:
     from aalbert.common.settings_text import Document
@@ -30,7 +31,19 @@ EXAMPLE = (
     "Example: aalbert downstream {task} --data DATA --upstream runs/pretrain --out runs/{task}"
 )
 
-downstream_app = typer.Typer(help="Train the head of a task on an upstream.", no_args_is_help=True)
+
+class TaskGroup(TyperGroup):
+    """The tasks by their names; it knows those that s3prl has of them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the task that is asked for; `ConfigError` for a name of s3prl."""
+        refuse_names_of_s3prl(args[0])
+        return super().resolve_command(ctx, args)
+
+
+downstream_app = typer.Typer(
+    cls=TaskGroup, help="Train the head of a task on an upstream.", no_args_is_help=True
+)
 
 Data = Annotated[str | None, typer.Option(help="Folder or URL of a dataset.")]
 UpstreamName = Annotated[

@@ -187,6 +187,13 @@ def test_a_group_without_a_command_shows_its_help(
         ("prepare librispeech {libri} --out data --set logmel.mel=4", 2, "mean logmel.mels?"),
         ("prepare finalize nowhere", 3, "there is no unfinished dataset in nowhere"),
         ("prepare flac {libri} --out data", 2, "No such command 'flac'"),
+        (
+            "downstream sv_voxceleb1 --out run",
+            2,
+            "'sv_voxceleb1' is a task of s3prl: here it is voxceleb1-verification --preset xvector",
+        ),
+        ("config show --task ctc", 2, "here it is librispeech-phone-recognition --preset superb"),
+        ("downstream voxceleb --out run", 2, "No such command 'voxceleb'. Did you mean"),
         ("align nowhere --out labels", 3, "there is no folder nowhere: expected the"),
         ("align no.csv --out labels", 3, "there is no file no.csv: expected a table"),
         ("align {libri} --pronunciations no.dict --out a", 3, "there is no dictionary no.dict"),

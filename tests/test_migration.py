@@ -21,7 +21,7 @@ from aalbert.pipeline.prepare.recipe import Recipe
 from aalbert.shards.format.feature_groups import with_feature_groups
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.tasks import TASKS
+from aalbert.train.downstream.tasks import S3PRL_TASKS, TASKS
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.recipes import preset_names
 from aalbert.train.run_folder import EvaluationFolder, RunFolder
@@ -132,6 +132,17 @@ def test_the_values_on_the_page_are_possible(assignment: str) -> None:
     name = assignment.partition("=")[0]
     config = next(each for each in CONFIGS if name in set(names_in(asdict(each()))))
     load_config(config, assignments=[assignment], environment={})
+
+
+@pytest.mark.parametrize("name", S3PRL_TASKS)
+def test_the_error_for_a_task_of_s3prl_says_what_the_page_says(name: str) -> None:
+    (row,) = [row for row in ROWS if name in spans(row[0])]
+    task, *options = S3PRL_TASKS[name].split()
+    assert task in TASKS and task in spans(row[1])
+    if options[0] == "--preset":
+        assert f"--preset {options[1]}" in row[2] and options[1] in preset_names(task)
+    else:
+        assert options[1].startswith("labels.column=")
 
 
 def test_the_page_says_what_every_name_is_here() -> None:

@@ -189,9 +189,32 @@ TASKS = {
 }
 
 
+# The names that s3prl has of tasks; docs/migration.md has what differs.
+S3PRL_TASKS = {
+    "sv_voxceleb1": "voxceleb1-verification --preset xvector",
+    "phone_linear": "librispeech-phone --preset linear",
+    "phone_1hidden": "librispeech-phone --preset one-hidden",
+    "speaker_linear_utter_libri": "librispeech-speaker --preset utterance",
+    "speaker_linear_frame_libri": "librispeech-speaker --preset frame",
+    "ctc": "librispeech-phone-recognition --preset superb",
+    "emotion": "classify --set labels.column=emotion",
+    "speech_commands": "classify --set labels.column=COLUMN",
+    "fluent_commands": "classify --set labels.column=COLUMN",
+    "mosei": "regress --preset sentiment",
+    "mos_prediction": "regress --set labels.column=mos",
+}
+
+
+def refuse_names_of_s3prl(name: str) -> None:
+    """Raise `ConfigError` for a task of s3prl, with what it is here."""
+    if name in S3PRL_TASKS:
+        raise ConfigError(f"'{name}' is a task of s3prl: here it is {S3PRL_TASKS[name]}")
+
+
 def find_task(name: str) -> Task:
     """Return the task of a name; `ConfigError` when there is none."""
     if name not in TASKS:
+        refuse_names_of_s3prl(name)
         raise ConfigError(f"unknown task '{name}': use one of {', '.join(TASKS)}")
     return TASKS[name]
 
