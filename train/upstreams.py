@@ -54,9 +54,8 @@ def require_known(name: str) -> None:
     """Raise `InputError` for a word that is no file or folder: what s3prl calls an upstream."""
     if name.replace("_", "").isalnum() and not Path(name).exists():
         raise InputError(
-            f"there is no folder {name}: --upstream is a run, a saved model, a checkpoint file, a "
-            f"feature ({', '.join(SETTINGS_BY_KIND)}), or an encoder of another library, hf:MODEL "
-            "or s3prl:NAME"
+            f"there is no folder {name}: expected a run, a saved model or a checkpoint file (or, "
+            f"as upstream of a task, {', '.join(SETTINGS_BY_KIND)}, hf:MODEL or s3prl:NAME)"
         )
 
 

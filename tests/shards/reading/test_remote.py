@@ -340,9 +340,11 @@ def test_a_program_does_not_wait_for_what_it_fetches_ahead(
     remote: Remote, small_cache: ShardCache
 ) -> None:
     """Others may hold the room that it waits for as long as they like."""
+    before = threading.enumerate()
     loader = Loader(Dataset(remote.url, small_cache).select(["*"]), CONFIG)
     next(iter(loader))
-    ahead = [each for each in threading.enumerate() if each.name == "fetch-ahead"]
+    started = [each for each in threading.enumerate() if each not in before]
+    ahead = [each for each in started if each.name == "fetch-ahead"]
     assert all(each.daemon for each in ahead)
     loader.close()
     for each in ahead:

@@ -164,7 +164,7 @@ def test_an_encoder_that_is_trained_has_dropout_from_the_first_step_on(
 def test_what_does_not_fit_is_refused_with_the_way_out(
     voxceleb1_data: Path, librispeech_data: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="no folder hubert: .* feature .*logmel.* or s3prl:NAME"):
+    with pytest.raises(InputError, match="no folder hubert: .* task, logmel, .* or s3prl:NAME"):
         start_downstream(QUICK, voxceleb1_data, "hubert", tmp_path / "a")
     named = "has no split '{}': it has train-clean-100; name another with --set splits.{}=SPLIT"
     with pytest.raises(ConfigError, match=named.format("train", "train") + "$"):
