@@ -72,12 +72,16 @@ def require_splits(dataset: Dataset, config: SplitConfig) -> None:
         parts["test"] = config.test
     for part, split in parts.items():
         if split != DRAWN:
-            try:
-                dataset.rows([split])
-            except ConfigError as error:
-                setting = f"--set splits.{part}="
-                drawn = "" if part == "train" else f", or use {setting}{DRAWN}"
-                raise ConfigError(f"{error}; name another with {setting}SPLIT{drawn}") from error
+            drawn = "" if part == "train" else f", or use --set splits.{part}={DRAWN}"
+            rows_of_split(dataset, split, part, drawn)
+
+
+def rows_of_split(dataset: Dataset, split: str, part: str, also: str) -> Rows:
+    """Return the rows of a part's split; `ConfigError` says what to set, or `also`, without it."""
+    try:
+        return dataset.rows([split])
+    except ConfigError as error:
+        raise ConfigError(f"{error}; name another with --set splits.{part}=SPLIT{also}") from error
 
 
 def labelled(dataset: Dataset, split: str, classes: NDArray[np.int64], column: str) -> Rows:

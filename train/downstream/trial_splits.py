@@ -12,6 +12,7 @@ from aalbert.train.downstream.splits import (
     SplitRows,
     check_splits,
     draw,
+    rows_of_split,
     speakers_of,
     take_proportion,
 )
@@ -60,14 +61,13 @@ def rows_of_part(
     dataset: Dataset, split: str, part: str, config: DownstreamConfig, *, optional: bool
 ) -> Rows:
     """Return the rows of a split; none where it is optional and not there, else `ConfigError`."""
+    centred = part == "train" and config.head.classifier == "none"
     try:
-        return dataset.rows([split])
-    except ConfigError as error:
+        return rows_of_split(dataset, split, part, f", or {WITHOUT_CENTRE}" if centred else "")
+    except ConfigError:
         if optional:
             return np.empty(0, np.int64)
-        centred = part == "train" and config.head.classifier == "none"
-        also = f", or {WITHOUT_CENTRE}" if centred else ""
-        raise ConfigError(f"{error}; name another with --set splits.{part}=SPLIT{also}") from error
+        raise
 
 
 def require_dev_trials(config: DownstreamConfig, dataset: Dataset, rows: Rows) -> None:
