@@ -6,10 +6,10 @@ Heavy packages are imported inside the commands, so that `--help` answers at onc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
 from aalbert import __version__
 from aalbert.commands.align import align
@@ -28,7 +28,10 @@ from aalbert.commands.downstream import downstream_app, sweep
 from aalbert.commands.evaluate import evaluate
 from aalbert.commands.export import export
 from aalbert.commands.extract import extract
+from aalbert.commands.help import Command, Group, show_help_of
 from aalbert.commands.inspect import inspect
+from aalbert.commands.options import PresetCommand
+from aalbert.commands.output import with_output_options
 from aalbert.commands.predict import predict
 from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
@@ -36,31 +39,34 @@ from aalbert.commands.push import push
 from aalbert.commands.shards import shards_app
 from aalbert.common.signals import handle_stop_signals
 
-# In the order of use, which is the order in the help.
-COMMANDS: dict[str, typer.Typer | Callable[..., None]] = {
-    "prepare": prepare_app,
-    "align": align,
-    "shards": shards_app,
-    "config": config_app,
-    "pretrain": pretrain,
-    "downstream": downstream_app,
-    "sweep": sweep,
-    "evaluate": evaluate,
-    "predict": predict,
-    "compare": compare,
-    "extract": extract,
-    "inspect": inspect,
-    "convert": convert,
-    "export": export,
-    "push": push,
-    "demo": demo,
+DATA, TRAINING, MODELS, HELP = "Data", "Training", "Trained models", "Help"
+
+# In the order of use, which is the order in the help, each with its panel there.
+COMMANDS: dict[str, tuple[typer.Typer | Callable[..., None], str]] = {
+    "prepare": (prepare_app, DATA),
+    "align": (align, DATA),
+    "shards": (shards_app, DATA),
+    "pretrain": (pretrain, TRAINING),
+    "downstream": (downstream_app, TRAINING),
+    "sweep": (sweep, TRAINING),
+    "evaluate": (evaluate, TRAINING),
+    "predict": (predict, MODELS),
+    "compare": (compare, MODELS),
+    "extract": (extract, MODELS),
+    "inspect": (inspect, MODELS),
+    "convert": (convert, MODELS),
+    "export": (export, MODELS),
+    "push": (push, MODELS),
+    "demo": (demo, HELP),
+    "config": (config_app, HELP),
+    "help": (show_help_of, HELP),
 }
 
 
-class OrderedGroup(TyperGroup):
+class OrderedGroup(Group):
     """Lists the commands in the order of the table."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands."""
         return list(COMMANDS)
 
@@ -70,16 +76,30 @@ app = typer.Typer(
     name="aalbert",
     help="Compute speech features once, pretrain Audio ALBERT on them, identify speakers with it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for name, command in COMMANDS.items():
+for name, (command, panel) in COMMANDS.items():
     if isinstance(command, typer.Typer):
-        app.add_typer(command, name=name)
+        app.add_typer(command, name=name, rich_help_panel=panel)
     else:
-        app.command(name)(command)
+        kind = PresetCommand if command is pretrain else Command
+        app.command(name, cls=kind, rich_help_panel=panel)(command)
+
+
+def furnish(group: typer.Typer) -> None:
+    """Give every command of a group, and of the groups in it, what all commands have."""
+    for command in group.registered_commands:
+        assert command.callback is not None
+        command.callback = with_output_options(command.callback)
+        command.cls = command.cls if issubclass(command.cls or TyperCommand, Command) else Command
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        furnish(inner.typer_instance)
+
+
+furnish(app)
 
 
 @app.callback(invoke_without_command=True)

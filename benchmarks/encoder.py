@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.models.device import best_device
-from aalbert.models.encoder import Encoder, EncoderConfig
+from aalbert.models.encoder import Encoder
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.layout import Packed
 from benchmarks.encoder_baseline import BaselineEncoder
 

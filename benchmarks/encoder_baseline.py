@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from aalbert.models.encoder import LAYER_NORM_EPSILON, Encoder, EncoderConfig
+from aalbert.models.encoder import LAYER_NORM_EPSILON, Encoder
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.positions import sinusoids
 
 # Added to the score of a padding frame before the softmax.

@@ -25,7 +25,8 @@ import torch
 
 from aalbert.models.device import best_device
 from aalbert.train.loop.timing import device_name
-from aalbert.train.recipes import preset_names, read_recipe
+from aalbert.train.preset import preset_names
+from aalbert.train.recipes import read_recipe
 from benchmarks.pretrain_data import prepare_for, write_speech
 from benchmarks.pretrain_reference import time_reference
 from benchmarks.pretrain_steps import Step, peak_of, scale, time_ours

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.train.pretraining.config import PretrainConfig
 
 SAMPLE_RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 80

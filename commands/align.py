@@ -1,6 +1,5 @@
 """The command `aalbert align`."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.options import MaxSkippedOption
+from aalbert.common.notes import note
 from aalbert.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def align(
         workers=workers or available_cores(),
     )
     if record["without_text"]:
-        print(f"note: left out {record['without_text']} utterances without text", file=sys.stderr)
+        note(f"note: left out {record['without_text']} utterances without text")
     text = (
         f"{out}: labels of {record['utterances']:,} utterances, {record['hours']:.2f} hours, made "
         f"by a machine ({record['software']}); {record['failed']} failed, {record['suspicious']} "

@@ -1,6 +1,5 @@
 """The command `aalbert compare`."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aalbert.commands.console import AsJson, show, show_skipped
-from aalbert.commands.options import DeviceOption, MaxSkippedOption, RunArgument
-from aalbert.commands.threads import ThreadsOption, use_threads
+from aalbert.commands.machine import DeviceOption, ThreadsOption, use_machine
+from aalbert.commands.options import MaxSkippedOption, RunArgument
+from aalbert.common.notes import note
 from aalbert.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def compare(
         f"--json and --format {format} exclude each other: give one of them",
     )
     listed, folder = find_trials(audio or (), trials, root)
-    use_threads(threads)
-    predictor = load(run, device)
+    use_machine(device, threads)
+    predictor = load(run)
     compared, skipped = compare_trials(predictor, listed, folder)
     if as_json:
         print_document(compared, skipped, predictor.model)
@@ -132,11 +132,11 @@ def print_comparison(
         print(describe_pair(compared[0]), describe_threshold(model.threshold), sep="\n")
         return
     print(TABLES[format or "table"](compared), end="")
-    print(f"the score is the {model.scorer.describe()}", file=sys.stderr)
-    print(describe_threshold(model.threshold), file=sys.stderr)
+    note(f"the score is the {model.scorer.describe()}")
+    note(describe_threshold(model.threshold))
     errors = count_errors(compared)
     if errors != NO_ERRORS:
-        print(describe_errors(errors), file=sys.stderr)
+        note(describe_errors(errors))
 
 
 def require_files(paths: Sequence[Path]) -> list[str]:

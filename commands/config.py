@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aalbert.commands.console import AsJson, show
+from aalbert.commands.help import Group
 from aalbert.commands.options import ConfigFile, PresetOption, SetOption
 from aalbert.common.text import flat, text_table
 from aalbert.errors import ConfigError, require
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from aalbert.common.settings_text import Document
 
 config_app = typer.Typer(
-    help="Look at the settings of presets, files and runs.", no_args_is_help=True
+    cls=Group, help="Look at the settings of presets, files and runs.", no_args_is_help=True
 )
 
 PlaceArgument = typer.Argument(metavar="PLACE", help="A preset, a YAML file, or a run.")
@@ -82,7 +83,8 @@ def config_presets(as_json: AsJson = False) -> None:
 
     Example: aalbert config presets
     """
-    from aalbert.train.recipes import find_preset, prepare_command, preset_names, read_recipe
+    from aalbert.train.preset import find_preset, preset_names
+    from aalbert.train.recipes import prepare_command, read_recipe
 
     described = [
         {
@@ -103,7 +105,7 @@ def settings_of(place: str, task: str | None) -> "Document":
     the place is none of them.
     """
     from aalbert.common.configuration import read_yaml_file
-    from aalbert.train.recipes import preset_names
+    from aalbert.train.preset import preset_names
     from aalbert.train.run_folder import RunFolder
     from aalbert.train.run_record import PRETRAIN
 

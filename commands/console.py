@@ -16,6 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from aalbert.commands.help import OUTPUT
+from aalbert.common.notes import SPEECH, note
 from aalbert.common.redaction import redact, redact_all
 from aalbert.common.streams import STANDARD_OUTPUT
 from aalbert.common.text import is_unicode, visible
@@ -27,8 +29,14 @@ from aalbert.errors import (
     require,
 )
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", help="Folder to write.", show_default=False),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=OUTPUT),
+]
 
 # A shell reports a program that a signal ended as 128 plus the signal's number.
 SIGNAL_EXIT_BASE = 128
@@ -95,9 +103,15 @@ def require_text(arguments: Sequence[str]) -> None:
         require(is_unicode(argument), f"{argument}: it is not UTF-8 text: rename what it names")
 
 
-def show(document: Any, as_json: bool, text: str) -> None:
-    """Print a result on stdout: one JSON document in ASCII, or text, without secrets of URLs."""
+def show(document: Any, as_json: bool, text: str, *, then: str | None = None) -> None:
+    """Print a result on stdout: one JSON document in ASCII, or text, without secrets of URLs.
+
+    `then` is the command that users go on with, for those who read the text.
+    """
     print(json.dumps(redact_all(document)) if as_json else visible(redact(text), kept="\n"))
+    if then is not None and not as_json:
+        sys.stdout.flush()
+        note(f"next: {then}")
 
 
 def show_skipped(skips: Sequence[Mapping[str, str]]) -> None:
@@ -129,6 +143,7 @@ def reported(command: Callable[[], Any]) -> int:
     except InterruptedRunError as error:
         return report_error(str(error), SIGNAL_EXIT_BASE + error.signal_number)
     except AalbertError as error:
+        show_cause(error)
         return report_error(str(error), error.exit_code, error.details)
     except MemoryError:
         return report_error(NO_MEMORY, StorageError.exit_code)
@@ -142,13 +157,21 @@ def reported(command: Callable[[], Any]) -> int:
         return report_error(message, StorageError.exit_code)
 
 
+def show_cause(error: AalbertError) -> None:
+    """Print where an error came from, for those who want details."""
+    if SPEECH.details:
+        show_traceback(type(error), error, error.__traceback__)
+
+
 def end_at_once(signal_number: int) -> None:
     """End this process as a signal asks, with one line on stderr; for a handler of signals.
 
     The line goes past Python's stream, which the work that the signal came into may be writing to.
     """
     # A progress bar leaves the cursor in its line.
-    bars = getattr(getattr(sys.modules.get("tqdm.std"), "tqdm", None), "_instances", ())
+    bars = sys.stderr.isatty() and getattr(
+        getattr(sys.modules.get("tqdm.std"), "tqdm", None), "_instances", ()
+    )
     line = f"aalbert: interrupted by {signal.Signals(signal_number).name}\n"
     with suppress(OSError):  # the terminal may be gone
         os.write(2, ("\n" * bool(bars) + line).encode())

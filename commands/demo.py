@@ -1,7 +1,6 @@
 """The command `aalbert demo`: a synthetic corpus through the code of the other commands."""
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from aalbert.commands.threads import use_threads
+from aalbert.commands.machine import use_threads
+from aalbert.common.notes import note
 from aalbert.errors import OutputInUseError
 
 # Marks a folder that the demo made and may replace.
@@ -72,10 +72,10 @@ def claim(out: Path) -> None:
 @contextmanager
 def step(title: str) -> Iterator[None]:
     """Print the title of a step on stderr, and afterwards its duration."""
-    print(f"== {title}", file=sys.stderr)
+    note(f"== {title}")
     started = time.monotonic()
     yield
-    print(f"   {time.monotonic() - started:.1f} s", file=sys.stderr)
+    note(f"   {time.monotonic() - started:.1f} s")
 
 
 def synthesise(corpus: Path) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from aalbert.commands.console import AsJson, show
-from aalbert.commands.threads import ThreadsOption, use_threads
+from aalbert.commands.help import OUTPUT
+from aalbert.commands.machine import DeviceOption, ThreadsOption, use_machine
 from aalbert.commands.waves import CorpusOption, wave_corpus
 from aalbert.errors import ConfigError
 
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(help="Finished downstream runs; the first is the reference.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Finished downstream runs; the first is the reference."
+        ),
     ],
     data: Annotated[
-        str | None, typer.Option(help="Folder or URL of their dataset, if it has moved.")
+        str | None,
+        typer.Option(metavar="DIR", help="Folder or URL of their dataset, if it has moved."),
     ] = None,
     corpus: CorpusOption = None,
     assignments: Annotated[
@@ -36,17 +41,29 @@ def evaluate(
             "stored with the data (vox1-o-cleaned).",
         ),
     ] = None,
+    split: Annotated[
+        Literal["test", "dev"],
+        typer.Option(
+            help="The part to measure: dev while you choose among runs, whose results lie in "
+            "RUN/splits/dev.",
+        ),
+    ] = "test",
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
     as_json: AsJson = False,
     as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the tables in Markdown.")
+        bool,
+        typer.Option("--markdown", help="Print the tables in Markdown.", rich_help_panel=OUTPUT),
     ] = False,
-    threads: ThreadsOption = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row per run.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print one CSV row per run.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Evaluate runs on the test split and compare them with the first one.
 
-    Each run gets metrics.json, predictions.csv and report.html; of several, the first one gets
-    comparison.html. For a further list of trials they lie in RUN/trials/LIST.
+    The test split is what results are stated of; nothing else reads it. Each run gets
+    metrics.json, predictions.csv and report.html; of several, the first one gets comparison.html.
+    For a further list of trials they lie in RUN/trials/LIST.
 
     Example: aalbert evaluate runs/speaker runs/speaker-untrained runs/speaker-logmel
     """
@@ -55,9 +72,13 @@ def evaluate(
 
     if as_json + as_markdown + as_csv > 1:
         raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")
-    use_threads(threads)
+    use_machine(device, threads)
     by_list = evaluate_lists(
-        runs, data=data, assignments=assignments or (), corpus=wave_corpus(corpus)
+        runs,
+        data=data,
+        assignments=assignments or (),
+        corpus=wave_corpus(corpus),
+        part=split,
     )
     tables = result_csv if as_csv else markdown_tables if as_markdown else text_tables
     finish = partial(finish_list, tables=tables, named=not as_markdown and not as_csv)

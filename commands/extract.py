@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aalbert.commands.console import AsJson, Out, show
+from aalbert.commands.machine import DeviceOption, ThreadsOption, use_machine
 from aalbert.commands.options import (
     AudioArgument,
-    DeviceOption,
     MaxSkippedOption,
     SplitsOption,
     listed_places,
 )
-from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,8 +67,8 @@ def extract(
     from aalbert.pipeline.embeddings.pieces import check_finished
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
-    use_threads(threads)
-    opened = from_pretrained(model, device)
+    use_machine(device, threads)
+    opened = from_pretrained(model)
     found = replace(find_inputs(opened, listed_places(inputs), split or ()), places=inputs)
     record = extract_embeddings(opened, found, out, config)
     text = (

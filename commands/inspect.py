@@ -139,8 +139,8 @@ def draw(model: "EmbeddingModel", audio: Path, out: Path) -> dict[str, Any]:
     from aalbert.common.files import atomic_write, require_empty, write_json
     from aalbert.models.attention_similarity import compare_layers
     from aalbert.models.pretrained import PretrainedModel
+    from aalbert.train.pretraining.config import MaskingConfig
     from aalbert.train.pretraining.figure import reconstruction_figure
-    from aalbert.train.pretraining.masking import MaskingConfig
     from aalbert.train.report.attention_figures import attention_figure, similarity_figure
     from aalbert.train.report.figures import to_png
 

@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from aalbert.commands.completion import complete_presets, complete_settings
+from aalbert.commands.help import RUNNING, SETTINGS, Command, Row
 from aalbert.common.text_files import decode_text, text_lines
 from aalbert.errors import ConfigError, InputError
 
@@ -16,18 +18,41 @@ Value = TypeVar("Value")
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="Any setting, such as optimiser.learning_rate=5e-4."
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting, such as optimiser.learning_rate=5e-4; give it again for more.",
+        rich_help_panel=SETTINGS,
+        autocompletion=complete_settings,
     ),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
-PresetOption = Annotated[
-    str | None, typer.Option("--preset", help="A recipe; 'aalbert config presets' lists them.")
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="YAML file with settings.", rich_help_panel=SETTINGS
+    ),
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.")]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="A recipe, one of those below.",
+        rich_help_panel=SETTINGS,
+        autocompletion=complete_presets,
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of every random draw.", rich_help_panel=SETTINGS),
+]
 MaxSkippedOption = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Share of inputs that may be unusable; above 0, at least one may."
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Share of inputs that may be unusable; above 0, at least one may.",
+        rich_help_panel=RUNNING,
     ),
 ]
 AudioArgument = Annotated[
@@ -47,16 +72,36 @@ RunArgument = Annotated[
 ]
 SplitsOption = Annotated[
     list[str] | None,
-    typer.Option("--split", help="Only this split of prepared datasets; give it again for more."),
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="Only this split of prepared datasets; give it again for more.",
+    ),
 ]
-DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 and so on; a GPU by default, if there is one.")
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue the run in --out.", rich_help_panel=RUNNING),
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 DryRunOption = Annotated[
     bool,
-    typer.Option("--dry-run", help="Run ten steps, estimate the time of the run, write nothing."),
+    typer.Option(
+        "--dry-run",
+        help="Run some steps, estimate the time of the run, write nothing.",
+        rich_help_panel=RUNNING,
+    ),
 ]
+
+
+class PresetCommand(Command):
+    """A command that has presets, which its help lists: pretraining, or a task of its name."""
+
+    def further_panels(self) -> dict[str, list[Row]]:
+        """Return the presets, each with what it is."""
+        from aalbert.train.preset import about_preset, preset_names
+
+        folder = self.name or ""
+        rows = [(name, about_preset(name, folder)) for name in preset_names(folder)]
+        return {"Presets": rows} if rows else {}
 
 
 def flags(**values: object) -> list[str]:

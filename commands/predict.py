@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aalbert.commands.console import AsJson, show, show_skipped
+from aalbert.commands.machine import DeviceOption, ThreadsOption, use_machine
 from aalbert.commands.options import (
     AudioArgument,
-    DeviceOption,
     MaxSkippedOption,
     RunArgument,
     SplitsOption,
     listed_places,
 )
-from aalbert.commands.threads import ThreadsOption, use_threads
 from aalbert.errors import require
 
 if TYPE_CHECKING:
@@ -66,8 +65,8 @@ def predict(
 
     form = choose_format(format, to_files=out is not None, as_json=as_json)
     config = PredictConfig(per=per, top=top, format=form)
-    use_threads(threads)
-    predictor = load(run, device)
+    use_machine(device, threads)
+    predictor = load(run)
     found = replace(find_inputs(predictor, listed_places(inputs), split or ()), places=inputs)
     if out is not None:
         write_predictions(predictor, found, out, config, max_skipped, as_json)

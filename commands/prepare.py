@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aalbert.commands.console import AsJson, show
+from aalbert.commands.help import Group
 from aalbert.commands.options import ConfigFile, MaxSkippedOption
+from aalbert.common.notes import note
 from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
@@ -36,7 +37,9 @@ PartOption = Annotated[
     typer.Option(metavar="I/N", help="Only part I of N; then 'aalbert prepare finalize'."),
 ]
 
-prepare_app = typer.Typer(help="Turn a corpus into shards of features.", no_args_is_help=True)
+prepare_app = typer.Typer(
+    cls=Group, help="Turn a corpus into shards of features.", no_args_is_help=True
+)
 
 
 def run_prepare(
@@ -89,8 +92,8 @@ def run_prepare(
         strict_audio=strict_audio or None,
     )
     chosen = make_engine(engine, workers, dask_address)
-    for note in corpus.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for text in corpus.notes:
+        note(f"note: {text}")
     if dry_run:
         expected = estimate(corpus, open_output(out), recipe, chosen, max_skipped)
         place = redact_url(out)

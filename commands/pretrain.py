@@ -1,11 +1,16 @@
 """The command `aalbert pretrain`."""
 
+import shlex
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aalbert.commands.console import AsJson, Out, show
+from aalbert.commands.help import RUNNING
+from aalbert.commands.machine import DeviceOption, ThreadsOption, use_machine
 from aalbert.commands.options import (
     ConfigFile,
     DryRunOption,
@@ -17,12 +22,13 @@ from aalbert.commands.options import (
     refuse_with_resume,
     require_option,
 )
-from aalbert.commands.threads import ThreadsOption, use_threads
+from aalbert.commands.work_file import PRETRAIN, read_work_file
 
 WeightOption = Annotated[
     list[float] | None,
     typer.Option(
-        help="How often an epoch repeats each utterance of the dataset at the same position."
+        metavar="NUMBER",
+        help="How often an epoch repeats each utterance of the dataset at the same position.",
     ),
 ]
 FromOption = Annotated[
@@ -40,7 +46,7 @@ def pretrain(
     out: Out,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Folder or URL of a dataset; give it again for several."),
+        typer.Option(metavar="DIR", help="Folder or URL of a dataset; give it again for several."),
     ] = None,
     weight: WeightOption = None,
     model: FromOption = None,
@@ -48,17 +54,26 @@ def pretrain(
     logger: Annotated[
         list[str] | None,
         typer.Option(
-            help="Log to tensorboard, wandb, mlflow, comet or csv too; give it again for several."
+            metavar="NAME",
+            help="Log to tensorboard, wandb, mlflow, comet or csv too; give it again for several.",
+            rich_help_panel=RUNNING,
         ),
     ] = None,
     dry_run: DryRunOption = False,
     extend: Annotated[
-        int | None, typer.Option(help="Continue the run in --out for this many more steps.", min=1)
+        int | None,
+        typer.Option(
+            metavar="STEPS",
+            min=1,
+            help="Continue the run in --out for this many more steps.",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
     config: ConfigFile = None,
     assignments: SetOption = None,
     seed: SeedOption = None,
     resume: ResumeOption = False,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,32 +81,44 @@ def pretrain(
 
     Example: aalbert pretrain --preset tiny --data data/librispeech --out runs/pretrain
     """
-    from dataclasses import asdict
+    from aalbert.train.recipes import read_pretrain_recipe
+
+    given = [*(assignments or ()), *flags(seed=seed, loggers=logger, **{"data.weights": weight})]
+    settings = None
+    if resume or extend:
+        new = {"from": model, "weight": weight, "preset": preset, "config": config}
+        refuse_with_resume(**new, set=assignments, seed=seed, logger=logger, **{"dry-run": dry_run})
+    else:
+        work = read_work_file(PRETRAIN)
+        read = partial(
+            read_pretrain_recipe,
+            preset or work.preset,
+            work=work.settings,
+            file=config,
+            assignments=given,
+        )
+        # Mistakes are found before PyTorch is imported, unless a model decides some settings.
+        settings = read() if preset or work.preset or not model else None
 
     from aalbert.train.loop.ranks import find_ranks
     from aalbert.train.pretraining.estimate import estimate_pretraining
     from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
     from aalbert.train.pretraining.start import open_start
-    from aalbert.train.recipes import read_pretrain_recipe
     from aalbert.train.run_folder import RunFolder
 
     if resume or extend:
-        new = {"from": model, "weight": weight, "preset": preset, "config": config}
-        refuse_with_resume(**new, set=assignments, seed=seed, logger=logger, **{"dry-run": dry_run})
-        use_threads(threads, of_run=RunFolder(out).read_record()["threads"])
+        use_machine(device, threads, of_run=RunFolder(out).read_record()["threads"])
         resume_pretraining(out, extend=extend or 0, data=data)
     else:
-        use_threads(threads)
+        use_machine(device, threads)
         start = open_start(model) if model else None
-        given = flags(seed=seed, loggers=logger, **{"data.weights": weight})
-        settings = read_pretrain_recipe(
-            preset, file=config, assignments=[*(assignments or ()), *given], start=start
-        )
+        settings = settings or read(start=start)
+        places = require_option(data, "--data")
         if dry_run:
-            expected = estimate_pretraining(settings, require_option(data, "--data"), start)
+            expected = estimate_pretraining(settings, places, start)
             show(asdict(expected), as_json, expected.describe())
             return
-        start_pretraining(settings, require_option(data, "--data"), out, start=start)
+        start_pretraining(settings, places, out, start=start)
     if find_ranks().first:
         show_run(out, as_json)
 
@@ -114,5 +141,10 @@ def show_run(out: Path, as_json: bool) -> None:
         TRIVIAL_PREDICTORS: recorded_predictors(run),
     }
     show(
-        summary, as_json, f"{out}: {step:,} steps, held-out loss {loss:.4f}; model in {out}/export"
+        summary,
+        as_json,
+        f"{out}: {step:,} steps, held-out loss {loss:.4f}; model in {run.export}, "
+        f"report: {run.report}",
+        then=f"aalbert downstream voxceleb1 --data DATA --upstream {shlex.quote(str(out))} "
+        "--out runs/speaker",
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aalbert.commands.console import AsJson, show
+from aalbert.commands.help import Group
 from aalbert.common.text import text_table
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from aalbert.shards.views.stats import Survey
 
 shards_app = typer.Typer(
-    help="Look inside a dataset: its contents and its integrity.", no_args_is_help=True
+    cls=Group, help="Look inside a dataset: its contents and its integrity.", no_args_is_help=True
 )
 
 Directory = Annotated[
@@ -58,7 +59,7 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
 
 def verify_with_progress(directory: str) -> dict[str, Any]:
     """Verify a dataset with a progress bar on stderr and return the result."""
-    from aalbert.common.progress import progress_bar
+    from aalbert.common.progress import BYTES, progress_bar
     from aalbert.common.signals import stop_if_asked, stoppable
     from aalbert.shards.reading.place import open_place
     from aalbert.shards.verification.verify import file_sizes, verify
@@ -67,8 +68,7 @@ def verify_with_progress(directory: str) -> dict[str, Any]:
     sizes = file_sizes(place)
     size = sum(sizes.values())
     started = time.perf_counter()
-    with stoppable(), progress_bar("verify", total=size, unit="B") as bar:
-        bar.unit_scale = True
+    with stoppable(), progress_bar("verify", total=size, unit=BYTES) as bar:
 
         def advance(size: int) -> None:
             bar.update(size)

@@ -4,7 +4,6 @@ import difflib
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -14,6 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from aalbert.common.json_files import MOST_DEPTH, first_fault
+from aalbert.common.notes import note
 from aalbert.common.settings_text import (
     MOST_BYTES,
     Document,
@@ -34,21 +34,22 @@ def load_config(
     kind: type[Config],
     *,
     preset: tuple[str, Document] | None = None,
+    work: tuple[str, Document] | None = None,
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
 ) -> Config:
     """Merge the sources of settings, later ones winning, and validate the result.
 
-    The order is default, preset (its name in messages, and its settings), file,
-    environment (`AALBERT_OPTIMISER__LEARNING_RATE`), and then assignments
+    The order is default, preset (its name in messages, and its settings), those of a piece of
+    work likewise, file, environment (`AALBERT_OPTIMISER__LEARNING_RATE`), and then assignments
     (`optimiser.learning_rate=5e-4`). A group that is set in part has its class's defaults for the
     rest. Raises `ConfigError` that names the setting when one
     is unknown or has no valid value.
     """
     document: Document = {}
-    layers = (preset or ("preset", {}), (str(file), read_yaml_file(file) if file else {}))
-    for source, layer in layers:
+    in_file = (str(file), read_yaml_file(file)) if file else None
+    for source, layer in filter(None, (preset, work, in_file)):
         check(kind, layer, source)
         lay_over(kind, document, layer)
     variables = list(read_environment(kind, os.environ if environment is None else environment))
@@ -122,7 +123,7 @@ def read_environment(kind: type, environment: Mapping[str, str]) -> Iterator[Ass
         if path[0] in known:
             yield variable, path, parse_value(value, variable)
         else:
-            print(f"note: {variable} is not a setting of this command", file=sys.stderr)
+            note(f"note: {variable} is not a setting of this command")
 
 
 def read_assignments(assignments: Sequence[str]) -> Iterator[Assignment]:
@@ -141,15 +142,6 @@ def nest(path: Sequence[str], value: Any) -> Document:
         value = {name: value}
     result: Document = value
     return result
-
-
-def merge(document: Document, layer: Mapping[str, Any]) -> None:
-    """Update `document` with the values of `layer`, mapping by mapping, in place."""
-    for name, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(document.get(name), dict):
-            merge(document[name], value)
-        else:
-            document[name] = value
 
 
 def lay_over(kind: type, document: Document, layer: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ PyYAML reads YAML 1.1, in which `010` is 8, `8:20` is 500 and `yes` is true.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -152,3 +152,12 @@ def naming_source(source: str) -> Iterator[None]:
         yield
     except (yaml.YAMLError, KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+
+
+def merge(document: Document, layer: Mapping[str, Any]) -> None:
+    """Update `document` with the values of `layer`, mapping by mapping, in place."""
+    for name, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(document.get(name), dict):
+            merge(document[name], value)
+        else:
+            document[name] = value

@@ -11,7 +11,7 @@ from aalbert.conversion.published_names import published_speech
 from aalbert.errors import ConfigError, IntegrityError, require
 from aalbert.models.foreign.detect import read_foreign
 from aalbert.models.foreign.foreign_model import ForeignModel
-from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.front_end_config import FrontEndConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.format.feature_groups import with_feature_groups
 from aalbert.shards.format.feature_settings import (

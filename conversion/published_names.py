@@ -4,11 +4,11 @@ A name stands for what it stands for there, or is refused with the way out. A fo
 goes first. (`s3prl/upstream/{audio_albert,mockingjay,tera,baseline}/hubconf.py`, s3prl 0.4.18)
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from aalbert.common.hub import find_hub_place
+from aalbert.common.notes import note
 from aalbert.common.settings_text import Document
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError
@@ -105,7 +105,7 @@ def find_plain_feature(name: str) -> PlainFeature | None:
     """Return the plain feature that a name of s3prl's stands for, and say so on stderr, or None."""
     if name not in FEATURES or Path(name).exists():
         return None
-    print(f"{name}: {FEATURES[name]}, as in s3prl, unless these are set", file=sys.stderr)
+    note(f"{name}: {FEATURES[name]}, as in s3prl, unless these are set")
     return FEATURES[name]
 
 
@@ -135,5 +135,5 @@ def find_published(name: str) -> str:
             f"'{name}' is a plain feature, no model: here it is {FEATURES[name]}, for --upstream "
             "of 'aalbert downstream' and 'aalbert sweep'"
         )
-    print(f"{name}: {CHECKPOINTS[name]}", file=sys.stderr)
+    note(f"{name}: {CHECKPOINTS[name]}")
     return CHECKPOINTS[name]

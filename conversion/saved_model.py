@@ -1,11 +1,11 @@
 """The saved model that a place stands for: a checkpoint file is converted into the cache."""
 
-import sys
 from functools import cache
 from pathlib import Path
 
 from aalbert.common.files import cache_folder, file_digest
 from aalbert.common.hub import find_hub_place
+from aalbert.common.notes import note
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import is_url
 from aalbert.conversion.checkpoint_file import hub_origin, is_foreign, local_file
@@ -44,5 +44,5 @@ def convert_content(place: str, local: Path, digest: str) -> str:
     folder = cache_folder() / "models" / digest
     model.save_pretrained(folder)
     for line in (f"converted from {foreign.layout}", *foreign.notes):
-        print(f"{redact_url(place)}: {line}", file=sys.stderr)
+        note(f"{redact_url(place)}: {line}")
     return str(folder)

@@ -1,12 +1,22 @@
-"""The models: front end, encoder and heads, and their checkpoints."""
+"""The models: front end, encoder and heads, their settings, and their checkpoints.
 
-from aalbert.models.downstream import DownstreamModel
-from aalbert.models.downstream_head import HeadConfig
-from aalbert.models.encoder import Encoder, EncoderConfig
-from aalbert.models.front_end import FrontEnd, FrontEndConfig, Statistics
-from aalbert.models.layout import Packed
-from aalbert.models.pretrained import PretrainedModel, TargetConfig
-from aalbert.models.upstream import Upstream, UpstreamConfig
+The names below are imported when they are first used: settings are read without PyTorch, whose
+import takes seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aalbert.models.downstream import DownstreamModel
+    from aalbert.models.encoder import Encoder
+    from aalbert.models.encoder_config import EncoderConfig
+    from aalbert.models.front_end import FrontEnd, Statistics
+    from aalbert.models.front_end_config import FrontEndConfig
+    from aalbert.models.head_config import HeadConfig
+    from aalbert.models.layout import Packed
+    from aalbert.models.pretrained import PretrainedModel, TargetConfig
+    from aalbert.models.upstream import Upstream, UpstreamConfig
 
 __all__ = [
     "DownstreamModel",
@@ -22,3 +32,25 @@ __all__ = [
     "Upstream",
     "UpstreamConfig",
 ]
+
+MODULES = {
+    "DownstreamModel": "downstream",
+    "Encoder": "encoder",
+    "EncoderConfig": "encoder_config",
+    "FrontEnd": "front_end",
+    "FrontEndConfig": "front_end_config",
+    "HeadConfig": "head_config",
+    "Packed": "layout",
+    "PretrainedModel": "pretrained",
+    "Statistics": "front_end",
+    "TargetConfig": "pretrained",
+    "Upstream": "upstream",
+    "UpstreamConfig": "upstream",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it (PEP 562)."""
+    if name not in MODULES:
+        raise AttributeError(f"module 'aalbert.models' has no attribute '{name}'")
+    return getattr(import_module(f"aalbert.models.{MODULES[name]}"), name)

@@ -7,7 +7,6 @@ mean and the deviation of such scores are removed from those of its trials.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 from aalbert.common.progress import SHORT_WAIT_S, progress_bar
 from aalbert.errors import require
+from aalbert.models.cohort_settings import CohortSettings
 
-ScoreNormalisation = Literal["as-norm", "s-norm", "z-norm", "t-norm"]
 # An utterance that is as similar to all of the cohort has no deviation to divide by.
 LEAST_DEVIATION = 1e-6
 # Their cosines to 20,000 members are 20 MB.
@@ -25,24 +24,6 @@ UTTERANCES_AT_ONCE = 128
 # a coarse and a fine part of 2**-72, whose sums stay below 2**-19 for 10,000 dims: both are exact
 # in float64, so that no order of summation rounds otherwise.
 COARSE_STEP, FINE_STEP = 2.0**-26, 2.0**-46
-
-
-@dataclass(frozen=True, kw_only=True)
-class CohortSettings:
-    """How a cohort normalises, and the names of its `speakers`; it has `members` embeddings.
-
-    `as-norm` takes the `top` members that are the most similar to an utterance, the others all.
-    """
-
-    normalisation: ScoreNormalisation
-    top: int
-    members: int
-    speakers: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        require(self.members >= 2, f"a cohort has {self.members} members: a deviation needs 2")
-        require(2 <= self.top <= self.members, f"top {self.top} of {self.members} members: take 2")
-        require(len(set(self.speakers)) == len(self.speakers), "a cohort names a speaker twice")
 
 
 class Cohort(nn.Module):

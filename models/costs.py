@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.layout import chunk_frames
 from aalbert.models.upstream import Upstream, UpstreamConfig
 

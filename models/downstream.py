@@ -15,14 +15,10 @@ from aalbert.models.any_upstream import AnyUpstream, AnyUpstreamConfig
 from aalbert.models.calibration import Calibration
 from aalbert.models.cards.downstream import Score, downstream_card
 from aalbert.models.checkpoint import load_checkpoint, reading_config, save_checkpoint
-from aalbert.models.cohort import Cohort, CohortSettings
-from aalbert.models.downstream_head import (
-    DownstreamHead,
-    HeadConfig,
-    LayerChoice,
-    Predicts,
-    normalised,
-)
+from aalbert.models.cohort import Cohort
+from aalbert.models.cohort_settings import CohortSettings
+from aalbert.models.downstream_head import DownstreamHead, normalised
+from aalbert.models.head_config import HeadConfig, LayerChoice, Predicts
 from aalbert.models.rebuild import rebuild
 from aalbert.models.static_batches import (
     StaticBatch,

@@ -1,15 +1,9 @@
 """The pooling of frames into one vector per utterance; padding never has an influence."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from aalbert.models.layout import frame_mask
-
-# "last" is the last state of recurrent layers; "none" keeps the frames, for tasks with labels of
-# frames.
-Pooling = Literal["mean", "statistics", "attentive", "last", "none"]
 
 # Keeps the gradient of a standard deviation finite where all frames are equal.
 VARIANCE_FLOOR = 1e-6

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from aalbert.errors import ConfigError, require
 from aalbert.models.cards.pretrained import pretrained_card
 from aalbert.models.checkpoint import load_checkpoint, save_checkpoint
-from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig, make_activation
-from aalbert.models.front_end import FrontEnd, FrontEndConfig, Normalisation, Statistics
+from aalbert.models.encoder import LAYER_NORM_EPSILON, make_activation
+from aalbert.models.encoder_config import EncoderConfig
+from aalbert.models.front_end import FrontEnd, Statistics
+from aalbert.models.front_end_config import FrontEndConfig, Normalisation
 from aalbert.models.initialisation import initialise
 from aalbert.models.layout import Packed
 from aalbert.models.rebuild import rebuild

@@ -1,36 +1,11 @@
 """Recurrent layers over frames, for heads."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from aalbert.errors import require_positive
+from aalbert.models.head_config import RecurrentConfig
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecurrentConfig:
-    """The recurrent layers of a head: their cell, width and number.
-
-    With `bidirectional` every layer reads the frames in both directions, each with this width.
-    """
-
-    cell: Literal["gru", "lstm"] = "gru"
-    width: int = 256
-    layers: int = 1
-    bidirectional: bool = False
-
-    def __post_init__(self) -> None:
-        require_positive("head.recurrent.", self, "width", "layers")
-
-    def describe(self) -> str:
-        """Return a description of the layers."""
-        times = f"{self.layers} x " if self.layers > 1 else ""
-        both = ", both directions" if self.bidirectional else ""
-        return f"{times}{self.cell.upper()} of {self.width}{both}"
 
 
 class RecurrentLayers(nn.Module):

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.errors import AalbertWarning, ConfigError, require
-from aalbert.models.encoder import Encoder, EncoderConfig
-from aalbert.models.front_end import FrontEnd, FrontEndConfig, FrontEndOutput, Statistics
+from aalbert.models.encoder import Encoder
+from aalbert.models.encoder_config import EncoderConfig
+from aalbert.models.front_end import FrontEnd, FrontEndOutput, Statistics
+from aalbert.models.front_end_config import FrontEndConfig
 from aalbert.models.layout import Packed
 from aalbert.models.static_batches import StaticShapes
 

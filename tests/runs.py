@@ -20,9 +20,9 @@ from aalbert.train.downstream.config import DownstreamConfig, SplitConfig, Trial
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import Evaluation, compare_evaluations, evaluate_runs
 from aalbert.train.evaluation.report import write_reports
+from aalbert.train.preset import read_preset
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import start_pretraining
-from aalbert.train.recipes import read_preset
 
 
 @pytest.fixture(scope="session")

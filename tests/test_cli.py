@@ -50,6 +50,7 @@ COMMANDS = [
     ["export"],
     ["push"],
     ["demo"],
+    ["help"],
 ]
 
 
@@ -155,7 +156,7 @@ def test_a_group_without_a_command_shows_its_help(
     assert main(arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("Usage: ") and lines[0].endswith("[OPTIONS] COMMAND [ARGS]...")
-    assert "Commands:" in lines
+    assert ("Data:" if not arguments else "Commands:") in lines
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.downstream_head import HeadConfig
-from aalbert.models.encoder import EncoderConfig
-from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.encoder_config import EncoderConfig
+from aalbert.models.front_end_config import FrontEndConfig
+from aalbert.models.head_config import HeadConfig
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.standalone.encoder_aalbert import Upstream as StandaloneUpstream
 from aalbert.models.standalone.features_aalbert import WaveFeatures
@@ -25,10 +25,11 @@ from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.labels import ColumnLabels
 from aalbert.train.downstream.module import HeadTraining
 from aalbert.train.downstream.phones import FrameLabels
+from aalbert.train.preset import preset_names
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining
 from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
-from aalbert.train.recipes import preset_names, read_recipe
+from aalbert.train.recipes import read_recipe
 from tests.fake_gpu import LENGTHS, fake_batch, fake_gpu
 from tests.models.systems import SYSTEMS, make_system
 

@@ -22,8 +22,8 @@ from aalbert.shards.format.feature_groups import with_feature_groups
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.tasks import S3PRL_TASKS, TASKS
+from aalbert.train.preset import preset_names
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.recipes import preset_names
 from aalbert.train.run_folder import EvaluationFolder, RunFolder
 from tests.conversion.test_saved_model import document
 from tests.examples import DOCS, examples_of

@@ -29,7 +29,13 @@ from aalbert.common.locking import hold_where_possible
 from aalbert.common.redaction import is_redacted, redact_all, redact_url
 from aalbert.common.text import flat
 from aalbert.errors import ConfigError, InputError, IntegrityError, OutputInUseError
-from aalbert.models.checkpoint import CARD_NAME, EXPORT_FOLDER, FILE_NAMES, WEIGHTS_NAME
+from aalbert.models.checkpoint import (
+    CARD_NAME,
+    CONFIG_NAME,
+    EXPORT_FOLDER,
+    FILE_NAMES,
+    WEIGHTS_NAME,
+)
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.training_states import STATES_FOLDER, state_path
 from aalbert.train.measurements import Measurements, read_measurements
@@ -136,6 +142,15 @@ class RunFolder:
                 facts[START_WEIGHTS] = file_digest(self.start / WEIGHTS_NAME)
             write_json(self.record, redact_all(facts))
             yield
+
+    def has_finished(self, config: Any, facts: Mapping[str, Any]) -> bool:
+        """Return whether this is a finished run with these settings and facts of its record."""
+        if not (self.record.is_file() and (self.export / CONFIG_NAME).is_file()):
+            return False
+        record = self.read_record()
+        known = {name: record.get(name) for name in (*facts, SETTINGS)}
+        wanted: dict[str, Any] = redact_all({**facts, SETTINGS: settings_of(config)})
+        return known == wanted
 
     def require_new(self) -> None:
         """Raise `OutputInUseError` unless the folder is empty, or holds a beginning of a run."""

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.preset import preset_names
 from aalbert.train.pretraining.build import build_model, make_loaders, select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.module import Pretraining
 from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
-from aalbert.train.recipes import preset_names
 from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.features import data_for, read_preset_config

@@ -15,9 +15,10 @@ import xxhash
 
 from aalbert.errors import ConfigError, InputError
 from aalbert.shards.reading.dataset import Dataset
+from aalbert.train.preset import preset_names
 from aalbert.train.pretraining.build import select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.recipes import preset_names, read_recipe
+from aalbert.train.recipes import read_recipe
 from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context
 from benchmarks.pretrain_steps import features_of, scale

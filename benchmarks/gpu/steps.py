@@ -15,8 +15,8 @@ import torch
 
 from aalbert.train.loop.throughput import peak_flops
 from aalbert.train.loop.timing import peak_memory
+from aalbert.train.preset import preset_names
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.recipes import preset_names
 from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.features import data_for, read_preset_config, speech

@@ -5,7 +5,7 @@ from typing import Any
 
 from aalbert.models.foreign.audio import KALDI_KINDS, KINDS, SAMPLE_RATE
 from aalbert.models.foreign.s3prl_limits import require_layout
-from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.front_end_config import FrontEndConfig
 from aalbert.models.pretrained import TargetConfig
 
 # The loudness of all of s3prl's recipes, in dB, and their mels.

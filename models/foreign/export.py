@@ -12,7 +12,8 @@ from torch import Tensor
 
 from aalbert.common.files import atomic_write
 from aalbert.errors import require
-from aalbert.models.encoder import LAYER_NORM_EPSILON, EncoderConfig
+from aalbert.models.encoder import LAYER_NORM_EPSILON
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.foreign.audio_export import can_predict, check_writable, write_audio
 from aalbert.models.foreign.layer_names import HEAD_PARTS, export_encoder, export_parts
 from aalbert.models.foreign.plain_values import is_step

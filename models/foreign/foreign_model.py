@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import IntegrityError, require
-from aalbert.models.encoder import EncoderConfig
-from aalbert.models.front_end import FrontEndConfig, Normalisation
+from aalbert.models.encoder_config import EncoderConfig
+from aalbert.models.front_end_config import FrontEndConfig, Normalisation
 from aalbert.models.pretrained import PretrainedModel, TargetConfig
 from aalbert.models.tensor_difference import difference
 from aalbert.models.upstream import UpstreamConfig

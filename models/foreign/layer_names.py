@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aalbert.errors import InputError, IntegrityError
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 
 Tensors = Mapping[str, Tensor]
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from aalbert.errors import InputError, IntegrityError
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.foreign.audio import KINDS
 from aalbert.models.foreign.foreign_model import ForeignHead, ForeignModel
 from aalbert.models.foreign.layer_names import NUMBER, import_encoder, import_head

@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from aalbert.errors import ConfigError, InputError, IntegrityError
-from aalbert.models.encoder import LAYER_NORM_EPSILON, MOST_LAYERS, EncoderConfig
+from aalbert.models.encoder import LAYER_NORM_EPSILON
+from aalbert.models.encoder_config import MOST_LAYERS, EncoderConfig
 from aalbert.models.foreign.audio import read_audio
 from aalbert.models.foreign.foreign_model import ForeignHead, ForeignModel
 from aalbert.models.foreign.layer_names import (

@@ -18,7 +18,7 @@ from annotated_types import Ge, Lt
 from aalbert.common.files import write_json
 from aalbert.common.isolation import isolated_children
 from aalbert.common.json_files import read_record
-from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.progress import Progress, progress_bar
 from aalbert.common.pronunciations import Pronunciations, words_of
 from aalbert.common.signals import (
     blocked_signals,
@@ -157,7 +157,7 @@ def read_transcripts(
 
 
 def run_pieces(
-    pieces: Sequence[tuple[Transcript, ...]], out: Path, workers: int, bar: ProgressBar
+    pieces: Sequence[tuple[Transcript, ...]], out: Path, workers: int, bar: Progress
 ) -> None:
     """Align all pieces in up to `workers` processes; a single one is this process."""
     count = min(workers, len(pieces))

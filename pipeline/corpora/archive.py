@@ -27,7 +27,7 @@ from aalbert.common.files import (
 )
 from aalbert.common.json_files import read_record
 from aalbert.common.locking import flock
-from aalbert.common.progress import progress_bar
+from aalbert.common.progress import BYTES, progress_bar
 from aalbert.common.signals import stop_if_asked, stoppable
 from aalbert.common.text_files import decode_text
 from aalbert.errors import InputError, IntegrityError
@@ -257,13 +257,13 @@ def read_archive(archive: Path, index: Path, kept: tuple[str, ...]) -> Listing:
         indexed_gzip.IndexedGzipFile(
             archive, spacing=spacing, drop_handles=False, buffer_size=1
         ) as indexed,
-        progress_bar(f"index {archive.name}", total=size // 2**20, unit="MiB") as bar,
+        progress_bar(f"index {archive.name}", total=size, unit=BYTES) as bar,
     ):
 
         def advance(position: int) -> None:
             stop_if_asked()
             indexed.seek(position)
-            bar.update(packed.tell() // 2**20 - bar.n)
+            bar.reach(packed.tell())
 
         try:
             listing = scan(archive, ForwardStream(gzip.GzipFile(fileobj=packed), advance), kept)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aalbert.common.files import TEMPORARY_SUFFIX, sole_file, sync_folder
-from aalbert.common.progress import progress_bar
+from aalbert.common.progress import BYTES, progress_bar
 from aalbert.common.signals import pause, stop_if_asked, stoppable
 from aalbert.errors import InputError, IntegrityError, OutputInUseError, StorageError, require
 
@@ -197,11 +197,11 @@ def require_free_bytes(partial: Path, needed: int) -> None:
 
 def copy(response: http.client.HTTPResponse, stream: BinaryIO, total: int, name: str) -> None:
     """Append a response to `stream`, which then has `total` bytes; else `CutOffError`."""
-    done = stream.tell() // 2**20
-    with progress_bar(f"download {name}", total=total // 2**20, unit="MiB", done=done) as bar:
+    done = stream.tell()
+    with progress_bar(f"download {name}", total=total, unit=BYTES, done=done) as bar:
         while chunk := response.read(CHUNK_BYTES):
             stop_if_asked()
             stream.write(chunk)
-            bar.update(stream.tell() // 2**20 - bar.n)
+            bar.reach(stream.tell())
     if stream.tell() < total:
         raise CutOffError(f"the connection ended after {stream.tell()} of {total} bytes")

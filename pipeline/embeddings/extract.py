@@ -14,7 +14,7 @@ from typing import Any
 
 from aalbert.common.files import write_json, write_text
 from aalbert.common.json_files import json_lines
-from aalbert.common.progress import ProgressBar
+from aalbert.common.progress import Progress
 from aalbert.common.redaction import redact_url
 from aalbert.common.work_folder import do_once, remove_work
 from aalbert.models.finite import require_finite
@@ -146,7 +146,7 @@ def embed_piece(
     number: int,
     out: Path,
     config: ExtractConfig,
-    bar: ProgressBar,
+    bar: Progress,
 ) -> PieceNotes:
     """Write the embeddings of a piece and return its notes."""
     skipped: list[Skip] = []

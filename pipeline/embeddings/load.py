@@ -4,19 +4,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aalbert.common.files import file_digest
 from aalbert.common.redaction import redact_url
 from aalbert.conversion.checkpoint_file import is_foreign, local_file
 from aalbert.conversion.import_model import load_foreign
 from aalbert.conversion.published_names import find_published
-from aalbert.errors import ConfigError, require
+from aalbert.errors import require
 from aalbert.models.any_upstream import require_own
 from aalbert.models.checkpoint import find_checkpoint, lasting_name, read_config, reading_config
-from aalbert.models.device import best_device
+from aalbert.models.device import choose_device
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.front_end_config import FrontEndConfig
 from aalbert.models.saved_model import load_model
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.pipeline.embeddings.model import EmbeddingModel
@@ -78,16 +76,3 @@ def feature_model(
     )
     upstream = Upstream(UpstreamConfig(features=document, front_end=front_end))
     return EmbeddingModel(upstream, upstream, fingerprint=fingerprint([document, deltas]))
-
-
-def choose_device(name: str | None) -> torch.device:
-    """Return the device of that name, or the best one; `ConfigError` when it does not exist."""
-    if name is None:
-        return best_device()
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"the device '{name}' cannot be used: {reason}; try cpu") from error
-    return device

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aalbert.common.files import write_json, write_text
 from aalbert.common.json_files import json_lines, read_record
-from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.progress import Progress, progress_bar
 from aalbert.errors import OutputInUseError
 from aalbert.pipeline.corpora.corpus import Skip, check_skipped, read_skips
 from aalbert.pipeline.embeddings.inputs import Recording
@@ -52,7 +52,7 @@ def do_pieces(
     work: Path,
     pieces: Sequence[Sequence[Recording]],
     kind: type[Notes],
-    do: Callable[[int, Sequence[Recording], ProgressBar], Notes],
+    do: Callable[[int, Sequence[Recording], Progress], Notes],
     description: str,
 ) -> list[Notes]:
     """Do the pieces that are not done yet, and return the notes of all.

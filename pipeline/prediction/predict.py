@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aalbert.common.files import write_json
-from aalbert.common.progress import SHORT_WAIT_S, ProgressBar, progress_bar
+from aalbert.common.progress import SHORT_WAIT_S, Progress, progress_bar
 from aalbert.common.redaction import redact_url
 from aalbert.common.work_folder import do_once, remove_work
 from aalbert.errors import require
@@ -127,7 +127,7 @@ def predict_into(
     plan, work = fingerprint(settings), out / WORK_FOLDER
     names = names_of(inputs.recordings)
 
-    def do(number: int, piece: Sequence[Recording], bar: ProgressBar) -> PieceNotes:
+    def do(number: int, piece: Sequence[Recording], bar: Progress) -> PieceNotes:
         predicted, skipped = predict_piece(predictor, piece, names, config, bar)
         write_part(out, part_of(work, number), predicted, config.format, per_of(config))
         seconds = sum(each.prediction.seconds for each in predicted)
@@ -181,7 +181,7 @@ def predict_piece(
     piece: Sequence[Recording],
     names: Mapping[str, str],
     config: PredictConfig,
-    bar: ProgressBar,
+    bar: Progress,
 ) -> tuple[list[Predicted], list[Skip]]:
     """Return the predictions of some recordings, in their order, and what was skipped."""
     skipped: list[Skip] = []

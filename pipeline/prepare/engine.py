@@ -7,7 +7,6 @@ They report their progress after every file in shared memory.
 import multiprocessing
 import multiprocessing.connection
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from multiprocessing.context import SpawnContext
 from typing import Protocol
 
 from aalbert.common.isolation import isolated_children
+from aalbert.common.notes import say
 from aalbert.common.signals import blocked_signals, leave_signals_to_the_parent, stop_if_asked
 from aalbert.errors import WorkersDiedError
 from aalbert.pipeline.prepare.output import Output
@@ -195,7 +195,7 @@ def retry_if_died(
             "is there enough memory? Fewer --workers need less. In a script, call prepare below "
             'if __name__ == "__main__":'
         )
-    print(f"a worker died; shard {attempt.task.name} is computed again", file=sys.stderr)
+    say(f"a worker died; shard {attempt.task.name} is computed again")
     return replace(attempt, number=attempt.number + 1, executor=start(progress, attempt.slot))
 
 

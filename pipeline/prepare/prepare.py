@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aalbert.common.cores import available_cores
-from aalbert.common.progress import ProgressBar, progress_bar
+from aalbert.common.progress import Progress, progress_bar
 from aalbert.common.signals import stoppable
 from aalbert.common.text import human_bytes
 from aalbert.errors import InputError, OutputInUseError, StorageError
@@ -205,16 +205,16 @@ def explain_full_disk(output: Output, tasks: list[ShardTask]) -> Iterator[None]:
         ) from error
 
 
-def show_progress(bar: ProgressBar, done: int, amount: Amount) -> None:
+def show_progress(bar: Progress, done: int, amount: Amount) -> None:
     """Show files, hours of audio, speed in times real time, and files skipped."""
-    elapsed = max(1e-9, bar.format_dict["elapsed"])
+    elapsed = max(1e-9, bar.elapsed_s)
     bar.set_postfix_str(
         f"{amount.seconds / 3600:.2f} h, {amount.seconds / elapsed:,.0f} x real time, "
         f"{amount.skipped} skipped",
         refresh=False,
     )
     # A shard that is computed again counts from its beginning, so the bar may go back.
-    bar.update(done + amount.taken + amount.skipped - bar.n)
+    bar.reach(done + amount.taken + amount.skipped)
 
 
 def checked_manifest(output: Output, max_skipped: float) -> Manifest:

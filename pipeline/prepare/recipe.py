@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aalbert.common.configuration import load_config
+from aalbert.common.settings_text import Document
 from aalbert.errors import require
 from aalbert.pipeline.prepare.config import SHARD_BYTES, PrepareConfig
 from aalbert.shards.format.feature_groups import with_feature_groups
@@ -63,15 +64,18 @@ def load_recipe(
     file: Path | None = None,
     assignments: Sequence[str] = (),
     *,
+    work: tuple[str, Document] | None = None,
     features: Sequence[str] | None = None,
     strict_audio: bool | None = None,
 ) -> PrepareConfig:
     """Read a recipe from a file, assignments such as `logmel.mels=40`, and flags if given.
 
+    `work` are settings of a piece of work, with their place, under those of the file.
+
     Raises `ConfigError` that names the setting when one is unknown or has no valid value.
     """
     groups = with_feature_groups(Recipe)
-    recipe = load_config(groups, file=file, environment={}, assignments=assignments)
+    recipe = load_config(groups, work=work, file=file, environment={}, assignments=assignments)
     if features:
         recipe = replace(recipe, features=tuple(features))
     check_used(assignments, recipe.features)

@@ -5,7 +5,6 @@ collide; all must have the same plan. The end of the run reads any of them.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ import xxhash
 from aalbert.common.files import atomic_write, write_json
 from aalbert.common.json_files import parse_record
 from aalbert.common.json_files import read_record as read_json_record
+from aalbert.common.notes import note
 from aalbert.common.signals import stop_if_asked
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
@@ -135,9 +135,8 @@ def discard_damaged(output: Output, shards: Iterable[str]) -> None:
         except IntegrityError:
             whole = False
         if not whole:
-            print(
+            note(
                 f"{output.name}/{shard}.tar is not what an earlier run wrote: it is done again",
-                file=sys.stderr,
             )
             output.remove(fragment_name(shard))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aalbert.train.recipes import preset_names
+from aalbert.train.preset import preset_names
 from benchmarks.gpu.__main__ import ROOT, STAGES
 from benchmarks.gpu.context import read_lines
 from benchmarks.gpu.steps import FIRST, WAYS, order

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from aalbert.cli import main
-from aalbert.train.recipes import preset_names
+from aalbert.train.preset import preset_names
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:

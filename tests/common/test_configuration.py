@@ -8,8 +8,8 @@ import yaml
 from aalbert.common.configuration import group_type, load_config, to_yaml
 from aalbert.errors import ConfigError, InputError
 from aalbert.train.downstream.config import DownstreamConfig
+from aalbert.train.preset import preset_names, read_preset
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.recipes import preset_names, read_preset
 
 
 def load(**sources: object) -> PretrainConfig:

@@ -15,8 +15,8 @@ from aalbert.shards.format.feature_settings import (
     MfccSettings,
 )
 from aalbert.shards.format.wave_settings import WaveSettings
+from aalbert.train.preset import read_preset
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.recipes import read_preset
 
 PRESETS = ("tiny", "aalbert-paper", "aalbert-seed", "aalbert-3l", "mockingjay-3l", "tera-3l")
 SIZES: dict[str, Any] = {"width": 16, "heads": 2, "feed_forward_width": 32, "initial_std": 0.2}

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from aalbert.errors import ConfigError
 from aalbert.models.calibration import Calibration
-from aalbert.models.cohort import Cohort, CohortSettings, Directions, ScoreNormalisation
+from aalbert.models.cohort import Cohort, Directions
+from aalbert.models.cohort_settings import CohortSettings, ScoreNormalisation
 
 Floats = NDArray[np.float64]
 

@@ -9,9 +9,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from aalbert.errors import ConfigError
 from aalbert.models import EncoderConfig, FrontEndConfig, UpstreamConfig
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.downstream_head import DownstreamHead, HeadConfig, LayerMix, normalised
+from aalbert.models.downstream_head import DownstreamHead, LayerMix, normalised
+from aalbert.models.head_config import HeadConfig, RecurrentConfig
 from aalbert.models.pooling import AttentivePooling, mean_pool, statistics_pool
-from aalbert.models.recurrent import RecurrentConfig, RecurrentLayers
+from aalbert.models.recurrent import RecurrentLayers
 from aalbert.models.upstream import Upstream
 from aalbert.shards.format.feature_settings import LogMelSettings
 

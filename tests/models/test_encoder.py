@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError
-from aalbert.models.encoder import Encoder, EncoderConfig, Layer, SelfAttention
+from aalbert.models.encoder import Encoder, Layer, SelfAttention
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.initialisation import initialise
 from aalbert.models.layout import Padded, frame_mask
 from aalbert.models.positions import Rotation, sinusoids

@@ -8,17 +8,16 @@ import torchaudio
 from torch import Tensor
 
 from aalbert.errors import ConfigError
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.front_end import (
     FrontEnd,
-    FrontEndConfig,
-    Normalisation,
     Statistics,
     append_deltas,
     join_neighbours,
     normalise_utterances,
     stack_frames,
 )
+from aalbert.models.front_end_config import FrontEndConfig, Normalisation
 from aalbert.models.layout import Packed
 from aalbert.models.upstream import UpstreamConfig
 

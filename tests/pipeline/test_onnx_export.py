@@ -19,9 +19,8 @@ from aalbert.commands.export import summary_text
 from aalbert.errors import ConfigError
 from aalbert.models import DownstreamModel, FrontEndConfig, HeadConfig, PretrainedModel
 from aalbert.models.downstream import Threshold
-from aalbert.models.downstream_head import Predicts
-from aalbert.models.front_end import Normalisation
-from aalbert.models.pooling import Pooling
+from aalbert.models.front_end_config import Normalisation
+from aalbert.models.head_config import Pooling, Predicts
 from aalbert.pipeline.embeddings.model import EmbeddingModel
 from aalbert.pipeline.onnx_export import export_onnx
 from aalbert.shards.format.feature_settings import LogMelSettings

@@ -30,7 +30,7 @@ from aalbert.common.png import drawable
 from aalbert.common.text import visible
 from aalbert.models.cards.downstream import Score
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.downstream_head import HeadConfig
+from aalbert.models.head_config import HeadConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.pipeline.alignment.output import Failure, readme
 from aalbert.pipeline.corpora.corpus import Skip

@@ -8,7 +8,8 @@ from aalbert.common.text import flat
 from aalbert.errors import ConfigError
 from aalbert.models.encoder import Encoder
 from aalbert.train.loop.optimiser import learning_rate_factor
-from aalbert.train.recipes import find_preset, prepare_command, preset_names, read_recipe
+from aalbert.train.preset import find_preset, preset_names
+from aalbert.train.recipes import prepare_command, read_recipe
 
 S3PRL = ["aalbert-3l", "aalbert-6l", "aalbert-12l", "mockingjay-3l", "mockingjay-6l"]
 S3PRL += ["mockingjay-12l", "tera-3l", "aalbert-s3prl-960h"]

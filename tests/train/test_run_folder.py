@@ -10,7 +10,7 @@ import pytest
 
 from aalbert.common.configuration import to_yaml
 from aalbert.errors import IntegrityError
-from aalbert.train.loop.optimiser import OptimiserConfig
+from aalbert.train.loop.config import OptimiserConfig
 from aalbert.train.measurements import MetricsWriter, read_measurements
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.run_folder import RunFolder

@@ -1,6 +1,5 @@
 """The setup of a downstream run from its config: upstream, model, labels, splits of the dataset."""
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.common.hub import find_hub_place
+from aalbert.common.notes import note
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.encoder_names import find_encoder_on_hub
@@ -241,9 +241,8 @@ def note_unaligned(dataset: Dataset, splits: SplitConfig, aligned: NDArray[np.in
     unlisted = unlisted_splits(splits)
     rows = dataset.rows(unlisted) if unlisted else np.empty(0, np.int64)
     if missing := int((aligned[rows] == NO_CLASS).sum()):
-        print(
+        note(
             f"left out {missing} of {len(rows)} utterances that have no alignment",
-            file=sys.stderr,
         )
 
 
@@ -268,11 +267,10 @@ def warn_of_one_class(data: TaskData) -> None:
     for name, rows in (("dev", data.splits.dev), ("test", data.splits.test)):
         found = np.unique(classes[rows])
         if len(found) == 1:
-            print(
+            note(
                 f"warning: the {name} part is all of one class, '{names[found[0]]}': its "
                 "accuracy is meaningless; raise splits.drawn_proportion, or draw again with "
                 "another splits.draw_seed",
-                file=sys.stderr,
             )
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from aalbert.errors import require, require_positive
-from aalbert.models.cohort import ScoreNormalisation
-from aalbert.models.downstream_head import HeadConfig, LayerChoice
-from aalbert.models.front_end import FrontEndConfig, Normalisation, require_context
+from aalbert.models.cohort_settings import ScoreNormalisation
+from aalbert.models.front_end_config import FrontEndConfig, Normalisation, require_context
+from aalbert.models.head_config import HeadConfig, LayerChoice
 from aalbert.train.downstream.tasks import VOXCELEB1, find_task, names_with
 from aalbert.train.loop.config import LoggerName, Precision
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, InputError
-from aalbert.models.downstream_head import HeadConfig
+from aalbert.models.head_config import HeadConfig
 from aalbert.models.layout import frame_mask
 from aalbert.shards.loading.order import Rows
 from aalbert.shards.reading.dataset import Dataset

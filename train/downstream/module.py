@@ -1,6 +1,5 @@
 """The training step of a downstream model, and the schedule of an encoder trained with its head."""
 
-import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,13 +11,15 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from aalbert.common.notes import note
 from aalbert.models.any_upstream import AnyUpstream
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.upstream import Upstream
 from aalbert.shards.loading.batch import Batch
 from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
 from aalbert.train.downstream.objectives import TaskLabels, training_loss
-from aalbert.train.loop.optimiser import learning_rate_factor, share_of_steps
+from aalbert.train.loop.config import share_of_steps
+from aalbert.train.loop.optimiser import learning_rate_factor
 from aalbert.train.loop.trainer import average_gradients
 from aalbert.train.randomness import seed_of
 
@@ -103,10 +104,9 @@ def warn_of_collapse(config: FineTuningConfig) -> None:
     """Warn on stderr of an encoder's learning rate at which fine-tuning is known to fail."""
     rate = config.encoder_learning_rate
     if rate >= COLLAPSE_LEARNING_RATE:
-        print(
+        note(
             f"warning: fine_tuning.encoder_learning_rate is {rate:g}: an encoder trained at 0.1 is "
             "known to lose what it has learned and to end at chance; 1e-5 to 1e-3 is usual",
-            file=sys.stderr,
         )
 
 

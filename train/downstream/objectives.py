@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from aalbert.models.downstream_head import HeadConfig, Predicts
+from aalbert.models.head_config import HeadConfig, Predicts
 from aalbert.train.downstream.decisions import classify
 from aalbert.train.downstream.label_grid import LabelGrid
 from aalbert.train.downstream.labels import ColumnLabels, classification_loss

@@ -1,6 +1,5 @@
 """The phones of transcripts, by a dictionary of pronunciations."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aalbert.common.notes import note
 from aalbert.common.pronunciations import (
     Pronunciations,
     read_pronunciations,
@@ -205,15 +205,14 @@ def note_left_out(
 ) -> None:
     """Say on stderr how many utterances are left out, and for which words."""
     if silent := left_out[NO_TEXT]:
-        print(f"left out {silent} of {utterances} utterances that have no text", file=sys.stderr)
+        note(f"left out {silent} of {utterances} utterances that have no text")
     if unknown := left_out[NO_PRONUNCIATION]:
         most = sorted(missing.items(), key=lambda each: (-each[1], each[0]))[:MOST_WORDS_NAMED]
         named = ", ".join(f"'{word}' (in {count})" for word, count in most)
         such = "such as " if len(missing) > len(most) else ""
-        print(
+        note(
             f"left out {unknown} of {utterances} utterances with words that {lexicons} lacks: "
             f"{len(missing)} words, {such}{named}",
-            file=sys.stderr,
         )
 
 
@@ -239,4 +238,4 @@ def note_short(
             f"{dataset.place}: {what}: take an upstream with shorter frames, or the text of each "
             "utterance alone"
         )
-    print(f"{what}: nothing is learned of them", file=sys.stderr)
+    note(f"{what}: nothing is learned of them")

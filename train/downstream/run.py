@@ -1,6 +1,5 @@
 """`downstream`: from shards and an upstream to a model of a task, selected on the dev part."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aalbert.common.notes import note
 from aalbert.common.redaction import redact_url
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.any_upstream import AnyUpstream, parameters_of
@@ -75,7 +75,8 @@ def start_downstream(
 
     `upstream` is a run, a saved model, a feature kind, or the name of an encoder of another
     library, which reads waves of the `corpus`. Cached hidden states are in the
-    folder `states`, or in that of the run. Raises `ConfigError` or
+    folder `states`, or in that of the run. A run that `out` has already, finished, is not made
+    again. Raises `ConfigError` or
     `InputError` when they do not fit, `OutputInUseError` when `out` is not empty.
     """
     ranks = share_steps(config)
@@ -83,15 +84,16 @@ def start_downstream(
     dataset, upstream = Dataset(data), lasting_upstream(upstream)
     config = with_lasting_paths(config, dataset)
     sources = find_sources(config, dataset, upstream)
-    setup = build_setup(config, dataset, upstream, corpus)
     run = RunFolder(out)
+    facts = {"task": config.task, **sources, **corpus_record(corpus), "seed": config.seed}
+    if run.has_finished(config, facts):
+        note(f"{out} has this run, finished: nothing is left to do")
+        return DownstreamModel.from_pretrained(out)
+    setup = build_setup(config, dataset, upstream, corpus)
     record = {
-        "task": config.task,
+        **facts,
         "data": lasting_place(data),
-        **sources,
-        **corpus_record(corpus),
         **upstream_record(setup.model.upstream),
-        "seed": config.seed,
         "threads": torch.get_num_threads(),
     }
     with run.begin(config, record) if ranks.first else nullcontext():
@@ -229,7 +231,7 @@ def compare_embeddings(
         dev = dev_trials(config, setup, cache)
     except InputError as error:
         # Nothing is selected by them.
-        print(f"no threshold is chosen, and nothing measured on dev: {error}", file=sys.stderr)
+        note(f"no threshold is chosen, and nothing measured on dev: {error}")
     else:
         measurement = measured(choose_threshold(config, setup, dev))
     recorder.write(step=0, **measurement)
@@ -265,7 +267,7 @@ def train_model(
     shift_ms = setup.inputs.stored.frame_shift_ms
     due, clock, listener = frozenset(ends).__contains__, Clock(), SignalListener()
     if ranks.first:
-        print(describe_steps(config, setup, training, ends), file=sys.stderr)
+        note(describe_steps(config, setup, training, ends))
     reads_features = cache is None and setup.inputs.waves is None
     log = LogSettings(config.task, ends[-1], ends[0], shift_ms, padding=reads_features)
     best = BestModel(model, partial(ranks.from_first, dev_measure(config, setup, cache)))

@@ -1,6 +1,5 @@
 """What the scores of verification are made by, from the training part and from dev trials."""
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aalbert.common.notes import note
 from aalbert.errors import InputError
 from aalbert.models.calibration import Calibration, Measure
-from aalbert.models.cohort import Cohort, CohortSettings
+from aalbert.models.cohort import Cohort
+from aalbert.models.cohort_settings import CohortSettings
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.trial_scorer import TrialScorer, Voices, measures_of
 from aalbert.shards.loading.loader import Loader
@@ -110,10 +111,9 @@ def make_cohort(
         )
     adaptive = trials.normalisation == "as-norm"
     if adaptive and len(members) < trials.cohort_top:
-        print(
+        note(
             f"the cohort has {len(members)} members, all of which {trials.normalisation} takes: "
             f"trials.cohort_top is {trials.cohort_top}",
-            file=sys.stderr,
         )
     settings = CohortSettings(
         normalisation=trials.normalisation,
@@ -193,10 +193,9 @@ def make_calibration(
     fitted = fit_logistic(variables, pairs.same, trials.target_prior)
     calibrated = variables @ fitted.weights
     if calibrated[pairs.same].min() > calibrated[~pairs.same].max():
-        print(
+        note(
             f"the calibration separates all {len(pairs.same)} dev trials without error: how "
             "certain its scores are is decided by the penalty of its fit, not by the trials",
-            file=sys.stderr,
         )
     return Calibration(
         offset=fitted.offset,

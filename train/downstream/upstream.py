@@ -7,9 +7,9 @@ import torch
 from aalbert.common.redaction import redact_url
 from aalbert.conversion.saved_model import as_saved
 from aalbert.errors import ConfigError, InputError, require
-from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.encoder_names import is_wave_encoder
 from aalbert.models.front_end import FrontEnd
+from aalbert.models.head_config import HeadConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import Upstream, UpstreamConfig
 from aalbert.models.wave_encoders.open import open_wave_encoder

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -55,7 +54,7 @@ from aalbert.train.evaluation.further_trials import (
     speakers_in_cohort,
 )
 from aalbert.train.evaluation.metrics import Clusters, clusters_for, metric_of
-from aalbert.train.evaluation.open_run import OpenRun, open_run
+from aalbert.train.evaluation.open_run import OpenRun, Part, on_part, open_run
 from aalbert.train.evaluation.probes import (
     Embeddings,
     Labelled,
@@ -102,17 +101,15 @@ class Measured:
         return self.inputs.dataset
 
 
-def measure(
-    opened: OpenRun, known: KnownVoices | None = None, *, split: Literal["dev", "test"] = "test"
-) -> Measured:
-    """Measure a finished run on the `test` or the `dev` part of its data.
+def measure(opened: OpenRun, known: KnownVoices | None = None) -> Measured:
+    """Measure a finished run on the part of its data that it is opened for.
 
     Utterances of trials that are `known` are not embedded again; the trials of the dev part are
     those that the run chose its threshold on.
     """
     setup, config = opened.setup, opened.config
     model, dataset, device = setup.model, setup.dataset, best_device()
-    rows = setup.splits.dev if split == "dev" else setup.splits.test
+    rows = setup.splits.dev if opened.part == "dev" else setup.splits.test
     head = model.head
     outcome: Outcome
     class_of_row, frame_labels = None, None
@@ -120,7 +117,7 @@ def measure(
         frame_labels = setup.labels
     if setup.pairs is not None:
         pairs = setup.pairs
-        if split == "dev":
+        if opened.part == "dev":
             pairs = draw_trials(dataset, rows, config.trials.dev_count, config.seed)
         outcome = score_list(setup, pairs, config, known or KnownVoices())
     else:
@@ -132,7 +129,7 @@ def measure(
         outcome, loss = outcome_of(
             outputs_of_each(model, loader, head), setup.labels.to(device), grid
         )
-        require_finite(torch.tensor(loss), f"the {split} part of {dataset.place}")
+        require_finite(torch.tensor(loss), f"the {opened.part} part of {dataset.place}")
         if isinstance(setup.labels, ColumnLabels) and frame_labels is None:
             class_of_row = setup.labels.row_classes()
     return Measured(
@@ -167,16 +164,19 @@ def evaluate_runs(
     data: Path | str | None = None,
     assignments: Sequence[str] = (),
     corpus: WaveCorpus | None = None,
+    part: Part = "test",
 ) -> list[Evaluation]:
-    """Evaluate runs on their test part; each gets `metrics.json` and `predictions.csv`.
+    """Evaluate runs on a part; each gets `metrics.json` and `predictions.csv`.
 
-    `data` is the current location of their dataset, if it was moved, that of `corpus` the one of
-    the corpus whose waves some of them read; `assignments` may name further trials to test
+    `data` is the current location of their dataset, if it was moved, that of `corpus` the one whose
+    waves some of them read; `assignments` may name further trials to test
     on, whose results have a folder of their own in each run. Raises `InputError` when a run is
     unfinished, `IntegrityError` when the data is not what it was trained on, and `ConfigError` when
     the runs cannot be compared with each other.
     """
-    [evaluations] = evaluate_lists(runs, data=data, assignments=assignments, corpus=corpus)
+    [evaluations] = evaluate_lists(
+        runs, data=data, assignments=assignments, corpus=corpus, part=part
+    )
     return evaluations
 
 
@@ -186,6 +186,7 @@ def evaluate_lists(
     data: Path | str | None = None,
     assignments: Sequence[str] = (),
     corpus: WaveCorpus | None = None,
+    part: Part = "test",
 ) -> Iterator[list[Evaluation]]:
     """Evaluate runs as `evaluate_runs` does, on each of the lists that `trials.test=A,B` names.
 
@@ -195,7 +196,7 @@ def evaluate_lists(
     folders = [RunFolder(path) for path in runs]
     require_wave_runs(corpus, folders)
     # All that may be refused is, before the first utterance is embedded.
-    opened = [on_lists(open_run(run, data, corpus), lists) for run in folders]
+    opened = [on_lists(on_part(open_run(run, data, corpus), part), lists) for run in folders]
     known = [KnownVoices() for _ in opened]
     for number in range(len(lists)):
         yield evaluate_list([tests[number:] for tests in opened], known)
@@ -235,8 +236,10 @@ def evaluate_run(opened: OpenRun, known: KnownVoices) -> Evaluation:
     clusters = clusters_for(outcome, measured.dataset)
     embeddings = embed(measured, probed.rows)
     result = summarise(opened, measured, clusters)
-    probes = probe(measured, probed, embeddings, clusters)
-    result = replace(result, layer_probes=probes)
+    # They choose their strength on dev: those of dev would say nothing.
+    if opened.part == "test":
+        probes = probe(measured, probed, embeddings, clusters)
+        result = replace(result, layer_probes=probes)
     predictions = predictions_csv(outcome, measured.dataset)
     with measured.folder.writing():
         write_json(measured.folder.metrics, result.to_dict())
@@ -266,7 +269,7 @@ def summarise(opened: OpenRun, measured: Measured, clusters: Clusters) -> Result
     return Result(
         run=str(run.path),
         task=record["task"],
-        split="test",
+        split=opened.part,
         trials=Path(config.trials.test).name,
         trials_xxh3=digest_of_list(config.trials.test, dataset) if config.trials.test else "",
         score_is=model.scorer.describe() if isinstance(outcome, Trials) else "",
@@ -274,7 +277,7 @@ def summarise(opened: OpenRun, measured: Measured, clusters: Clusters) -> Result
         predicts="" if isinstance(outcome, Trials) else model.training_facts["labels"],
         metric=metric_of(outcome, clusters, dict(measured.baselines), config.seed),
         counts=outcome.counts(),
-        left_out=opened.setup.left_out,
+        left_out=opened.setup.left_out if opened.part == "test" else None,
         data=lasting_place(dataset.place),
         data_fingerprint=record["data_fingerprint"],
         upstream=record["upstream"],

@@ -66,8 +66,13 @@ def read_trial_settings(
 def on_lists(opened: OpenRun, lists: Sequence[Sequence[str]]) -> list[OpenRun]:
     """Return a run to be tested on each of the lists that their assignments name.
 
-    Raises `ConfigError` where two lists would have one folder for their results; see `on_list`.
+    Raises `ConfigError` where two lists would have one folder for their results, and for lists
+    beside another part than the test part; see `on_list`.
     """
+    if opened.part != "test" and any(lists):
+        raise ConfigError(
+            f"--set {' '.join(lists[0])}: lists of trials are for the test part: leave out --split"
+        )
     tests = [on_list(opened, assignments) for assignments in lists]
     list_in: dict[Path, str] = {}
     for test in tests:

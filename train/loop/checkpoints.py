@@ -1,7 +1,6 @@
 """Saved states of training: complete or absent, each with a checksum, the latest few kept."""
 
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
 from aalbert.common.files import atomic_write, write_text
+from aalbert.common.notes import say
 from aalbert.errors import IntegrityError
 from aalbert.models.training_states import (
     hash_path,
@@ -64,7 +64,7 @@ def latest_state(folder: Path) -> Path | None:
     for path in reversed(states):
         if is_intact(path):
             return path
-        print(f"{path} is damaged (checksum); going back to the one before", file=sys.stderr)
+        say(f"{path} is damaged (checksum); going back to the one before")
     if states:
         raise IntegrityError(f"{folder} holds no intact checkpoint: start again with another --out")
     return None

@@ -5,7 +5,6 @@ They are called by the run itself, not by Lightning's trainer, whose steps are c
 
 import os
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from pytorch_lightning.loggers import (
 
 from aalbert.common.files import write_json
 from aalbert.common.json_files import Matching, read_record
+from aalbert.common.notes import note
 from aalbert.errors import ConfigError
 from aalbert.train.loop.config import LoggerName
 from aalbert.train.measurements import Measurements
@@ -217,10 +217,9 @@ class LoggerOfRun:
             self.logger.save()
         except Exception as error:  # of any kind, by the package or its server
             self.retry_at = time.monotonic() + RETRY_S
-            print(
+            note(
                 f"warning: the logger '{self.name}' failed ({first_line(error)}): training goes "
                 f"on, and it is tried again after {RETRY_S / 60:.0f} minutes",
-                file=sys.stderr,
             )
 
     def close(self, *, failed: bool) -> None:
@@ -228,10 +227,9 @@ class LoggerOfRun:
         if self.waiting:
             self.send()
         if self.waiting:
-            print(
+            note(
                 f"warning: the logger '{self.name}' did not take {len(self.waiting)} measurements "
                 "of this run; metrics.jsonl has them all",
-                file=sys.stderr,
             )
         if self.logger is None:
             return
@@ -239,9 +237,8 @@ class LoggerOfRun:
             self.logger.finalize("failed" if failed else "success")
             self.kind.end(self.logger.experiment)  # type: ignore[attr-defined]
         except Exception as error:  # of any kind, by the package or its server
-            print(
+            note(
                 f"warning: the logger '{self.name}' did not end well ({first_line(error)})",
-                file=sys.stderr,
             )
 
 

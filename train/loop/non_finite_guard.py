@@ -1,7 +1,6 @@
 """Steps whose gradient is not finite: kept from changing the weights, and written down."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from aalbert.common.files import write_json
+from aalbert.common.notes import say
 from aalbert.errors import DivergedError
 from aalbert.shards.loading.batch import Batch
 from aalbert.train.loop.ranks import Ranks
@@ -137,4 +137,4 @@ class NonFiniteGuard(Callback):
                 f"{what}; its utterances are in {path}. The weights are as they were before, and "
                 f"the checkpoints are kept: {self.way_out}"
             )
-        print(f"{what}: skipped; its utterances are in {path}", file=sys.stderr)
+        say(f"{what}: skipped; its utterances are in {path}")

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from torch.optim.lr_scheduler import LambdaLR
 
-from aalbert.errors import IntegrityError
+from aalbert.errors import IntegrityError, require
 from aalbert.models.device import best_device
 from aalbert.shards.loading.loader import Stream
 from aalbert.train.loop.checkpoints import AtomicCheckpoints
@@ -98,11 +99,11 @@ def make_trainer(
     """
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    device = best_device().type
+    device = best_device()
     strategy: str | DDPStrategy = "auto"
     if ranks.size > 1:
         strategy = DDPStrategy(
-            process_group_backend="nccl" if device == "cuda" else "gloo",
+            process_group_backend="nccl" if device.type == "cuda" else "gloo",
             timeout=datetime.timedelta(seconds=ranks.timeout_s),
             # They are the same on all ranks before the first step, and no step changes them. Labels
             # are buffers too, and large.
@@ -113,8 +114,8 @@ def make_trainer(
     trainer = Trainer(
         default_root_dir=folder,
         callbacks=[*callbacks, ResumeLoops(), TrainingMode()],
-        accelerator=device,
-        devices=ranks.size // ranks.nodes,
+        accelerator=device.type,
+        devices=devices_of(device, ranks),
         num_nodes=ranks.nodes,
         strategy=strategy,
         logger=False,
@@ -131,6 +132,17 @@ def make_trainer(
     # GPU; `StopOnSignal` does that on the CPU.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     return trainer
+
+
+def devices_of(device: torch.device, ranks: Ranks) -> int | list[int]:
+    """Return how many devices this node uses, or which one; `ConfigError` for one for many."""
+    if device.type == "cpu" or device.index is None:
+        return ranks.size // ranks.nodes
+    require(
+        ranks.size == 1,
+        f"the device '{device}' is one GPU for {ranks.size} processes: leave out its number",
+    )
+    return [device.index]
 
 
 def average_gradients(trainer: Trainer) -> None:

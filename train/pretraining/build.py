@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from aalbert.common.configuration import merge
+from aalbert.common.settings_text import merge
 from aalbert.common.text_files import read_text
 from aalbert.errors import ConfigError, InputError, require
 from aalbert.models.front_end import FrontEnd

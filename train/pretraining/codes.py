@@ -3,17 +3,15 @@
 A code tells what kind of sound a frame is, where its reconstruction has to get every band right.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aalbert.errors import ConfigError, require, require_positive
-from aalbert.models.encoder import EncoderConfig
+from aalbert.errors import ConfigError
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.pretrained import PretrainedModel, ReconstructionHead
 from aalbert.shards.loading.loader import Loader
+from aalbert.train.pretraining.config import CodesConfig
 from aalbert.train.pretraining.masking import frames_of, layout_of
 from aalbert.train.randomness import seed_of
 
@@ -24,25 +22,6 @@ FIT_ROUNDS = 25
 RANDOM_DIMS = 16
 # The class of frames that are not scored.
 NO_CODE = -100
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodesConfig:
-    """The codes of hidden frames, whose cross-entropy is added to the loss with this `weight`.
-
-    There are `count` codes. A frame's code is the nearest of their vectors: of k-means `clusters`
-    of training frames, as in the first round of HuBERT (Hsu et al. 2021), or of `random` ones to
-    a random projection of the frame, both of length 1 (BEST-RQ, Chiu et al. 2022). With a weight
-    of 0 there are no codes.
-    """
-
-    weight: float = 0.0
-    kind: Literal["clusters", "random"] = "clusters"
-    count: int = 500
-
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, f"objective.codes.weight {self.weight} must not be negative")
-        require_positive("objective.codes.", self, "count")
 
 
 class Codes(nn.Module):

@@ -7,13 +7,109 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from aalbert.errors import require, require_positive
-from aalbert.models.encoder import EncoderConfig
-from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.encoder_config import EncoderConfig
+from aalbert.models.front_end_config import FrontEndConfig
 from aalbert.shards.loading.config import WhenToVerify
-from aalbert.train.loop.config import LoggerName, Precision
-from aalbert.train.loop.optimiser import OptimiserConfig
-from aalbert.train.pretraining.loss import ObjectiveConfig
-from aalbert.train.pretraining.masking import MaskingConfig
+from aalbert.train.loop.config import LoggerName, OptimiserConfig, Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingConfig:
+    """The frames that are hidden, and their replacement; the defaults are s3prl's.
+
+    Of each utterance's encoder frames, `proportion` are chosen in spans of `consecutive` frames, or
+    with a range such as [3, 9] in spans of a length that is drawn for each utterance. Spans may
+    overlap, so a little less is hidden; with a `bucket_ratio` they do not: they start on a grid of
+    so many span lengths, at a random phase. A span is zeroed, or with probability `random_share`
+    replaced by other frames of the utterance, or with probability `keep_share` left as it is; one
+    draw decides for all spans of an `utterance`, or for each `span` (`decide_per`). `learned_token`
+    adds a learned vector to the zeros. The others are TERA's: in each utterance a band of up to
+    `band_share` of its dimensions is zeroed and predicted too, and a share `noise_share` of the
+    utterances gets normal noise with standard deviation `noise_std`.
+    """
+
+    proportion: float = 0.15
+    consecutive: int | tuple[int, int] = 7
+    bucket_ratio: float | None = None
+    random_share: float = 0.1
+    keep_share: float = 0.1
+    decide_per: Literal["utterance", "span"] = "utterance"
+    learned_token: bool = False
+    band_share: float = 0.0
+    noise_share: float = 0.0
+    noise_std: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.proportion < 1,
+            f"masking.proportion {self.proportion} must be between 0 and 1",
+        )
+        low, high = self.span_range
+        require(
+            1 <= low <= high,
+            f"masking.consecutive {self.consecutive} must be at least 1, or a rising range",
+        )
+        for name in ("random_share", "keep_share", "band_share", "noise_share"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"masking.{name} {value} must be between 0 and 1")
+        require(
+            self.random_share + self.keep_share <= 1,
+            f"masking.random_share {self.random_share} and masking.keep_share "
+            f"{self.keep_share} must together be at most 1",
+        )
+        require(self.noise_std > 0, f"masking.noise_std {self.noise_std} must be above 0")
+        ratio = self.bucket_ratio
+        require(
+            ratio is None or (ratio >= 1 and self.proportion * ratio <= 1),
+            f"masking.bucket_ratio {ratio} must be at least 1, and at most {1 / self.proportion:g} "
+            f"to leave room for masking.proportion {self.proportion}",
+        )
+
+    @property
+    def span_range(self) -> tuple[int, int]:
+        """The shortest and the longest span."""
+        spans = self.consecutive
+        return spans if isinstance(spans, tuple) else (spans, spans)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesConfig:
+    """The codes of hidden frames, whose cross-entropy is added to the loss with this `weight`.
+
+    There are `count` codes. A frame's code is the nearest of their vectors: of k-means `clusters`
+    of training frames, as in the first round of HuBERT (Hsu et al. 2021), or of `random` ones to
+    a random projection of the frame, both of length 1 (BEST-RQ, Chiu et al. 2022). With a weight
+    of 0 there are no codes.
+    """
+
+    weight: float = 0.0
+    kind: Literal["clusters", "random"] = "clusters"
+    count: int = 500
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"objective.codes.weight {self.weight} must not be negative")
+        require_positive("objective.codes.", self, "count")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The loss, the frames that it is taken over, and its targets.
+
+    `targets` maps stored features to their weights in the loss; by default the feature that the
+    encoder reads is the only target. A target is normalised as the input is, and has no deltas.
+    `loss` is the absolute error (l1), the squared error (l2), or Huber's, quadratic below 1, as a
+    mean over the `masked` elements or over `all` that are not padding. The `codes` of hidden frames
+    may be predicted too.
+    """
+
+    loss: Literal["l1", "l2", "huber"] = "l1"
+    over: Literal["masked", "all"] = "masked"
+    targets: Mapping[str, float] = field(default_factory=dict)
+    codes: CodesConfig = field(default_factory=CodesConfig)
+
+    def __post_init__(self) -> None:
+        for feature, weight in self.targets.items():
+            require(weight > 0, f"objective.targets.{feature} {weight} must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aalbert.common.palette import INK
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
-from aalbert.train.pretraining.masking import MaskingConfig
+from aalbert.train.pretraining.config import MaskingConfig
 from aalbert.train.pretraining.reconstruction import reconstruct
 from aalbert.train.randomness import seed_of
 from aalbert.train.report.figures import WIDTH, draw_spectrogram

@@ -10,7 +10,7 @@ from torch import Tensor
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.loader import Loader
 from aalbert.train.loop.stop_signals import SignalListener
-from aalbert.train.pretraining.masking import MaskingConfig
+from aalbert.train.pretraining.config import MaskingConfig
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, Reconstruction, mask_batch
 from aalbert.train.pretraining.visible_frames import (
     VisibleFrames,

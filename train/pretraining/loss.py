@@ -1,37 +1,13 @@
 """The objective: the error of reconstructed frames compared with their targets."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aalbert.errors import require
-from aalbert.train.pretraining.codes import CodesConfig
+from aalbert.train.pretraining.config import ObjectiveConfig
 from aalbert.train.pretraining.masking import Frames, Mask
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """The loss, the frames that it is taken over, and its targets.
-
-    `targets` maps stored features to their weights in the loss; by default the feature that the
-    encoder reads is the only target. A target is normalised as the input is, and has no deltas.
-    `loss` is the absolute error (l1), the squared error (l2), or Huber's, quadratic below 1, as a
-    mean over the `masked` elements or over `all` that are not padding. The `codes` of hidden frames
-    may be predicted too.
-    """
-
-    loss: Literal["l1", "l2", "huber"] = "l1"
-    over: Literal["masked", "all"] = "masked"
-    targets: Mapping[str, float] = field(default_factory=dict)
-    codes: CodesConfig = field(default_factory=CodesConfig)
-
-    def __post_init__(self) -> None:
-        for feature, weight in self.targets.items():
-            require(weight > 0, f"objective.targets.{feature} {weight} must be above 0")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Masks: the frames and bands to be predicted, and the values that the encoder reads instead."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from aalbert.errors import require
 from aalbert.models.layout import Packed
 from aalbert.shards.loading.batch import Batch
+from aalbert.train.pretraining.config import MaskingConfig
 from aalbert.train.randomness import Draws, normal, random_bits, uniform, uniform_integer
 
 
@@ -60,65 +59,6 @@ def frames_of(batch: Tensor, layout: Tensor | Packed) -> Frames:
     time = torch.arange(size * longest, device=layout.device)
     first = torch.arange(size, device=layout.device) * longest
     return Frames(time // longest, time % longest, first, layout, longest)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskingConfig:
-    """The frames that are hidden, and their replacement; the defaults are s3prl's.
-
-    Of each utterance's encoder frames, `proportion` are chosen in spans of `consecutive` frames, or
-    with a range such as [3, 9] in spans of a length that is drawn for each utterance. Spans may
-    overlap, so a little less is hidden; with a `bucket_ratio` they do not: they start on a grid of
-    so many span lengths, at a random phase. A span is zeroed, or with probability `random_share`
-    replaced by other frames of the utterance, or with probability `keep_share` left as it is; one
-    draw decides for all spans of an `utterance`, or for each `span` (`decide_per`). `learned_token`
-    adds a learned vector to the zeros. The others are TERA's: in each utterance a band of up to
-    `band_share` of its dimensions is zeroed and predicted too, and a share `noise_share` of the
-    utterances gets normal noise with standard deviation `noise_std`.
-    """
-
-    proportion: float = 0.15
-    consecutive: int | tuple[int, int] = 7
-    bucket_ratio: float | None = None
-    random_share: float = 0.1
-    keep_share: float = 0.1
-    decide_per: Literal["utterance", "span"] = "utterance"
-    learned_token: bool = False
-    band_share: float = 0.0
-    noise_share: float = 0.0
-    noise_std: float = 0.2
-
-    def __post_init__(self) -> None:
-        require(
-            0 < self.proportion < 1,
-            f"masking.proportion {self.proportion} must be between 0 and 1",
-        )
-        low, high = self.span_range
-        require(
-            1 <= low <= high,
-            f"masking.consecutive {self.consecutive} must be at least 1, or a rising range",
-        )
-        for name in ("random_share", "keep_share", "band_share", "noise_share"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"masking.{name} {value} must be between 0 and 1")
-        require(
-            self.random_share + self.keep_share <= 1,
-            f"masking.random_share {self.random_share} and masking.keep_share "
-            f"{self.keep_share} must together be at most 1",
-        )
-        require(self.noise_std > 0, f"masking.noise_std {self.noise_std} must be above 0")
-        ratio = self.bucket_ratio
-        require(
-            ratio is None or (ratio >= 1 and self.proportion * ratio <= 1),
-            f"masking.bucket_ratio {ratio} must be at least 1, and at most {1 / self.proportion:g} "
-            f"to leave room for masking.proportion {self.proportion}",
-        )
-
-    @property
-    def span_range(self) -> tuple[int, int]:
-        """The shortest and the longest span."""
-        spans = self.consecutive
-        return spans if isinstance(spans, tuple) else (spans, spans)
 
 
 @dataclass(frozen=True)

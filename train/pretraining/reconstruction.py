@@ -5,25 +5,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.layout import Packed
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.shards.loading.batch import Batch
-from aalbert.train.pretraining.loss import (
-    ErrorSums,
-    ObjectiveConfig,
-    chosen_elements,
-    measure_target,
-)
-from aalbert.train.pretraining.masking import (
-    Frames,
-    Mask,
-    MaskingConfig,
-    corrupt,
-    draw_mask,
-    frames_of,
-    layout_of,
-)
+from aalbert.train.pretraining.config import MaskingConfig, ObjectiveConfig
+from aalbert.train.pretraining.loss import ErrorSums, chosen_elements, measure_target
+from aalbert.train.pretraining.masking import Frames, Mask, corrupt, draw_mask, frames_of, layout_of
 from aalbert.train.randomness import Draws, uniform_integer
 
 # The crops and masks of held-out utterances are the same in every run.

@@ -1,7 +1,6 @@
 """`pretrain`: train an encoder on shards, in a folder from which a stopped run is resumed."""
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from aalbert.common.json_files import as_record
+from aalbert.common.notes import note
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.checkpoint import read_config
 from aalbert.models.pretrained import PretrainedModel
@@ -82,8 +82,9 @@ def start_pretraining(
 
     `make_module` may give another training step or optimiser than `Pretraining`; such a run cannot
     be resumed by the command. Its `model` is measured, saved and exported.
-    Raises `ConfigError` when datasets, settings and start do not fit, `OutputInUseError` when
-    `out` holds something, and `InterruptedRunError` when a signal stopped the run.
+    A run that `out` has already, finished, is not made again. Raises `ConfigError` when datasets,
+    settings and start do not fit, `OutputInUseError` when `out` holds something else, and
+    `InterruptedRunError` when a signal stopped the run.
     """
     ranks = find_ranks(config.timeout_s)
     ranks.share(config.batches_per_step)
@@ -91,17 +92,19 @@ def start_pretraining(
     exclude = lasting_path(config.data.exclude)
     config = replace(config, data=replace(config.data, exclude=exclude))
     datasets = [Dataset(place) for place in data]
-    selections = select_utterances(config, datasets, start)
     run = RunFolder(out)
-    files = digest_places(named_files(config))
-    record = {
+    facts = {
         "task": TASK,
         **data_record(data, datasets),
-        "files": files,
+        "files": digest_places(named_files(config)),
         "seed": config.seed,
-        "threads": torch.get_num_threads(),
         **({} if start is None else {CONTINUED_FROM: asdict(start.origin)}),
     }
+    if run.has_finished(config, facts):
+        note(f"{out} has this run, finished: nothing is left to do")
+        return PretrainedModel.from_pretrained(out)
+    selections = select_utterances(config, datasets, start)
+    record = {**facts, "threads": torch.get_num_threads()}
     kept = None if start is None else start.model
     with run.begin(config, record, kept) if ranks.first else nullcontext():
         return run_pretraining(config, selections, run, ranks, None, start, make_module=make_module)
@@ -184,7 +187,7 @@ def run_pretraining(
     """
     module = build_pretraining(config, selections, make_module, start)
     if start is not None and state is None and ranks.first:
-        print(start.describe(module.model), file=sys.stderr)
+        note(start.describe(module.model))
     fingerprints = [dataset.manifest.fingerprint for dataset in selections.datasets]
     weights = None if start is None else start.origin.weights_xxh3
     wait = on_joined and partial(ranks.from_first, on_joined)
@@ -302,4 +305,4 @@ def export(
     model.eval().save_pretrained(run.export)
     run.add_to_record(exported)
     warning = "" if loss < predictors["interpolation"] else "warning: "
-    print(warning + compare_in_words(loss, predictors), file=sys.stderr)
+    note(warning + compare_in_words(loss, predictors))

@@ -17,7 +17,7 @@ from aalbert.errors import require
 from aalbert.models.any_upstream import require_own
 from aalbert.models.checkpoint import find_checkpoint, read_config
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.pretrained import PretrainedModel, input_target
 from aalbert.models.saved_model import load_model
 from aalbert.models.training_facts import Origin, read_facts

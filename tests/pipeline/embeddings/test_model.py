@@ -15,8 +15,8 @@ import aalbert
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import EncoderConfig, FrontEndConfig, PretrainedModel, UpstreamConfig
 from aalbert.models.downstream import DownstreamModel
-from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.foreign.export import export_s3prl
+from aalbert.models.head_config import HeadConfig
 from aalbert.models.static_batches import StaticShapes
 from aalbert.pipeline.audio.conditioning import condition
 from aalbert.pipeline.audio.features import extract

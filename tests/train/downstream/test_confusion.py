@@ -2,7 +2,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from aalbert.models.downstream_head import HeadConfig
+from aalbert.models.head_config import HeadConfig
 from aalbert.train.downstream.confusion import add_up, count_pairs
 from aalbert.train.downstream.labels import classification_loss
 

@@ -16,7 +16,7 @@ from aalbert.models import (
     PretrainedModel,
     UpstreamConfig,
 )
-from aalbert.models.downstream_head import LayerChoice
+from aalbert.models.head_config import LayerChoice
 from aalbert.models.upstream import Upstream
 from aalbert.shards.format.feature_settings import LogMelSettings
 from aalbert.train.downstream.config import (

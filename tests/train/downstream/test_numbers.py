@@ -15,7 +15,7 @@ from aalbert.train.downstream.config import LabelConfig, RegressionConfig
 from aalbert.train.downstream.numbers import NumberLabels, Numbers, as_number, find_numbers, ranks
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import evaluate_runs, measure
-from aalbert.train.evaluation.open_run import open_run
+from aalbert.train.evaluation.open_run import on_part, open_run
 from aalbert.train.run_folder import RunFolder
 from tests.spoken import REGRESSION
 
@@ -167,7 +167,7 @@ def test_a_level_is_predicted_better_than_by_its_median(
     assert measured.baselines["training median"] == pytest.approx(baseline, abs=1e-6)
     assert outcome.value < 0.85 * baseline
     rows = [row for row in RunFolder(regression_run).read_metrics() if "dev_mae" in row]
-    dev = measure(open_run(RunFolder(regression_run)), split="dev").outcome
+    dev = measure(on_part(open_run(RunFolder(regression_run)), "dev")).outcome
     assert dev.value == pytest.approx(min(row["dev_mae"] for row in rows), abs=1e-3)
 
 

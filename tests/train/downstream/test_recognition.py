@@ -30,7 +30,7 @@ from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.scoring import Outputs
 from aalbert.train.downstream.sources import find_sources
 from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs, measure
-from aalbert.train.evaluation.open_run import open_run
+from aalbert.train.evaluation.open_run import on_part, open_run
 from aalbert.train.loop.step_log import StepLog
 from aalbert.train.run_folder import RunFolder
 from tests.spoken import REGRESSION, SPLITS, recognition_config
@@ -243,7 +243,7 @@ def test_phones_are_recognised_and_compared_between_runs(
     reasons = {"no text": 0, "a word without a pronunciation": 0}
     assert result.left_out == LeftOut(split="*", utterances=60, drawn=True, reasons=reasons)
     best = [row for row in RunFolder(recognition_run).read_metrics() if "dev_per" in row]
-    dev = measure(open_run(RunFolder(recognition_run)), split="dev").outcome
+    dev = measure(on_part(open_run(RunFolder(recognition_run)), "dev")).outcome
     assert dev.value == pytest.approx(min(row["dev_per"] for row in best), abs=5e-3)
 
 

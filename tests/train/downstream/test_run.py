@@ -19,7 +19,7 @@ from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.scoring import gather, outputs_of_batches, whole_utterances
 from aalbert.train.downstream.upstream import open_upstream
 from aalbert.train.evaluation.evaluate import measure
-from aalbert.train.evaluation.open_run import open_run
+from aalbert.train.evaluation.open_run import on_part, open_run
 from aalbert.train.run_folder import RunFolder
 
 QUICK = DownstreamConfig(epochs=2, prefetch=0)
@@ -32,7 +32,7 @@ def test_the_frozen_encoder_is_saved_as_it_was(speaker_run: Path, pretrained: Pa
 
 
 def test_the_head_that_is_kept_is_the_best_on_dev(speaker_run: Path) -> None:
-    measured = measure(open_run(RunFolder(speaker_run)), split="dev")
+    measured = measure(on_part(open_run(RunFolder(speaker_run)), "dev"))
     assert isinstance(measured.outcome, Decisions)
     rows = [row for row in RunFolder(speaker_run).read_metrics() if "dev_loss" in row]
     best = max(row["dev_accuracy"] for row in rows)

@@ -21,7 +21,8 @@ from aalbert.train.downstream.run import start_downstream
 from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.evaluation.open_run import open_run
-from aalbert.train.recipes import preset_names, read_task_recipe
+from aalbert.train.preset import preset_names
+from aalbert.train.recipes import read_task_recipe
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.

@@ -16,7 +16,7 @@ import torch
 from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import DownstreamModel
-from aalbert.models.downstream_head import HeadConfig
+from aalbert.models.head_config import HeadConfig
 from aalbert.pipeline.embeddings.load import from_pretrained
 from aalbert.pipeline.onnx_export import task_facts
 from aalbert.shards import Dataset

@@ -20,7 +20,7 @@ from aalbert.train.downstream.trial_splits import verification_splits
 from aalbert.train.downstream.trials import read_trials
 from aalbert.train.evaluation.evaluate import measure
 from aalbert.train.evaluation.open_run import open_run
-from aalbert.train.recipes import read_preset
+from aalbert.train.preset import read_preset
 from aalbert.train.run_folder import RunFolder
 
 # Batches are read in the process itself: starting another one takes longer than these runs.

@@ -29,7 +29,7 @@ from aalbert.train.downstream.trials import choose_trials, read_trials
 from aalbert.train.evaluation import evaluate, report
 from aalbert.train.evaluation.evaluate import Evaluation, evaluate_lists, evaluate_runs, measure
 from aalbert.train.evaluation.further_trials import on_list
-from aalbert.train.evaluation.open_run import OpenRun, open_run
+from aalbert.train.evaluation.open_run import OpenRun, on_part, open_run
 from aalbert.train.run_folder import RunFolder
 from tests.examples import examples_of
 from tests.train.evaluation.test_card import run_examples
@@ -160,7 +160,7 @@ def test_lists_of_one_name_do_not_overwrite_each_other(run: Path, further: Path)
 def test_the_dev_part_of_verification_is_the_trials_of_the_threshold(
     normalised_run: Path,
 ) -> None:
-    measured = measure(open_run(RunFolder(normalised_run)), split="dev")
+    measured = measure(on_part(open_run(RunFolder(normalised_run)), "dev"))
     threshold = measured.model.threshold
     assert isinstance(measured.outcome, Trials) and threshold is not None
     found = equal_error_threshold(measured.outcome.scores, measured.outcome.same)

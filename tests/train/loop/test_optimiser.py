@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aalbert.train.loop.optimiser import OptimiserConfig, learning_rate_factor
+from aalbert.train.loop.config import OptimiserConfig
+from aalbert.train.loop.optimiser import learning_rate_factor
 
 
 @pytest.mark.parametrize(

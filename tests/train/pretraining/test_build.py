@@ -11,6 +11,7 @@ from aalbert.errors import ConfigError, InputError
 from aalbert.models import PretrainedModel
 from aalbert.models.encoder import Encoder
 from aalbert.shards.reading.dataset import Dataset, Selection
+from aalbert.train.preset import preset_names
 from aalbert.train.pretraining.build import (
     PretrainSelections,
     build_model,
@@ -21,7 +22,7 @@ from aalbert.train.pretraining.build import (
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.reconstruction import reconstruct
 from aalbert.train.pretraining.run import start_pretraining
-from aalbert.train.recipes import preset_names, read_recipe
+from aalbert.train.recipes import read_recipe
 
 
 def selections_of(config: PretrainConfig, data: Path) -> PretrainSelections:

@@ -8,13 +8,12 @@ import torch.nn.functional as F
 
 from aalbert.errors import ConfigError
 from aalbert.models import PretrainedModel
-from aalbert.models.encoder import EncoderConfig
+from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.training_states import list_states
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.pretraining.build import make_loaders, select_utterances
-from aalbert.train.pretraining.codes import Codes, CodesConfig, cluster, nearest, read_inputs
-from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.loss import ObjectiveConfig
+from aalbert.train.pretraining.codes import Codes, cluster, nearest, read_inputs
+from aalbert.train.pretraining.config import CodesConfig, ObjectiveConfig, PretrainConfig
 from aalbert.train.pretraining.module import build_pretraining
 from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining

@@ -11,15 +11,13 @@ from aalbert.shards.loading.loader import Loader
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.loop.stop_signals import SignalListener
 from aalbert.train.pretraining.build import build_model, make_loaders, select_utterances
-from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.config import MaskingConfig, ObjectiveConfig, PretrainConfig
 from aalbert.train.pretraining.linear_predictor import (
     FIT_EPOCHS,
     NEIGHBOURS,
     RIDGE,
     fit_linear_predictor,
 )
-from aalbert.train.pretraining.loss import ObjectiveConfig
-from aalbert.train.pretraining.masking import MaskingConfig
 from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, Reconstruction, mask_batch
 from aalbert.train.pretraining.visible_frames import find_visible
 from aalbert.train.randomness import seed_of

@@ -4,13 +4,9 @@ import pytest
 import torch
 
 from aalbert.errors import ConfigError
-from aalbert.train.pretraining.loss import (
-    ErrorSums,
-    ObjectiveConfig,
-    chosen_elements,
-    measure_target,
-)
-from aalbert.train.pretraining.masking import Frames, Mask, MaskingConfig, draw_mask, frames_of
+from aalbert.train.pretraining.config import MaskingConfig, ObjectiveConfig
+from aalbert.train.pretraining.loss import ErrorSums, chosen_elements, measure_target
+from aalbert.train.pretraining.masking import Frames, Mask, draw_mask, frames_of
 from aalbert.train.randomness import Draws
 
 LENGTHS = torch.tensor([12, 7])

@@ -8,14 +8,8 @@ from torch import Tensor
 
 from aalbert.errors import ConfigError
 from aalbert.models.layout import Packed
-from aalbert.train.pretraining.masking import (
-    Frames,
-    Mask,
-    MaskingConfig,
-    corrupt,
-    draw_mask,
-    frames_of,
-)
+from aalbert.train.pretraining.config import MaskingConfig
+from aalbert.train.pretraining.masking import Frames, Mask, corrupt, draw_mask, frames_of
 from aalbert.train.randomness import Draws
 
 LENGTHS = st.lists(st.integers(1, 120), min_size=1, max_size=8)

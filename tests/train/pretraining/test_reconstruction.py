@@ -9,8 +9,8 @@ import torch
 
 from aalbert.errors import ConfigError
 from aalbert.models import PretrainedModel
-from aalbert.models.encoder import EncoderConfig
-from aalbert.models.front_end import FrontEndConfig
+from aalbert.models.encoder_config import EncoderConfig
+from aalbert.models.front_end_config import FrontEndConfig
 from aalbert.models.pretrained import TargetConfig
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.pipeline.corpora.librispeech import read_librispeech
@@ -27,10 +27,8 @@ from aalbert.train.pretraining.build import (
     make_loaders,
     select_utterances,
 )
-from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.config import MaskingConfig, ObjectiveConfig, PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_figure
-from aalbert.train.pretraining.loss import ObjectiveConfig
-from aalbert.train.pretraining.masking import MaskingConfig
 from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
 from aalbert.train.pretraining.run import start_pretraining

@@ -17,10 +17,9 @@ from aalbert.train.pretraining.build import (
     make_loaders,
     select_utterances,
 )
-from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.pretraining.config import MaskingConfig, ObjectiveConfig, PretrainConfig
 from aalbert.train.pretraining.linear_predictor import LinearPredictor
-from aalbert.train.pretraining.loss import ObjectiveConfig, chosen_elements
-from aalbert.train.pretraining.masking import MaskingConfig
+from aalbert.train.pretraining.loss import chosen_elements
 from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.reconstruction import Reconstruction
 from aalbert.train.pretraining.trivial_predictors import (

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from aalbert.models.layout import Packed
-from aalbert.train.pretraining.masking import Frames, Mask, MaskingConfig, draw_mask, frames_of
+from aalbert.train.pretraining.config import MaskingConfig
+from aalbert.train.pretraining.masking import Frames, Mask, draw_mask, frames_of
 from aalbert.train.pretraining.visible_frames import (
     VisibleFrames,
     average,

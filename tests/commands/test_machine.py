@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from aalbert.commands import threads as module
-from aalbert.commands.threads import use_threads
+from aalbert.commands import machine as module
+from aalbert.commands.machine import use_threads
 
 
 @pytest.fixture(autouse=True)
