@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aalbert.commands.console import AsJson, Out, show
-from aalbert.commands.options import MaxSkippedOption
+from aalbert.commands.options import MaxSkippedOption, WorkersOption
 from aalbert.common.notes import note
 from aalbert.errors import ConfigError
 
@@ -19,8 +19,9 @@ def align(
     corpus: Annotated[
         Path,
         typer.Argument(
+            metavar="CORPUS",
             help="LibriSpeech, unpacked or in archives, or a table as 'prepare manifest' reads "
-            "with a column of texts."
+            "with a column of texts.",
         ),
     ],
     out: Out,
@@ -37,9 +38,7 @@ def align(
             metavar="FILE", help="A dictionary for more words, in the form of cmudict: WORD PHONES."
         ),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")
-    ] = None,
+    workers: WorkersOption = None,
     max_skipped: MaxSkippedOption = 0.5,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The commands `aalbert config show`, `diff` and `presets`."""
+"""The commands `aalbert config show`, `diff`, `presets` and `schema`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aalbert.commands.completion import complete_places, complete_tasks
 from aalbert.commands.console import AsJson, show
 from aalbert.commands.help import Group
 from aalbert.commands.options import ConfigFile, PresetOption, SetOption
+from aalbert.commands.work_file import SECTIONS, WorkSettings, complete_sections, read_work_file
 from aalbert.common.text import flat, text_table
 from aalbert.errors import ConfigError, require
 from aalbert.train.downstream.tasks import find_task
@@ -22,17 +24,29 @@ config_app = typer.Typer(
     cls=Group, help="Look at the settings of presets, files and runs.", no_args_is_help=True
 )
 
-PlaceArgument = typer.Argument(metavar="PLACE", help="A preset, a YAML file, or a run.")
+PlaceArgument = typer.Argument(
+    metavar="PLACE", help="A preset, a YAML file, or a run.", autocompletion=complete_places
+)
 TaskOption = Annotated[
     str | None,
-    typer.Option("--task", help="The downstream task of presets and files; else pretraining."),
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="The downstream task of presets and files; else pretraining.",
+        autocompletion=complete_tasks,
+    ),
 ]
 
 
 @config_app.command("show")
 def config_show(
     place: Annotated[
-        str | None, typer.Argument(help="A run or a preset, instead of the options.")
+        str | None,
+        typer.Argument(
+            metavar="[PLACE]",
+            help="A run or a preset, instead of the options.",
+            autocompletion=complete_places,
+        ),
     ] = None,
     preset: PresetOption = None,
     config: ConfigFile = None,
@@ -78,24 +92,59 @@ def config_diff(
 
 
 @config_app.command("presets")
-def config_presets(as_json: AsJson = False) -> None:
+def config_presets(task: TaskOption = None, as_json: AsJson = False) -> None:
     """List the presets for pretraining, each with the `aalbert prepare` that makes its data.
 
-    Example: aalbert config presets
+    With --task those of a downstream task.
+
+    Example: aalbert config presets --task voxceleb1
     """
     from aalbert.train.preset import find_preset, preset_names
     from aalbert.train.recipes import prepare_command, read_recipe
+    from aalbert.train.run_record import PRETRAIN
 
+    folder = PRETRAIN if task is None else find_task(task).name
     described = [
-        {
-            "name": preset.name,
-            "about": preset.about,
-            "prepare": prepare_command(read_recipe(preset.name), f"data/{preset.name}"),
-        }
-        for preset in map(find_preset, preset_names())
+        {"name": preset.name, "about": preset.about}
+        for preset in (find_preset(name, folder) for name in preset_names(folder))
     ]
-    lines = ["{name}: {about}\n    {prepare}".format(**entry) for entry in described]
+    if task is None:
+        for entry in described:
+            name = entry["name"]
+            entry["prepare"] = prepare_command(read_recipe(name), f"data/{name}")
+    lines = [
+        f"{entry['name']}: {entry['about']}"
+        + (f"\n    {entry['prepare']}" if "prepare" in entry else "")
+        for entry in described
+    ]
     show(described, as_json, "\n".join(lines))
+
+
+@config_app.command("schema")
+def config_schema(
+    section: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SECTION]",
+            help=f"One of {', '.join(SECTIONS)}: the schema of a file for --config.",
+            autocompletion=complete_sections,
+        ),
+    ] = None,
+) -> None:
+    """Print the JSON schema of the settings, by which editors complete and check YAML files.
+
+    Without SECTION it is that of aalbert.yaml, which lies beside the work and has settings of all
+    commands, in sections.
+
+    Example: aalbert config schema > aalbert.schema.json
+    """
+    from aalbert.commands.work_file import schema_of_section, schema_of_work_file
+
+    require(
+        section is None or section in SECTIONS,
+        f"there are no settings of '{section}': name one of {', '.join(SECTIONS)}",
+    )
+    show(schema_of_work_file() if section is None else schema_of_section(section), True, "")
 
 
 def settings_of(place: str, task: str | None) -> "Document":
@@ -138,7 +187,15 @@ def resolved_settings(
     from aalbert.train.recipes import read_pretrain_recipe, read_task_recipe
 
     read = read_pretrain_recipe if task is None else partial(read_task_recipe, task)
-    config = read(preset, file=file, environment=environment, assignments=assignments)
+    # Of a preset or a file that is asked for, nothing else is shown.
+    work = read_work_file(task or "pretrain") if environment is None else WorkSettings()
+    config = read(
+        preset or work.preset,
+        work=work.settings,
+        file=file,
+        environment=environment,
+        assignments=assignments,
+    )
     document: Document = as_plain(asdict(config))
     return document
 

@@ -55,6 +55,12 @@ MaxSkippedOption = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Processes; all cores by default.", rich_help_panel=RUNNING
+    ),
+]
 AudioArgument = Annotated[
     list[str],
     typer.Argument(

@@ -1,131 +1,54 @@
 """The commands `aalbert prepare CORPUS` and `aalbert prepare finalize`."""
 
-import functools
-import inspect
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aalbert.commands.console import AsJson, show
+from aalbert.commands.console import AsJson
 from aalbert.commands.help import Group
-from aalbert.commands.options import ConfigFile, MaxSkippedOption
-from aalbert.common.notes import note
-from aalbert.common.redaction import redact_url
+from aalbert.commands.options import MaxSkippedOption
+from aalbert.commands.prepare_corpus import prepare_command, show_manifest
 from aalbert.errors import ConfigError
-from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND
 
 if TYPE_CHECKING:
     from aalbert.pipeline.corpora.corpus import Corpus
-    from aalbert.pipeline.prepare.config import PrepareConfig
-    from aalbert.pipeline.prepare.engine import Engine
-    from aalbert.shards.format.manifest import Manifest
 
-EngineName = Literal["local", "dask"]
-FEATURES_HELP = (
-    f"One of {', '.join(SETTINGS_BY_KIND)}; give it again to store more (logmel by default)."
-)
-TRIM_HELP = "Cut silence at both ends and long silence within (settings: wave.silence)."
 
-FeatureOption = Annotated[
-    list[str] | None, typer.Option("--feature", metavar="NAME", help=FEATURES_HELP)
-]
-PartOption = Annotated[
-    str | None,
-    typer.Option(metavar="I/N", help="Only part I of N; then 'aalbert prepare finalize'."),
-]
+class CorpusGroup(Group):
+    """The corpora by their names; it knows that a folder is no such name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is asked for; `ConfigError` for a path in its place."""
+        place = Path(args[0])
+        if args[0] not in self.commands and (place.exists() or len(place.parts) > 1):
+            kinds = ", ".join(name for name in self.commands if name != "finalize")
+            raise ConfigError(
+                f"'{args[0]}' is no kind of corpus: name it before the folder ({kinds}), such as "
+                f"aalbert prepare {likely_corpus(place)} {args[0]} --out DIR"
+            )
+        return super().resolve_command(ctx, args)
+
+
+def likely_corpus(place: Path) -> str:
+    """Return the kind of corpus that a place seems to be."""
+    if place.is_file():
+        return "manifest"
+    names = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    if "SPEAKERS.TXT" in names or any(
+        name.startswith(("train-", "dev-", "test-")) for name in names
+    ):
+        return "librispeech"
+    return (
+        "voxceleb1"
+        if {"wav", "iden_split.txt"} & names or "vox" in place.name.lower()
+        else "folder"
+    )
+
 
 prepare_app = typer.Typer(
-    cls=Group, help="Turn a corpus into shards of features.", no_args_is_help=True
+    cls=CorpusGroup, help="Turn a corpus into shards of features.", no_args_is_help=True
 )
-
-
-def run_prepare(
-    corpus: "Corpus",
-    *,
-    out: Annotated[str, typer.Option("--out", help="Folder or URL to write.", show_default=False)],
-    feature: FeatureOption = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as logmel.mels=40."),
-    ] = None,
-    config: ConfigFile = None,
-    loudness_db: Annotated[
-        float | None, typer.Option(help="Scale every wave to this RMS; s3prl's recipe is -25.")
-    ] = None,
-    gain_db: Annotated[float | None, typer.Option(help="Amplify every wave.")] = None,
-    trim_silence: Annotated[bool, typer.Option("--trim-silence", help=TRIM_HELP)] = False,
-    strict_audio: Annotated[
-        bool, typer.Option("--strict-audio", help="Refuse audio that is not 16 kHz mono.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")
-    ] = None,
-    engine: Annotated[
-        EngineName, typer.Option(help="Local processes, or a Dask cluster.")
-    ] = "local",
-    dask_address: Annotated[
-        str | None, typer.Option(help="The scheduler of --engine dask, tcp://HOST:PORT.")
-    ] = None,
-    part: PartOption = None,
-    max_skipped: MaxSkippedOption = 0.001,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Prepare a corpus, or a part of it, and print what came of it.
-
-    All parameters but the corpus are options that every command of a corpus has.
-    """
-    from aalbert.pipeline.prepare.estimate import estimate
-    from aalbert.pipeline.prepare.output import open_output
-    from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
-    from aalbert.pipeline.prepare.recipe import load_recipe
-
-    recipe = load_recipe(
-        config,
-        [*silence_assignments(trim_silence), *(assignments or ()), *wave(loudness_db, gain_db)],
-        features=tuple(feature) if feature else None,
-        strict_audio=strict_audio or None,
-    )
-    chosen = make_engine(engine, workers, dask_address)
-    for text in corpus.notes:
-        note(f"note: {text}")
-    if dry_run:
-        expected = estimate(corpus, open_output(out), recipe, chosen, max_skipped)
-        place = redact_url(out)
-        show({"data": place, **asdict(expected)}, as_json, f"{place}: {expected.describe()}")
-    elif part is not None:
-        run_part(corpus, out, recipe, chosen, part, as_json)
-    else:
-        limits = PrepareLimits(engine=chosen, max_skipped=max_skipped)
-        show_manifest(out, prepare(corpus, out, recipe, limits), as_json)
-
-
-def prepare_command(read: Callable[..., "Corpus"]) -> Callable[..., None]:
-    """Make a command of a function that reads a corpus.
-
-    The command takes that function's arguments and then the options of `run_prepare`, reads
-    the corpus, and prepares it.
-    """
-    own = inspect.signature(read).parameters
-    _, *common = inspect.signature(run_prepare).parameters.values()
-
-    @functools.wraps(read)
-    def command(**values: Any) -> None:
-        options = {parameter.name: values.pop(parameter.name) for parameter in common}
-        run_prepare(read(**values), **options)
-
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (*own.values(), *common)
-    ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
 
 
 @prepare_app.command("librispeech")
@@ -134,7 +57,8 @@ def prepare_librispeech(
     directory: Annotated[
         Path,
         typer.Argument(
-            help="The folder with train-clean-100/ or train-clean-100.tar.gz and so on."
+            metavar="DIR",
+            help="The folder with train-clean-100/ or train-clean-100.tar.gz and so on.",
         ),
     ],
     subset: Annotated[
@@ -166,12 +90,14 @@ def prepare_librispeech(
 @prepare_command
 def prepare_voxceleb1(
     directory: Annotated[
-        Path, typer.Argument(help="The folder with wav/, or dev/wav/ and test/wav/.")
+        Path,
+        typer.Argument(metavar="DIR", help="The folder with wav/, or dev/wav/ and test/wav/."),
     ],
     split_file: Annotated[
         Path | None,
         typer.Option(
-            help="The identification split; by default iden_split.txt or veri_test_class.txt."
+            metavar="FILE",
+            help="The identification split; by default iden_split.txt or veri_test_class.txt.",
         ),
     ] = None,
 ) -> "Corpus":
@@ -187,12 +113,16 @@ def prepare_voxceleb1(
 @prepare_app.command("folder")
 @prepare_command
 def prepare_folder(
-    directory: Annotated[Path, typer.Argument(help="The folder with audio files at any depth.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIRECTORY", help="The folder with audio files at any depth."),
+    ],
     speaker_level: Annotated[
         int | None,
         typer.Option(
+            metavar="LEVEL",
             help="The folder that names the speaker: 1 is the first below DIRECTORY, "
-            "-1 the one that holds the file."
+            "-1 the one that holds the file.",
         ),
     ] = None,
     speaker_pattern: Annotated[
@@ -204,7 +134,10 @@ def prepare_folder(
         ),
     ] = None,
     split_level: Annotated[
-        int | None, typer.Option(help="The folder that names the split; by default all are one.")
+        int | None,
+        typer.Option(
+            metavar="LEVEL", help="The folder that names the split; by default all are one."
+        ),
     ] = None,
 ) -> "Corpus":
     """Compute the features of any folder of audio files.
@@ -225,13 +158,16 @@ def prepare_manifest(
     file: Annotated[
         Path,
         typer.Argument(
+            metavar="FILE",
             help="CSV, TSV, JSON or Parquet with the column path, and optionally key, speaker, "
-            "split, start, end; or a list of Common Voice, NeMo, lhotse, or a Kaldi data folder."
+            "split, start, end; or a list of Common Voice, NeMo, lhotse, or a Kaldi data folder.",
         ),
     ],
     root: Annotated[
         Path | None,
-        typer.Option(help="Folder from which relative paths count; that of FILE by default."),
+        typer.Option(
+            metavar="DIR", help="Folder from which relative paths count; that of FILE by default."
+        ),
     ] = None,
 ) -> "Corpus":
     """Compute the features of the recordings that a table lists.
@@ -246,9 +182,7 @@ def prepare_manifest(
 @prepare_app.command("finalize")
 def prepare_finalize(
     out: Annotated[str, typer.Argument(metavar="DIR", help="Where --part I/N wrote: the --out.")],
-    max_skipped: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of inputs that may be unusable.")
-    ] = 0.001,
+    max_skipped: MaxSkippedOption = 0.001,
     as_json: AsJson = False,
 ) -> None:
     """Finish a dataset whose parts are all computed.
@@ -258,83 +192,3 @@ def prepare_finalize(
     from aalbert.pipeline.prepare.prepare import finalize
 
     show_manifest(out, finalize(out, max_skipped), as_json)
-
-
-def make_engine(
-    name: EngineName = "local", workers: int | None = None, dask_address: str | None = None
-) -> "Engine":
-    """Return the engine that the options ask for; `ConfigError` when they contradict each other."""
-    if name == "dask":
-        from aalbert.pipeline.prepare.dask_engine import DaskEngine
-
-        if dask_address is None or workers is not None:
-            raise ConfigError(
-                "--engine dask needs --dask-address tcp://HOST:PORT of a scheduler, and the "
-                "cluster decides about its workers: leave out --workers"
-            )
-        return DaskEngine(address=dask_address)
-    if dask_address is not None:
-        raise ConfigError(f"--dask-address {dask_address} needs --engine dask")
-    from aalbert.common.cores import available_cores
-    from aalbert.pipeline.prepare.engine import LocalEngine
-
-    return LocalEngine(workers=workers or available_cores())
-
-
-def silence_assignments(trim_silence: bool) -> list[str]:
-    """Return what --trim-silence means: the defaults, over which other settings may go."""
-    from aalbert.shards.format.wave_settings import SilenceSettings
-
-    defaults = asdict(SilenceSettings()) if trim_silence else {}
-    return [f"wave.silence.{name}={value}" for name, value in defaults.items()]
-
-
-def wave(loudness_db: float | None, gain_db: float | None) -> list[str]:
-    """Return the flags about the wave as assignments."""
-    flags = {"loudness_db": loudness_db, "gain_db": gain_db}
-    return [f"wave.{name}={value}" for name, value in flags.items() if value is not None]
-
-
-def run_part(
-    corpus: "Corpus",
-    out: str,
-    recipe: "PrepareConfig",
-    engine: "Engine",
-    text: str,
-    as_json: bool,
-) -> None:
-    """Prepare one part and say how to go on."""
-    from aalbert.pipeline.prepare.prepare import prepare_part
-    from aalbert.pipeline.prepare.work_folder import parse_part
-
-    part = parse_part(text)
-    computed = prepare_part(corpus, out, recipe, engine, part)
-    place = redact_url(out)
-    document: dict[str, Any] = {"data": place, "part": part.name, "finished": not computed}
-    words = (
-        f"{place}: part {part.name} is done; when all are: aalbert prepare finalize {place}"
-        if computed
-        else f"{place}: the dataset is finished already"
-    )
-    show(document, as_json, words)
-
-
-def show_manifest(out: str, manifest: "Manifest", as_json: bool) -> None:
-    """Print what a dataset holds."""
-    place = redact_url(out)
-    splits = {name: split.utterances for name, split in manifest.splits.items()}
-    summary = {
-        "data": place,
-        "utterances": manifest.utterances,
-        "hours": round(manifest.hours, 4),
-        "splits": splits,
-        "skipped": manifest.skipped,
-        "fingerprint": manifest.fingerprint,
-    }
-    listed = ", ".join(f"{name} {count:,}" for name, count in splits.items())
-    show(
-        summary,
-        as_json,
-        f"{place}: {manifest.utterances:,} utterances, {manifest.hours:.2f} hours ({listed}), "
-        f"{manifest.skipped} inputs skipped",
-    )

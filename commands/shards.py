@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aalbert.commands.completion import complete_keys
 from aalbert.commands.console import AsJson, show
 from aalbert.commands.help import Group
+from aalbert.common.notes import note
 from aalbert.common.text import text_table
 
 if TYPE_CHECKING:
@@ -33,6 +35,65 @@ def info(directory: Directory, as_json: AsJson = False) -> None:
 
     document = describe(directory)
     show(document, as_json, "" if as_json else description_text(document))
+
+
+@shards_app.command("list")
+def list_keys(
+    directory: Directory,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this split; give it again for more."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Only utterances with this value, such as speaker=84; give it again for more.",
+        ),
+    ] = None,
+    min_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Only utterances of at least this length.")
+    ] = 0.0,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Only utterances of at most this length."),
+    ] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Columns of the index to print, tabs between them; seconds is one too.",
+        ),
+    ] = "key",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Print at most so many utterances.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the utterances of a dataset by their keys, one a line, all or those that fit.
+
+    Example: aalbert shards list data/librispeech --split dev-clean --columns key,speaker,seconds
+    """
+    from aalbert.shards.reading.dataset import Dataset
+    from aalbert.shards.views.listing import Filter, list_utterances, read_values
+
+    chosen = Filter(
+        splits=split or (),
+        values=read_values(where or ()),
+        shortest_s=min_seconds,
+        longest_s=float("inf") if max_seconds is None else max_seconds,
+    )
+    names = [name.strip() for name in columns.split(",")]
+    listed = list_utterances(Dataset(directory), chosen, names, limit)
+    lines = ("\t".join(map(cell, each.values())) for each in listed)
+    if listed or as_json:
+        show(listed, as_json, "" if as_json else "\n".join(lines))
+    note(f"{len(listed):,} utterances")
+
+
+def cell(value: object) -> str:
+    """Return a value for a line of fields between tabs; what is unknown is empty."""
+    return "" if value is None else " ".join(str(value).split())
 
 
 @shards_app.command("verify")
@@ -92,10 +153,22 @@ def verify_with_progress(directory: str) -> dict[str, Any]:
 @shards_app.command("show")
 def show_utterance(
     directory: Directory,
-    key: Annotated[str, typer.Argument(help="The key of the utterance.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY",
+            help="The key of the utterance; 'aalbert shards list DIR' has them.",
+            autocompletion=complete_keys,
+        ),
+    ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Picture to write; KEY.png by default.", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Picture to write; KEY.png by default.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -144,7 +217,8 @@ def about_text(about: dict[str, Any]) -> str:
 def stats(
     directory: Directory,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for pictures.", show_default=False)
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for pictures.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

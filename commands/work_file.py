@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aalbert.common.settings_text import Document
 
 WORK_FILE = "aalbert.yaml"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PREPARE, PRETRAIN = "prepare", "pretrain"
 SECTIONS = (PREPARE, PRETRAIN, *TASKS)
 
@@ -52,3 +53,41 @@ def read_work_file(section: str) -> WorkSettings:
     )
     note(f"note: {section} has settings of {WORK_FILE}")
     return WorkSettings(preset, (f"{WORK_FILE}, {section}", settings))
+
+
+def complete_sections(incomplete: str) -> list[str]:
+    """Return the sections that begin so."""
+    return [section for section in SECTIONS if section.startswith(incomplete)]
+
+
+def schema_of_work_file() -> dict[str, Any]:
+    """Return the JSON schema of `aalbert.yaml`."""
+    from aalbert.train.preset import preset_names
+
+    sections = {}
+    for section in SECTIONS:
+        schema = schema_of_section(section)
+        if names := preset_names(section):
+            schema["properties"]["preset"] = {"enum": names, "description": "A recipe."}
+        sections[section] = schema
+    return {
+        "$schema": DIALECT,
+        "title": WORK_FILE,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": sections,
+    }
+
+
+def schema_of_section(section: str) -> dict[str, Any]:
+    """Return the JSON schema of the settings of a command."""
+    from aalbert.common.configuration import json_schema
+    from aalbert.train.downstream.config import DownstreamConfig
+    from aalbert.train.pretraining.config import PretrainConfig
+
+    if section == PREPARE:
+        from aalbert.pipeline.prepare.recipe import Recipe
+        from aalbert.shards.format.feature_groups import with_feature_groups
+
+        return json_schema(with_feature_groups(Recipe))
+    return json_schema(PretrainConfig if section == PRETRAIN else DownstreamConfig)

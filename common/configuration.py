@@ -73,6 +73,25 @@ def validate(kind: type[Config], document: Document) -> Config:
         raise ConfigError(message) from error
 
 
+def json_schema(kind: type) -> dict[str, Any]:
+    """Return the JSON schema of settings, without references; other names are not allowed."""
+    schema = TypeAdapter(kind).json_schema()
+    groups = schema.pop("$defs", {})
+
+    def whole(part: Any) -> Any:
+        if isinstance(part, list):
+            return [whole(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            part = {**groups[part["$ref"].rpartition("/")[2]], **part}
+        closed = {"additionalProperties": False} if "properties" in part else {}
+        return {name: whole(each) for name, each in part.items() if name != "$ref"} | closed
+
+    document: dict[str, Any] = whole(schema)
+    return document
+
+
 @contextmanager
 def naming_variables(variables: Sequence[Assignment]) -> Iterator[None]:
     """Add to an error about settings the environment variables that set them, which nobody sees."""

@@ -19,6 +19,7 @@ from aalbert.pipeline.prepare.work_folder import (
     Fragment,
     PrepareRecord,
     fragment_name,
+    missing_parts,
     publish_bytes,
     read_fragment,
 )
@@ -122,7 +123,7 @@ def require_all_shards(output: Output, record: PrepareRecord) -> None:
     missing = [shard for shard in record.shards if fragment_name(shard) not in present]
     if missing:
         way_out = (
-            f"run the missing parts (--part I/{record.parts})"
+            f"run the missing parts (--part {', '.join(missing_parts(record, missing))})"
             if record.parts > 1
             else "run the same 'prepare' again to finish it"
         )

@@ -27,6 +27,7 @@ from aalbert.pipeline.prepare.work_folder import (
     find_records,
     fragment_name,
     make_record,
+    missing_parts,
 )
 from aalbert.shards.format.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
 
@@ -67,27 +68,29 @@ def prepare(
 
 def prepare_part(
     corpus: Corpus, out: Path | str, config: PrepareConfig, engine: Engine, part: Part
-) -> bool:
+) -> list[str] | None:
     """Compute one part of the shards, alongside other parts; `finalize` completes the dataset.
 
-    Returns False when the dataset was finished already. Raises what `prepare` does.
+    Returns the parts that are still to be computed, such as 2/4; None when the dataset was finished
+    already. Raises what `prepare` does.
     """
     output = open_output(str(out))
     plan = checked_plan(corpus, config)
     if is_finished(output, plan):
-        return False
+        return None
     with (
         stoppable(),
         output.hold(LOCK, shared=True),
         output.hold(f"{LOCK}-{part.number}-of-{part.count}"),
     ):
         # The previous holder of the lock may have finished the dataset.
-        unfinished = not is_finished(output, plan)
-        if unfinished:
-            compute(corpus, output, config, engine, plan, part)
-        else:
+        if is_finished(output, plan):
             output.remove(WORK_FOLDER)
-    return unfinished
+            return None
+        record = compute(corpus, output, config, engine, plan, part)
+        present = output.sizes().keys()
+    missing = [shard for shard in record.shards if fragment_name(shard) not in present]
+    return missing_parts(record, missing)
 
 
 def finalize(out: Path | str, max_skipped: float) -> Manifest:

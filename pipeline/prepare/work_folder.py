@@ -5,7 +5,7 @@ collide; all must have the same plan. The end of the run reads any of them.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -156,6 +156,12 @@ class Part:
     def choose(self, tasks: list[ShardTask]) -> list[ShardTask]:
         """Return this part's tasks: every `count`-th."""
         return tasks[self.number - 1 :: self.count]
+
+
+def missing_parts(record: "PrepareRecord", missing: Collection[str]) -> list[str]:
+    """Return the parts that shards which are missing belong to, as a user writes them."""
+    numbers = {record.shards.index(shard) % record.parts + 1 for shard in missing}
+    return [Part(number=number, count=record.parts).name for number in sorted(numbers)]
 
 
 def parse_part(text: str) -> Part:

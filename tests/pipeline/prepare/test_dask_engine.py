@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aalbert.commands.prepare import make_engine
+from aalbert.commands.prepare_corpus import make_engine
 from aalbert.errors import ConfigError, InputError, WorkersDiedError
 from aalbert.pipeline.corpora.corpus import Corpus
 from aalbert.pipeline.corpora.librispeech import read_librispeech

@@ -27,7 +27,9 @@ def corpus(librispeech_folder: Path) -> Corpus:
     return read_librispeech(librispeech_folder)
 
 
-def run_part(corpus: Corpus, out: Path, config: PrepareConfig, number: int, count: int) -> bool:
+def run_part(
+    corpus: Corpus, out: Path, config: PrepareConfig, number: int, count: int
+) -> list[str] | None:
     return prepare_part(corpus, out, config, ENGINE, Part(number=number, count=count))
 
 
@@ -35,8 +37,8 @@ def test_three_parts_and_finalize_write_the_bytes_of_one_run(
     prepared: Path, corpus: Corpus, small_config: PrepareConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "data"
-    for number in (3, 1, 2):
-        assert run_part(corpus, out, small_config, number, 3)
+    missing = [run_part(corpus, out, small_config, number, 3) for number in (3, 1, 2)]
+    assert missing == [["1/3", "2/3"], ["2/3"], []]
     manifest = finalize(out, max_skipped=0.001)
     assert manifest.utterances == len(corpus.utterances)
     assert tree(out) == tree(prepared)
@@ -80,7 +82,7 @@ def test_finalize_before_all_parts_are_done_names_what_is_missing(
     missing = len(tasks) - len(tasks[1::3])
     assert str(caught.value) == (
         f"{out} is not finished: {missing} of {len(tasks)} shards are missing, for example "
-        f"{tasks[0].name}; run the missing parts (--part I/3)"
+        f"{tasks[0].name}; run the missing parts (--part 1/3, 3/3)"
     )
 
 
@@ -137,7 +139,7 @@ def test_a_part_of_a_finished_dataset_has_nothing_to_do(
     dataset_copy: Path, corpus: Corpus, small_config: PrepareConfig
 ) -> None:
     before = tree(dataset_copy)
-    assert not run_part(corpus, dataset_copy, small_config, 1, 2)
+    assert run_part(corpus, dataset_copy, small_config, 1, 2) is None
     assert tree(dataset_copy) == before
     shutil.rmtree(dataset_copy)
 
@@ -169,7 +171,7 @@ def test_a_part_that_waited_for_the_lock_of_a_whole_run_leaves_its_dataset_alone
         return finished
 
     monkeypatch.setattr(prepare_module, "is_finished", finish_after_the_first_look)
-    assert not run_part(corpus, out, small_config, 1, 2)
+    assert run_part(corpus, out, small_config, 1, 2) is None
     assert calls == [False]
     assert tree(out) == tree(prepared)
 
