@@ -263,6 +263,6 @@ def show_manifest(out: str, manifest: "Manifest", as_json: bool) -> None:
 def next_command(place: str, manifest: "Manifest") -> str:
     """Return what follows: training on the speakers of VoxCeleb1, or pretraining."""
     data = shlex.quote(place)
-    if manifest.corpus == "VoxCeleb1":
+    if manifest.corpus == "voxceleb1":
         return f"aalbert downstream voxceleb1 --data {data} --upstream MODEL --out runs/speaker"
     return f"aalbert pretrain --preset tiny --data {data} --out runs/pretrain"

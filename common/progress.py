@@ -2,10 +2,11 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Tqdm = tqdm
 
+Item = TypeVar("Item")
 # Seconds between updates: of a bar, and of lines in a log file, which keeps all of them.
 BAR_SECONDS, LINE_SECONDS = 0.2, 30.0
 # Of work that a user waits for at the terminal, with one recording or thousands.
@@ -75,6 +77,21 @@ def progress_bar(
             disable=not SPEECH.progress,
         )
     return Lines(description, total, unit, done, delay_s)
+
+
+def shown(
+    items: Iterable[Item],
+    description: str,
+    *,
+    total: int,
+    unit: str,
+    count: Callable[[Item], int] = lambda item: 1,
+) -> Iterator[Item]:
+    """Yield items and show the progress, if that takes a user's time; each counts for `count`."""
+    with progress_bar(description, total=total, unit=unit, delay_s=SHORT_WAIT_S) as bar:
+        for item in items:
+            yield item
+            bar.update(count(item))
 
 
 class Bar(Tqdm):

@@ -6,6 +6,7 @@ which it notes the signal; the work calls `stop_if_asked` between its steps.
 """
 
 import ctypes
+import os
 import signal
 import threading
 import time
@@ -58,6 +59,7 @@ def handle_stop_signals(end: Callable[[int], None]) -> Iterator[None]:
         for each in before:
             let_end(each)
         if WORK.stoppable:
+            say_it_stops(number, "what is under way")
             WORK.received = number
         else:
             end(number)
@@ -74,6 +76,14 @@ def handle_stop_signals(end: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def say_it_stops(number: int, after: str) -> None:
+    """Say at once that a signal has come; the line goes past Python's stream, which may be busy."""
+    name = signal.Signals(number).name
+    line = f"\nstopping after {after} ({name}); once more ends it at once\n"
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, line.encode())
 
 
 def let_end(number: int) -> None:

@@ -16,6 +16,7 @@ from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
 from aalbert.common.files import atomic_write, write_text
+from aalbert.common.progress import shown
 from aalbert.pipeline.corpora.synthetic_voice import PHONES, Speech, draw_voice, speak
 
 SAMPLE_RATE = 16_000
@@ -72,7 +73,8 @@ def write_librispeech(
     """
     readers, alignments = [], []
     chapter_sizes = [(utterances_per_speaker + 1) // 2, utterances_per_speaker // 2]
-    for speaker in range(first_speaker, first_speaker + speakers):
+    numbers = range(first_speaker, first_speaker + speakers)
+    for speaker in shown(numbers, f"synthesise {subset}", total=speakers, unit="speaker"):
         spoken: dict[str, Speech] = {}
         for part, size in enumerate(filter(None, chapter_sizes)):
             chapter = 10 * speaker + part

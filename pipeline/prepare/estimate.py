@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aalbert.common.progress import shown
 from aalbert.common.text import duration, human_bytes
 from aalbert.errors import TooManySkippedError
 from aalbert.pipeline.audio.recording import UnusableAudioError
@@ -44,8 +45,9 @@ class PrepareEstimate:
 
     def describe(self) -> str:
         """Return the estimate as text."""
+        shards = "1 shard" if self.shards == 1 else f"{self.shards:,} shards"
         return (
-            f"{self.files:,} files, about {self.hours:,.2f} hours, into {self.shards:,} shards of "
+            f"{self.files:,} files, about {self.hours:,.2f} hours, into {shards} of "
             f"{human_bytes(self.bytes)} in all; {human_bytes(self.free_bytes)} free\n"
             f"about {duration(self.seconds)} with --workers {self.workers}, judging by "
             f"{self.sampled_files} files that were tried ({self.unusable_files} of them unusable); "
@@ -116,7 +118,7 @@ def measure_sample(
     unusable: list[str] = []
     tried = 0
     started = time.perf_counter()
-    for utterance in sample:
+    for utterance in shown(sample, "try files", total=len(sample), unit="file"):
         tried += 1
         weight += stored_bytes(utterance, config.features)
         try:

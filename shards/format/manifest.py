@@ -216,8 +216,21 @@ def manifest_path(folder: Path) -> Path:
         raise InputError(f"{folder} is not a dataset but holds some: did you mean {inner[0]}?")
     raise InputError(
         f"{folder} has no {MANIFEST_NAME}: it is not a dataset made by 'aalbert prepare', or its "
-        "'prepare' was interrupted (run the same command again to finish it)"
+        f"'prepare' was interrupted (run the same command again to finish it){parts_of(folder)}"
     )
+
+
+def parts_of(folder: Path) -> str:
+    """Return which parts of an unfinished dataset were begun and which not, and what ends it."""
+    names = sorted(path.stem for path in folder.glob(".prepare/records/*-of-*.json"))
+    counts = {int(name.partition("-of-")[2]) for name in names} - {1}
+    if not counts:
+        return ""
+    count = max(counts)
+    begun = [number for number in range(1, count + 1) if f"{number}-of-{count}" in names]
+    others = [f"{number}/{count}" for number in range(1, count + 1) if number not in begun]
+    left = f"--part {', '.join(others)} of it are missing" if others else "all parts were begun"
+    return f"; {left}, and then 'aalbert prepare finalize {folder}'"
 
 
 def check_format(path: str, document: dict[str, Any]) -> None:

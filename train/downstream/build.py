@@ -43,7 +43,7 @@ from aalbert.train.downstream.splits import (
     speaker_names,
     split_rows,
 )
-from aalbert.train.downstream.tasks import find_task
+from aalbert.train.downstream.tasks import find_task, hint_of_task
 from aalbert.train.downstream.trial_splits import verification_splits
 from aalbert.train.downstream.trials import Pairs, read_trials
 from aalbert.train.downstream.upstream import check_baseline, check_wave_encoder, open_upstream
@@ -190,7 +190,7 @@ def find_task_data(config: DownstreamConfig, dataset: Dataset) -> TaskData:
     """Return what a task takes from the dataset, its settings and the files that they name."""
     source = find_task(config.task).labels
     if source != "trials":
-        require_splits(dataset, config.splits)
+        require_splits(dataset, config.splits, hint_of_task(config.task, dataset.manifest.corpus))
     if source == "alignments":
         aligned = find_aligned(dataset, config.labels)
         note_unaligned(dataset, config.splits, aligned)

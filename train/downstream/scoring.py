@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aalbert.common.progress import shown
 from aalbert.models.downstream import DownstreamModel, HeadLayer
 from aalbert.models.finite import require_finite
 from aalbert.models.trial_scorer import COSINE, TrialScorer, Voices, similarity
+from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.config import LoaderConfig, OrderConfig
 from aalbert.shards.loading.loader import Loader
 from aalbert.shards.loading.order import Rows
@@ -107,14 +109,26 @@ def outputs_of_batches(
         yield Outputs(batch.rows.clone(), values, lengths)
 
 
-def outputs_of_each(model: DownstreamModel, loader: Loader, layer: HeadLayer) -> Iterator[Outputs]:
+def shown_batches(loader: Loader, description: str) -> Iterator[Batch]:
+    """Yield the batches of a loader that gives each utterance once, and show the progress."""
+    total = sum(len(selection.rows) for selection in loader.selections)
+    return shown(
+        loader, description, total=total, unit="utterance", count=lambda batch: len(batch.rows)
+    )
+
+
+def outputs_of_each(
+    model: DownstreamModel, loader: Loader, layer: HeadLayer, *, shown_as: str | None = None
+) -> Iterator[Outputs]:
     """Yield the outputs for all that a loader gives as `predict` computes them.
 
-    They depend on nothing but the utterance, on a CPU in every bit.
+    They depend on nothing but the utterance, on a CPU in every bit. The progress is shown with the
+    description `shown_as`, if there is one.
     """
+    batches = loader if shown_as is None else shown_batches(loader, shown_as)
     utterances = (
         (row, features[:length].float())
-        for batch in loader
+        for batch in batches
         for row, length, features in zip(
             batch.rows.tolist(), batch.lengths.tolist(), batch.features, strict=True
         )

@@ -63,7 +63,7 @@ def split_rows(
     return replace(splits, train=take_proportion(dataset, train, config))
 
 
-def require_splits(dataset: Dataset, config: SplitConfig) -> None:
+def require_splits(dataset: Dataset, config: SplitConfig, hint: str = "") -> None:
     """Raise `ConfigError` for a part whose split the dataset lacks, with what can be set."""
     parts = {"train": config.train}
     if not config.dev_list:
@@ -73,6 +73,7 @@ def require_splits(dataset: Dataset, config: SplitConfig) -> None:
     for part, split in parts.items():
         if split != DRAWN:
             drawn = "" if part == "train" else f", or use --set splits.{part}={DRAWN}"
+            drawn += hint
             rows_of_split(dataset, split, part, drawn)
 
 

@@ -7,6 +7,7 @@ from aalbert.models.device import best_device
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.layout import frame_mask
 from aalbert.shards.loading.loader import Loader
+from aalbert.train.downstream.scoring import shown_batches
 
 # Dimensions that do not vary, but for rounding, stay as they are.
 LEAST_DEVIATION = 1e-6
@@ -18,7 +19,7 @@ def state_statistics(model: DownstreamModel, loader: Loader) -> tuple[Tensor, Te
     head = model.eval().to(best_device()).head
     sums = torch.zeros(2, *head.mean.shape, dtype=torch.float64)
     frames = 0
-    for batch in loader:
+    for batch in shown_batches(loader, "standardise states"):
         moved = batch.to(head.mean.device)
         states, lengths = model.states(moved.features, moved.lengths)
         real = frame_mask(lengths, states[0].shape[1])

@@ -64,13 +64,15 @@ class Task:
     """A downstream task.
 
     `summary` is its line in the help of the command, `title` the title of its reports. `labels` is
-    the source of its labels. `preset` is the default preset; without one the defaults are used.
+    the source of its labels, `corpus` the one whose splits its presets name. `preset` is the
+    default preset; without one the defaults are used.
     """
 
     name: str
     summary: str
     title: str
     labels: LabelSource = "column"
+    corpus: str | None = None
     preset: str | None = None
     benchmark: Benchmark | None = None
 
@@ -79,6 +81,7 @@ VOXCELEB1 = Task(
     name="voxceleb1",
     summary="Identify the speakers of VoxCeleb1, on its own split.",
     title="Speaker identification",
+    corpus="voxceleb1",
     preset="best",
     benchmark=Benchmark(
         data="VoxCeleb1 with 1,251 speakers",
@@ -116,6 +119,7 @@ LIBRISPEECH_SPEAKER = Task(
     name="librispeech-speaker",
     summary="Identify the speaker of every utterance, or of every frame.",
     title="Speaker identification on LibriSpeech",
+    corpus="librispeech",
     preset="utterance",
     benchmark=Benchmark(
         data="63 speakers of LibriSpeech",
@@ -217,6 +221,15 @@ def find_task(name: str) -> Task:
         refuse_names_of_s3prl(name)
         raise ConfigError(f"unknown task '{name}': use one of {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def hint_of_task(name: str, corpus: str) -> str:
+    """Return that another task is for this corpus, to end an error; "" if this one may be."""
+    own = TASKS[name].corpus
+    if own is None or own == corpus:
+        return ""
+    others = [task.name for task in TASKS.values() if task.corpus == corpus]
+    return f"; for {corpus} there is 'aalbert downstream {others[0]}'" if others else ""
 
 
 def names_with(labels: LabelSource) -> str:

@@ -126,9 +126,8 @@ def measure(opened: OpenRun, known: KnownVoices | None = None) -> Measured:
         if frame_labels is not None:
             shift_ms = config.labels.label_shift_ms
             grid = make_label_grid(frame_labels, setup.inputs, shift_ms).to(device)
-        outcome, loss = outcome_of(
-            outputs_of_each(model, loader, head), setup.labels.to(device), grid
-        )
+        outputs = outputs_of_each(model, loader, head, shown_as=f"{opened.part} part")
+        outcome, loss = outcome_of(outputs, setup.labels.to(device), grid)
         require_finite(torch.tensor(loss), f"the {opened.part} part of {dataset.place}")
         if isinstance(setup.labels, ColumnLabels) and frame_labels is None:
             class_of_row = setup.labels.row_classes()

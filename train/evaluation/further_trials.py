@@ -167,6 +167,7 @@ def score_list(
 
     def read(rows: Rows) -> tuple[Rows, Voices]:
         loader = whole_utterances(inputs, rows, config.batch_seconds, config.prefetch)
-        return voices_of(model.scorer, outputs_of_each(model, loader, model.head.embed), inputs)
+        outputs = outputs_of_each(model, loader, model.head.embed, shown_as="voices")
+        return voices_of(model.scorer, outputs, inputs)
 
     return score_trials(model.scorer, *known.add(pairs.rows, read), pairs)

@@ -19,7 +19,7 @@ from aalbert.models.pooling import mean_pool
 from aalbert.shards.loading.order import Rows
 from aalbert.train.downstream.error_rates import equal_error_rate, error_rates
 from aalbert.train.downstream.inputs import Inputs
-from aalbert.train.downstream.scoring import require_finite_batch, whole_utterances
+from aalbert.train.downstream.scoring import require_finite_batch, shown_batches, whole_utterances
 from aalbert.train.evaluation.significance import Interval, share_interval
 
 # Per utterance, relative to the mean variance of the standardised inputs, which is one.
@@ -156,7 +156,7 @@ def pooled_states(
     loader = whole_utterances(inputs, rows, batch_seconds, prefetch=0)
     place = {int(row): number for number, row in enumerate(rows)}
     pooled = np.empty((len(rows), upstream.states, upstream.width), np.float32)
-    for batch in loader:
+    for batch in shown_batches(loader, "hidden states"):
         moved = batch.to(device)
         states, lengths = upstream(moved.features, moved.lengths)
         states = normalised(states) if normalise else states

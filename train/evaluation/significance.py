@@ -12,6 +12,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from aalbert.common.progress import shown
+
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 # Of every entry: counts, or sums of errors.
@@ -120,7 +122,8 @@ def resampled_trials(
     """
     speakers = int(max(left.max(), right.max())) + 1
     values = []
-    for drawn in draw_clusters(speakers, seed, draws):
+    drawings = draw_clusters(speakers, seed, draws)
+    for drawn in shown(drawings, "resample speakers", total=draws, unit="draw"):
         weights = trial_weights(drawn, left, right)
         if weights[same].any() and weights[~same].any():
             values.append(measure(weights))

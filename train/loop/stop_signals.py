@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from aalbert.common.signals import SAVE_SIGNALS
+from aalbert.common.signals import SAVE_SIGNALS, say_it_stops
 from aalbert.errors import InterruptedRunError
 from aalbert.train.loop.ranks import Ranks
 from aalbert.train.loop.save_states import SaveStates
@@ -30,6 +30,8 @@ class SignalListener:
 
         Schedulers may send other signals several times, which must not interrupt the saving.
         """
+        if self.received is None:
+            say_it_stops(number, "this step")
         self.received = number
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)

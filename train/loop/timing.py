@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from aalbert.common.progress import SHORT_WAIT_S, progress_bar
 from aalbert.shards.loading.batch import Batch
 from aalbert.shards.loading.loader import Loader, Stream
 from aalbert.train.loop.config import Precision
@@ -49,12 +51,24 @@ class Stopwatch(Callback):
         self.clock = Clock()
         self.counts = FrameCounts()
         self.seconds = 0.0
+        self.exit_stack = ExitStack()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the progress."""
+        bar = progress_bar("try", total=trainer.max_steps, unit="step", delay_s=SHORT_WAIT_S)
+        self.bar = self.exit_stack.enter_context(bar)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Show no more progress."""
+        self.exit_stack.close()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         """Count the batch, and read the clock after the device has done its work."""
         self.counts.add(batch)
+        if ended_step(trainer):
+            self.bar.update(1)
         ends = (self.warm_up_steps, trainer.max_steps)
         if not ended_step(trainer) or trainer.global_step not in ends:
             return

@@ -154,8 +154,8 @@ class PretrainDataConfig:
             f"{self.batch_seconds}",
         )
         require(
-            0 <= self.shortest_seconds < self.crop_seconds,
-            f"data.shortest_seconds {self.shortest_seconds} must be below data.crop_seconds "
+            0 <= self.shortest_seconds <= self.crop_seconds,
+            f"data.shortest_seconds {self.shortest_seconds} must be at most data.crop_seconds "
             f"{self.crop_seconds}",
         )
         lengths = self.static_seconds
