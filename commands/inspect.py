@@ -1,9 +1,9 @@
-"""The command `aalbert inspect`: parts and costs of a model, and its attention to a recording.
+"""The command `aalbert inspect`: parts, costs and mix of a model, its attention to a recording.
 
 It uses both `pipeline`, which computes features, and `train`, which draws the pictures.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
+    from aalbert.models.attention_similarity import AttentionSimilarity
     from aalbert.pipeline.embeddings.model import EmbeddingModel, Features
 
 # In an attention map of longer speech, single frames are too small to be seen.
 SECONDS_DRAWN = 4.0
 RESULT_NAME = "inspection.json"
+# Of the bar of the largest weight, in letters.
+BAR_LENGTH = 30
 
 
 def inspect(
@@ -34,23 +37,24 @@ def inspect(
     audio: Annotated[
         Path | None, typer.Option(help="Draw the model's attention to this recording.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the pictures of --audio.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for pictures.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the parts and costs of a model; with --audio, draw its attention.
+    """Show the parts and costs of a model, and the mix that a head learned; with --out, draw them.
 
     Example: aalbert inspect runs/pretrain --audio speech.flac --out pictures
     """
     from aalbert.pipeline.embeddings.load import from_pretrained
 
-    require(
-        (audio is None) == (out is None), "--audio and --out go together: give both, or neither"
-    )
+    require(audio is None or out is not None, "--audio needs --out, the folder for its pictures")
     model = from_pretrained(place)
     document = {"model": model.place, **describe(model)}
-    if audio is not None and out is not None:
+    if out is not None:
+        require(
+            audio is not None or model.layer_weights is not None,
+            f"there is nothing to draw of {model.place} without --audio: only the run of a head "
+            "that mixes layers has learned weights",
+        )
         document |= draw(model, audio, out)
     show(document, as_json, "" if as_json else description_text(document))
 
@@ -84,7 +88,15 @@ def describe(model: "EmbeddingModel") -> dict[str, Any]:
             upstream_work(upstream.config).attention / REFERENCE_SECONDS
         ),
         "memory_bytes": asdict(count_memory(parameters, upstream, frames_per_second)),
+        "layer_weights": weights_of(model),
     }
+
+
+def weights_of(model: "EmbeddingModel") -> list[float]:
+    """Return the weight of every hidden state in the mix that a head learned; empty without one."""
+    if model.layer_weights is None:
+        return []
+    return [round(weight, 6) for weight in model.layer_weights.tolist()]
 
 
 def description_text(document: dict[str, Any]) -> str:
@@ -116,9 +128,22 @@ def description_text(document: dict[str, Any]) -> str:
         f"                      {memory['states_per_second'] / 1e6:.2f} MB of hidden states "
         "per second of audio",
     ]
+    if document["layer_weights"]:
+        lines += ["", "learned mix of the hidden states", *mix_lines(document["layer_weights"])]
+    if "attention_divergence_bits" in document:
+        lines += ["", *similarity_lines(document)]
     if "pictures" in document:
-        lines += ["", *similarity_lines(document), *document["pictures"]]
+        lines += ["", *document["pictures"]]
     return "\n".join(lines)
+
+
+def mix_lines(weights: Sequence[float]) -> list[str]:
+    """Return a line with a bar for every hidden state, the longest one for the largest weight."""
+    names = ["input", *(f"layer {number}" for number in range(1, len(weights)))]
+    return [
+        f"  {name:<9}{weight:6.3f}  {'█' * round(BAR_LENGTH * weight / max(weights))}"
+        for name, weight in zip(names, weights, strict=True)
+    ]
 
 
 def similarity_lines(document: dict[str, Any]) -> list[str]:
@@ -131,49 +156,75 @@ def similarity_lines(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def draw(model: "EmbeddingModel", audio: Path, out: Path) -> dict[str, Any]:
-    """Draw attention, its similarity between layers, and a reconstruction into a folder.
+def draw(model: "EmbeddingModel", audio: Path | None, out: Path) -> dict[str, Any]:
+    """Draw a learned mix, and what a model makes of a recording, into a folder.
 
     Raises `OutputInUseError` when the folder is not empty.
     """
     from aalbert.common.files import atomic_write, require_empty, write_json
-    from aalbert.models.attention_similarity import compare_layers
-    from aalbert.models.pretrained import PretrainedModel
-    from aalbert.train.pretraining.config import MaskingConfig
-    from aalbert.train.pretraining.figure import reconstruction_figure
-    from aalbert.train.report.attention_figures import attention_figure, similarity_figure
+    from aalbert.models.attention_similarity import compare_attention
     from aalbert.train.report.figures import to_png
+    from aalbert.train.report.layer_figures import layer_figure
 
     require_empty(out)
-    features = read_features(model, audio)
-    maps = attention_maps(model, features)
-    similarity = compare_layers(maps)
-    pictures: dict[str, Callable[[], Figure]] = {
-        "attention.png": lambda: attention_figure(maps.numpy(), model.frame_shift_ms),
-        "similarity.png": lambda: similarity_figure(
-            similarity.averaged.numpy(), similarity.closest.numpy()
-        ),
-    }
-    pretrained = model.model
-    if can_reconstruct(pretrained):
-        assert isinstance(pretrained, PretrainedModel)
-        read = {pretrained.config.features["kind"]: features.astype("float16")}
-        pictures["reconstruction.png"] = lambda: reconstruction_figure(
-            pretrained, read, MaskingConfig()
-        )
+    pictures: dict[str, Callable[[], Figure]] = {}
+    result: dict[str, Any] = {"layer_weights": weights_of(model)}
+    if model.layer_weights is not None:
+        pictures["layers.png"] = lambda: layer_figure(weights_of(model))
+    if audio is not None:
+        features = read_features(model, audio)
+        maps = attention_maps(model, features)
+        found = compare_attention(maps)
+        result |= {"audio": str(audio), "attention_divergence_bits": divergences(found)}
+        pictures |= attention_pictures(model, maps, found) | reconstruction_picture(model, features)
     for name, make in pictures.items():
         with atomic_write(out / name) as stream:
             stream.write(to_png(make()))
-    result = {
-        "audio": str(audio),
-        "attention_divergence_bits": {
-            "averaged": similarity.averaged.tolist(),
-            "closest": similarity.closest.tolist(),
-        },
-        "pictures": [str(out / name) for name in pictures],
-    }
+    result["pictures"] = [str(out / name) for name in pictures]
     write_json(out / RESULT_NAME, result)
     return result
+
+
+def divergences(found: "AttentionSimilarity") -> dict[str, Any]:
+    """Return divergences of attention as lists, `(layers, layers)` and of all pairs of heads."""
+    return {
+        "averaged": found.averaged.tolist(),
+        "closest": found.closest.tolist(),
+        "heads": found.heads.tolist(),
+    }
+
+
+def attention_pictures(
+    model: "EmbeddingModel", maps: "torch.Tensor", found: "AttentionSimilarity"
+) -> "dict[str, Callable[[], Figure]]":
+    """Return what draws attention maps and their similarity, by the names of files."""
+    from aalbert.train.report.attention_figures import (
+        attention_figure,
+        head_similarity_figure,
+        similarity_figure,
+    )
+
+    return {
+        "attention.png": lambda: attention_figure(maps.numpy(), model.frame_shift_ms),
+        "similarity.png": lambda: similarity_figure(found.averaged.numpy(), found.closest.numpy()),
+        "heads.png": lambda: head_similarity_figure(found.heads.numpy()),
+    }
+
+
+def reconstruction_picture(
+    model: "EmbeddingModel", features: "Features"
+) -> "dict[str, Callable[[], Figure]]":
+    """Return what draws a reconstruction, by the name of its file; empty if there can be none."""
+    from aalbert.models.pretrained import PretrainedModel
+    from aalbert.train.pretraining.config import MaskingConfig
+    from aalbert.train.pretraining.figure import reconstruction_figure
+
+    pretrained = model.model
+    if not can_reconstruct(pretrained):
+        return {}
+    assert isinstance(pretrained, PretrainedModel)
+    read = {pretrained.config.features["kind"]: features.astype("float16")}
+    return {"reconstruction.png": lambda: reconstruction_figure(pretrained, read, MaskingConfig())}
 
 
 def read_features(model: "EmbeddingModel", audio: Path) -> "Features":

@@ -43,16 +43,41 @@ def test_pictures_show_attention_similarity_and_reconstruction(
     command = ["inspect", str(model_folder), "--audio", str(recording), "--out", str(out)]
     assert main([*command, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    names = {"attention.png", "similarity.png", "reconstruction.png"}
+    names = {"attention.png", "similarity.png", "heads.png", "reconstruction.png"}
     assert {Path(name).name for name in document["pictures"]} == names
     for name in names:
-        pixels = matplotlib.image.imread(out / name)
-        assert pixels.shape[0] > 200 and pixels.shape[1] > 200 and np.ptp(pixels) > 0.5
-    divergence = np.array(document["attention_divergence_bits"]["averaged"])
-    assert divergence.shape == (2, 2) and 0 < divergence[0, 1] == divergence[1, 0] < 1
+        require_picture(out / name)
+    found = {name: np.array(each) for name, each in document["attention_divergence_bits"].items()}
+    assert found["averaged"].shape == (2, 2) and found["heads"].shape == (2, 2, 2, 2)
+    assert 0 < found["averaged"][0, 1] == found["averaged"][1, 0] < 1
+    assert found["closest"][0, 1] == found["heads"][0, :, 1].min()
     saved = json.loads((out / "inspection.json").read_text())
     assert saved["attention_divergence_bits"] == document["attention_divergence_bits"]
     assert main(command) == 6
+
+
+def require_picture(path: Path) -> None:
+    pixels = matplotlib.image.imread(path)
+    assert pixels.shape[0] > 200 and pixels.shape[1] > 200 and np.ptp(pixels) > 0.5
+
+
+def test_the_mix_that_a_head_learned_is_printed_and_drawn(
+    speaker_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["inspect", str(speaker_run), "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    mix = lines[lines.index("learned mix of the hidden states") + 1 :][:4]
+    weights = json.loads((out / "inspection.json").read_text())["layer_weights"]
+    assert sum(weights) == pytest.approx(1, abs=1e-5)
+    assert [line.split()[:-1] for line in mix] == [
+        ["input", f"{weights[0]:.3f}"],
+        *(["layer", str(number), f"{weights[number]:.3f}"] for number in (1, 2, 3)),
+    ]
+    bars = [line.split()[-1].count("█") for line in mix]
+    assert bars[int(np.argmax(weights))] == max(bars) == 30
+    require_picture(out / "layers.png")
+    assert {path.name for path in out.iterdir()} == {"inspection.json", "layers.png"}
 
 
 def test_attention_maps_are_of_the_first_seconds(model_folder: Path) -> None:
@@ -67,7 +92,8 @@ def test_attention_maps_are_of_the_first_seconds(model_folder: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["missing"], 3, "there is no folder missing: expected a run or a saved model"),
-        (["{model}", "--audio", "x.wav"], 2, "--audio and --out go together: give both"),
+        (["{model}", "--audio", "x.wav"], 2, "--audio needs --out, the folder for its pictures"),
+        (["{model}", "--out", "{out}"], 2, "{model} without --audio: only the run of a head that"),
         (["{model}", "--audio", "{broken}", "--out", "{out}"], 3, "broken.flac cannot be decoded"),
     ],
 )
@@ -83,4 +109,4 @@ def test_mistakes_are_reported_in_one_line(
     broken.write_bytes(b"<html>no audio</html>")
     places = {"model": model_folder, "broken": broken, "out": tmp_path / "out"}
     assert main(["inspect", *(word.format(**places) for word in arguments)]) == code
-    assert message in capsys.readouterr().err
+    assert message.format(**places) in capsys.readouterr().err

@@ -58,7 +58,8 @@ from aalbert.train.evaluation.tables import (
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_figure
 from aalbert.train.randomness import seed_of
-from aalbert.train.report.figures import curve_figure, layer_figure, loss_figure, to_data_uri
+from aalbert.train.report.figures import curve_figure, loss_figure, to_data_uri
+from aalbert.train.report.layer_figures import layer_figure
 from aalbert.train.report.page import render_page
 from aalbert.train.run_folder import RunFolder
 

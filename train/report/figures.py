@@ -69,17 +69,6 @@ def loss_figure(measurements: Sequence[dict[str, Any]], predictors: Mapping[str,
     return curve_figure(measurements, losses, "loss of hidden frames", levels)
 
 
-def layer_figure(weights: Sequence[float]) -> Figure:
-    """Draw the weight of each hidden state in the mix that the head reads."""
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-    axes = figure.add_subplot()
-    names = ["input", *(f"layer {number}" for number in range(1, len(weights)))]
-    axes.bar(names, weights, color=ACCENT)
-    axes.set(ylabel="weight in the mix", ylim=(0, 1))
-    tidy(axes)
-    return figure
-
-
 def draw_spectrogram(
     axes: Any, frames: NDArray[np.float32], frame_shift_ms: float, limits: tuple[float, float]
 ) -> None:
