@@ -34,7 +34,11 @@ def compare(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--audio", help="Folder of the files of the list, by default the list's own."),
+        typer.Option(
+            "--audio",
+            metavar="DIR",
+            help="Folder of the files of the list, by default the list's own.",
+        ),
     ] = None,
     format: Annotated[
         Literal["table", "jsonl", "csv"] | None,

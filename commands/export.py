@@ -12,7 +12,9 @@ def export(
     place: Annotated[
         str, typer.Argument(metavar="MODEL", help="A saved model, a run, or an old checkpoint.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="File to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="File to write.", show_default=False)
+    ],
     to: Annotated[
         Literal["onnx"], typer.Option("--to", help="The format of the file.", show_default=False)
     ],

@@ -8,6 +8,7 @@ from aalbert.commands.console import AsJson, Out, show
 from aalbert.commands.machine import DeviceOption, ThreadsOption, use_machine
 from aalbert.commands.options import (
     AudioArgument,
+    DryRunOption,
     MaxSkippedOption,
     SplitsOption,
     listed_places,
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 LayersOption = Annotated[
     str,
     typer.Option(
+        metavar="LAYERS",
         help="last, a number (0 is the projected input), all, mean (of all), or weighted (by "
-        "the mix of a downstream run)."
+        "the mix of a downstream run).",
     ),
 ]
 ModelPlace = Annotated[
     str,
     typer.Option(
         "--model",
+        metavar="MODEL",
         help="Folder or URL of a saved model or a run, or USER/MODEL on the hub.",
         show_default=False,
     ),
@@ -50,6 +53,7 @@ def extract(
         ),
     ] = "npy",
     split: SplitsOption = None,
+    dry_run: DryRunOption = False,
     device: DeviceOption = None,
     max_skipped: MaxSkippedOption = 0.001,
     threads: ThreadsOption = None,
@@ -59,8 +63,9 @@ def extract(
 
     Example: aalbert extract --model runs/pretrain recordings/ --out embeddings
     """
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
+    from aalbert.pipeline.embeddings.estimate import estimate_extraction
     from aalbert.pipeline.embeddings.extract import ExtractConfig, extract_embeddings
     from aalbert.pipeline.embeddings.inputs import find_inputs
     from aalbert.pipeline.embeddings.load import from_pretrained
@@ -70,6 +75,10 @@ def extract(
     use_machine(device, threads)
     opened = from_pretrained(model)
     found = replace(find_inputs(opened, listed_places(inputs), split or ()), places=inputs)
+    if dry_run:
+        expected = estimate_extraction(opened, found, config)
+        show({"out": str(out), **asdict(expected)}, as_json, f"{out}: {expected.describe()}")
+        return
     record = extract_embeddings(opened, found, out, config)
     text = (
         f"{out}: {record['utterances']:,} utterances, {record['hours']:.2f} hours, layers "

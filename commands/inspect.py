@@ -35,9 +35,12 @@ def inspect(
         ),
     ],
     audio: Annotated[
-        Path | None, typer.Option(help="Draw the model's attention to this recording.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the model's attention to this recording."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for pictures.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the parts and costs of a model, and the mix that a head learned; with --out, draw them.

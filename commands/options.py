@@ -92,7 +92,7 @@ DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Run some steps, estimate the time of the run, write nothing.",
+        help="Try a little of it, estimate the time and the space of all of it, write nothing.",
         rich_help_panel=RUNNING,
     ),
 ]

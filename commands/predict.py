@@ -33,7 +33,9 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder to write, in which an interrupted command continues; else stdout."
+            "--out",
+            metavar="DIR",
+            help="Folder to write, in which an interrupted command continues; else stdout.",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to state.")] = 1,

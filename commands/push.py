@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from aalbert.commands.console import AsJson, show
+from aalbert.commands.help import RUNNING
 from aalbert.errors import require
 
 
@@ -19,22 +20,32 @@ def push(
     licence: Annotated[
         str,
         typer.Option(
+            metavar="LICENCE",
             help="The licence of the weights, as the hub calls it, such as cc-by-4.0; needed "
-            "unless the card has one."
+            "unless the card has one.",
         ),
     ] = "",
     private: Annotated[
         bool, typer.Option("--private", help="Only you, or your organisation, may read it.")
     ] = False,
     revision: Annotated[
-        str | None, typer.Option(help="Branch to send to, made if it is new; main by default.")
+        str | None,
+        typer.Option(
+            metavar="BRANCH", help="Branch to send to, made if it is new; main by default."
+        ),
     ] = None,
-    message: Annotated[str, typer.Option(help="Message of the commit.")] = "Model of aalbert",
+    message: Annotated[
+        str, typer.Option(metavar="TEXT", help="Message of the commit.")
+    ] = "Model of aalbert",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Prepare and check all, and send nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Prepare and check all, and send nothing.", rich_help_panel=RUNNING
+        ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for what --dry-run prepares.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for what --dry-run prepares."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

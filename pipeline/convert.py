@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aalbert.common.files import require_empty
@@ -13,6 +14,7 @@ from aalbert.conversion.checkpoint_file import hub_origin, is_foreign, local_fil
 from aalbert.conversion.import_model import import_model
 from aalbert.conversion.published_names import find_published
 from aalbert.errors import OutputInUseError, require
+from aalbert.models.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from aalbert.models.encoder_names import refuse_wave_encoder
 from aalbert.models.foreign.export import export_s3prl
 from aalbert.models.foreign.s3prl_limits import LayoutError
@@ -22,8 +24,14 @@ from aalbert.models.upstream import count_parameters
 from aalbert.shards.format.feature_groups import prepare_assignments
 
 
-def convert_to_aalbert(source: str, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
-    """Save a checkpoint of another system as a model of this package; return what was done."""
+def convert_to_aalbert(
+    source: str, out: Path, assignments: Sequence[str], *, dry_run: bool = False
+) -> dict[str, Any]:
+    """Save a checkpoint of another system as a model of this package; return what was done.
+
+    Where `out` has this model already nothing is written, and in a dry run. Raises
+    `OutputInUseError` when it has anything else.
+    """
     refuse_wave_encoder(source)
     source = find_published(source)
     is_path = find_hub_place(source) is None and not is_url(source)
@@ -32,18 +40,35 @@ def convert_to_aalbert(source: str, out: Path, assignments: Sequence[str]) -> di
         f"{redact_url(source)} is no file: expected a checkpoint of another system; a model of "
         "this package goes to s3prl with --to s3prl",
     )
-    require_empty(out)
+    if not (out / CONFIG_NAME).is_file():
+        require_empty(out)
     with local_file(source) as local:
         model, foreign = import_model(local, assignments, hub_origin(source))
-    model.save_pretrained(out)
-    return summary(model, source, foreign.layout, out, foreign.notes)
+    with TemporaryDirectory() as scratch:
+        model.save_pretrained(Path(scratch))
+        there = holds_model(out, Path(scratch))
+    if not there and not dry_run:
+        require_empty(out)
+        model.save_pretrained(out)
+    document = summary(model, source, foreign.layout, out, foreign.notes)
+    return {**document, "written": not there and not dry_run, "there": there}
 
 
-def convert_to_s3prl(source: str, out: Path, assignments: Sequence[str]) -> dict[str, Any]:
+def holds_model(folder: Path, other: Path) -> bool:
+    """Return whether a folder has the model that another one has: its settings and weights."""
+    return all(
+        (folder / name).is_file() and (folder / name).read_bytes() == (other / name).read_bytes()
+        for name in (CONFIG_NAME, WEIGHTS_NAME)
+    )
+
+
+def convert_to_s3prl(
+    source: str, out: Path, assignments: Sequence[str], *, dry_run: bool = False
+) -> dict[str, Any]:
     """Save a model, of this package or another system, for s3prl; return what was done.
 
     `out` becomes a file in s3prl's layout, or where that cannot hold the model a folder that s3prl
-    opens by the code in it.
+    opens by the code in it; in a dry run nothing is written.
     """
     if out.exists():
         raise OutputInUseError(f"{out} exists: choose another --out, the file or folder to write")
@@ -56,15 +81,26 @@ def convert_to_s3prl(source: str, out: Path, assignments: Sequence[str]) -> dict
     else:
         require(not assignments, f"--set {assignments[:1]}: {source} has all its settings")
         model = PretrainedModel.from_pretrained(source)
+    with TemporaryDirectory() as scratch:
+        place = Path(scratch) / out.name if dry_run else out
+        notes += export_for_s3prl(model, place, out)
+    return {
+        **summary(model, source, layout, out, notes),
+        "written": not dry_run,
+        "there": False,
+    }
+
+
+def export_for_s3prl(model: PretrainedModel, place: Path, out: Path) -> tuple[str, ...]:
+    """Write a model for s3prl and return notes, which call its place `out`."""
     try:
-        notes += export_s3prl(model, out)
+        return export_s3prl(model, place)
     except LayoutError as reason:
-        export_upstream(model, out)
-        notes += (
+        export_upstream(model, place)
+        return (
             f"{reason}, so this is a folder with the code that s3prl needs: "
             f"torch.hub.load('{out}', 'upstream', source='local')",
         )
-    return summary(model, source, layout, out, notes)
 
 
 def summary(
@@ -111,6 +147,14 @@ def summary_text(document: dict[str, Any]) -> str:
         f"predicts    {', '.join(targets) or 'nothing'}",
         f"parameters  {document['parameters']:,}",
         *(f"note: {note}" for note in document["notes"]),
-        f"written: {document['out']}",
+        outcome_text(document),
     ]
     return "\n".join(lines)
+
+
+def outcome_text(document: dict[str, Any]) -> str:
+    """Return whether the model was written, and if not why."""
+    if document["written"]:
+        return f"written: {document['out']}"
+    has = "has this model already" if document["there"] else "would have this model"
+    return f"{document['out']} {has}; nothing was written"
