@@ -91,6 +91,8 @@ MACHINE_ERRORS = {
 PLACE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
 
+# What a stopped command says to do, the last one counts.
+AFTER_STOP: list[str] = []
 USUAL_FORMAT = warnings.formatwarning
 
 
@@ -163,6 +165,11 @@ def show_cause(error: AalbertError) -> None:
         show_traceback(type(error), error, error.__traceback__)
 
 
+def say_after_stop(text: str) -> None:
+    """Have the line about a signal that ends this process say what to do then."""
+    AFTER_STOP.append(text)
+
+
 def end_at_once(signal_number: int) -> None:
     """End this process as a signal asks, with one line on stderr; for a handler of signals.
 
@@ -172,7 +179,8 @@ def end_at_once(signal_number: int) -> None:
     bars = sys.stderr.isatty() and getattr(
         getattr(sys.modules.get("tqdm.std"), "tqdm", None), "_instances", ()
     )
-    line = f"aalbert: interrupted by {signal.Signals(signal_number).name}\n"
+    after = f": {AFTER_STOP[-1]}" if AFTER_STOP else ""
+    line = f"aalbert: interrupted by {signal.Signals(signal_number).name}{after}\n"
     with suppress(OSError):  # the terminal may be gone
         os.write(2, ("\n" * bool(bars) + line).encode())
     os._exit(SIGNAL_EXIT_BASE + signal_number)

@@ -1,20 +1,26 @@
 """The command `aalbert demo`: a synthetic corpus through the code of the other commands."""
 
+import json
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from aalbert.commands.machine import use_threads
+from aalbert import __version__
+from aalbert.commands.console import say_after_stop
+from aalbert.commands.machine import use_machine
 from aalbert.common.notes import note
-from aalbert.errors import OutputInUseError
+from aalbert.errors import InterruptedRunError, OutputInUseError
 
-# Marks a folder that the demo made and may replace.
-MARKER = ".aalbert-demo"
+# In the folder of a demo: what it was made with, and that its corpus is whole.
+MARKER, CORPUS_MADE = ".aalbert-demo", ".corpus-made"
 SEED = 1
 # Name, first reader and number of readers: no voice is in two of them.
 SUBSETS = (
@@ -24,49 +30,130 @@ SUBSETS = (
 )
 # Less than the presets, so that the demo ends within minutes.
 DEMO_SETTINGS = ("steps=1800", "data.batch_seconds=16")
-PHONE_SETTINGS = (
-    "splits.dev=dev-clean",
-    "splits.test=test-clean",
-    "epochs=5",
-    "learning_rate=3e-3",
+SPLITS = ("splits.train=train-clean-100", "splits.dev=dev-clean")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of a task on the three upstreams, by names with a prefix; the first is the reference."""
+
+    prefix: str
+    task: str
+    title: str
+    settings: tuple[str, ...]
+    # The preset of the task, the usual one by default.
+    preset: str | None = None
+
+
+PHONES = Comparison(
+    prefix="phone",
+    task="librispeech-phone",
+    title="phones",
+    settings=(*SPLITS, "splits.test=test-clean", "epochs=5", "learning_rate=3e-3"),
 )
+VOICES = Comparison(
+    prefix="voice",
+    task="voxceleb1-verification",
+    title="same or different voice",
+    settings=SPLITS,
+    preset="cosine",
+)
+COMPARISONS = (PHONES, VOICES)
+# The pretrained encoder, the same untrained, and the three frames that it reads as one.
+UPSTREAMS = {
+    "pretrained": ("pretrain", "untrained=false"),
+    "untrained": ("pretrain", "untrained=true"),
+    "logmel": ("logmel", "baseline.frames_stacked=3"),
+}
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")] = Path(
+        "demo"
+    ),
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Delete an older demo in --out and begin anew.")
+    ] = False,
 ) -> None:
-    """Synthesise a small corpus and run the whole path on it, in about three minutes.
+    """Synthesise a small corpus and run the whole path on it, in some minutes.
+
+    The same command continues an interrupted demo; what is done is not done again.
 
     Example: aalbert demo
     """
-    from aalbert.train.pretraining.run import start_pretraining
-    from aalbert.train.recipes import read_pretrain_recipe
-
-    claim(out)
-    use_threads(None)
-    with step("synthesise a corpus of voices"):
-        synthesise(out / "LibriSpeech")
-    with step("prepare: features into shards"):
-        prepare_features(out)
-    with step("pretrain: reconstruct masked frames"):
-        settings = read_pretrain_recipe("tiny", assignments=DEMO_SETTINGS, environment={})
-        start_pretraining(settings, [out / "data"], out / "runs/pretrain")
-    with step("downstream: phones, with three upstreams"):
-        runs = train_heads(out)
-    with step("evaluate"):
-        evaluate(runs)
+    command = "make demo" if is_repository(out) else f"aalbert demo --out {shlex.quote(str(out))}"
+    claim(out, command, restart=restart)
+    say_after_stop(f"run '{command}' again, finished work is kept")
+    use_machine(None, None)
+    with continued_by(command):
+        run_demo(out)
 
 
-def claim(out: Path) -> None:
-    """Make an empty folder, in place of an older demo if there is one."""
+def is_repository(out: Path) -> bool:
+    """Return whether this is the demo that the repository's Makefile makes."""
+    makefile = Path("Makefile")
+    return out == Path("demo") and makefile.is_file() and "aalbert demo" in makefile.read_text()
+
+
+def claim(out: Path, command: str, *, restart: bool) -> None:
+    """Make the folder of a demo, unless it has an unfinished or finished one like it.
+
+    Raises `OutputInUseError` when it holds anything else.
+    """
     from aalbert.common.files import holds_something
 
-    if (out / MARKER).is_file():
+    marker, made_with = out / MARKER, json.dumps(plan(), sort_keys=True)
+    if restart and marker.is_file():
+        note(f"deleting the demo in {out}")
         shutil.rmtree(out)
+    if marker.is_file():
+        if marker.read_text("utf-8") == made_with:
+            return
+        raise OutputInUseError(
+            f"{out} has a demo by other versions or settings: keep it and choose another --out, or "
+            f"delete it with 'aalbert demo --out {shlex.quote(str(out))} --restart'"
+        )
     if holds_something(out):
         raise OutputInUseError(f"{out} is not empty and not an older demo: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).touch(exist_ok=False)
+    marker.write_text(made_with, "utf-8")
+
+
+def plan() -> dict[str, Any]:
+    """Return all that decides what a demo makes."""
+    settings = [DEMO_SETTINGS, *((each.task, each.preset, each.settings) for each in COMPARISONS)]
+    return {"version": __version__, "seed": SEED, "subsets": SUBSETS, "settings": settings}
+
+
+@contextmanager
+def continued_by(command: str) -> Iterator[None]:
+    """Say of an interrupted step which command continues the whole."""
+    try:
+        yield
+    except InterruptedRunError as error:
+        reason = str(error).partition(":")[0].partition(";")[0]
+        raise InterruptedRunError(
+            f"{reason}: run '{command}' again, finished work is kept", error.signal_number
+        ) from error
+
+
+def run_demo(out: Path) -> None:
+    """Take all steps that were not taken before, and print the tables."""
+    with step("synthesise a corpus of voices"):
+        synthesise(out)
+    with step("prepare: features into shards"):
+        prepare_features(out)
+    with step("pretrain: reconstruct masked frames"):
+        pretrain(out)
+    for comparison in COMPARISONS:
+        with step(f"downstream: {comparison.title}, with three upstreams"):
+            train_heads(out, comparison)
+    pages = []
+    for comparison in COMPARISONS:
+        with step(f"evaluate: {comparison.title}"):
+            pages += evaluate([run_of(out, comparison, name) for name in UPSTREAMS])
+    for page in pages:
+        print(page)
 
 
 @contextmanager
@@ -78,54 +165,104 @@ def step(title: str) -> Iterator[None]:
     note(f"   {time.monotonic() - started:.1f} s")
 
 
-def synthesise(corpus: Path) -> None:
+def synthesise(out: Path) -> None:
     """Write a corpus in the layout of LibriSpeech, with its phones."""
+    from aalbert.common.signals import stop_if_asked, stoppable
     from aalbert.pipeline.corpora.synthesis import write_librispeech
 
-    for subset, first_speaker, speakers in SUBSETS:
-        write_librispeech(
-            corpus,
-            speakers=speakers,
-            utterances_per_speaker=6,
-            seed=SEED,
-            subset=subset,
-            first_speaker=first_speaker,
-        )
+    corpus = out / "LibriSpeech"
+    if (out / CORPUS_MADE).is_file():
+        return
+    if corpus.exists():
+        shutil.rmtree(corpus)
+    with stoppable():
+        for subset, first_speaker, speakers in SUBSETS:
+            write_librispeech(
+                corpus,
+                speakers=speakers,
+                utterances_per_speaker=6,
+                seed=SEED,
+                subset=subset,
+                first_speaker=first_speaker,
+                after_each=stop_if_asked,
+            )
+        (out / CORPUS_MADE).touch()
 
 
 def prepare_features(out: Path) -> None:
-    """Prepare the corpus with the default features."""
+    """Prepare the corpus with the default features, and write trials of the voices to test on."""
     from aalbert.pipeline.corpora.librispeech import read_librispeech
     from aalbert.pipeline.prepare.config import PrepareConfig
     from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
     from aalbert.shards.format.feature_settings import LogMelSettings
+    from aalbert.shards.reading.dataset import Dataset
 
     config = PrepareConfig(features=(LogMelSettings(),))
     prepare(read_librispeech(out / "LibriSpeech"), out / "data", config, PrepareLimits())
+    dataset = Dataset(out / "data")
+    keys = dataset.keys(dataset.rows(["test-clean"]))
+    trials_of(out).write_text(all_trials(keys), "utf-8")
 
 
-def train_heads(out: Path) -> list[Path]:
-    """Train a phone head on the pretrained encoder, on the same untrained, and on features."""
-    from aalbert.train.downstream.run import start_downstream
+def all_trials(keys: Sequence[str]) -> str:
+    """Return every pair of utterances as a list of trials; a key begins with its speaker."""
+    return "".join(
+        f"{int(left.partition('-')[0] == right.partition('-')[0])} {left} {right}\n"
+        for left, right in combinations(keys, 2)
+    )
+
+
+def trials_of(out: Path) -> Path:
+    """Return the path of the list of trials."""
+    return out / "trials.txt"
+
+
+def pretrain(out: Path) -> None:
+    """Pretrain the encoder, or continue to."""
+    from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
+    from aalbert.train.recipes import read_pretrain_recipe
+    from aalbert.train.run_folder import RunFolder
+
+    run = out / "runs/pretrain"
+    if RunFolder(run).record.is_file():
+        resume_pretraining(run)
+    else:
+        settings = read_pretrain_recipe("tiny", assignments=DEMO_SETTINGS, environment={})
+        start_pretraining(settings, [out / "data"], run)
+
+
+def run_of(out: Path, comparison: Comparison, upstream: str) -> Path:
+    """Return the folder of a run."""
+    return out / "runs" / f"{comparison.prefix}-{upstream}"
+
+
+def train_heads(out: Path, comparison: Comparison) -> None:
+    """Train the heads of a comparison, or continue to."""
+    from aalbert.train.downstream.run import resume_downstream, start_downstream
     from aalbert.train.recipes import read_task_recipe
+    from aalbert.train.run_folder import RunFolder
 
-    pretrained = str(out / "runs/pretrain")
-    upstreams = {
-        "phone-pretrained": (pretrained, "untrained=false"),
-        "phone-untrained": (pretrained, "untrained=true"),
-        # The three frames that the encoder reads as one.
-        "phone-logmel": ("logmel", "baseline.frames_stacked=3"),
+    named_files = {
+        PHONES.task: f"labels.alignments={out / 'LibriSpeech/alignments.txt'}",
+        VOICES.task: f"trials.test={trials_of(out)}",
     }
-    labels = f"labels.alignments={out / 'LibriSpeech/alignments.txt'}"
-    for name, (upstream, setting) in upstreams.items():
-        settings = (labels, *PHONE_SETTINGS, setting)
-        config = read_task_recipe("librispeech-phone", assignments=settings, environment={})
-        start_downstream(config, out / "data", upstream, out / "runs" / name)
-    return [out / "runs" / name for name in upstreams]
+    for name, (upstream, setting) in UPSTREAMS.items():
+        run = run_of(out, comparison, name)
+        if RunFolder(run).record.is_file():
+            resume_downstream(run, comparison.task)
+            continue
+        config = read_task_recipe(
+            comparison.task,
+            comparison.preset,
+            assignments=(*comparison.settings, named_files[comparison.task], setting),
+            environment={},
+        )
+        place = str(out / "runs/pretrain") if upstream == "pretrain" else upstream
+        start_downstream(config, out / "data", place, run)
 
 
-def evaluate(runs: list[Path]) -> None:
-    """Write the reports of the runs of a task, and print their table."""
+def evaluate(runs: list[Path]) -> list[str]:
+    """Write the reports of the runs of a task, print their table, and return lines on the pages."""
     from aalbert.train.evaluation.evaluate import compare_evaluations, evaluate_runs
     from aalbert.train.evaluation.report import write_reports
     from aalbert.train.evaluation.tables import text_tables
@@ -133,6 +270,6 @@ def evaluate(runs: list[Path]) -> None:
     evaluations = evaluate_runs(runs)
     comparisons = compare_evaluations(evaluations)
     write_reports(evaluations, comparisons)
-    print(text_tables([evaluation.result for evaluation in evaluations], comparisons))
-    print(f"report: {evaluations[0].measured.folder.report.resolve()}")
-    print(f"comparison: {evaluations[0].measured.folder.comparison.resolve()}")
+    print(text_tables([evaluation.result for evaluation in evaluations], comparisons), flush=True)
+    folder = evaluations[0].measured.folder
+    return [f"report: {folder.report.resolve()}", f"comparison: {folder.comparison.resolve()}"]

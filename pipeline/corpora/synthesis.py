@@ -6,7 +6,7 @@ in a position start at 1, because generators seeded with (1, 2) and (1, 2, 0) ar
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,13 +63,14 @@ def write_librispeech(
     seconds: tuple[float, float] = (3.0, 6.0),
     subset: str = "train-clean-100",
     first_speaker: int = 1000,
+    after_each: Callable[[], None] = lambda: None,
 ) -> None:
     """Write one subset, FLAC at 16 kHz, and add its readers to `root`/SPEAKERS.TXT.
 
     An utterance lasts between the two `seconds`; its transcript is random, not what is said.
     The phones that are said are added to `root`/alignments.txt, one for every 10 ms, with their
     names in `root`/phones.json. Further subsets may go to the same root with readers numbered
-    from another `first_speaker`.
+    from another `first_speaker`. `after_each` is called after every speaker.
     """
     readers, alignments = [], []
     chapter_sizes = [(utterances_per_speaker + 1) // 2, utterances_per_speaker // 2]
@@ -82,6 +83,7 @@ def write_librispeech(
         gender = draw_voice(default_rng([seed, speaker])).gender
         samples = sum(len(speech.samples) for speech in spoken.values())
         minutes = f"{samples / SAMPLE_RATE / 60:<5.2f}"
+        after_each()
         readers.append(f"{speaker:<5}| {gender} | {subset:<16} | {minutes} | Voice {speaker}")
         alignments += [
             f"{name} {' '.join(map(str, speech.phones.tolist()))}"
