@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> object:
         require_text(given)
-        return app(given, standalone_mode=False)
+        return app(given, prog_name="aalbert", standalone_mode=False)
 
     with handle_stop_signals(end_at_once):
         return exit_code_of(run)

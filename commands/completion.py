@@ -22,9 +22,12 @@ def beginning(incomplete: str, *words: str) -> list[str]:
 
 def complete_presets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the presets of a command that begin so, with what they are."""
+    from aalbert.train.downstream.tasks import TASKS
     from aalbert.train.preset import about_preset, preset_names
 
-    folder = ctx.params.get("task") or ctx.command.name or ""
+    # Arguments in front of an option without its value are not parsed.
+    tasks = [word for word in (ctx.params.get("task"), *ctx.args) if word in TASKS]
+    folder = tasks[0] if tasks else ctx.command.name or ""
     names = beginning(incomplete, *preset_names(folder))
     return [(name, about_preset(name, folder)) for name in names]
 

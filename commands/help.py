@@ -25,8 +25,9 @@ PANELS = (ARGUMENTS, OPTIONS, SETTINGS, RUNNING, OUTPUT)
 LONGEST_NAME = 30
 SUMMARY_CHARACTERS = 1_000
 TYPE_WORDS = {int: "N", float: "NUMBER"}
-# A command may be cut in front of an option or an argument.
 EXAMPLE = "Example: "
+# An option with what is given with it, or a word.
+PIECES = re.compile(r"-\S+ [^-]\S*|\S+")
 
 # A name and its text.
 Row = tuple[str, str]
@@ -164,8 +165,8 @@ def wrap(text: str, width: int, indent: str = "") -> str:
 
 
 def wrap_command(text: str, width: int) -> str:
-    """Return a command in lines that a shell joins again, broken in front of options."""
-    pieces, lines = re.split(r" (?=-)", text), [""]
+    """Return a command in lines that a shell joins again; an option stays with its value."""
+    pieces, lines = PIECES.findall(text), [""]
     for piece in pieces:
         if lines[-1] and len(lines[-1]) + len(piece) + len(" ") + len(" \\") > width:
             lines.append("")

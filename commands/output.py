@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aalbert.commands.help import OUTPUT
-from aalbert.common.notes import SPEECH
+from aalbert.common.notes import SPEECH, timed
 from aalbert.errors import require
 
 Quiet = Annotated[
@@ -51,7 +51,8 @@ def with_output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_speech(**values: Any) -> Any:
         set_speech(**{name: values.pop(name) for name in added})
-        return command(**values)
+        with timed("in all"):
+            return command(**values)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

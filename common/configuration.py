@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from aalbert.common.json_files import MOST_DEPTH, first_fault
-from aalbert.common.notes import note
+from aalbert.common.notes import detail, note
 from aalbert.common.settings_text import (
     MOST_BYTES,
     Document,
@@ -50,6 +50,7 @@ def load_config(
     document: Document = {}
     in_file = (str(file), read_yaml_file(file)) if file else None
     for source, layer in filter(None, (preset, work, in_file)):
+        detail(f"settings of {source}: {', '.join(layer) or 'none'}")
         check(kind, layer, source)
         lay_over(kind, document, layer)
     variables = list(read_environment(kind, os.environ if environment is None else environment))

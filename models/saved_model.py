@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from aalbert.common.notes import detail
+from aalbert.common.redaction import redact_url
 from aalbert.models.downstream import KIND as DOWNSTREAM_KIND
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.pretrained import PretrainedModel
@@ -12,6 +14,7 @@ def load_model(place: Path | str, kind: str) -> DownstreamModel | PretrainedMode
 
     Raises the errors of `PretrainedModel.from_pretrained`, also for a kind that is unknown.
     """
+    detail(f"opening the model {redact_url(str(place))}")
     if kind == DOWNSTREAM_KIND:
         return DownstreamModel.from_pretrained(place)
     return PretrainedModel.from_pretrained(place)

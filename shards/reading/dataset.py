@@ -14,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from aalbert.common.files import is_side_file
+from aalbert.common.notes import detail
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, require
 from aalbert.shards.format.index import frame_counts
@@ -77,6 +78,7 @@ class Dataset:
         self._maps: dict[int, NDArray[np.uint8]] = {}
         self._locks: dict[int, IO[bytes]] = {}
         weakref.finalize(self, close_locks, self._locks)
+        detail(f"opened {self.place}: {len(self):,} utterances, {self.manifest.fingerprint}")
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
