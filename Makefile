@@ -5,7 +5,7 @@ UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
 MINUTES ?= 10
-.PHONY: help setup demo test test-slow soak test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
+.PHONY: help setup demo test test-slow soak test-s3prl test-newest test-lowest check fix docs bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench-encoder: .venv/.dev ## measure a training step of the encoder beside an ea
 bench-gpu: .venv/.dev ## show on a GPU, in ten minutes, everything that is claimed for one
 	$(BIN)/python -m benchmarks.gpu --minutes 10 --out bench-gpu
 
+docs: .venv/.docs ## make a site of the documents in site/ (open site/index.html)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 results: .venv/.dev ## pretrain for 3 minutes and print the ladder of docs/results.md (needs DATA, PHONES and STUDIO)
 	$(BIN)/python -m benchmarks.ladder run --data $(DATA) --phones $(PHONES) --studio $(STUDIO) \
 	  --out results --minutes 3 --seeds 0
@@ -71,6 +74,7 @@ lock: .venv/.uv ## resolve the dependencies anew into lock/
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/dev.txt -o lock/runtime.txt
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra bench -c lock/dev.txt -o lock/bench.txt
 	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra s3prl -c lock/dev.txt -o lock/s3prl.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra docs -c lock/dev.txt -o lock/docs.txt
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -105,4 +109,8 @@ endef
 
 .venv/.s3prl: .venv/.dev lock/s3prl.txt
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/s3prl.txt
+	@touch $@
+
+.venv/.docs: .venv/.dev lock/docs.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/docs.txt
 	@touch $@

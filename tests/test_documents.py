@@ -17,7 +17,17 @@ from tests.hub_server import TOKEN, Repository
 from tests.models.foreign.test_export import make_model
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("commands", "common", "conversion", "kernel", "pipeline", "shards", "models", "train")
+ROOMS = (
+    "commands",
+    "common",
+    "conversion",
+    "kernel",
+    "pipeline",
+    "shards",
+    "models",
+    "train",
+    "website",
+)
 EXAMPLES = examples_of("embeddings.md")
 
 

@@ -44,7 +44,7 @@ def test_every_module_is_linked_for_type_checkers() -> None:
     assert all(path.resolve() == ROOT / name for name, path in links.items())
 
 
-@pytest.mark.parametrize("lock", ["bootstrap", "runtime", "dev", "bench", "s3prl"])
+@pytest.mark.parametrize("lock", ["bootstrap", "runtime", "dev", "bench", "s3prl", "docs"])
 def test_the_lock_pins_and_hashes_everything_and_names_no_host(lock: str) -> None:
     text = (ROOT / "lock" / f"{lock}.txt").read_text()
     requirements = re.split(r"\n(?=\S)", text.strip())
