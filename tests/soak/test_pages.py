@@ -46,6 +46,8 @@ from aalbert.train.downstream.left_out import LeftOut
 from aalbert.train.evaluation import report
 from aalbert.train.evaluation.breakdown import ClassResult, ConfusedPair, Group, Unpaired
 from aalbert.train.evaluation.comparison import Comparison
+from aalbert.train.evaluation.embedding_figure import embedding_figure
+from aalbert.train.evaluation.embedding_planes import EmbeddingPlanes
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.evaluation.figures import (
     DetCurve,
@@ -53,7 +55,6 @@ from aalbert.train.evaluation.figures import (
     confusion_figure,
     det_figure,
     examples_figure,
-    plane_figure,
 )
 from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import (
@@ -427,7 +428,16 @@ def figure(random: Random) -> Callable[[Draw], bytes]:
             confusion_of(np.eye(3)), [draw(each) for each in "abc"], np.arange(3)
         ),
         lambda draw: det_figure([DetCurve(name=draw(each), rates=rates) for each in "ab"]),
-        lambda draw: plane_figure(points, (0.5, 0.3), [draw(each) for each in "abcd"]),
+        lambda draw: embedding_figure(
+            EmbeddingPlanes(
+                labels=tuple(draw(each) for each in "abcd"),
+                principal=points,
+                shares=(0.5, 0.3),
+                neighbours=points,
+                all_points=4,
+                all_labels=4,
+            )
+        ),
         lambda draw: examples_figure([Example(drawable(draw("a")), frames, True)], 10.0),
         lambda draw: speaker_figure(
             SpeakerTotals((draw("a"), draw("b")), np.array([1, 2]), np.array([0.1, 0.2]))
@@ -484,8 +494,9 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures of pages take seconds to draw, and have faults of their own."""
     for name in ("layer_weights", "layer_probes", "head_losses", "det_curves"):
         monkeypatch.setattr(report, name, lambda *_: PICTURE)
-    plane = {"picture": PICTURE, "coloured_by": "class", "coloured": 12, "grey": True}
-    monkeypatch.setattr(report, "embedding_plane", lambda *_: plane)
+    planes = {"picture": PICTURE, "of": "frames", "coloured_by": "class", "shown": 4}
+    planes |= {"drawn_from": 9, "labels_shown": 2, "labels": 3}
+    monkeypatch.setattr(report, "embeddings", lambda *_: planes)
     some = {"picture": PICTURE, "shown": 1, "classes": 2}
     monkeypatch.setattr(report, "confusion", lambda *_: some)
     monkeypatch.setattr(report, "examples", lambda *_: {"picture": PICTURE, "feature": "logmel"})

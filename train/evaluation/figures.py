@@ -1,4 +1,4 @@
-"""The figures of an evaluation: confusion, DET curve, layer probes, embeddings, examples."""
+"""The figures of an evaluation: confusion, DET curve, examples."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,11 @@ from aalbert.train.downstream.error_rates import (
     detection_cost,
     probit,
 )
-from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, draw_spectrogram, tidy
 
 Floats = NDArray[np.float64]
 # The names on the axes of a larger confusion matrix would be too small to read.
 CLASSES_SHOWN = 24
-# More colours and markers cannot be distinguished.
-COLOURED_CLASSES = 12
-# Of matplotlib's ten, without the grey, in which other classes are.
-COLOURS = (0, 1, 2, 3, 4, 5, 6, 8, 9)
 # The outer ones are where rates of 0 and 1 are drawn.
 DET_TICKS = (
     *(0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2),
@@ -169,68 +164,6 @@ def det_figure(curves: Sequence[DetCurve]) -> Figure:
     figure.legend(
         [*lines, *marks[:shown]],
         names,
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-    )
-    tidy(axes)
-    return figure
-
-
-def probe_figure(probes: Sequence[LayerProbe], metric: str, baselines: dict[str, float]) -> Figure:
-    """Draw the metric of the probe of each hidden state, with its interval if it has one."""
-    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-    axes = figure.add_subplot()
-    values = np.array([100 * probe.value for probe in probes])
-    bounds = [probe.interval_95 or (probe.value, probe.value) for probe in probes]
-    reach = np.abs(100 * np.array(bounds).T - values)
-    axes.errorbar(range(len(probes)), values, reach, fmt="o", color=ACCENT, ecolor=QUIET, capsize=3)
-    for name, value in baselines.items():
-        axes.axhline(100 * value, color=INK, linewidth=0.8, linestyle=":")
-        axes.annotate(name, (len(probes) - 0.55, 100 * value), fontsize=8, ha="right", va="bottom")
-    axes.set_xticks(range(len(probes)), state_names(len(probes)))
-    axes.set(ylabel=f"{metric}, %", xlim=(-0.5, len(probes) - 0.5))
-    axes.set_ylim(bottom=0)
-    tidy(axes)
-    return figure
-
-
-def state_names(states: int) -> list[str]:
-    """Return the names of the hidden states: the encoder's input, and its layers."""
-    if states == 1:
-        return ["features"]
-    return ["input", *(f"layer {number}" for number in range(1, states))]
-
-
-def plane_figure(
-    points: NDArray[np.float64], shares: tuple[float, float], labels: Sequence[str]
-) -> Figure:
-    """Draw embeddings `(n, 2)`; the most frequent labels are coloured and in the legend."""
-    names, counts = np.unique(np.array(labels), return_counts=True)
-    coloured = names[np.argsort(-counts, kind="stable")[:COLOURED_CLASSES]]
-    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
-    axes = figure.add_subplot()
-    rest = ~np.isin(labels, coloured)
-    axes.scatter(points[rest, 0], points[rest, 1], s=8, color=QUIET, linewidths=0)
-    groups = []
-    for number, name in enumerate(sorted(coloured)):
-        own = np.array(labels) == name
-        colour = f"C{COLOURS[number % len(COLOURS)]}"
-        marker = "o" if number < len(COLOURS) else "^"
-        group = axes.scatter(
-            points[own, 0], points[own, 1], s=18, color=colour, marker=marker, linewidths=0
-        )
-        groups.append(group)
-    axes.set(
-        xlabel=f"first component ({100 * shares[0]:.0f} % of the variance)",
-        ylabel=f"second component ({100 * shares[1]:.0f} %)",
-        xticks=[],
-        yticks=[],
-    )
-    figure.legend(
-        groups,
-        [drawable(str(name)) for name in sorted(coloured)],
         loc="outside lower center",
         ncols=2,
         frameon=False,

@@ -32,21 +32,21 @@ from aalbert.train.evaluation.card import scored_card
 from aalbert.train.evaluation.comparison import Comparison
 from aalbert.train.evaluation.cost_figure import cost_figure
 from aalbert.train.evaluation.costs import cost_rows
+from aalbert.train.evaluation.embedded_points import embedded_points
+from aalbert.train.evaluation.embedding_figure import embedding_figure
+from aalbert.train.evaluation.embedding_planes import FEWEST_POINTS, embedding_planes
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,
-    COLOURED_CLASSES,
     DetCurve,
     Example,
     confusion_figure,
     det_figure,
     examples_figure,
-    plane_figure,
-    probe_figure,
     scatter_figure,
 )
 from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
-from aalbert.train.evaluation.probes import Embeddings, principal_plane
+from aalbert.train.evaluation.probe_figure import probe_figure
 from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import (
     best_first,
@@ -116,6 +116,7 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         costs=cost_rows(results),
         cost_figure=to_data_uri(cost_figure(results)),
         reference_seconds=REFERENCE_SECONDS,
+        layer_probes=layer_probes(results),
         det_curves=det_curves(evaluations),
         data=describe(first.measured.dataset.origin),
     )
@@ -143,11 +144,11 @@ def report_page(evaluation: Evaluation) -> str:
         scatter=scatter(evaluation),
         names=names,
         layer_weights=layer_weights(result),
-        layer_probes=layer_probes(result),
+        layer_probes=layer_probes([result]),
         probe_utterances=PROBE_UTTERANCES,
         probe_frames=PROBE_FRAMES,
         of_frames=measured.frame_labels is not None,
-        embeddings=embedding_plane(evaluation, names),
+        embeddings=embeddings(evaluation, names),
         examples=examples(evaluation, names),
         head_losses=head_losses(evaluation),
         pretraining=pretraining(evaluation),
@@ -223,47 +224,31 @@ def layer_weights(result: Result) -> str | None:
     return to_data_uri(layer_figure(result.layer_weights)) if result.layer_weights else None
 
 
-def layer_probes(result: Result) -> str | None:
-    """Return a figure of the probes, if there are several hidden states."""
-    if len(result.layer_probes) < 2:
+def layer_probes(results: Sequence[Result]) -> str | None:
+    """Return a figure of the probes of runs, if one of them has several hidden states."""
+    if all(len(each.layer_probes) < 2 for each in results):
         return None
-    metric = result.metric
-    return to_data_uri(probe_figure(result.layer_probes, metric.name, metric.baselines))
+    names, metric = run_names(each.run for each in results), results[0].metric
+    probes = {names[each.run]: each.layer_probes for each in results if each.layer_probes}
+    return to_data_uri(probe_figure(probes, metric.name, metric.baselines))
 
 
-def embedding_plane(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
-    """Return the embeddings of the test utterances on a plane, coloured by class or speaker."""
-    measured, rows = evaluation.measured, evaluation.embedded_rows
-    if measured.class_of_row is not None and isinstance(measured.outcome, Decisions):
-        coloured_by = "class"
-        labels = [measured.outcome.names[measured.class_of_row[row]] for row in rows]
-    else:
-        coloured_by = "speaker"
-        column = measured.dataset.column("speaker")
-        labels = [column[row] or "" for row in rows]
-    if not any(labels) or len(rows) < 3:
+def embeddings(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
+    """Return the embeddings of the test part on planes, coloured by class or speaker."""
+    points = embedded_points(evaluation)
+    if len(points.labels) < FEWEST_POINTS:
         return None
-    points, shares = principal_plane(head_input(evaluation))
-    picture = to_data_uri(plane_figure(points, shares, [names.get(name, name) for name in labels]))
+    labels = [names.get(label, label) for label in points.labels]
+    planes = embedding_planes(points.vectors, labels, evaluation.result.seed)
     return {
-        "picture": picture,
-        "coloured_by": coloured_by,
-        "coloured": COLOURED_CLASSES,
-        "grey": len(set(labels)) > COLOURED_CLASSES,
+        "picture": to_data_uri(embedding_figure(planes)),
+        "of": points.items,
+        "coloured_by": points.coloured_by,
+        "shown": len(planes.labels),
+        "drawn_from": planes.all_points,
+        "labels_shown": len(set(planes.labels)),
+        "labels": planes.all_labels,
     }
-
-
-def head_input(evaluation: Evaluation) -> Embeddings:
-    """Return the pooled state that the head reads, `(utterances, width)`: one of them or a mix."""
-    result, embeddings = evaluation.result, evaluation.embeddings
-    if result.layer_weights:
-        weights = np.array(result.layer_weights, np.float32)
-        mixed: Embeddings = np.einsum("s,nsw->nw", weights, embeddings)
-        return mixed
-    if result.layers == "mean":
-        mean: Embeddings = embeddings.mean(axis=1)
-        return mean
-    return embeddings[:, int(result.layers) if result.layers.isdigit() else -1]
 
 
 def examples(evaluation: Evaluation, names: Names) -> dict[str, str] | None:

@@ -39,6 +39,8 @@ def test_the_report_is_one_file_with_its_pictures_inside(evaluations: list[Evalu
     page = HtmlPage(text)
     assert page.open == []
     pictures = [url for url in page.references if url.startswith("data:image/png")]
+    words = " ".join("".join(page.texts).split())
+    assert "Shown are 8 of 8 utterances, of all 4 classes." in words
     # Confusion, weights, probes, embeddings, examples, and three of the two trainings.
     assert len(pictures) == 8
     assert all(url.startswith("data:") for url in page.references)
@@ -123,7 +125,12 @@ def test_trials_and_frames_get_reports_too(
     assert result["counts"]["frames"] == sum(
         int(line.split(",")[1]) for line in prediction_lines(tmp_path / "frames")
     )
-    assert "Where it is weak" in (tmp_path / "frames/report.html").read_text()
+    page = HtmlPage((tmp_path / "frames/report.html").read_text())
+    words = " ".join("".join(page.texts).split())
+    assert "Where it is weak" in words
+    # Of 8 utterances.
+    assert "one frame of a test utterance" in words
+    assert "Shown are 320 of 320 frames that were drawn, of all 4 classes." in words
 
 
 def prediction_lines(run: Path) -> list[str]:

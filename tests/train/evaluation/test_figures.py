@@ -10,27 +10,41 @@ from matplotlib.figure import Figure
 
 from aalbert.train.downstream.error_rates import TARGET_PRIORS, ErrorRates, error_rates, probit
 from aalbert.train.downstream.likelihood_ratios import bayes_threshold, rates_at
+from aalbert.train.evaluation.embedding_figure import embedding_figure
+from aalbert.train.evaluation.embedding_planes import EmbeddingPlanes
 from aalbert.train.evaluation.figures import (
     DetCurve,
     Example,
     confusion_figure,
     det_figure,
     examples_figure,
-    plane_figure,
-    probe_figure,
     scatter_figure,
 )
+from aalbert.train.evaluation.probe_figure import probe_figure
 from aalbert.train.evaluation.probes import LayerProbe
 from aalbert.train.report.figures import WIDTH, curve_figure, loss_figure, to_data_uri
 from tests.confusions import confusion_of
 
 NAME = r"$\bad$"
 RATES = error_rates(np.arange(6.0), np.arange(6) % 2 == 1)
+
+
+def planes(*labels: str) -> EmbeddingPlanes:
+    return EmbeddingPlanes(
+        labels=labels,
+        principal=np.eye(2),
+        shares=(0.6, 0.3),
+        neighbours=np.eye(2),
+        all_points=2,
+        all_labels=2,
+    )
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "confusion": lambda: confusion_figure(confusion_of(np.eye(2)), [NAME, "b"], np.arange(2)),
     "det": lambda: det_figure([DetCurve(name=NAME, rates=RATES)]),
-    "probe": lambda: probe_figure([LayerProbe(state=0, value=0.5)], NAME, {NAME: 0.1}),
-    "plane": lambda: plane_figure(np.eye(2), (0.6, 0.3), [NAME, "b"]),
+    "probe": lambda: probe_figure({NAME: [LayerProbe(state=0, value=0.5)]}, NAME, {NAME: 0.1}),
+    "embeddings": lambda: embedding_figure(planes(NAME, "b")),
     "scatter": lambda: scatter_figure(np.arange(3.0), np.ones(3), NAME),
     "examples": lambda: examples_figure([Example(NAME, np.eye(8, dtype=np.float16), True)], 10),
     "curve": lambda: curve_figure([{"step": 1, "loss": 2.0}], {"loss": NAME}, NAME),
@@ -60,9 +74,12 @@ def test_losses_of_pretraining_stand_beside_trivial_predictors() -> None:
     "figure",
     [
         det_figure([DetCurve(name="_a", rates=RATES)]),
-        plane_figure(np.eye(2), (0.6, 0.3), ["_a", "_a"]),
+        embedding_figure(planes("_a", "_a")),
+        probe_figure(
+            {name: [LayerProbe(state=0, value=0.5)] for name in ("_a", "b")}, "accuracy", {}
+        ),
     ],
-    ids=["det", "plane"],
+    ids=["det", "embeddings", "probes"],
 )
 def test_a_name_that_begins_with_an_underscore_is_in_the_legend(figure: Figure) -> None:
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
@@ -147,3 +164,28 @@ def test_operating_points_lie_on_the_curve_within_the_axes(separation: float) ->
         place = np.array([np.asarray(mark.get_xdata()), np.asarray(mark.get_ydata())])
         assert left <= place[0, 0] <= right and low <= place[1, 0] <= high
         assert np.abs(drawn - place).max(axis=0).min() < 1e-6
+
+
+def test_probes_of_runs_stand_beside_each_other_with_their_intervals() -> None:
+    def probe(state: int, value: float, low: float, high: float) -> LayerProbe:
+        return LayerProbe(state=state, value=value, interval_95=(low, high))
+
+    runs = {
+        "pretrained": [probe(0, 0.5, 0.4, 0.6), probe(1, 0.7, 0.6, 0.75)],
+        "features": [probe(0, 0.3, 0.2, 0.4)],
+    }
+    figure = probe_figure(runs, "frame accuracy", {"guessing": 0.1})
+    (axes,) = figure.axes
+    drawn = [np.asarray(each[0].get_ydata()) for each in axes.containers]
+    np.testing.assert_allclose(drawn[0], [50, 70])
+    np.testing.assert_allclose(drawn[1], [30])
+    bars = [each[2][0].get_segments() for each in axes.containers]
+    np.testing.assert_allclose([each[:, 1] for each in bars[0]], [[40, 60], [60, 75]])
+    np.testing.assert_allclose([each[:, 1] for each in bars[1]], [[20, 40]])
+    # Lines across: plain features, and guessing. Marks of two runs are not at one place.
+    lines = [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in axes.lines]
+    across = [values[0] for places, values in lines if places.tolist() == [0, 1]]
+    assert across == [30, 10]
+    places = [np.asarray(each[0].get_xdata())[0] for each in axes.containers]
+    assert places[0] < 0 < places[1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(runs)
