@@ -34,7 +34,7 @@ from aalbert.models.downstream_head import HeadConfig
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.pipeline.alignment.output import Failure, readme
 from aalbert.pipeline.corpora.corpus import Skip
-from aalbert.pipeline.prepare.finish import dataset_card
+from aalbert.pipeline.prepare.card import dataset_card
 from aalbert.shards.format.manifest import Manifest
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.shards.views.info import describe, description_text
