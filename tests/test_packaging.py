@@ -22,13 +22,13 @@ def test_every_template_and_preset_is_in_the_wheel(tmp_path: Path) -> None:
     script = ["-c", "from setuptools import setup; setup()"]
     build = [sys.executable, *script, "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)
-    endings = ("*.html", "*.yaml", "*.pyi")
+    endings = ("*.html", "*.css", "*.js", "*.yaml", "*.pyi")
     data = {path for room in ROOMS for end in endings for path in (ROOT / room).rglob(end)}
     wheel = tmp_path / "aalbert"
     built = {path for path in wheel.rglob("*") if path.suffix not in ("", ".py")}
     expected = {path.relative_to(ROOT) for path in data} | {Path("py.typed")}
     assert {path.relative_to(wheel) for path in built} == expected
-    assert {path.suffix for path in expected} == {".html", ".yaml", ".pyi", ".typed"}
+    assert {path.suffix for path in expected} == {".html", ".css", ".js", ".yaml", ".pyi", ".typed"}
 
 
 def test_every_c_file_is_part_of_the_extension() -> None:
