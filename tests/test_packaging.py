@@ -44,12 +44,23 @@ def test_every_module_is_linked_for_type_checkers() -> None:
     assert all(path.resolve() == ROOT / name for name, path in links.items())
 
 
-@pytest.mark.parametrize("lock", ["bootstrap", "runtime", "dev", "bench", "s3prl", "docs"])
+@pytest.mark.parametrize(
+    "lock", ["bootstrap", "runtime", "dev", "bench", "s3prl", "docs", "release"]
+)
 def test_the_lock_pins_and_hashes_everything_and_names_no_host(lock: str) -> None:
     text = (ROOT / "lock" / f"{lock}.txt").read_text()
     requirements = re.split(r"\n(?=\S)", text.strip())
     assert all("==" in line and "--hash=sha256:" in line for line in requirements)
     assert "://" not in text and "--index" not in text and "--extra-index" not in text
+
+
+def test_make_lists_every_target_in_a_column() -> None:
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert targets is not None
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in listed.splitlines() if line.startswith("  make ")]
+    assert sorted(line.split()[1] for line in lines) == sorted(targets[1].split())
+    assert {len(re.match(r"  make \S+ +", line)[0]) for line in lines} == {24}  # type: ignore[index]
 
 
 def test_the_lock_has_the_versions_that_were_tested() -> None:
