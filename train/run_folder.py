@@ -1,6 +1,7 @@
 """The folder of a run: its settings, its record, its measurements and its results."""
 
 import math
+import os
 import platform
 import shlex
 import shutil
@@ -112,6 +113,12 @@ class RunFolder:
         self.export = path / EXPORT_FOLDER
         # The page that shows how pretraining went.
         self.report = path / REPORT_NAME
+
+    def __repr__(self) -> str:
+        # Nothing is read: a damaged run has a name too.
+        known = (self.record, self.metrics, self.export, self.report)
+        found = [path.name for path in known if os.path.exists(path)]
+        return f"RunFolder({str(self.path)!r}: {', '.join(found) or 'nothing yet'})"
 
     @contextmanager
     def begin(
