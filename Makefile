@@ -5,15 +5,28 @@ UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
 MINUTES ?= 10
-.PHONY: help setup demo test test-slow soak test-s3prl test-newest test-lowest check fix bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
+.PHONY: help setup demo test test-slow soak test-s3prl test-newest test-lowest check fix docs wheels bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## / { printf "\n%s\n", substr($$0, 4) } \
+	  /^[a-z0-9-]+:.*## / { printf "  make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+## To use it
 setup: .venv/.runtime ## create the environment in .venv from the lock
 
 demo: .venv/.runtime ## synthesise a corpus and run the whole path on it (about 3 minutes)
 	$(BIN)/aalbert demo --out demo
+
+## To change it
+check: .venv/.dev ## check format, lint, types and imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: .venv/.dev ## put format and lint right
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 test: .venv/.dev ## run the tests
 	$(BIN)/python -m pytest -n auto -m "not slow and not gpu"
@@ -35,16 +48,29 @@ test-newest: .venv/.uv ## run the tests in .venv-newest: the package installed w
 test-lowest: .venv/.uv ## run the tests in .venv-lowest: the same with the lowest versions
 	$(call test-install,.venv-lowest,lowest-direct)
 
-check: .venv/.dev ## check format, lint, types and imports
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+docs: .venv/.docs ## make a site of the documents in site/ (open site/index.html)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-fix: .venv/.dev ## put format and lint right
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+wheels: .venv/.release ## build the source distribution and the wheel for this machine in dist/, and try them
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/abi3audit --strict dist/*.whl
+	$(PYTHON) -m venv --clear --without-pip .venv-wheel
+	$(UV) pip install --quiet --python .venv-wheel/bin/python dist/*.whl
+	.venv-wheel/bin/python -I .ci/smoke.py
 
+lock: .venv/.uv ## resolve the dependencies anew into lock/
+	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra dev -c lock/pins.in -o lock/dev.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/dev.txt -o lock/runtime.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra bench -c lock/dev.txt -o lock/bench.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra s3prl -c lock/dev.txt -o lock/s3prl.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra docs -c lock/dev.txt -o lock/docs.txt
+	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra release -c lock/dev.txt -o lock/release.txt
+
+## To measure it
 bench: .venv/.bench ## measure `prepare` beside other ways to do its work (prints JSON lines)
 	$(BIN)/python -m benchmarks.prepare
 
@@ -64,13 +90,6 @@ results: .venv/.dev ## pretrain for 3 minutes and print the ladder of docs/resul
 	$(BIN)/python -m benchmarks.ladder run --data $(DATA) --phones $(PHONES) --studio $(STUDIO) \
 	  --out results --minutes 3 --seeds 0
 	$(BIN)/python -m benchmarks.ladder table --out results
-
-lock: .venv/.uv ## resolve the dependencies anew into lock/
-	$(UV) pip compile $(LOCKED) lock/bootstrap.in -o lock/bootstrap.txt
-	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra dev -c lock/pins.in -o lock/dev.txt
-	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in -c lock/dev.txt -o lock/runtime.txt
-	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra bench -c lock/dev.txt -o lock/bench.txt
-	$(UV) pip compile $(LOCKED) pyproject.toml lock/build.in --extra s3prl -c lock/dev.txt -o lock/s3prl.txt
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -105,4 +124,12 @@ endef
 
 .venv/.s3prl: .venv/.dev lock/s3prl.txt
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/s3prl.txt
+	@touch $@
+
+.venv/.docs: .venv/.dev lock/docs.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/docs.txt
+	@touch $@
+
+.venv/.release: .venv/.dev lock/release.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/release.txt
 	@touch $@

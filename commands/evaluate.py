@@ -15,6 +15,7 @@ from aalbert.commands.waves import CorpusOption, wave_corpus
 from aalbert.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aalbert.train.downstream.waves import WaveCorpus
     from aalbert.train.evaluation.comparison import Comparison
     from aalbert.train.evaluation.evaluate import Evaluation
     from aalbert.train.evaluation.result import Result
@@ -32,6 +33,10 @@ def evaluate(
         typer.Option(metavar="DIR", help="Folder or URL of their dataset, if it has moved."),
     ] = None,
     corpus: CorpusOption = None,
+    audio: Annotated[
+        bool,
+        typer.Option("--audio", help="Put recordings of examples, from --corpus, into the pages."),
+    ] = False,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,20 +73,25 @@ def evaluate(
     Example: aalbert evaluate runs/speaker runs/speaker-untrained runs/speaker-logmel
     """
     from aalbert.train.evaluation.evaluate import evaluate_lists
+    from aalbert.train.evaluation.recordings import require_recordings
     from aalbert.train.evaluation.tables import markdown_tables, result_csv, text_tables
 
     if as_json + as_markdown + as_csv > 1:
         raise ConfigError("--json, --markdown and --csv exclude each other: give one of them")
     use_machine(device, threads)
+    waves = wave_corpus(corpus, to_listen=audio)
+    if audio:
+        require_recordings(runs, data, waves)
     by_list = evaluate_lists(
-        runs,
-        data=data,
-        assignments=assignments or (),
-        corpus=wave_corpus(corpus),
-        part=split,
+        runs, data=data, assignments=assignments or (), corpus=waves, part=split
     )
     tables = result_csv if as_csv else markdown_tables if as_markdown else text_tables
-    finish = partial(finish_list, tables=tables, named=not as_markdown and not as_csv)
+    finish = partial(
+        finish_list,
+        tables=tables,
+        named=not as_markdown and not as_csv,
+        recordings=waves if audio else None,
+    )
     # No list is kept here while the next one is evaluated: its embeddings would fill memory.
     finished = list(map(finish, by_list))
     if as_csv:
@@ -103,16 +113,17 @@ def finish_list(
     *,
     tables: Callable[[Sequence["Result"], Sequence["Comparison"]], str],
     named: bool,
+    recordings: "WaveCorpus | None",
 ) -> tuple[dict[str, Any], str]:
     """Write the reports on one list; return its results as a JSON document, and in `tables`.
 
-    With `named` lines below the tables name the reports.
+    With `named` lines below the tables name the reports, which have `recordings` of a corpus.
     """
     from aalbert.train.evaluation.evaluate import compare_evaluations
     from aalbert.train.evaluation.report import write_reports
 
     comparisons = compare_evaluations(evaluations)
-    write_reports(evaluations, comparisons)
+    write_reports(evaluations, comparisons, recordings)
     results = [evaluation.result for evaluation in evaluations]
     text = tables(results, comparisons)
     if named:

@@ -18,11 +18,14 @@ CorpusOption = Annotated[
 ]
 
 
-def wave_corpus(place: str | None) -> "WaveCorpus":
-    """Return the corpus at a place, or at none that is known, with what reads its waves."""
+def wave_corpus(place: str | None, *, to_listen: bool = False) -> "WaveCorpus":
+    """Return the corpus at a place, or at none that is known, with what reads its waves.
+
+    With `to_listen` these are for people, not only for an upstream.
+    """
     from aalbert.train.downstream.waves import WaveCorpus
 
-    return WaveCorpus(open_waves, place)
+    return WaveCorpus(open_waves, place, to_listen)
 
 
 def open_waves(dataset: "Dataset", corpus: str) -> "Waves":

@@ -122,6 +122,21 @@ class DownstreamModel(nn.Module):
         elif isinstance(upstream, Upstream) and upstream.encoder is not None:
             upstream.encoder.train_for(self.head.chosen)
 
+    def __repr__(self) -> str:
+        return f"DownstreamModel({self.in_words()})"
+
+    def in_words(self) -> str:
+        """Return what it is in one line: what it predicts, its head, and its upstream."""
+        does = f"{len(self.classes):,} classes" if self.classes else f"predicts {self.predicts}"
+        if self.head.classifier is None:
+            does = "compares utterances"
+        task = self.training_facts.get("task")
+        return (
+            f"{f'{task}, ' * bool(task)}{does}; head: {self.head.config.describe()}, "
+            f"{count_parameters(self.head):,} parameters; {'frozen' if self.frozen else 'trained'} "
+            f"upstream: {self.upstream.in_words()}"
+        )
+
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Return the scores `(batch, classes)`, or `(batch, frames, classes)` for a frame task."""
         scores: Tensor = self.head(*self.states(features, lengths))

@@ -122,6 +122,10 @@ class PretrainedModel(nn.Module):
         if self.mask_token is not None and not self.mask_token.is_meta:
             nn.init.normal_(self.mask_token)
 
+    def __repr__(self) -> str:
+        targets = ", ".join(target.feature for target in self.targets) or "nothing"
+        return f"PretrainedModel({self.upstream.in_words()}; reconstructs {targets})"
+
     @property
     def config(self) -> UpstreamConfig:
         """The configuration of the upstream."""

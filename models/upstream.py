@@ -83,6 +83,19 @@ class Upstream(nn.Module):
         encoder = self.config.encoder
         return self.config.front_end.input_dims if encoder is None else encoder.width
 
+    def in_words(self) -> str:
+        """Return what it is in one line: its encoder, and what it reads."""
+        encoder, front_end = self.config.encoder, self.config.front_end
+        stacked = f", {front_end.frames_stacked} frames stacked" * (front_end.frames_stacked > 1)
+        reads = f"{self.config.features['kind']} of {front_end.feature_dims} dims{stacked}"
+        if encoder is None:
+            return f"no encoder, {reads}"
+        shared = " (one shared)" if encoder.share_layers else ""
+        return (
+            f"{encoder.layers} layers{shared}, width {encoder.width}, {encoder.heads} heads, "
+            f"{count_parameters(self):,} parameters, on {reads}"
+        )
+
     def batch_shapes(self, device: torch.device) -> StaticShapes:
         """Return the shapes of batches whose numbers depend on nothing but the utterance."""
         return StaticShapes.on(device, self.config.front_end.frames_stacked)

@@ -108,9 +108,12 @@ class Browser:
         self.wait_for("Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression of JavaScript in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        return answer["result"]["value"]
+        """Return the value of an expression of JavaScript in the page, None for `undefined`."""
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def complaints(self) -> list[str]:
         """Return what the page has said to the console, or thrown."""
@@ -119,6 +122,32 @@ class Browser:
     def requests(self, url: str) -> list[str]:
         """Return what the page has asked for besides itself."""
         return [request for event in self.events if (request := requested(event, url))]
+
+    def prefer(self, scheme: str) -> None:
+        """Ask pages for the colours of a scheme, `light` or `dark`."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+
+    def press(self, key: str) -> None:
+        """Press and release a key, by its name, where the page has its focus."""
+        code = {"Enter": 13, "Escape": 27}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text
+            )
+
+    def point_at(self, selector: str) -> None:
+        """Move the mouse over the middle of the first element that a selector finds."""
+        place = self.evaluate(
+            f"(async () => {{ const found = document.querySelector({json.dumps(selector)});"
+            "found.scrollIntoView({block: 'center'});"
+            # The page is told that it was scrolled with the next picture.
+            "for (const _ of [1, 2]) await new Promise(requestAnimationFrame);"
+            "const box = found.getBoundingClientRect();"
+            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
 
     def visit(self, url: str, width: int) -> Visit:
         """Open a page in a window of this width and look at it."""

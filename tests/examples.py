@@ -5,12 +5,17 @@ import shlex
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
-BLOCK = re.compile(r"^```(?P<language>\w+)(?P<about>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^```(?P<language>\w*)(?P<about>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
+
+
+def blocks_of(document: Path) -> list[dict[str, str]]:
+    """Return the `code` of every block of a document, its `language`, and what follows on that."""
+    return [match.groupdict() for match in BLOCK.finditer(document.read_text())]
 
 
 def examples_of(page: str) -> list[dict[str, str]]:
-    """Return the `code` of every block of a page, its `language`, and what follows on that."""
-    return [match.groupdict() for match in BLOCK.finditer((DOCS / page).read_text())]
+    """Return the blocks of a page of `docs/`."""
+    return blocks_of(DOCS / page)
 
 
 def commands_of(page: str, program: str = "aalbert") -> list[list[str]]:
@@ -18,7 +23,7 @@ def commands_of(page: str, program: str = "aalbert") -> list[list[str]]:
     lines = (
         line
         for example in examples_of(page)
-        if example["language"] in ("sh", "bash")
+        if example["language"] == "sh" and "not run" not in example["about"]
         for line in example["code"].replace("\\\n", " ").splitlines()
     )
     commands = (shlex.split(line) for line in lines)

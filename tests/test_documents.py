@@ -17,7 +17,17 @@ from tests.hub_server import TOKEN, Repository
 from tests.models.foreign.test_export import make_model
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("commands", "common", "conversion", "kernel", "pipeline", "shards", "models", "train")
+ROOMS = (
+    "commands",
+    "common",
+    "conversion",
+    "kernel",
+    "pipeline",
+    "shards",
+    "models",
+    "train",
+    "website",
+)
 EXAMPLES = examples_of("embeddings.md")
 
 
@@ -81,7 +91,7 @@ def test_the_example_of_continuing_runs(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pretrained, "runs/pretrain")
     shutil.copytree(librispeech_data, "data/radio")
-    [code] = [each["code"] for each in examples_of("pretrain.md") if each["language"] == "sh"]
+    [code] = [each["code"] for each in examples_of("pretrain.md") if "--from" in each["code"]]
     commands = [shlex.split(line)[1:] for line in code.replace("\\\n", " ").splitlines()]
     assert [words[0] for words in commands] == ["pretrain", "inspect"]
     for words in commands:

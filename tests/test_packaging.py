@@ -22,13 +22,13 @@ def test_every_template_and_preset_is_in_the_wheel(tmp_path: Path) -> None:
     script = ["-c", "from setuptools import setup; setup()"]
     build = [sys.executable, *script, "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)
-    endings = ("*.html", "*.yaml", "*.pyi")
+    endings = ("*.html", "*.css", "*.js", "*.yaml", "*.pyi")
     data = {path for room in ROOMS for end in endings for path in (ROOT / room).rglob(end)}
     wheel = tmp_path / "aalbert"
     built = {path for path in wheel.rglob("*") if path.suffix not in ("", ".py")}
     expected = {path.relative_to(ROOT) for path in data} | {Path("py.typed")}
     assert {path.relative_to(wheel) for path in built} == expected
-    assert {path.suffix for path in expected} == {".html", ".yaml", ".pyi", ".typed"}
+    assert {path.suffix for path in expected} == {".html", ".css", ".js", ".yaml", ".pyi", ".typed"}
 
 
 def test_every_c_file_is_part_of_the_extension() -> None:
@@ -44,12 +44,23 @@ def test_every_module_is_linked_for_type_checkers() -> None:
     assert all(path.resolve() == ROOT / name for name, path in links.items())
 
 
-@pytest.mark.parametrize("lock", ["bootstrap", "runtime", "dev", "bench", "s3prl"])
+@pytest.mark.parametrize(
+    "lock", ["bootstrap", "runtime", "dev", "bench", "s3prl", "docs", "release"]
+)
 def test_the_lock_pins_and_hashes_everything_and_names_no_host(lock: str) -> None:
     text = (ROOT / "lock" / f"{lock}.txt").read_text()
     requirements = re.split(r"\n(?=\S)", text.strip())
     assert all("==" in line and "--hash=sha256:" in line for line in requirements)
     assert "://" not in text and "--index" not in text and "--extra-index" not in text
+
+
+def test_make_lists_every_target_in_a_column() -> None:
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert targets is not None
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in listed.splitlines() if line.startswith("  make ")]
+    assert sorted(line.split()[1] for line in lines) == sorted(targets[1].split())
+    assert {len(re.match(r"  make \S+ +", line)[0]) for line in lines} == {24}  # type: ignore[index]
 
 
 def test_the_lock_has_the_versions_that_were_tested() -> None:

@@ -1,6 +1,7 @@
 """The folder of a run: its settings, its record, its measurements and its results."""
 
 import math
+import os
 import platform
 import shlex
 import shutil
@@ -54,6 +55,8 @@ RECORD_WAY_OUT = "restore it, or train again into another --out"
 CONFIG_WAY_OUT = "put back the settings, which run.json has, or train again into another --out"
 SOFTWARE = ("aalbert", "torch", "pytorch-lightning", "numpy")
 REPORT_NAME = "report.html"
+# The result of a sweep, in the folder that has the folders of its runs.
+SWEEP_NAME = "sweep.json"
 # What is measured before is written in moments.
 WRITING_S = 60.0
 Config = TypeVar("Config")
@@ -116,6 +119,12 @@ class RunFolder:
         self.export = path / EXPORT_FOLDER
         # The page that shows how pretraining went.
         self.report = path / REPORT_NAME
+
+    def __repr__(self) -> str:
+        # Nothing is read: a damaged run has a name too.
+        known = (self.record, self.metrics, self.export, self.report)
+        found = [path.name for path in known if os.path.exists(path)]
+        return f"RunFolder({str(self.path)!r}: {', '.join(found) or 'nothing yet'})"
 
     @contextmanager
     def begin(
@@ -211,11 +220,22 @@ class RunFolder:
         if not self.path.exists():
             raise InputError(f"there is no folder {self.path}: expected that of a run")
         if not self.record.is_file():
-            raise InputError(f"{self.path} is not the folder of a run: it has no run.json")
+            raise InputError(f"{self.path} is not the folder of a run: {self.why_no_run()}")
         record = read_record(dict[str, Any], self.record, RECORD_WAY_OUT)
         with naming_damage(str(self.record), RECORD_WAY_OUT):
             as_record(RunRecord, record)
         return record
+
+    def why_no_run(self) -> str:
+        """Return why the folder is none of a run: it is of a sweep, whose best run is named."""
+        sweep = self.path / SWEEP_NAME
+        if not sweep.is_file():
+            return "it has no run.json"
+        points = read_record(dict[str, Any], sweep, "sweep again")["points"]
+        best = next((Path(point["run"]).name for point in points if point["best"]), None)
+        if best is None:
+            return "it is a sweep's, all of whose runs diverged"
+        return f"it is a sweep's, whose best run on the dev part is {self.path / best}"
 
     def read_config(self, kind: type[Config]) -> Config:
         """Return the settings that the run was made with.

@@ -110,6 +110,13 @@ class WaveUpstream(nn.Module):
         """Numbers per frame of a hidden state."""
         return self.config.width
 
+    def in_words(self) -> str:
+        """Return what it is in one line."""
+        return (
+            f"{self.config.name}, {self.states} states, width {self.width}, "
+            f"{self.config.parameters:,} parameters, on waves of {self.config.sample_rate:,} Hz"
+        )
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "WaveUpstream":
         """Move the encoder too, which is no registered part."""
         for encoder in self.encoders:

@@ -64,6 +64,13 @@ class EmbeddingModel(nn.Module):
         upstream.config.require_dims(self.settings.dims)
         self.eval()
 
+    def __repr__(self) -> str:
+        place = f"{self.place!r}: " if self.place else ""
+        return (
+            f"EmbeddingModel({place}{self.upstream.in_words()}; waves of {self.sample_rate:,} Hz "
+            f"to a state every {self.frame_shift_ms:g} ms, on {self.device})"
+        )
+
     @property
     def layers(self) -> int:
         """Layers of the encoder; there is one more hidden state, the projected input."""

@@ -57,6 +57,9 @@ class Predictor:
         self.reader = reader
         self.model = model
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.reader.place!r}: {self.model.in_words()})"
+
     @property
     def settings(self) -> FeatureSettings:
         """The settings of the features."""

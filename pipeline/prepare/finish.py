@@ -1,7 +1,6 @@
 """The end of a `prepare`: indexes, list of skipped inputs, dataset card, and the manifest last."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -11,9 +10,8 @@ import pyarrow as pa
 
 from aalbert.common.files import file_digest
 from aalbert.common.signals import stop_if_asked
-from aalbert.common.text import markdown
 from aalbert.errors import InputError, IntegrityError, OutputInUseError
-from aalbert.pipeline.corpora.corpus import Skip
+from aalbert.pipeline.prepare.card import dataset_card
 from aalbert.pipeline.prepare.output import Output
 from aalbert.pipeline.prepare.work_folder import (
     Fragment,
@@ -36,32 +34,6 @@ from aalbert.shards.format.manifest import (
 from aalbert.shards.format.statistics import pool_statistics
 
 CARD_NAME = "README.md"
-TEMPLATE = """\
-# {corpus}: features for aalbert
-
-{utterances:,} utterances, {hours:.2f} hours, fingerprint `{fingerprint}`.
-Licence of the corpus: {licence}.
-
-| split | utterances | hours | speakers | shards |
-|---|---|---|---|---|
-{splits}
-
-## Features
-
-{features}
-
-Stored as float16 `.npy`, raw: deltas and normalisation belong to the model that reads them.
-
-## Inputs not taken
-
-{skipped}
-
-## Reading
-
-The shards are plain WebDataset tars (`KEY.FEATURE.npy` and `KEY.json` per utterance);
-`index/*.arrow` has one row per utterance, with the byte offset of every array.
-`aalbert.shards.Dataset` reads by index, `webdataset.WebDataset` reads the tars.
-"""
 
 
 def finish_dataset(output: Output, record: PrepareRecord) -> Manifest:
@@ -186,34 +158,3 @@ def record_file(output: Output, name: str) -> FileRecord:
 def publish_text(output: Output, name: str, text: str) -> None:
     """Write a text into the dataset."""
     publish_bytes(output, name, text.encode("utf-8"))
-
-
-def dataset_card(manifest: Manifest, licence: str, skipped: list[Skip]) -> str:
-    """Return the description of a dataset in Markdown: contents, features, and how to read it."""
-    return TEMPLATE.format(
-        corpus=markdown(manifest.corpus),
-        utterances=manifest.utterances,
-        hours=manifest.hours,
-        fingerprint=manifest.fingerprint,
-        licence=markdown(licence),
-        splits="\n".join(
-            f"| {markdown(name)} | {split.utterances:,} | {split.hours:.2f} | {split.speakers} "
-            f"| {len(split.shards)} |"
-            for name, split in manifest.splits.items()
-        ),
-        features="\n".join(
-            f"- `{name}`: " + ", ".join(f"{key} {value}" for key, value in asdict(settings).items())
-            for name, settings in manifest.features.items()
-        ),
-        skipped=skip_table(skipped),
-    )
-
-
-def skip_table(skipped: list[Skip]) -> str:
-    """Return a Markdown table that counts the reasons of skipped inputs."""
-    if not skipped:
-        return "None."
-    counts = Counter(skip.kind for skip in skipped).most_common(20)
-    rows = "\n".join(f"| {count} | {markdown(reason)} |" for reason, count in counts)
-    header = f"{len(skipped)} in all, each listed in `skipped.jsonl`."
-    return f"{header}\n\n| files | reason |\n|---|---|\n{rows}"

@@ -14,7 +14,7 @@ from aalbert.shards.loading.batch_shape import BatchShape
 from aalbert.shards.loading.shared_slots import Lease
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Batch:
     """Features of several utterances, padded or packed.
 
@@ -34,7 +34,14 @@ class Batch:
     squared_frames: int
     longest: int
     targets: dict[str, Tensor] = field(default_factory=dict)
-    lease: Lease | None = field(default=None, repr=False, compare=False)
+    lease: Lease | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        targets = "".join(f", {name} {(*each.shape,)}" for name, each in self.targets.items())
+        return (
+            f"Batch({int((self.lengths > 0).sum())} utterances, {self.real_frames:,} frames, the "
+            f"longest {self.longest:,}; features {(*self.features.shape,)}{targets})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process can have: the tensors, without the lease of their slot."""

@@ -89,6 +89,15 @@ class Loader:
         self._source: Source | None = None
         self._source_position = 0
 
+    def __repr__(self) -> str:
+        places = ", ".join(repr(each.dataset.place) for each in self.selections)
+        rank = f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
+        return (
+            f"Loader({places}: {self.utterances:,} utterances an epoch of "
+            f"{', '.join(self.config.features)}, {self.config.order.frames_per_batch:,} frames a "
+            f"batch; at utterance {self.position % self.utterances:,} of epoch {self.epoch}{rank})"
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process makes this loader; its source of batches stays here."""
         make = partial(

@@ -10,16 +10,17 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from aalbert.common.files import is_side_file
 from aalbert.common.notes import detail
 from aalbert.common.store import is_url
 from aalbert.errors import InputError, IntegrityError, require
 from aalbert.shards.format.index import frame_counts
-from aalbert.shards.format.manifest import FeatureStatistics, FileRecord, SplitRecord, read_manifest
+from aalbert.shards.format.manifest import FeatureStatistics, read_manifest
 from aalbert.shards.format.statistics import pool_statistics
+from aalbert.shards.reading.presence import check_size, check_split
 from aalbert.shards.reading.remote import Mirror, open_mirror
 from aalbert.shards.reading.shard_cache import ShardCache
 from aalbert.shards.reading.tables import check_locations, open_index, open_statistics
@@ -82,6 +83,15 @@ class Dataset:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        speakers = pc.count_distinct(self.table.column("speaker")).as_py()
+        features = ", ".join(f"{name} {dims}" for name, dims in manifest.feature_dims.items())
+        return (
+            f"Dataset({self.place!r}: {len(self):,} utterances, {manifest.hours:,.2f} hours, "
+            f"{speakers:,} speakers; splits {', '.join(manifest.splits)}; features {features})"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process opens the same dataset."""
@@ -272,7 +282,7 @@ class Dataset:
         return np.repeat(first, [split.utterances for split in splits])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Selection:
     """The rows of a dataset that a loader reads, in ascending order, and their weight.
 
@@ -295,6 +305,10 @@ class Selection:
         )
         require(self.weight > 0, f"a dataset has the weight {self.weight}: give one above 0")
 
+    def __repr__(self) -> str:
+        weight = f", weight {self.weight:g}" if self.weight != 1 else ""
+        return f"Selection({len(self.rows):,} utterances of {self.dataset!r}{weight})"
+
 
 def text_of(value: str | int | list[str] | None) -> str | None:
     """Return a value of the index as text: a list, such as the flags, between spaces."""
@@ -312,34 +326,6 @@ def reopen(origin: str, cache: ShardCache | None, fingerprint: str) -> Dataset:
     if dataset.manifest.fingerprint != fingerprint:
         raise IntegrityError(f"{dataset.place} was replaced while it was read: start again")
     return dataset
-
-
-def check_split(folder: Path, split: SplitRecord) -> None:
-    """Raise `IntegrityError` unless a split has all its files, with their sizes, and no others."""
-    for record in (split.index, split.statistics, *split.shards):
-        check_size(folder, record)
-    recorded = {folder / shard.path for shard in split.shards}
-    for parent in sorted({path.parent for path in recorded}):
-        found = {path for path in parent.glob("*.tar") if not is_side_file(path.name)}
-        extra = sorted(found - recorded)
-        if extra:
-            raise IntegrityError(
-                f"{extra[0]} is no part of the dataset: the manifest does not record it; "
-                "move it elsewhere"
-            )
-
-
-def check_size(folder: Path, record: FileRecord) -> Path:
-    """Return the path of a file; raise `IntegrityError` when it is missing or has another size."""
-    path = folder / record.path
-    size = path.stat().st_size if path.is_file() else None
-    if size != record.size:
-        found = "is missing" if size is None else f"has {size} bytes"
-        raise IntegrityError(
-            f"{path} {found}, the manifest says {record.size} bytes; "
-            f"restore it, or delete {folder} and prepare the data again"
-        )
-    return path
 
 
 def close_locks(locks: dict[int, IO[bytes]]) -> None:

@@ -132,3 +132,9 @@ def test_a_held_out_loss_that_is_gone_is_named_with_the_way_out(run: RunFolder) 
     assert run.held_out_loss(4) == 0.5
     with pytest.raises(IntegrityError, match="no held-out loss of step 7: .*step-00000007.ckpt"):
         run.held_out_loss(7)
+
+
+def test_a_run_says_what_is_there_and_reads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(b"damaged")
+    assert repr(RunFolder(tmp_path)) == f"RunFolder({str(tmp_path)!r}: run.json)"
+    assert repr(RunFolder(Path("x"))) == "RunFolder('x': nothing yet)"

@@ -19,10 +19,9 @@ from aalbert.train.downstream.selection import best_measurement, describe_measur
 from aalbert.train.downstream.sources import find_sources, with_lasting_paths
 from aalbert.train.downstream.waves import WaveCorpus
 from aalbert.train.loop.ranks import find_ranks
-from aalbert.train.run_folder import RunFolder
+from aalbert.train.run_folder import SWEEP_NAME, RunFolder
 from aalbert.train.upstreams import lasting_upstream
 
-RESULT_NAME = "sweep.json"
 STATES_FOLDER = "states"
 # The usual abbreviation of the setting that is swept most.
 SHORT_NAMES = {"lr": "learning_rate"}
@@ -99,7 +98,7 @@ def run_sweep(
                 run.add_to_record({"diverged": diverged})
             points.append(Point(settings=point, run=str(run.path), best=best, diverged=diverged))
         points.sort(key=lambda point: point.order)
-        write_json(out / RESULT_NAME, {"points": [asdict(point) for point in points]})
+        write_json(out / SWEEP_NAME, {"points": [asdict(point) for point in points]})
     return points
 
 

@@ -39,10 +39,14 @@ class Waves(Protocol):
 
 @dataclass(frozen=True)
 class WaveCorpus:
-    """A corpus, at a place if that is known, and how the waves of a dataset are read from it."""
+    """A corpus, at a place if that is known, and how the waves of a dataset are read from it.
+
+    With `to_listen` it is for people too, whatever the runs read.
+    """
 
     open: Callable[[Dataset, str], Waves]
     place: str | None = None
+    to_listen: bool = False
 
     def or_recorded(self, record: Mapping[str, Any]) -> "WaveCorpus":
         """Return the corpus at its place or, without one, where a run's record has it."""
@@ -59,6 +63,7 @@ def require_wave_runs(corpus: WaveCorpus | None, runs: Sequence[RunFolder]) -> N
     require(
         corpus is None
         or corpus.place is None
+        or corpus.to_listen
         or any("corpus" in run.read_record() for run in runs),
         f"--corpus is for encoders that read waves, and {', '.join(str(run.path) for run in runs)} "
         "read stored features: leave it out",

@@ -1,53 +1,44 @@
-"""The figures of an evaluation: confusion, DET curve, layer probes, embeddings, examples."""
+"""Charts of an evaluation: confusion, predicted numbers, probes of layers, embeddings."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from aalbert.common.palette import ACCENT, INK, QUIET, RULE, SHARE_MAP, WRONG
-from aalbert.common.png import drawable
+from aalbert.common.text import number, percent, visible
 from aalbert.train.downstream.confusion import Confusion
-from aalbert.train.downstream.error_rates import (
-    TARGET_PRIORS,
-    ErrorRates,
-    detection_cost,
-    probit,
+from aalbert.train.report.charts import (
+    Cell,
+    Chart,
+    Key,
+    Point,
+    line,
+    linear_axis,
+    name_axis,
 )
-from aalbert.train.evaluation.probes import LayerProbe
-from aalbert.train.report.figures import WIDTH, draw_spectrogram, tidy
 
 Floats = NDArray[np.float64]
-# The names on the axes of a larger confusion matrix would be too small to read.
-CLASSES_SHOWN = 24
-# More colours and markers cannot be distinguished.
+# More classes would be too narrow on a phone for their names.
+CLASSES_SHOWN = 20
+# A row of a matrix is as high and at least as wide as a letter, in CSS pixels.
+CELL_HEIGHT, CELL_WIDTH = 20, 15
+# More colours and shapes cannot be distinguished.
 COLOURED_CLASSES = 12
-# Of matplotlib's ten, without the grey, in which other classes are.
-COLOURS = (0, 1, 2, 3, 4, 5, 6, 8, 9)
-# The outer ones are where rates of 0 and 1 are drawn.
-DET_TICKS = (
-    *(0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2),
-    *(0.4, 0.6, 0.8, 0.9, 0.98, 0.999, 0.9999),
-)
-# At least these are shown.
-DET_RANGE = (0.005, 0.6)
-# Of operating points: one for each target prior, and filled where the threshold is the actual one.
-DET_MARKERS = ("o", "s")
-# Both can be seen where they are at one place.
-DET_MARKER_SIZES = {"o": 9, "s": 5}
-Fill = Literal["none", "full"]
-DET_FILLS: dict[Fill, str] = {"none": "minDCF", "full": "actDCF"}
-EXAMPLE_SECONDS = 3.0
+# More points would hide one another, and weigh as much as all else on a page.
+MOST_POINTS = 2_000
+# Longer names would leave no room for what is drawn; the whole name is said by every mark.
+MOST_LETTERS = 14
 
 
-def confusion_figure(
+def short_name(name: str) -> str:
+    """Return a name for an axis: the beginning and the end of a long one."""
+    shown = visible(name)
+    return shown if len(shown) <= MOST_LETTERS else f"{shown[:8]}…{shown[-5:]}"
+
+
+def confusion_chart(
     confusion: Confusion, names: Sequence[str], chosen: NDArray[np.int64], kind: str = "class"
-) -> Figure:
+) -> Chart:
     """Draw the confusion matrix of the chosen classes, as shares of the true class (row).
 
     A last column is the share that was predicted as classes that are not shown. What a row lacks
@@ -55,211 +46,70 @@ def confusion_figure(
     """
     totals = np.maximum(1, confusion.totals()[chosen])
     block = confusion.among(chosen) / totals[:, None]
-    labels = [drawable(names[number]) for number in chosen]
-    columns = labels
+    rows = [visible(names[place]) for place in chosen]
+    columns = rows
     if len(chosen) < len(names):
         block = np.column_stack([block, confusion.beyond(chosen) / totals])
-        columns = [*labels, "all others"]
-    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(block, cmap=SHARE_MAP, vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(image, ax=axes, label=f"share of the true {kind}", shrink=0.7)
-    return figure
+        columns = [*rows, "all others"]
+    # The first row is above.
+    y_axis = name_axis(f"true {kind}", list(map(short_name, rows[::-1])), of_names=True)
+    x_axis = name_axis(f"predicted {kind}", list(map(short_name, columns)), of_names=True)
+    width, height = 100 / len(columns), 100 / len(rows)
+    cells = [
+        Cell(
+            x=round(width * column, 2),
+            y=round(height * row, 2),
+            width=round(width, 2),
+            height=round(height, 2),
+            text=f"{rows[row]} predicted as {columns[column]}: {percent(share)}",
+            strength=round(float(share), 2),
+        )
+        for (row, column), share in np.ndenumerate(block)
+    ]
+    return Chart(
+        description=f"confusion matrix: the share of each true {kind} by predicted {kind}",
+        x=x_axis,
+        y=y_axis,
+        height=CELL_HEIGHT * len(rows),
+        least_width=CELL_WIDTH * len(columns),
+        upright_names=True,
+        cells=cells,
+    )
 
 
-def scatter_figure(true: Floats, predicted: Floats, unit: str) -> Figure:
+def scatter_chart(true: Floats, predicted: Floats, unit: str) -> Chart:
     """Draw predicted numbers over true ones, on equal axes; on the line they are equal."""
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    axes = figure.add_subplot(aspect="equal")
     both = np.concatenate([true, predicted])
     margin = 0.05 * float(np.ptp(both)) or 1.0
     ends = (float(both.min()) - margin, float(both.max()) + margin)
-    axes.plot(ends, ends, color=QUIET, linewidth=0.8, linestyle=":", label="predicted = true")
-    axes.scatter(true, predicted, s=12, color=ACCENT, alpha=0.6, linewidths=0)
-    name = drawable(unit)
-    axes.set(xlabel=f"{name}, true", ylabel=f"{name}, predicted", xlim=ends, ylim=ends)
-    ticks = [tick for tick in axes.get_xticks() if ends[0] <= tick <= ends[1]]
-    axes.set_xticks(ticks)
-    axes.set_yticks(ticks)
-    axes.grid(color=RULE)
-    # Above the axes, where no point lies.
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
-    tidy(axes)
-    return figure
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class DetCurve:
-    """The errors of a run at every threshold, and at the `actual` one of each target prior."""
-
-    name: str
-    rates: ErrorRates
-    actual: Mapping[float, ErrorRates] = field(default_factory=dict)
-
-    def points(self, prior: float) -> list[tuple[Fill, ErrorRates]]:
-        """Return the operating points of a prior and the fill of their marks, `none` if best."""
-        best = detection_cost(self.rates, prior).argmin()
-        at_best = ErrorRates(self.rates.misses[[best]], self.rates.false_alarms[[best]])
-        points: list[tuple[Fill, ErrorRates]] = [("none", at_best)]
-        return points + ([("full", self.actual[prior])] if prior in self.actual else [])
-
-
-def det_ticks(curves: Sequence[DetCurve]) -> list[float]:
-    """Return the ticks from below to above all operating points, which are thus on the curves."""
-    marked = [curve.points(prior) for curve in curves for prior in TARGET_PRIORS]
-    points = [point for each in marked for _, point in each]
-    rates = np.concatenate([DET_RANGE, *(each.misses for each in points)])
-    rates = np.concatenate([rates, *(each.false_alarms for each in points)])
-    ticks = np.array(DET_TICKS)
-    first = np.searchsorted(ticks, rates.min(), side="right") - 1
-    last = np.searchsorted(ticks, rates.max())
-    return list(DET_TICKS[max(0, int(first)) : int(last) + 1])
-
-
-def det_figure(curves: Sequence[DetCurve]) -> Figure:
-    """Draw misses over false alarms on probit axes, a curve for every run, with marks on it.
-
-    They are at the threshold of least cost for each target prior, open, and at the actual one,
-    filled.
-    """
-    # Left to find the names itself, matplotlib leaves out those that begin with an underscore.
-    names = [drawable(curve.name) for curve in curves]
-    marks = [
-        Line2D([], [], color=INK, marker=marker, fillstyle=fill, linestyle="")
-        for fill in DET_FILLS
-        for marker in DET_MARKERS
-    ]
-    meanings = [f"{cost} at {prior:g}" for cost in DET_FILLS.values() for prior in TARGET_PRIORS]
-    shown = len(marks) if any(curve.actual for curve in curves) else len(DET_MARKERS)
-    names += meanings[:shown]
-    # Below the axes, where no curve is.
-    figure = Figure(figsize=(WIDTH, 4.2 + 0.2 * math.ceil(len(names) / 2)), layout="constrained")
-    axes = figure.add_subplot()
-    shown_ticks = det_ticks(curves)
-    ticks = probit(np.array(shown_ticks))
-    limits = (float(ticks[0]), float(ticks[-1]))
-    axes.plot(ticks, ticks, color=QUIET, linewidth=0.8, linestyle=":")
-    lines = []
-    for curve in curves:
-        rates = curve.rates
-        # Over the axes' own lines, on which a curve without errors of a kind lies.
-        [line] = axes.plot(probit(rates.false_alarms), probit(rates.misses), zorder=2.6)
-        lines.append(line)
-        for prior, marker in zip(TARGET_PRIORS, DET_MARKERS, strict=True):
-            for fill, point in curve.points(prior):
-                axes.plot(
-                    probit(point.false_alarms),
-                    probit(point.misses),
-                    marker,
-                    color=line.get_color(),
-                    fillstyle=fill,
-                    markersize=DET_MARKER_SIZES[marker],
-                    clip_on=False,
-                    zorder=3,
-                )
-    labels = [f"{100 * tick:g}" for tick in shown_ticks]
-    axes.set_xticks(ticks, labels)
-    axes.set_yticks(ticks, labels)
-    axes.set(xlim=limits, ylim=limits, xlabel="false alarms, %", ylabel="misses, %")
-    axes.grid(color=RULE)
-    axes.tick_params(labelsize=8)
-    figure.legend(
-        [*lines, *marks[:shown]],
-        names,
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-    )
-    tidy(axes)
-    return figure
-
-
-def probe_figure(probes: Sequence[LayerProbe], metric: str, baselines: dict[str, float]) -> Figure:
-    """Draw the metric of the probe of each hidden state, with its interval if it has one."""
-    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-    axes = figure.add_subplot()
-    values = np.array([100 * probe.value for probe in probes])
-    bounds = [probe.interval_95 or (probe.value, probe.value) for probe in probes]
-    reach = np.abs(100 * np.array(bounds).T - values)
-    axes.errorbar(range(len(probes)), values, reach, fmt="o", color=ACCENT, ecolor=QUIET, capsize=3)
-    for name, value in baselines.items():
-        axes.axhline(100 * value, color=INK, linewidth=0.8, linestyle=":")
-        axes.annotate(name, (len(probes) - 0.55, 100 * value), fontsize=8, ha="right", va="bottom")
-    axes.set_xticks(range(len(probes)), state_names(len(probes)))
-    axes.set(ylabel=f"{metric}, %", xlim=(-0.5, len(probes) - 0.5))
-    axes.set_ylim(bottom=0)
-    tidy(axes)
-    return figure
-
-
-def state_names(states: int) -> list[str]:
-    """Return the names of the hidden states: the encoder's input, and its layers."""
-    if states == 1:
-        return ["features"]
-    return ["input", *(f"layer {number}" for number in range(1, states))]
-
-
-def plane_figure(
-    points: NDArray[np.float64], shares: tuple[float, float], labels: Sequence[str]
-) -> Figure:
-    """Draw embeddings `(n, 2)`; the most frequent labels are coloured and in the legend."""
-    names, counts = np.unique(np.array(labels), return_counts=True)
-    coloured = names[np.argsort(-counts, kind="stable")[:COLOURED_CLASSES]]
-    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
-    axes = figure.add_subplot()
-    rest = ~np.isin(labels, coloured)
-    axes.scatter(points[rest, 0], points[rest, 1], s=8, color=QUIET, linewidths=0)
-    groups = []
-    for number, name in enumerate(sorted(coloured)):
-        own = np.array(labels) == name
-        colour = f"C{COLOURS[number % len(COLOURS)]}"
-        marker = "o" if number < len(COLOURS) else "^"
-        group = axes.scatter(
-            points[own, 0], points[own, 1], s=18, color=colour, marker=marker, linewidths=0
+    name = visible(unit)
+    x_axis = linear_axis(f"{name}, true", *ends)
+    y_axis = linear_axis(f"{name}, predicted", *ends, upright=True)
+    points = [
+        Point(
+            x=x_axis.at(true[place]),
+            y=round(100 - y_axis.at(predicted[place]), 2),
+            text=f"true {number(true[place])}, predicted {number(predicted[place])}",
+            style="accent faint",
+            shape="dot",
         )
-        groups.append(group)
-    axes.set(
-        xlabel=f"first component ({100 * shares[0]:.0f} % of the variance)",
-        ylabel=f"second component ({100 * shares[1]:.0f} %)",
-        xticks=[],
-        yticks=[],
+        for place in drawn_places(len(true))
+    ]
+    return Chart(
+        description=f"predicted {name} over the true one of every utterance",
+        x=x_axis,
+        y=y_axis,
+        height=340,
+        lines=[line(x_axis, y_axis, np.array(ends), np.array(ends), "dotted soft")],
+        points=points,
+        keys=[Key("an utterance", "accent", "dot"), Key("predicted = true", "dotted soft")],
     )
-    figure.legend(
-        groups,
-        [drawable(str(name)) for name in sorted(coloured)],
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-    )
-    tidy(axes)
-    return figure
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """An example utterance: a title, its spectrogram `(frames, dims)`, its correctness."""
-
-    title: str
-    features: NDArray[np.float16]
-    correct: bool
-
-
-def examples_figure(examples: Sequence[Example], frame_shift_ms: float) -> Figure:
-    """Draw the first seconds of utterances; the colour of a title marks correct and wrong ones."""
-    figure = Figure(figsize=(WIDTH, 1.5 * len(examples)), layout="constrained")
-    frames = round(EXAMPLE_SECONDS * 1000 / frame_shift_ms)
-    panels = figure.subplots(len(examples), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, example in zip(panels, examples, strict=True):
-        shown = np.asarray(example.features[:frames], np.float32)
-        low, high = np.percentile(shown, [1, 99])
-        draw_spectrogram(axes, shown, frame_shift_ms, (low, high))
-        mark, colour = ("correct", ACCENT) if example.correct else ("wrong", WRONG)
-        axes.set_title(f"{mark}: {example.title}", fontsize=9, loc="left", color=colour)
-        axes.set_yticks([])
-    panels[-1].set_xlabel("seconds")
-    return figure
+def drawn_places(count: int) -> NDArray[np.int64]:
+    """Return which of so many points are drawn: all, or some that are drawn by chance."""
+    if count <= MOST_POINTS:
+        return np.arange(count)
+    generator = np.random.default_rng(0)
+    chosen: NDArray[np.int64] = np.sort(generator.choice(count, MOST_POINTS, replace=False))
+    return chosen

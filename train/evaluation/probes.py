@@ -164,16 +164,3 @@ def pooled_states(
         require_finite_batch(means, batch.rows, inputs.dataset.key)
         pooled[[place[int(row)] for row in batch.rows]] = means.float().cpu().numpy()
     return pooled
-
-
-def principal_plane(vectors: Embeddings) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return vectors `(n, width)` on the plane of their largest variance, and its two shares.
-
-    Principal component analysis uses no label, so classes that are separate in the picture are
-    separate in the vectors. The shares are of the whole variance, one per axis.
-    """
-    centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    left, strengths, _ = np.linalg.svd(centred, full_matrices=False)
-    total = float((strengths**2).sum()) or 1.0
-    shares = strengths[:2] ** 2 / total
-    return left[:, :2] * strengths[:2], (float(shares[0]), float(shares[1]))

@@ -6,13 +6,11 @@ that returns the content of the block, or None where a run has none.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aalbert.common.files import write_text
-from aalbert.common.png import drawable
 from aalbert.models.costs import REFERENCE_SECONDS
 from aalbert.models.downstream_head import layer_words
 from aalbert.models.pretrained import PretrainedModel
@@ -27,26 +25,27 @@ from aalbert.train.downstream.outcomes import Outcome
 from aalbert.train.downstream.recognition import Recognised
 from aalbert.train.downstream.scoring import Trials
 from aalbert.train.downstream.tasks import TASKS
+from aalbert.train.downstream.waves import WaveCorpus
 from aalbert.train.evaluation.breakdown import worst_classes
 from aalbert.train.evaluation.card import scored_card
 from aalbert.train.evaluation.comparison import Comparison
-from aalbert.train.evaluation.cost_figure import cost_figure
+from aalbert.train.evaluation.cost_charts import cost_charts, result_chart
 from aalbert.train.evaluation.costs import cost_rows
+from aalbert.train.evaluation.det_chart import DetCurve, det_chart
+from aalbert.train.evaluation.embedded_points import embedded_points
+from aalbert.train.evaluation.embedding_charts import embedding_charts
+from aalbert.train.evaluation.embedding_planes import FEWEST_POINTS, embedding_planes
 from aalbert.train.evaluation.evaluate import PROBE_UTTERANCES, Evaluation
+from aalbert.train.evaluation.examples import examples_of
 from aalbert.train.evaluation.figures import (
     CLASSES_SHOWN,
-    COLOURED_CLASSES,
-    DetCurve,
-    Example,
-    confusion_figure,
-    det_figure,
-    examples_figure,
-    plane_figure,
-    probe_figure,
-    scatter_figure,
+    MOST_POINTS,
+    confusion_chart,
+    scatter_chart,
 )
 from aalbert.train.evaluation.frame_probes import PROBE_FRAMES
-from aalbert.train.evaluation.probes import Embeddings, principal_plane
+from aalbert.train.evaluation.probe_chart import probe_chart
+from aalbert.train.evaluation.recordings import open_recordings, recording_uri
 from aalbert.train.evaluation.result import Result
 from aalbert.train.evaluation.tables import (
     best_first,
@@ -56,14 +55,13 @@ from aalbert.train.evaluation.tables import (
     run_names,
 )
 from aalbert.train.pretraining.config import PretrainConfig
-from aalbert.train.pretraining.figure import reconstruction_figure
-from aalbert.train.randomness import seed_of
-from aalbert.train.report.figures import curve_figure, loss_figure, to_data_uri
-from aalbert.train.report.layer_figures import layer_figure
+from aalbert.train.pretraining.figure import reconstruction_panels
+from aalbert.train.report.charts import Chart
+from aalbert.train.report.curves import curve_chart, layer_chart, loss_chart
 from aalbert.train.report.page import render_page
 from aalbert.train.run_folder import RunFolder
 
-EXAMPLES_OF_A_KIND = 2
+WEAKEST_SHOWN = 15
 Names = dict[str, str]
 
 
@@ -78,15 +76,19 @@ class Words:
     error: str = "error"
 
 
-def write_reports(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> None:
+def write_reports(
+    evaluations: Sequence[Evaluation],
+    comparisons: Sequence[Comparison],
+    recordings: WaveCorpus | None = None,
+) -> None:
     """Write the report of every run, and the comparison of several with the first one.
 
     The comparison is a page in the first run's folder, which stays when a run is evaluated alone.
     The score of a run goes into the card of its model too, but not that on a further list of
-    trials.
+    trials. With the corpus of the `recordings` the examples of a report can be listened to.
     """
     for evaluation in evaluations:
-        folder, page = evaluation.measured.folder, report_page(evaluation)
+        folder, page = evaluation.measured.folder, report_page(evaluation, recordings)
         with folder.writing():
             write_text(folder.report, page)
             if folder.path == evaluation.run.path:
@@ -112,22 +114,30 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         position=[each.run for each in best_first(results)].index(first.result.run),
         comparisons=comparison_rows(comparisons),
         differences=comparison_title(comparisons),
-        too_short=too_short,
+        too_short_runs=too_short,
+        result_chart=result_chart(results),
         costs=cost_rows(results),
-        cost_figure=to_data_uri(cost_figure(results)),
+        cost_charts=cost_charts(results),
         reference_seconds=REFERENCE_SECONDS,
+        layer_probes=layer_probes(results),
         det_curves=det_curves(evaluations),
         data=describe(first.measured.dataset.origin),
     )
 
 
-def report_page(evaluation: Evaluation) -> str:
-    """Return the whole page for one run."""
+def report_page(evaluation: Evaluation, recordings: WaveCorpus | None = None) -> str:
+    """Return the whole page for one run, with the recordings of its examples from a corpus."""
     result, measured = evaluation.result, evaluation.measured
     names = shown_names(measured.dataset)
     task = TASKS[result.task]
+    recorder = None
+    if recordings is not None:
+        waves = open_recordings(measured.dataset, recordings, evaluation.run)
+        recorder = partial(recording_uri, measured.dataset, waves)
+    weak = [each for each in result.per_class if each.accuracy < 1]
     return render_page(
         "evaluation.html",
+        run_name=run_names([result.run])[result.run],
         title=f"{task.title}: {result.upstream_name}",
         task_title=task.title,
         result=result,
@@ -140,15 +150,19 @@ def report_page(evaluation: Evaluation) -> str:
         calibration=measured.model.calibration,
         words=words_for(measured.outcome),
         confusion=confusion(evaluation, names),
+        weakest=weak[:WEAKEST_SHOWN],
+        all_right=len(result.per_class) - len(weak),
+        drawn_points=MOST_POINTS,
         scatter=scatter(evaluation),
         names=names,
         layer_weights=layer_weights(result),
-        layer_probes=layer_probes(result),
+        layer_probes=layer_probes([result]),
         probe_utterances=PROBE_UTTERANCES,
         probe_frames=PROBE_FRAMES,
         of_frames=measured.frame_labels is not None,
-        embeddings=embedding_plane(evaluation, names),
-        examples=examples(evaluation, names),
+        embeddings=embeddings(evaluation, names),
+        examples=examples_of(evaluation, names, recorder),
+        has_recordings=recorder is not None,
         head_losses=head_losses(evaluation),
         pretraining=pretraining(evaluation),
         data=describe(measured.dataset.origin),
@@ -164,7 +178,7 @@ def shown_names(dataset: Dataset) -> Names:
     return {who: f"{name.replace('_', ' ')} ({who})" for who, name in pairs if who and name}
 
 
-def det_curves(evaluations: Sequence[Evaluation]) -> str | None:
+def det_curves(evaluations: Sequence[Evaluation]) -> Chart | None:
     """Return the DET curves of all runs that were evaluated together on trials."""
     names = run_names(each.result.run for each in evaluations)
     curves = [
@@ -172,7 +186,7 @@ def det_curves(evaluations: Sequence[Evaluation]) -> str | None:
         for each in evaluations
         if isinstance(outcome := each.measured.outcome, Trials)
     ]
-    return to_data_uri(det_figure(curves)) if curves else None
+    return det_chart(curves) if curves else None
 
 
 def det_curve(name: str, trials: Trials) -> DetCurve:
@@ -205,98 +219,60 @@ def confusion(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
     chosen = worst_classes(decisions.confusion, CLASSES_SHOWN)
     labels = [names.get(name, name) for name in decisions.names]
     kind = words_for(decisions).kind
-    picture = to_data_uri(confusion_figure(decisions.confusion, labels, chosen, kind))
-    return {"picture": picture, "shown": len(chosen), "classes": len(labels)}
+    chart = confusion_chart(decisions.confusion, labels, chosen, kind)
+    return {"chart": chart, "shown": len(chosen), "classes": len(labels)}
 
 
-def scatter(evaluation: Evaluation) -> str | None:
+def scatter(evaluation: Evaluation) -> Chart | None:
     """Return a figure of predicted numbers over true ones."""
     numbers = evaluation.measured.outcome
     if not isinstance(numbers, Numbers):
         return None
     column = evaluation.measured.config.labels.column
-    return to_data_uri(scatter_figure(numbers.true, numbers.predicted, column))
+    return scatter_chart(numbers.true, numbers.predicted, column)
 
 
-def layer_weights(result: Result) -> str | None:
+def layer_weights(result: Result) -> Chart | None:
     """Return a figure of the weight of each hidden state in the head's mix."""
-    return to_data_uri(layer_figure(result.layer_weights)) if result.layer_weights else None
+    return layer_chart(result.layer_weights) if result.layer_weights else None
 
 
-def layer_probes(result: Result) -> str | None:
-    """Return a figure of the probes, if there are several hidden states."""
-    if len(result.layer_probes) < 2:
+def layer_probes(results: Sequence[Result]) -> Chart | None:
+    """Return a chart of the probes of runs, if one of them has several hidden states."""
+    if all(len(each.layer_probes) < 2 for each in results):
         return None
-    metric = result.metric
-    return to_data_uri(probe_figure(result.layer_probes, metric.name, metric.baselines))
+    names, metric = run_names(each.run for each in results), results[0].metric
+    # The colours of runs are the same in all charts of a page.
+    ordered = best_first(results)
+    probes = {names[each.run]: each.layer_probes for each in ordered if each.layer_probes}
+    return probe_chart(probes, metric.name, metric.baselines)
 
 
-def embedding_plane(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
-    """Return the embeddings of the test utterances on a plane, coloured by class or speaker."""
-    measured, rows = evaluation.measured, evaluation.embedded_rows
-    if measured.class_of_row is not None and isinstance(measured.outcome, Decisions):
-        coloured_by = "class"
-        labels = [measured.outcome.names[measured.class_of_row[row]] for row in rows]
-    else:
-        coloured_by = "speaker"
-        column = measured.dataset.column("speaker")
-        labels = [column[row] or "" for row in rows]
-    if not any(labels) or len(rows) < 3:
+def embeddings(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
+    """Return the embeddings of the test part on planes, coloured by class or speaker."""
+    points = embedded_points(evaluation)
+    if len(points.labels) < FEWEST_POINTS:
         return None
-    points, shares = principal_plane(head_input(evaluation))
-    picture = to_data_uri(plane_figure(points, shares, [names.get(name, name) for name in labels]))
+    labels = [names.get(label, label) for label in points.labels]
+    planes = embedding_planes(points.vectors, labels, evaluation.result.seed)
     return {
-        "picture": picture,
-        "coloured_by": coloured_by,
-        "coloured": COLOURED_CLASSES,
-        "grey": len(set(labels)) > COLOURED_CLASSES,
+        "charts": embedding_charts(planes),
+        "of": points.items,
+        "coloured_by": points.coloured_by,
+        "shown": len(planes.labels),
+        "drawn_from": planes.all_points,
+        "labels_shown": len(set(planes.labels)),
+        "labels": planes.all_labels,
     }
 
 
-def head_input(evaluation: Evaluation) -> Embeddings:
-    """Return the pooled state that the head reads, `(utterances, width)`: one of them or a mix."""
-    result, embeddings = evaluation.result, evaluation.embeddings
-    if result.layer_weights:
-        weights = np.array(result.layer_weights, np.float32)
-        mixed: Embeddings = np.einsum("s,nsw->nw", weights, embeddings)
-        return mixed
-    if result.layers == "mean":
-        mean: Embeddings = embeddings.mean(axis=1)
-        return mean
-    return embeddings[:, int(result.layers) if result.layers.isdigit() else -1]
-
-
-def examples(evaluation: Evaluation, names: Names) -> dict[str, str] | None:
-    """Return spectrograms of random utterances, some classified correctly and some not."""
-    decisions, dataset = evaluation.measured.outcome, evaluation.measured.dataset
-    if not isinstance(decisions, Decisions):
-        return None
-    if decisions.true is None or decisions.predicted is None:
-        return None
-    feature = evaluation.measured.inputs.feature
-    generator = np.random.default_rng(seed_of("examples", evaluation.result.seed))
-    drawn = []
-    for correct in (True, False):
-        found = np.flatnonzero(decisions.correct == correct)
-        for place in generator.permutation(found)[:EXAMPLES_OF_A_KIND]:
-            true = decisions.names[int(decisions.true[place])]
-            predicted = decisions.names[int(decisions.predicted[place])]
-            title = drawable(names.get(true, true))
-            if not correct:
-                title += f", predicted as {drawable(names.get(predicted, predicted))}"
-            features = dataset.features(int(decisions.rows[place]), feature)
-            drawn.append(Example(title, features, correct))
-    shift_ms = dataset.manifest.features[feature].frame_shift_ms
-    return {"picture": to_data_uri(examples_figure(drawn, shift_ms)), "feature": feature}
-
-
-def head_losses(evaluation: Evaluation) -> str | None:
+def head_losses(evaluation: Evaluation) -> Chart | None:
     """Return the loss curves of the head's training."""
     measurements = evaluation.run.read_metrics()
     losses = {"train_loss": "training", "dev_loss": "dev"}
     if not any(name in row for row in measurements for name in losses):
         return None
-    return to_data_uri(curve_figure(measurements, losses, loss_name(evaluation)))
+    return curve_chart(measurements, losses, loss_name(evaluation), smooth="train_loss")
 
 
 def loss_name(evaluation: Evaluation) -> str:
@@ -319,15 +295,15 @@ def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:
         return None
     if not run.metrics.is_file():
         return {"folder": run.path, "losses": None, "reconstruction": None}
-    losses = loss_figure(run.read_metrics(), result.upstream_training["trivial_predictors"])
+    losses = loss_chart(run.read_metrics(), result.upstream_training["trivial_predictors"])
     return {
         "folder": run.path,
-        "losses": to_data_uri(losses),
+        "losses": losses,
         "reconstruction": reconstruction(evaluation, run),
     }
 
 
-def reconstruction(evaluation: Evaluation, pretraining_run: RunFolder) -> str | None:
+def reconstruction(evaluation: Evaluation, pretraining_run: RunFolder) -> dict[str, Any] | None:
     """Return a test utterance and its reconstruction; None if the data lacks a target's feature."""
     config = pretraining_run.read_config(PretrainConfig)
     dataset = evaluation.measured.dataset
@@ -338,4 +314,5 @@ def reconstruction(evaluation: Evaluation, pretraining_run: RunFolder) -> str | 
     row = int(evaluation.embedded_rows[0])
     features = {kind: dataset.features(row, kind) for kind in kinds}
     model = PretrainedModel.from_pretrained(pretraining_run.path)
-    return to_data_uri(reconstruction_figure(model, features, config.masking))
+    panels, gauge = reconstruction_panels(model, features, config.masking)
+    return {"panels": panels, "gauge": gauge}

@@ -11,7 +11,9 @@ from aalbert.train.pretraining.trivial_predictors import (
     compare_in_words,
     recorded_predictors,
 )
-from aalbert.train.report.figures import curve_figure, loss_figure, png_uri, to_data_uri
+from aalbert.train.report.charts import Chart
+from aalbert.train.report.curves import curve_chart, loss_chart
+from aalbert.train.report.figures import png_uri
 from aalbert.train.report.page import render_page
 from aalbert.train.run_folder import RunFolder
 
@@ -30,9 +32,9 @@ def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> Non
         held_out_loss=held_out_loss,
         comparison=compare_in_words(held_out_loss, predictors),
         predictors={DESCRIPTIONS[name]: loss for name, loss in predictors.items()},
-        loss=to_data_uri(loss_figure(measurements, predictors)),
+        loss=loss_chart(measurements, predictors),
         learning_rate=curves(measurements, {"learning_rate": "of the step"}, "learning rate"),
-        speed=curves(measurements, {"x_real_time": "all ranks"}, "x real time"),
+        speed=curves(measurements, {"x_real_time": "all ranks"}, "times real time"),
         reconstructions=reconstructions(run.pictures),
         settings=run.config.read_text("utf-8"),
         datasets=datasets,
@@ -40,11 +42,13 @@ def write_pretraining_report(run: RunFolder, datasets: Sequence[Dataset]) -> Non
     write_text(run.report, page)
 
 
-def curves(measurements: Sequence[dict[str, Any]], series: dict[str, str], unit: str) -> str | None:
-    """Return a picture of measured values over the steps; None if one was never measured."""
+def curves(
+    measurements: Sequence[dict[str, Any]], series: dict[str, str], unit: str
+) -> Chart | None:
+    """Return a chart of measured values over the steps; None if one was never measured."""
     if not all(any(name in row for row in measurements) for name in series):
         return None
-    return to_data_uri(curve_figure(measurements, series, unit))
+    return curve_chart(measurements, series, unit)
 
 
 def reconstructions(folder: Path) -> dict[int, str]:

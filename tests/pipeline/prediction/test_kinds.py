@@ -126,3 +126,18 @@ def test_what_a_run_does_not_predict_is_refused(
     assert predicted.number is not None
     with pytest.raises(ConfigError, match="the prediction is per number, .*: see its number"):
         _ = predicted.name
+
+
+def test_what_opens_a_run_says_in_a_line_what_it_holds(pretrained: Path, speaker_run: Path) -> None:
+    upstream = "3 layers (one shared), width 32, 4 heads, "
+    read = aalbert.from_pretrained(pretrained)
+    assert repr(read).startswith(f"EmbeddingModel({str(pretrained)!r}: {upstream}")
+    assert repr(read).endswith("; waves of 16,000 Hz to a state every 30 ms, on cpu)")
+    assert repr(read.model).startswith(f"PretrainedModel({upstream}")
+    assert repr(read.model).endswith(", 3 frames stacked; reconstructs logmel)")
+    predictor = aalbert.load(speaker_run)
+    assert repr(predictor).startswith(
+        f"Predictor({str(speaker_run)!r}: voxceleb1, 4 classes; head: "
+    )
+    assert f"; frozen upstream: {upstream}" in repr(predictor)
+    assert "\n" not in repr(predictor) + repr(predictor.model)

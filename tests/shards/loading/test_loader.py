@@ -424,3 +424,21 @@ def test_the_documented_example_runs(
     assert isinstance(loader, Loader)
     assert isinstance(dataset, Dataset)
     assert loader.position == 2 * len(dataset.rows(["train*"]))
+
+
+def test_a_loader_and_a_batch_say_what_they_hold(prepared: Path) -> None:
+    order = OrderConfig(frames_per_batch=1000)
+    config = LoaderConfig(order=order, targets=("fbank",), prefetch=0)
+    loader = Loader(Dataset(prepared).select(["train*"]), config, rank=1, world_size=2)
+    words = (
+        f"Loader({str(prepared)!r}: 24 utterances an epoch of logmel, fbank, 1,000 frames a batch"
+    )
+    assert repr(loader) == f"{words}; at utterance 0 of epoch 0, rank 1 of 2)"
+    batch = next(iter(loader))
+    longest = batch.features.shape[1]
+    assert repr(batch) == (
+        f"Batch({len(batch.rows)} utterances, {int(batch.lengths.sum()):,} frames, the longest "
+        f"{longest:,}; features ({len(batch.rows)}, {longest}, 80), "
+        f"fbank ({len(batch.rows)}, {longest}, 80))"
+    )
+    assert loader.position == 24 and "at utterance 0 of epoch 1," in repr(loader)

@@ -329,3 +329,15 @@ def test_mapped_shards_keep_no_file_open(prepared: Path) -> None:
     copies = [array.copy() for array in arrays]
     del dataset
     assert all(np.array_equal(one, other) for one, other in zip(arrays, copies, strict=True))
+
+
+def test_a_dataset_and_a_selection_say_what_they_hold(prepared: Path) -> None:
+    dataset = Dataset(prepared)
+    described = (
+        f"Dataset({str(prepared)!r}: 30 utterances, 0.00 hours, 6 speakers; "
+        "splits dev-clean, train-clean-100; features logmel 80, fbank 80)"
+    )
+    assert repr(dataset) == described
+    assert repr(dataset.select(["dev*"])) == f"Selection(6 utterances of {described})"
+    half = dataset.select(["dev*"], weight=0.5)
+    assert repr(half) == f"Selection(6 utterances of {described}, weight 0.5)"

@@ -6,7 +6,7 @@ import pytest
 
 from aalbert.cli import main
 from aalbert.common.locking import hold
-from aalbert.errors import OutputInUseError
+from aalbert.errors import InputError, OutputInUseError
 
 
 def test_a_sweep_reports_every_point_the_best_first_and_continues(
@@ -41,6 +41,11 @@ def test_a_sweep_reports_every_point_the_best_first_and_continues(
     assert main([*command, *grid, "--seed=1", "--out", str(out)]) == 2
     assert (
         "holds a run with another set of settings: choose another --out" in capsys.readouterr().err
+    )
+    assert main(["evaluate", str(out)]) == InputError.exit_code
+    assert (
+        f"{out} is not the folder of a run: it is a sweep's, whose best run on the dev part is "
+        f"{points[0]['run']}" in capsys.readouterr().err
     )
     same = ["--set=lr=1e-1,0.1", "--set=epochs=2", "--out", str(tmp_path / "x")]
     assert main([*command, *same]) == 2

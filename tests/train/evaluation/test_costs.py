@@ -5,21 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aalbert.models import DownstreamModel, Upstream, UpstreamConfig
 from aalbert.models.any_upstream import require_own
-from aalbert.train.evaluation.cost_figure import cost_figure
+from aalbert.train.evaluation.cost_charts import cost_charts, result_chart
 from aalbert.train.evaluation.costs import cost_rows, pretraining_hours
 from aalbert.train.evaluation.evaluate import Evaluation
 from aalbert.train.evaluation.result import Result
-
-
-def error_bars(axes: Axes) -> list[ErrorbarContainer]:
-    return [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
 
 
 @pytest.fixture
@@ -85,31 +79,57 @@ def test_hours_that_nobody_recorded_can_be_stated(
 
 
 def test_a_run_stands_at_its_costs_with_its_interval(results: list[Result]) -> None:
-    work, parameters, hours = cost_figure(results).axes
+    work, parameters, hours = cost_charts(results)
+    ordered = sorted(results, key=lambda each: -each.metric.value)
     expected = {
-        work: [each.macs_per_second / 1e9 for each in results],
-        parameters: [each.upstream_parameters / 1e6 for each in results],
-        hours: [each.pretraining_hours for each in results if each.pretraining_hours is not None],
+        work: [each.macs_per_second / 1e9 for each in ordered],
+        parameters: [each.upstream_parameters / 1e6 for each in ordered],
+        hours: [each.pretraining_hours for each in ordered if each.pretraining_hours is not None],
     }
-    for axes, costs in expected.items():
-        points = [bars.lines[0] for bars in error_bars(axes)]
-        assert len(points) == len(results)
-        drawn = [float(x) for point in points for x in np.asarray(point.get_xdata())]
-        assert sorted(drawn) == pytest.approx(sorted(costs))
-        assert axes.get_xlim()[0] < 0 and max(costs) < axes.get_xlim()[1]
-    (bar,) = [
-        bars.lines[2][0].get_segments()[0]
-        for bars in error_bars(hours)
-        if np.asarray(bars.lines[0].get_ydata()).tolist() == [50.0]
-    ]
-    assert bar[:, 1].tolist() == pytest.approx([40.0, 70.0])
+    for chart, costs in expected.items():
+        assert len(chart.points) == len(costs)
+        for number, (point, cost) in enumerate(zip(chart.points, costs, strict=True)):
+            # Those of one cost stand beside each other.
+            beside = costs[:number].count(cost)
+            assert point.x == pytest.approx(chart.x.at(cost) + 1.8 * beside, abs=0.02)
+            assert 0 < point.x < 100
+    places = [(point.x, point.y) for point in work.points]
+    assert len(set(places)) == len(results)
+    (control,) = [point for point in hours.points if point.text.startswith("control")]
+    assert [100 - place for place in (control.low or 0, control.high or 0)] == pytest.approx(
+        [hours.y.at(40.0), hours.y.at(70.0)], abs=0.02
+    )
+    assert "accuracy 50.0 % (40.0 to 70.0)" in control.text
+    # One legend for all of them, with a look for every run.
+    assert work.keys == parameters.keys == () and len(hours.keys) == len(results)
+    assert len({(key.style, key.shape) for key in hours.keys}) == len(results)
+
+
+def test_factors_of_costs_are_equal_distances(results: list[Result]) -> None:
+    axis = cost_charts(results)[0].x
+    known = min(each.macs_per_second / 1e9 for each in results if each.macs_per_second)
+    start = 10.0 ** np.floor(np.log10(known))
+    assert axis.at(2 * start) - axis.at(start) == pytest.approx(
+        axis.at(4 * start) - axis.at(2 * start), abs=0.02
+    )
+    assert axis.ticks[0].text == "0" and axis.at(0.0) == axis.ticks[0].place > 0
 
 
 def test_a_metric_that_is_no_share_is_drawn_as_it_is(results: list[Result]) -> None:
     metric = replace(results[0].metric, share=False, value=0.5, interval_95=(0.4, 0.7))
-    (work, *_) = cost_figure([replace(each, metric=metric) for each in results]).axes
-    heights = {float(y) for bars in error_bars(work) for y in np.asarray(bars.lines[0].get_ydata())}
-    assert heights == {0.5} and work.get_ylabel() == metric.name
+    (work, *_) = cost_charts([replace(each, metric=metric) for each in results])
+    assert [100 - point.y for point in work.points] == pytest.approx([work.y.at(0.5)] * 4, abs=0.02)
+    assert work.y.label == metric.name
+
+
+def test_the_best_run_is_first_beside_the_baselines(results: list[Result]) -> None:
+    chart = result_chart(results)
+    heights = [point.y for point in chart.points]
+    assert heights == sorted(heights) and len(heights) == len(results)
+    names = [key.text for key in chart.keys]
+    baselines = results[0].metric.baselines
+    assert len(names) == len(results) + len(baselines)
+    assert [name.partition(",")[0] for name in names[len(results) :]] == list(baselines)
 
 
 def test_the_table_says_what_is_not_known(results: list[Result]) -> None:
@@ -126,4 +146,5 @@ def test_the_table_says_what_is_not_known(results: list[Result]) -> None:
 def test_runs_without_any_cost_are_drawn(results: list[Result]) -> None:
     features = results[1]
     twice = [features, replace(features, run="runs/again")]
-    assert all(axes.get_xlim()[0] < 0 < axes.get_xlim()[1] for axes in cost_figure(twice).axes)
+    for chart in cost_charts(twice):
+        assert [0 < point.x < 100 for point in chart.points] == [True, True]

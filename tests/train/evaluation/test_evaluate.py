@@ -1,17 +1,24 @@
+import base64
+import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from aalbert.cli import main
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models import HeadConfig
 from aalbert.shards import Dataset
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig
+from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import Evaluation, evaluate_runs
+from aalbert.train.evaluation.examples import examples_of
 from aalbert.train.evaluation.report import write_reports
 from aalbert.train.evaluation.tables import text_tables
 from tests.html_page import HtmlPage
@@ -39,18 +46,88 @@ def test_the_report_is_one_file_with_its_pictures_inside(evaluations: list[Evalu
     page = HtmlPage(text)
     assert page.open == []
     pictures = [url for url in page.references if url.startswith("data:image/png")]
-    # Confusion, weights, probes, embeddings, examples, and three of the two trainings.
-    assert len(pictures) == 8
-    assert all(url.startswith("data:") for url in page.references)
-    assert "url(" not in text and "<script" not in text
-    assert re.search(r'<td dir="auto">pretrain</td>', text) and "Published figures" in text
+    words = " ".join("".join(page.texts).split())
+    assert "Shown are 8 of 8 utterances, of all 4 classes." in words
+    # Of the colours of two figures, of examples, and of a reconstruction in three steps.
+    outcome = evaluations[0].measured.outcome
+    assert isinstance(outcome, Decisions)
+    correct = outcome.correct
+    examples = sum(min(2, int((correct == kind).sum())) for kind in (0, 1))
+    assert len(pictures) == 2 + examples + 3
+    assert all(url.startswith(("data:", "#")) for url in page.references)
+    assert "url(" not in text and text.count("<script") == 1
+    assert re.search(r'<td class="words" dir="auto">pretrain</td>', text)
+    assert "Published figures" in text
+
+
+def test_classes_that_are_always_recognised_are_counted_not_listed(
+    evaluations: list[Evaluation],
+) -> None:
+    for evaluation in evaluations:
+        classes = evaluation.result.per_class
+        right = [each.name for each in classes if each.accuracy == 1]
+        text = evaluation.measured.folder.report.read_text()
+        least = text.partition("Least recognised")[2].partition("</table>")[0]
+        assert "100.0 %" not in least
+        assert [name for name in right if f">{name}<" in least] == []
+        shown = f"{len(right)} of {len(classes)} classes"
+        assert (shown in " ".join(text.split())) is bool(right)
+
+
+def test_recordings_of_examples_are_in_a_page_on_request(
+    evaluations: list[Evaluation],
+    voxceleb1_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Path(shutil.copytree(evaluations[0].run.path, tmp_path / "run"))
+    corpus = voxceleb1_data.parent / "corpus"
+    assert main(["evaluate", str(run), "--audio"]) == 2
+    assert (
+        f"--audio plays recordings of {voxceleb1_data}, which stores features alone: name the "
+        "corpus that it was prepared from with --corpus DIR" in capsys.readouterr().err
+    )
+    assert main(["evaluate", str(run), "--audio", "--corpus", str(tmp_path / "gone")]) == 3
+    assert f"there is no corpus at {tmp_path / 'gone'}" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["evaluate", str(run), "--audio", "--corpus", str(tmp_path / "empty")]) == 3
+    assert "has no recording of 24 of the 24 utterances" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--audio", "--corpus", str(corpus)]) == 0
+    page = HtmlPage((run / "report.html").read_text())
+    recordings = [url for url in page.references if url.startswith("data:audio/flac;base64,")]
+    dataset = Dataset(voxceleb1_data)
+    examples = examples_of(evaluations[0], {}, lambda row, frames: str(row))
+    assert examples is not None
+    rows = [int(panel.audio or "") for panel in examples.panels]
+    assert len(recordings) == len(rows) > 1
+    for row, url in zip(rows, recordings, strict=True):
+        heard, rate = soundfile.read(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+        [path] = corpus.rglob(dataset.column("source")[row] or "")
+        spoken, _ = soundfile.read(path)
+        assert rate == 16_000 and len(heard) > 8_000
+        np.testing.assert_allclose(heard, spoken[: len(heard)], atol=1e-4)
+
+
+def test_examples_are_the_most_certain_of_the_right_and_of_the_wrong(
+    evaluations: list[Evaluation],
+) -> None:
+    decisions = evaluations[0].measured.outcome
+    examples = examples_of(evaluations[0], {})
+    assert examples is not None and isinstance(decisions, Decisions)
+    assert decisions.score is not None
+    for wrong in (False, True):
+        scores = decisions.score[decisions.correct == (not wrong)]
+        expected = [f"{100 * each:.1f} %" for each in np.sort(scores)[::-1][:2]]
+        shown = [panel.facts[0] for panel in examples.panels if panel.wrong is wrong]
+        assert [fact.removeprefix("score of the predicted class: ") for fact in shown] == expected
+    assert all(panel.chart.picture and panel.audio is None for panel in examples.panels)
 
 
 def test_the_report_escapes_what_comes_from_outside(evaluations: list[Evaluation]) -> None:
     folders = [evaluation.measured.folder for evaluation in evaluations]
     comparison = folders[0].comparison.read_text()
     for text in (comparison, *(folder.report.read_text() for folder in folders)):
-        assert "<script" not in text
+        assert text.count("<script") == 1
     assert "&lt;script&gt;" in comparison
 
 
@@ -123,7 +200,12 @@ def test_trials_and_frames_get_reports_too(
     assert result["counts"]["frames"] == sum(
         int(line.split(",")[1]) for line in prediction_lines(tmp_path / "frames")
     )
-    assert "Where it is weak" in (tmp_path / "frames/report.html").read_text()
+    page = HtmlPage((tmp_path / "frames/report.html").read_text())
+    words = " ".join("".join(page.texts).split())
+    assert "Where it is weak" in words
+    # Of 8 utterances.
+    assert "one frame of a test utterance" in words
+    assert "Shown are 320 of 320 frames that were drawn, of all 4 classes." in words
 
 
 def prediction_lines(run: Path) -> list[str]:
@@ -201,5 +283,5 @@ def test_states_are_probed_for_classes_of_frames_too(
         low, high = probe["interval_95"]
         assert 0 < low <= probe["value"] <= high and probe["fitted_on"] > 100
     report = (tmp_path / "report.html").read_text()
-    assert "the metric of a probe on each hidden state" in report
+    assert "frame accuracy of a probe on each hidden state" in report
     assert "logistic regression on single frames, standardised" in report

@@ -6,7 +6,6 @@ from aalbert.train.evaluation.probes import (
     PENALTIES,
     Labelled,
     Ridge,
-    principal_plane,
     probe_layers,
 )
 
@@ -67,16 +66,3 @@ def test_a_number_that_never_changes_does_no_harm() -> None:
     part = examples(1)
     part.states[:, :, 3] = 2.0
     assert probe_layers(part, part, part, np.arange(60), 3)[1].value == 1.0
-
-
-def test_the_plane_is_that_of_the_largest_variances() -> None:
-    generator = np.random.default_rng(0)
-    hidden = generator.normal(size=(200, 2)) * [5.0, 2.0]
-    rotation = np.linalg.qr(generator.normal(size=(6, 6)))[0]
-    vectors = (hidden @ rotation[:2] + 3.0).astype(np.float32)
-    plane, shares = principal_plane(vectors)
-    assert sum(shares) == pytest.approx(1, abs=1e-6) and shares[0] > shares[1]
-    # Distances are kept, since nothing lies outside the plane.
-    distances = np.linalg.norm(plane[:50, None] - plane[None, :50], axis=-1)
-    expected = np.linalg.norm(hidden[:50, None] - hidden[None, :50], axis=-1)
-    np.testing.assert_allclose(distances, expected, atol=1e-4)

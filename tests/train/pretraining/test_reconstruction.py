@@ -341,4 +341,8 @@ def test_a_picture_shows_the_frames_that_all_features_have() -> None:
         "fbank": np.zeros((48, 5), np.float16),
     }
     figure = reconstruction_figure(model, features, MaskingConfig())
-    assert [axes.images[0].get_size() for axes in figure.axes] == [(5, 48)] * 3
+    *panels, colours = figure.axes
+    assert [axes.images[0].get_size() for axes in panels] == [(5, 48)] * 3
+    assert panels[-1].get_xlabel() == "time (s)"
+    assert panels[1].get_ylabel() == "number of the frame"
+    assert colours.get_xlabel() == "value, as the loss compares it"
