@@ -23,7 +23,7 @@ SUBSETS = (
     ("test-clean", 3000, 10),
 )
 # Less than the presets, so that the demo ends within minutes.
-DEMO_SETTINGS = ("steps=1800", "data.batch_seconds=16")
+DEMO_SETTINGS = ("steps=1800", "data.batch_seconds=16", "validate_every_steps=180")
 PHONE_SETTINGS = (
     "splits.dev=dev-clean",
     "splits.test=test-clean",
