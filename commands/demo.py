@@ -29,7 +29,7 @@ SUBSETS = (
     ("test-clean", 3000, 10),
 )
 # Less than the presets, so that the demo ends within minutes.
-DEMO_SETTINGS = ("steps=1800", "data.batch_seconds=16")
+DEMO_SETTINGS = ("steps=1800", "data.batch_seconds=16", "validate_every_steps=180")
 SPLITS = ("splits.train=train-clean-100", "splits.dev=dev-clean")
 
 

@@ -80,8 +80,9 @@ def handle_stop_signals(end: Callable[[int], None]) -> Iterator[None]:
 
 def say_it_stops(number: int, after: str) -> None:
     """Say at once that a signal has come; the line goes past Python's stream, which may be busy."""
-    name = signal.Signals(number).name
-    line = f"\nstopping after {after} ({name}); once more ends it at once\n"
+    # A progress bar leaves the cursor in its line.
+    begin, name = "\n" * os.isatty(2), signal.Signals(number).name
+    line = f"{begin}stopping after {after} ({name}); once more ends it at once\n"
     with suppress(OSError):  # the terminal may be gone
         os.write(2, line.encode())
 

@@ -91,8 +91,8 @@ REFUSED = {
     **dict.fromkeys(
         DROPBOX,
         "was published on Dropbox, from where nothing is fetched here: download it and name its "
-        "file, or let an installed s3prl open it, as the upstream s3prl:NAME; on the Hugging Face "
-        f"hub are {', '.join(SYSTEMS)}",
+        "file, or put a head on it as an installed s3prl opens it, by 'aalbert downstream "
+        f"--upstream s3prl:NAME'; on the Hugging Face hub are {', '.join(SYSTEMS)}",
     ),
     "baseline_local": "takes the settings of a feature by -g in s3prl: give them to 'aalbert "
     "prepare', and name the feature, such as fbank",

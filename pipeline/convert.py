@@ -1,6 +1,6 @@
 """Models of other systems become this package's, and go back to s3prl's layout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from aalbert.models.foreign.s3prl_limits import LayoutError
 from aalbert.models.foreign.upstream_folder import export_upstream
 from aalbert.models.pretrained import PretrainedModel
 from aalbert.models.upstream import count_parameters
-from aalbert.shards.format.feature_groups import prepare_assignments
+from aalbert.shards.format.feature_groups import prepare_options
 
 
 def convert_to_aalbert(
@@ -123,13 +123,6 @@ def summary(
         "training": dict(model.config.training),
         "notes": list(notes),
     }
-
-
-def prepare_options(features: Mapping[str, Any]) -> str:
-    """Return the options with which 'aalbert prepare' stores what a model reads."""
-    kind = features["kind"]
-    changes = prepare_assignments(kind, features)
-    return " ".join([f"--feature {kind}", *(f"--set {change}" for change in changes)])
 
 
 def summary_text(document: dict[str, Any]) -> str:

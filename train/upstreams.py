@@ -1,5 +1,6 @@
 """The model that a run begins with: its place, and whether data has the features that it reads."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from aalbert.models.encoder_names import TRANSFORMERS, is_wave_encoder
 from aalbert.models.training_states import find_state
 from aalbert.models.upstream import UpstreamConfig
 from aalbert.models.wave_encoders.open import lasting_encoder_name
+from aalbert.shards.format.feature_groups import prepare_options
 from aalbert.shards.format.feature_settings import SETTINGS_BY_KIND, settings_from_dict
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
@@ -76,5 +78,6 @@ def check_feature_settings(name: str, config: UpstreamConfig, dataset: Dataset) 
         dataset.manifest.features[expected.kind],
         who=redact_url(name),
         where=dataset.place,
-        way_out="prepare the data with the model's settings",
+        way_out="prepare the data with the model's settings, by 'aalbert prepare' with "
+        + prepare_options(asdict(expected)),
     )

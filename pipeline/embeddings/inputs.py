@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from aalbert.pipeline.corpora.names import key_of
 from aalbert.pipeline.corpora.recordings import audio_of
 from aalbert.pipeline.corpora.tables.listing import is_listing
 from aalbert.pipeline.embeddings.model import Features
+from aalbert.shards.format.feature_groups import prepare_options
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.manifest import MANIFEST_NAME
 from aalbert.shards.reading.compatibility import require_equal_settings
@@ -205,7 +206,8 @@ def dataset_recordings(
         dataset.manifest.features[expected.kind],
         who="the model",
         where=dataset.place,
-        way_out="prepare the data with the model's settings, or give the audio itself",
+        way_out="give the audio itself, or prepare the data with the model's settings, by 'aalbert "
+        f"prepare' with {prepare_options(asdict(expected))}",
     )
     rows = dataset.rows(splits or ["*"])
     columns = {name: dataset.column(name) for name in ("key", "source", "split", "speaker")}

@@ -37,3 +37,10 @@ def prepare_assignments(kind: str, settings: Mapping[str, Any]) -> list[str]:
         f"{name}={value}" if name.startswith("wave.") else f"{kind}.{name}={value}"
         for name, value in unusual_settings(kind, settings).items()
     ]
+
+
+def prepare_options(settings: Mapping[str, Any]) -> str:
+    """Return the options with which 'aalbert prepare' stores a feature with these settings."""
+    kind = settings["kind"]
+    changes = prepare_assignments(kind, settings)
+    return " ".join([f"--feature {kind}", *(f"--set {change}" for change in changes)])

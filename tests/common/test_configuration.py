@@ -122,7 +122,7 @@ def test_every_preset_is_valid(preset: str) -> None:
         ("front_end.normalisation=speaker", "pretraining knows no speakers, use utterance"),
         ("data.batching=packed", r"packed has no dropout .* --set encoder\.attention_dropout=0"),
         ("data.static_seconds=[5.0]", r"static_seconds \(5\.0,\) are for data\.batching static"),
-        ("data.shortest_seconds=20", r"shortest_seconds 20\.0 must be below data\.crop_seconds"),
+        ("data.shortest_seconds=20", r"shortest_seconds 20\.0 must be at most data\.crop_seconds"),
         ("objective.loss=l3", r"objective\.loss = 'l3': Input should be 'l1', 'l2' or 'huber'"),
         ("optimiser.warmup_proportion=1", r"optimiser\.warmup_proportion 1\.0 must be in \[0, 1\)"),
     ],

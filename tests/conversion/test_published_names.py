@@ -96,6 +96,10 @@ def test_every_published_place_is_a_file_on_the_hub() -> None:
         ("mockingjay_local", "takes a checkpoint by -k in s3prl: name its file itself"),
         ("tera_url", "takes the URL of a checkpoint by -k in s3prl: name the URL itself"),
         ("mockingjay_960hr", "was published on Dropbox, from where nothing is fetched here: down"),
+        (
+            "tera_100hr",
+            "was .* by 'aalbert downstream --upstream s3prl:NAME'; on the Hugging Face",
+        ),
         ("baseline_local", "takes the settings of a feature by -g in s3prl: give them to 'aalbert"),
         ("spectrogram", "is Kaldi's power spectrogram in s3prl, which is not computed here: the"),
         ("mel", "is a plain feature, no model: here it is logmel with baseline.deltas=0 and "),

@@ -92,6 +92,7 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
         "objective.codes.weight": 0.1,
         "optimiser.learning_rate": 1e-3,
         "steps": 4000,
+        "validate_every_steps": 400,
     },
     ("aalbert-seed", "mockingjay-seed"): {
         "encoder.share_layers": False,
@@ -116,6 +117,13 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
 
 def test_every_preset_has_a_curve_here() -> None:
     assert CURVES.keys() == set(preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_run_of_every_preset_measures_the_held_out_loss_ten_times(name: str) -> None:
+    config = read_recipe(name)
+    # At the multiples, and at the end.
+    assert -(-config.steps // config.validate_every_steps) >= 10
 
 
 @pytest.mark.parametrize("name", preset_names())

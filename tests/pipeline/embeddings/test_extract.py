@@ -238,6 +238,11 @@ def test_too_many_inputs_that_cannot_be_used_are_an_error(
         (["{audio}", "{audio}/."], 3, "is given 2 times: give it once"),
         (["{audio}/speaker0", "{audio}/speaker0/0.wav"], 3, "two inputs have the key"),
         (["{data}"], 2, "the model expects another logmel than"),
+        (
+            ["{data}"],
+            2,
+            "by 'aalbert prepare' with --feature logmel --set logmel.mels=20 --set wave.",
+        ),
     ],
 )
 def test_mistakes_are_reported_in_one_line(

@@ -257,6 +257,7 @@ def test_data_with_other_features_than_the_model_reads_is_refused(
     ) as caught:
         select_utterances(pretrain_config, [Dataset(prepared)], start)
     assert str(caught.value).startswith(start.origin.model)
+    assert "by 'aalbert prepare' with --feature logmel --set logmel.mels=20" in str(caught.value)
     assert caught.value.details == ("mels: expected 20, found 80",)
 
 
