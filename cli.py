@@ -37,6 +37,7 @@ from aalbert.commands.prepare import prepare_app
 from aalbert.commands.pretrain import pretrain
 from aalbert.commands.push import push
 from aalbert.commands.shards import shards_app
+from aalbert.common.notes import own_speech
 from aalbert.common.signals import handle_stop_signals
 
 DATA, TRAINING, MODELS, HELP = "Data", "Training", "Trained models", "Help"
@@ -125,5 +126,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_text(given)
         return app(given, prog_name="aalbert", standalone_mode=False)
 
-    with handle_stop_signals(end_at_once):
+    with own_speech(), handle_stop_signals(end_at_once):
         return exit_code_of(run)

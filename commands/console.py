@@ -110,7 +110,7 @@ def show(document: Any, as_json: bool, text: str, *, then: str | None = None) ->
 
     `then` is the command that users go on with, for those who read the text.
     """
-    print(json.dumps(redact_all(document)) if as_json else visible(redact(text), kept="\n"))
+    print(json.dumps(redact_all(document)) if as_json else visible(redact(text), kept="\n\t"))
     if then is not None and not as_json:
         sys.stdout.flush()
         note(f"next: {then}")

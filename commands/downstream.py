@@ -261,6 +261,7 @@ def sweep(
     Example: aalbert sweep voxceleb1 --data data/voxceleb1 --upstream runs/pretrain
     --set learning_rate=1e-4,1e-3,1e-2 --out runs/sweep
     """
+    from aalbert.train.downstream.grid import make_grid
     from aalbert.train.recipes import read_task_recipe
 
     work = read_work_file(task)
@@ -277,8 +278,11 @@ def sweep(
             assignments=[*point, *given],
         )
 
+    # Mistakes are found before PyTorch is imported.
+    grid = make_grid(assignments)
+    configure(grid[0])
+
     from aalbert.train.downstream.sweep import (
-        make_grid,
         plan_sweep,
         plan_table,
         run_sweep,
@@ -287,7 +291,6 @@ def sweep(
     from aalbert.train.run_folder import RunFolder, evaluate_command
 
     use_machine(device, threads)
-    grid = make_grid(assignments)
     if dry_run:
         planned = plan_sweep(grid, configure, data, place, out, wave_corpus(corpus))
         show([asdict(each) for each in planned], as_json, plan_table(planned))

@@ -52,7 +52,7 @@ PartOption = Annotated[
 
 
 def run_prepare(
-    corpus: "Corpus",
+    read: Callable[[], "Corpus"],
     *,
     out: Annotated[
         str,
@@ -118,15 +118,13 @@ def run_prepare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare a corpus, or a part of it, and print what came of it.
+    """Read a corpus, prepare it, or a part of it, and print what came of it.
 
-    All parameters but the corpus are options that every command of a corpus has.
+    All parameters but the first are options that every command of a corpus has.
     """
-    from aalbert.pipeline.prepare.estimate import estimate
-    from aalbert.pipeline.prepare.output import open_output
-    from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
     from aalbert.pipeline.prepare.recipe import load_recipe
 
+    # Mistakes in settings are found before anything is read.
     recipe = load_recipe(
         config,
         [*silence_assignments(trim_silence), *(assignments or ()), *wave(loudness_db, gain_db)],
@@ -135,6 +133,12 @@ def run_prepare(
         strict_audio=strict_audio or None,
     )
     chosen = make_engine(engine, workers, dask_address)
+
+    from aalbert.pipeline.prepare.estimate import estimate
+    from aalbert.pipeline.prepare.output import open_output
+    from aalbert.pipeline.prepare.prepare import PrepareLimits, prepare
+
+    corpus = read()
     for text in corpus.notes:
         note(f"note: {text}")
     if dry_run:
@@ -160,7 +164,7 @@ def prepare_command(read: Callable[..., "Corpus"]) -> Callable[..., None]:
     @functools.wraps(read)
     def command(**values: Any) -> None:
         options = {parameter.name: values.pop(parameter.name) for parameter in common}
-        run_prepare(read(**values), **options)
+        run_prepare(functools.partial(read, **values), **options)
 
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aalbert.common.redaction import redact
 from aalbert.common.text import visible
@@ -23,6 +23,17 @@ class Speech:
 
 
 SPEECH = Speech()
+
+
+@contextmanager
+def own_speech() -> Iterator[None]:
+    """Have what a block says about how much is said end with it."""
+    before = replace(SPEECH)
+    try:
+        yield
+    finally:
+        SPEECH.notes, SPEECH.details = before.notes, before.details
+        SPEECH.progress = before.progress
 
 
 def note(text: str) -> None:

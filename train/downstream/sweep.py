@@ -10,10 +10,11 @@ from typing import Any
 from aalbert.common.files import remove_unfinished, write_json
 from aalbert.common.locking import hold_where_possible
 from aalbert.common.text import duration, text_table
-from aalbert.errors import ConfigError, DivergedError, require
+from aalbert.errors import DivergedError, require
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig
 from aalbert.train.downstream.estimate import estimate_downstream
+from aalbert.train.downstream.grid import Assignments, folder_name
 from aalbert.train.downstream.run import resume_downstream, start_downstream
 from aalbert.train.downstream.selection import best_measurement, describe_measurement, quality_of
 from aalbert.train.downstream.sources import find_sources, with_lasting_paths
@@ -23,10 +24,6 @@ from aalbert.train.run_folder import SWEEP_NAME, RunFolder
 from aalbert.train.upstreams import lasting_upstream
 
 STATES_FOLDER = "states"
-# The usual abbreviation of the setting that is swept most.
-SHORT_NAMES = {"lr": "learning_rate"}
-
-Assignments = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,46 +206,6 @@ def require_same_run(
     }
     for what, is_same in same.items():
         require(is_same, f"{run.path} holds a run with another {what}: choose another --out")
-
-
-def folder_name(point: Assignments) -> str:
-    """Return the name of a point's folder: its settings, with `-` for what is no file name."""
-    text = "_".join(point)
-    return "".join(letter if letter.isalnum() or letter in "=.-_" else "-" for letter in text)
-
-
-def make_grid(assignments: Sequence[str]) -> list[Assignments]:
-    """Return every combination of `name=value,value` texts; commas within brackets stay.
-
-    Raises `ConfigError` when nothing is swept, or a combination is repeated.
-    """
-    choices = []
-    for assignment in assignments:
-        name, equals, values = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {assignment}: expected NAME=VALUE,VALUE")
-        name = SHORT_NAMES.get(name.strip(), name.strip())
-        choices.append([f"{name}={value}" for value in split_values(values)])
-    grid = list(itertools.product(*choices))
-    if len(grid) < 2:
-        raise ConfigError(
-            "a sweep needs a setting with several values, such as --set learning_rate=1e-4,1e-3"
-        )
-    if len({folder_name(point) for point in grid}) < len(grid):
-        raise ConfigError(f"--set {' '.join(assignments)}: a combination comes twice")
-    return grid
-
-
-def split_values(text: str) -> list[str]:
-    """Return the values between commas; commas within brackets do not separate."""
-    values, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{") - (letter in "]}")
-        if letter == "," and depth == 0:
-            values.append("")
-        else:
-            values[-1] += letter
-    return [value.strip() for value in values]
 
 
 def sweep_table(points: Sequence[Point]) -> str:

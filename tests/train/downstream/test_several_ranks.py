@@ -12,8 +12,9 @@ from aalbert.common.configuration import to_yaml
 from aalbert.errors import ConfigError
 from aalbert.models import DownstreamModel, HeadConfig, PretrainedModel
 from aalbert.train.downstream.config import DownstreamConfig, FineTuningConfig
+from aalbert.train.downstream.grid import make_grid
 from aalbert.train.downstream.run import share_steps, start_downstream
-from aalbert.train.downstream.sweep import make_grid, run_sweep
+from aalbert.train.downstream.sweep import run_sweep
 from aalbert.train.loop.checkpoints import latest_state
 from aalbert.train.run_folder import RunFolder
 from tests.two_ranks import Started, wait_for_metrics
