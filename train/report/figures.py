@@ -17,11 +17,6 @@ WIDTH, DOTS_PER_INCH = 3.73, 192
 LETTERS = 11
 
 
-def to_data_uri(figure: Figure) -> str:
-    """Return a figure as `data:image/png;base64,...`."""
-    return png_uri(to_png(figure))
-
-
 def png_uri(png: bytes) -> str:
     """Return the bytes of a PNG file as `data:image/png;base64,...`."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
