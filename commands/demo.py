@@ -35,7 +35,7 @@ PHONE_SETTINGS = (
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
 ) -> None:
-    """Synthesise a small corpus and run the whole path on it, in about three minutes.
+    """Synthesise a small corpus and run the whole path on it: some minutes on two cores.
 
     Example: aalbert demo
     """
