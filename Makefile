@@ -14,7 +14,7 @@ help: ## list the targets
 ## To use it
 setup: .venv/.runtime ## create the environment in .venv from the lock
 
-demo: .venv/.runtime ## synthesise a corpus and run the whole path on it (about 3 minutes)
+demo: .venv/.runtime ## synthesise a corpus and run the whole path on it (8 minutes on two slow cores)
 	$(BIN)/aalbert demo --out demo
 
 ## To change it

@@ -75,7 +75,7 @@ def demo(
         bool, typer.Option("--restart", help="Delete an older demo in --out and begin anew.")
     ] = False,
 ) -> None:
-    """Synthesise a small corpus and run the whole path on it, in some minutes.
+    """Synthesise a small corpus and run the whole path on it: some minutes on two cores.
 
     The same command continues an interrupted demo; what is done is not done again.
 

@@ -240,7 +240,16 @@ def read_features(model: "EmbeddingModel", audio: Path) -> "Features":
         features = model.features_of(read_audio(audio, model.sample_rate).wave)
     except UnusableAudioError as error:
         raise InputError(f"{audio} {error}") from error
-    return features[: round(SECONDS_DRAWN * 1000 / model.settings.frame_shift_ms)]
+    return features[: frames_drawn(model)]
+
+
+def frames_drawn(model: "EmbeddingModel") -> int:
+    """Return how many frames of features are drawn: no more than are encoded at once."""
+    drawn = round(SECONDS_DRAWN * 1000 / model.settings.frame_shift_ms)
+    encoder = model.upstream.config.encoder
+    if encoder is None or encoder.chunk_frames is None:
+        return drawn
+    return min(drawn, encoder.chunk_frames * model.upstream.config.front_end.frames_stacked)
 
 
 def attention_maps(model: "EmbeddingModel", features: "Features") -> "torch.Tensor":

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from typer.core import TyperGroup
 
 from aalbert.cli import app
@@ -24,7 +25,7 @@ from tests.test_migration import OPTIONS, SETTINGS
 
 LANGUAGES = {"sh", "python", "text", "yaml", "json"}
 NOT_RUN = re.compile(r" not run: \S.*")
-TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = set(re.findall(r"^([a-z0-9./-]+):", (ROOT / "Makefile").read_text(), re.M))
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 WRITTEN = [path for path in DOCUMENTS if path.suffix == ".md" and path.name != "CHANGELOG.md"]
 SPAN = re.compile(r"`((?:aalbert|make) [^`]*)`")
@@ -143,6 +144,24 @@ def test_every_command_in_a_text_is_one() -> None:
             read_make(words)
         else:
             require_names(" ".join((program, *words)))
+
+
+def test_the_workflows_run_what_there_is() -> None:
+    written = [yaml.safe_load(path.read_text()) for path in (ROOT / ".github").rglob("*.yml")]
+    jobs = [job for workflow in written for job in workflow.get("jobs", {}).values()]
+    lines = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    lines += [
+        line for job in jobs for line in job.get("strategy", {}).get("matrix", {}).get("run", [])
+    ]
+    assert {".ci/run", ".ci/slow", "make docs", "make wheels", "make test-lowest"} <= set(lines)
+    for line in lines:
+        program, *words = line.split()
+        if program == "make":
+            read_make(words)
+        for word in (program, *words):
+            if word.startswith((".ci/", "tests/", "lock/")):
+                assert (ROOT / word).is_file(), line
+    assert all(job["timeout-minutes"] for job in jobs)
 
 
 @pytest.mark.parametrize(

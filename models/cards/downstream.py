@@ -6,7 +6,13 @@ from typing import Any
 
 from aalbert.common.text import figure, figure_interval, markdown
 from aalbert.models.cards.comparison import scores_in_words, threshold_in_words
-from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
+from aalbert.models.cards.encoder import (
+    features_in_words,
+    speech_in_words,
+    system_of,
+    tag_of,
+    training_list,
+)
 from aalbert.models.cards.header import (
     CLASS,
     Entry,
@@ -124,7 +130,8 @@ class Score:
     """The metric of a model on a test part, a `share` or another number, with its 95 % interval.
 
     `tested` says on how much, `resampled` over what the interval is, `baselines` are the metrics of
-    predictions without the model, by name.
+    predictions without the model, by name; `probes` are those of a probe on every hidden state,
+    with its interval if it has one.
     """
 
     metric: str
@@ -135,6 +142,7 @@ class Score:
     tested: str
     resampled: str
     baselines: Mapping[str, float]
+    probes: Sequence[tuple[float, tuple[float, float] | None]] = ()
 
 
 def downstream_card(
@@ -268,6 +276,7 @@ def results(score: Score | None, corpus: str) -> str:
         f"| {markdown(name)} | {figure(baseline, share=score.share)} | |"
         for name, baseline in score.baselines.items()
     ]
+    rows += probe_rows(score)
     return RESULTS.format(
         tested=markdown(score.tested),
         split=markdown(score.split),
@@ -276,6 +285,18 @@ def results(score: Score | None, corpus: str) -> str:
         metric=score.metric,
         rows="\n".join(rows),
     ).rstrip()
+
+
+def probe_rows(score: Score) -> list[str]:
+    """Return a row for the probe of every hidden state, of an upstream that has several."""
+    if len(score.probes) < 2:
+        return []
+    rows = []
+    for state, (value, interval) in enumerate(score.probes):
+        name = f"layer {state} alone" if state else "the encoder's input alone"
+        bounds = figure_interval(interval, share=score.share) if interval else ""
+        rows.append(f"| probe of {name} | {figure(value, share=score.share)} | {bounds} |")
+    return rows
 
 
 def upstream_in_words(
@@ -298,7 +319,9 @@ def upstream_in_words(
     text = "\n".join(sentence for sentence in sentences if sentence)
     if facts.untrained or facts.from_scratch:
         return text
-    return f"{text}\nIts own training:\n\n{training_list(upstream['training'])}"
+    training = upstream["training"]
+    speech = speech_in_words(read_facts(training))
+    return f"{text}\nIts own training:\n\n{speech}{training_list(training)}"
 
 
 def encoder_in_words(upstream: Mapping[str, Any], document: Mapping[str, Any]) -> str:

@@ -5,9 +5,12 @@ from typing import Any
 
 from aalbert.common.text import flat, markdown
 from aalbert.models.cards.facts import public_facts
+from aalbert.models.training_facts import TrainingFacts
 
 # Facts that a card states elsewhere, or only in its header, also those of earlier models.
-TOLD_ELSEWHERE = frozenset({"held_out_loss", "trivial_predictors", "hub_datasets", "upstream"})
+TOLD_ELSEWHERE = frozenset(
+    {"held_out_loss", "trivial_predictors", "hub_datasets", "upstream", "speech_hours"}
+)
 
 
 def system_of(encoder: Mapping[str, Any]) -> str:
@@ -28,6 +31,15 @@ def features_in_words(upstream: Mapping[str, Any]) -> str:
         f"({front_end['deltas']} orders of deltas, {front_end['normalisation']} normalisation, "
         f"{front_end['frames_stacked']} frames stacked)"
     )
+
+
+def speech_in_words(facts: TrainingFacts) -> str:
+    """Return on how much speech an encoder was trained, as a paragraph; empty if not recorded."""
+    if facts.hours is None:
+        return ""
+    hours = f"{facts.hours:,.2f}" if facts.hours < 100 else f"{facts.hours:,.0f}"
+    of = f" ({markdown(facts.corpus)})" if facts.corpus else ""
+    return f"{hours} hours of different speech{of}.\n\n"
 
 
 def training_list(training: Mapping[str, Any]) -> str:

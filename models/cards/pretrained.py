@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from aalbert.common.text import markdown
-from aalbert.models.cards.encoder import features_in_words, system_of, tag_of, training_list
+from aalbert.models.cards.encoder import (
+    features_in_words,
+    speech_in_words,
+    system_of,
+    tag_of,
+    training_list,
+)
 from aalbert.models.cards.header import (
     CLASS,
     UNKNOWN,
@@ -28,9 +34,7 @@ An encoder of speech, pretrained {labels} by reconstructing masked frames.
 ## Use
 
 Hidden states as features for other tasks (such as speaker identification or phone
-classification), frozen or fine-tuned. The model generates neither speech nor text. It may perform
-worse on languages, channels and ages that it was not trained on; before decisions about people are
-based on it, this has to be measured.
+classification), frozen or fine-tuned.
 
 ```python
 import aalbert
@@ -48,9 +52,16 @@ model = AutoModel.from_pretrained("MODEL", trust_remote_code=True)
 Reads {features};
 `config.json` has all settings of the features.
 
+## What it is not for
+
+It generates neither speech nor text, and by itself it recognises nothing. It is not for other
+features than those above, nor for recordings that are not speech. It may perform worse on
+languages, channels and ages that it was not trained on: before decisions about people are based on
+it, this has to be measured.
+
 ## Training
 
-{training}
+{speech}{training}
 
 Reconstructs: {targets}.
 
@@ -105,6 +116,7 @@ def pretrained_card(
         encoder_parameters=encoder_parameters,
         features=features_in_words(upstream),
         targets=targets or "nothing",
+        speech=speech_in_words(facts),
         training=training_list(training),
         results=RESULTS.format(rows=rows) if losses else "Not recorded.",
     )

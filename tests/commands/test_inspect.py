@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -10,6 +11,8 @@ import torch
 import aalbert
 from aalbert.cli import main
 from aalbert.commands import inspect as inspection
+from aalbert.models.upstream import Upstream
+from aalbert.pipeline.embeddings.model import EmbeddingModel
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,21 @@ def test_attention_maps_are_of_the_first_seconds(model_folder: Path) -> None:
     maps = inspection.attention_maps(model, features)
     assert maps.shape == (2, 2, 30, 30)
     torch.testing.assert_close(maps.sum(dim=-1), torch.ones(2, 2, 30))
+
+
+def test_of_a_model_that_encodes_chunks_the_first_one_is_drawn(
+    model_folder: Path, recording: Path
+) -> None:
+    model = aalbert.from_pretrained(model_folder)
+    assert len(inspection.read_features(model, recording)) > 140
+    config = model.upstream.config
+    assert config.encoder is not None
+    encoder = replace(config.encoder, position_frames=25, beyond_positions="restart")
+    changed = Upstream(replace(config, encoder=encoder))
+    features = inspection.read_features(EmbeddingModel(changed, changed), recording)
+    assert len(features) == 50
+    maps = inspection.attention_maps(EmbeddingModel(changed, changed), features)
+    assert maps.shape == (2, 2, 25, 25)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def score_of(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> Score
         tested=tested_in_words(result.counts, result.left_out),
         resampled=metric.resampled,
         baselines=baselines,
+        probes=[(each.value, each.interval_95) for each in result.layer_probes],
     )
 
 

@@ -53,6 +53,7 @@ from aalbert.train.evaluation.tables import (
     comparison_title,
     result_rows,
     run_names,
+    setting_rows,
 )
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.figure import reconstruction_panels
@@ -122,6 +123,8 @@ def comparison_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
         layer_probes=layer_probes(results),
         det_curves=det_curves(evaluations),
         data=describe(first.measured.dataset.origin),
+        place=first.result.data,
+        settings=setting_rows(results),
     )
 
 

@@ -13,6 +13,7 @@ from aalbert.common.text import (
     text_table,
     visible,
 )
+from aalbert.models.downstream_head import layer_words
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.measures import FURTHER_SHARES
 from aalbert.train.downstream.outcomes import Outcome
@@ -93,6 +94,24 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     return [list(filled), *map(list, zip(*filled.values(), strict=True))]
+
+
+def setting_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Return one row a run, the best first: what its head reads, is, and was trained with."""
+    names = run_names(result.run for result in results)
+    return [
+        [
+            names[result.run],
+            result.mode,
+            layer_words(result.layers),
+            result.head,
+            # Where no head is trained, they are of no use.
+            f"{result.learning_rate:g}" if result.head_parameters else "",
+            str(result.epochs) if result.head_parameters else "",
+            str(result.seed),
+        ]
+        for result in best_first(results)
+    ]
 
 
 def difference(value: float, share: bool) -> str:

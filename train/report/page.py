@@ -117,6 +117,6 @@ ENVIRONMENT.globals["script_hash"] = script_hash()
 def render_page(template: str, **values: Any) -> str:
     """Return a template rendered with values; all text in them is escaped.
 
-    A picture is its `data:` address (`figures.to_data_uri`), a part that is left out is `None`.
+    A picture is its `data:` address (`figures.png_uri`), a part that is left out is `None`.
     """
     return ENVIRONMENT.get_template(template).render(values)

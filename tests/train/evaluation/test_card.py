@@ -34,6 +34,14 @@ def test_the_card_of_an_evaluated_run_has_its_metric(
     assert f"{100 * low:.1f} to {100 * high:.1f}" in result.metric_name
     assert result.metric_name.endswith(f"on {counts['utterances']} utterances")
     assert "| guessing |" in card.text and "| most frequent class |" in card.text
+    probes = json.loads((speaker_run / "metrics.json").read_text())["layer_probes"]
+    for probe, name in zip(probes, ("the encoder's input", "layer 1"), strict=False):
+        low, high = (100 * bound for bound in probe["interval_95"])
+        row = f"| probe of {name} alone | {100 * probe['value']:.1f} % | {low:.1f} to {high:.1f} |"
+        assert row in card.text
+    assert card.text.count("| probe of ") == len(probes) == 4
+    hours = evaluations[0].result.pretraining_hours
+    assert f"{hours:.2f} hours of different speech (librispeech)." in card.text
     DownstreamModel.from_pretrained(speaker_run)
 
 

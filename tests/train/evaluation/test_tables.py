@@ -19,6 +19,7 @@ from aalbert.train.evaluation.tables import (
     predictions_csv,
     result_csv,
     run_names,
+    setting_rows,
     text_tables,
 )
 
@@ -29,6 +30,17 @@ def test_markdown_cells_hold_no_markup() -> None:
 
 def test_small_p_values_are_not_called_zero() -> None:
     assert p_value(0.0004) == "< 0.001" and p_value(0.0321) == "0.032"
+
+
+def test_settings_that_nothing_was_trained_with_are_not_stated(
+    evaluations: list[Evaluation],
+) -> None:
+    trained = evaluations[0].result
+    cosine = replace(trained, run="runs/cosine", head_parameters=0, layers="mean")
+    rows = {row[0]: row for row in setting_rows([trained, cosine])}
+    stated = ["frozen", "mix of all layers", trained.head, "0.03", "3", "0"]
+    assert rows["speaker"][1:] == stated
+    assert rows["cosine"][1:] == ["frozen", "mean of all layers", trained.head, "", "", "0"]
 
 
 def test_tables_name_every_run_and_the_difference_to_the_first(

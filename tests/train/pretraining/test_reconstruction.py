@@ -33,6 +33,7 @@ from aalbert.train.pretraining.module import Pretraining, held_out_loss
 from aalbert.train.pretraining.reconstruction import measure_errors, reconstruct
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.recipes import read_recipe
+from aalbert.train.report.figures import to_png
 
 
 @pytest.fixture
@@ -346,3 +347,18 @@ def test_a_picture_shows_the_frames_that_all_features_have() -> None:
     assert panels[-1].get_xlabel() == "time (s)"
     assert panels[1].get_ylabel() == "number of the frame"
     assert colours.get_xlabel() == "value, as the loss compares it"
+
+
+def test_four_pictures_of_a_long_utterance_leave_a_page_below_3_mb() -> None:
+    model = PretrainedModel(
+        UpstreamConfig(
+            features={"kind": "logmel", "frame_shift_ms": 10.0},
+            front_end=FrontEndConfig(feature_dims=80),
+            encoder=EncoderConfig(width=8, heads=2, layers=1, feed_forward_width=8),
+        ),
+        (TargetConfig(feature="logmel", dims=80),),
+    ).eval()
+    # Noise is what a PNG file shrinks least.
+    noise = np.random.default_rng(0).normal(size=(1_000, 80)).astype(np.float16)
+    picture = to_png(reconstruction_figure(model, {"logmel": noise}, MaskingConfig()))
+    assert 4 * len(picture) * 4 / 3 < 2_700_000
