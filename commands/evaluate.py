@@ -12,6 +12,7 @@ from aalbert.commands.console import AsJson, show
 from aalbert.commands.help import OUTPUT
 from aalbert.commands.machine import DeviceOption, ThreadsOption, use_machine
 from aalbert.commands.waves import CorpusOption, wave_corpus
+from aalbert.common.notes import note
 from aalbert.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def evaluate(
     by_list = evaluate_lists(
         runs, data=data, assignments=assignments or (), corpus=waves, part=split
     )
+    if split != "test":
+        note(f"note: these are figures of the {split} part, by which models were chosen")
     tables = result_csv if as_csv else markdown_tables if as_markdown else text_tables
     finish = partial(
         finish_list,

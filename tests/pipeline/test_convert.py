@@ -273,3 +273,32 @@ def test_reading_the_features_of_kaldi(tmp_path: Path) -> None:
     assert convert(tmp_path / "kaldi.ckpt", "--out", tmp_path / "model") == 0
     [target] = PretrainedModel.from_pretrained(tmp_path / "model").targets
     assert (target.feature, target.dims, target.deltas) == ("fbank", 20, 2)
+
+
+def test_a_dry_run_reads_all_and_writes_nothing(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for options in ((), ("--to", "s3prl")):
+        assert convert(checkpoint, "--out", tmp_path / "model", "--dry-run", *options) == 0
+        captured = capsys.readouterr()
+        last = captured.out.splitlines()[-1]
+        assert last == f"{tmp_path}/model would have this model; nothing was written"
+        assert "next: " not in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_finished_conversion_is_not_made_again(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model"
+    assert convert(checkpoint, "--out", out) == 0
+    made = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    capsys.readouterr()
+    assert convert(checkpoint, "--out", out) == 0
+    assert "model has this model already; nothing was written" in capsys.readouterr().out
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == made
+    other = tmp_path / "other.ckpt"
+    torch.save(s3prl_2022(SIZES, make_transformer(SIZES), make_head(SIZES)), other)
+    assert convert(other, "--out", out) == 6
+    assert f"{out} is not empty: choose another --out" in capsys.readouterr().err

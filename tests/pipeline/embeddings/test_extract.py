@@ -283,3 +283,18 @@ def test_a_file_that_cannot_be_written_is_a_named_error(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"aalbert: File too large: {out}/"), error
     assert not list(out.rglob("*.partial"))
+
+
+def test_a_dry_run_estimates_and_writes_nothing(
+    audio_folder: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (audio_folder, "--model", pretrained, "--out", tmp_path / "out", "--layers", "all")
+    assert extract(*command, "--dry-run", "--json") == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert not (tmp_path / "out").exists()
+    assert extract(*command, "--json") == 0
+    capsys.readouterr()
+    written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.npy"))
+    assert expected["recordings"] == 7 and expected["tried"] == 7
+    assert expected["bytes"] == pytest.approx(written, rel=0.25)
+    assert expected["seconds"] > 0 and expected["hours"] > 0

@@ -195,3 +195,24 @@ def test_features_that_the_model_does_not_expect_are_listed_line_by_line(
     assert first.endswith(f" than {prepared} has: prepare the data with the model's settings")
     assert details == ["  mels: expected 20, found 80"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_is_not_made_again_by_the_same_command(
+    voxceleb1_data: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    command = ["downstream", "voxceleb1", "--data", str(voxceleb1_data), "--upstream"]
+    command += [str(pretrained), "--out", str(run), "--set", "prefetch=0", "--set", "epochs=2"]
+    assert main(command) == 0
+    made = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    first = capsys.readouterr()
+    assert main(command) == 0
+    again = capsys.readouterr()
+    assert f"{run} has this run, finished: nothing is left to do" in again.err
+    assert again.out == first.out and "next: aalbert evaluate" in again.err
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert main([*command, "--set", "epochs=3"]) == 6
+    assert f"{run} holds a run: continue it with --resume" in capsys.readouterr().err

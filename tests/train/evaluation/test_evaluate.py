@@ -285,3 +285,27 @@ def test_states_are_probed_for_classes_of_frames_too(
     report = (tmp_path / "report.html").read_text()
     assert "frame accuracy of a probe on each hidden state" in report
     assert "logistic regression on single frames, standardised" in report
+
+
+def test_the_dev_part_is_measured_on_request_beside_the_result(
+    speaker_run: Path, voxceleb1_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(speaker_run, tmp_path / "run"))
+    card = (run / "export/README.md").read_text()
+    assert main(["evaluate", str(run), "--split", "dev", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "these are figures of the dev part, by which models were chosen" in captured.err
+    [result] = json.loads(captured.out)["results"]
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(row["dev_accuracy"] for row in metrics if "dev_accuracy" in row)
+    assert result["split"] == "dev" and result["layer_probes"] == []
+    assert result["metric"]["value"] == pytest.approx(best, abs=1e-6)
+    assert result["counts"]["utterances"] == len(Dataset(voxceleb1_data).rows(["dev"]))
+    folder = run / "splits/dev"
+    assert json.loads((folder / "metrics.json").read_text()) == result
+    assert "These are figures of the dev split" in (folder / "report.html").read_text()
+    # Neither the result nor the card is of this part.
+    assert not (run / "metrics.json").exists() and (run / "export/README.md").read_text() == card
+    command = ["evaluate", str(run), "--split", "dev", "--set", "trials.test=list.txt"]
+    assert main(command) == 2
+    assert "lists of trials are for the test part: leave out --split" in capsys.readouterr().err
