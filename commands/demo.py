@@ -224,7 +224,7 @@ def pretrain(out: Path) -> None:
     from aalbert.train.run_folder import RunFolder
 
     run = out / "runs/pretrain"
-    if RunFolder(run).record.is_file():
+    if RunFolder(run).is_begun():
         resume_pretraining(run)
     else:
         settings = read_pretrain_recipe("tiny", assignments=DEMO_SETTINGS, environment={})
@@ -248,7 +248,7 @@ def train_heads(out: Path, comparison: Comparison) -> None:
     }
     for name, (upstream, setting) in UPSTREAMS.items():
         run = run_of(out, comparison, name)
-        if RunFolder(run).record.is_file():
+        if RunFolder(run).is_begun():
             resume_downstream(run, comparison.task)
             continue
         config = read_task_recipe(

@@ -58,8 +58,8 @@ def progress_bar(
 ) -> Progress:
     """Return what shows the amount done, the speed, the remaining time and the time of the end.
 
-    On a terminal and in a notebook it is a bar; elsewhere it is a line at the beginning, one every
-    30 seconds and one at the end. It is not shown for what takes less than `delay_s`, or when
+    On a terminal and in a notebook it is a bar; elsewhere it is a line every 30 seconds, and one at
+    the end. It is not shown for what takes less than `delay_s`, or when
     nobody wants progress. `unit` is "B" for bytes, or the name of one of what is counted.
     """
     in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
@@ -126,8 +126,6 @@ class Lines:
         self.text = ""
         self.closed = False
         self.shown_at = self.started
-        if not delay_s:
-            self.show()
 
     def update(self, count: int = 1, /) -> None:
         """Add so much done."""

@@ -152,6 +152,10 @@ class RunFolder:
             write_json(self.record, redact_all(facts))
             yield
 
+    def is_begun(self) -> bool:
+        """Return whether this is a run whose model is not written yet."""
+        return self.record.is_file() and not (self.export / CONFIG_NAME).is_file()
+
     def has_finished(self, config: Any, facts: Mapping[str, Any]) -> bool:
         """Return whether this is a finished run with these settings and facts of its record."""
         if not (self.record.is_file() and (self.export / CONFIG_NAME).is_file()):

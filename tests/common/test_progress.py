@@ -43,7 +43,7 @@ def test_the_time_of_the_end_has_the_day_when_it_is_another_one(
     assert end_of(1e20) == ""
 
 
-def test_a_log_file_gets_a_line_at_the_beginning_each_thirty_seconds_and_at_the_end(
+def test_a_log_file_gets_a_line_each_thirty_seconds_and_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
@@ -56,7 +56,6 @@ def test_a_log_file_gets_a_line_at_the_beginning_each_thirty_seconds_and_at_the_
             bar.set_postfix_str("loss 0.5")
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "work: 0 of 100 steps",
         "work: 30%, 30 of 100 steps, 1.0/s, 1 min 10 s left, loss 0.5",
         "work: 60%, 60 of 100 steps, 1.0/s, 40 s left, loss 0.5",
         "work: 90%, 90 of 100 steps, 1.0/s, 10 s left, loss 0.5",
