@@ -272,4 +272,5 @@ def evaluate(runs: list[Path]) -> list[str]:
     write_reports(evaluations, comparisons)
     print(text_tables([evaluation.result for evaluation in evaluations], comparisons), flush=True)
     folder = evaluations[0].measured.folder
+    print()
     return [f"report: {folder.report.resolve()}", f"comparison: {folder.comparison.resolve()}"]
