@@ -58,13 +58,17 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
-        panels: dict[str, list[Row]] = {}
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if isinstance(command, (TyperCommand, TyperGroup)) and not command.hidden:
-                row = (name, command.get_short_help_str(SUMMARY_CHARACTERS))
-                panels.setdefault(command.rich_help_panel or COMMANDS, []).append(row)
-        formatter.write(help_text(self, ctx, formatter.width, panels))
+        formatter.write(help_text(self, ctx, formatter.width, self.command_panels(ctx)))
+
+    def command_panels(self, ctx: Any) -> dict[str, list[Row]]:
+        """Return the commands with their summaries."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [
+            (name, command.get_short_help_str(SUMMARY_CHARACTERS))
+            for name, command in commands
+            if command is not None
+        ]
+        return {COMMANDS: rows}
 
 
 def without_missing_flags(parameters: list[Any]) -> list[Any]:

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from aalbert import __version__
+from aalbert.cli import COMMANDS as TABLE
 from aalbert.cli import app, main
 from aalbert.commands.console import exit_code_of, format_warning, show, storage_message
 from aalbert.common.text import visible
@@ -137,13 +140,20 @@ def test_every_command_shows_an_example_of_itself(
 
 
 def test_the_list_of_commands_is_known() -> None:
-    groups = {group.name: group.typer_instance for group in app.registered_groups}
-    names = [[command.name] for command in app.registered_commands]
-    assert groups.keys() == {"prepare", "shards", "config", "downstream"}
-    for name, group in groups.items():
-        assert group is not None
-        names += [[name, command.name] for command in group.registered_commands]
+    names = []
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    for name, command in root.commands.items():
+        inner = command.commands if isinstance(command, TyperGroup) else None
+        names += [[name]] if inner is None else [[name, each] for each in inner]
     assert sorted(map(str, names)) == sorted(map(str, COMMANDS))
+
+
+def test_the_table_of_commands_has_their_own_summaries() -> None:
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    own = {name: command.get_short_help_str(1_000) for name, command in root.commands.items()}
+    assert {name: entry.summary for name, entry in TABLE.items()} == own
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
