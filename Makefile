@@ -5,6 +5,9 @@ UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
 MINUTES ?= 10
+# Modules are compiled once, not by every process: some machines ask Python to keep no bytecode, with
+# which importing PyTorch and Lightning takes more than twice as long.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help setup demo test test-slow soak test-s3prl test-newest test-lowest check fix docs wheels bench bench-loader bench-encoder bench-pretrain bench-gpu results lock
 
 help: ## list the targets

@@ -34,8 +34,7 @@ def complete_presets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
 
 def complete_places(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the presets of pretraining, or of the task that is named, that begin so."""
-    from aalbert.train.preset import preset_names
-    from aalbert.train.run_record import PRETRAIN
+    from aalbert.train.preset import PRETRAIN, preset_names
 
     return beginning(incomplete, *preset_names(ctx.params.get("task") or PRETRAIN))
 

@@ -99,9 +99,8 @@ def config_presets(task: TaskOption = None, as_json: AsJson = False) -> None:
 
     Example: aalbert config presets --task voxceleb1
     """
-    from aalbert.train.preset import find_preset, preset_names
+    from aalbert.train.preset import PRETRAIN, find_preset, preset_names
     from aalbert.train.recipes import prepare_command, read_recipe
-    from aalbert.train.run_record import PRETRAIN
 
     folder = PRETRAIN if task is None else find_task(task).name
     described = [
@@ -154,9 +153,8 @@ def settings_of(place: str, task: str | None) -> "Document":
     the place is none of them.
     """
     from aalbert.common.configuration import read_yaml_file
-    from aalbert.train.preset import preset_names
+    from aalbert.train.preset import PRETRAIN, preset_names
     from aalbert.train.run_folder import RunFolder
-    from aalbert.train.run_record import PRETRAIN
 
     if task is not None:
         find_task(task)

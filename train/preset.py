@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from aalbert.common.settings_text import Document, merge, parse_document
 from aalbert.errors import ConfigError
-from aalbert.train.run_record import PRETRAIN
+
+if TYPE_CHECKING:
+    from aalbert.common.settings_text import Document
 
 # Its text is on the same line.
 ABOUT = "about:"
+# The folder of the presets for pretraining; others have the name of a downstream task.
+PRETRAIN = "pretrain"
 PRESETS = resources.files("aalbert.train") / "presets"
 
 
@@ -18,10 +22,10 @@ class Preset:
 
     name: str
     about: str
-    settings: Document
+    settings: "Document"
 
 
-def read_preset(name: str, folder: str = PRETRAIN) -> tuple[str, Document]:
+def read_preset(name: str, folder: str = PRETRAIN) -> tuple[str, "Document"]:
     """Return what a preset is called in messages, and its settings.
 
     `folder` is `pretrain`, or the name of a downstream task.
@@ -32,6 +36,9 @@ def read_preset(name: str, folder: str = PRETRAIN) -> tuple[str, Document]:
 
 def find_preset(name: str, folder: str = PRETRAIN) -> Preset:
     """Return a preset, laid over the one that it extends; `ConfigError` when there is none."""
+    # YAML takes as long to import as all else that `--help` needs.
+    from aalbert.common.settings_text import merge, parse_document
+
     path = PRESETS / folder / f"{name}.yaml"
     if not path.is_file():
         names = ", ".join(preset_names(folder))

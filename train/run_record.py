@@ -8,9 +8,8 @@ from annotated_types import Ge, Le
 
 from aalbert.errors import require
 from aalbert.models.training_facts import Origin
+from aalbert.train.preset import PRETRAIN
 
-# The task of a run of pretraining.
-PRETRAIN = "pretrain"
 # The entry with the model that a run continues from; the training of what it exports has it too.
 CONTINUED_FROM = "continued_from"
 # The entry with the hash of the weights in the run's own copy of that model.

@@ -38,6 +38,7 @@ from aalbert.train.places import (
     open_datasets,
     require_same_files,
 )
+from aalbert.train.preset import PRETRAIN
 from aalbert.train.pretraining.build import (
     PretrainSelections,
     frame_shift_ms,
@@ -62,7 +63,7 @@ from aalbert.train.pretraining.trivial_predictors import (
     recorded_predictors,
 )
 from aalbert.train.run_folder import RunFolder, resume_command
-from aalbert.train.run_record import CONTINUED_FROM, PRETRAIN, START_WEIGHTS
+from aalbert.train.run_record import CONTINUED_FROM, START_WEIGHTS
 
 TASK = PRETRAIN
 COLUMNS = (*STEP_COLUMNS, "validation_loss")
