@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from aalbert import __version__
 from aalbert.commands.console import (
+    after_stop,
     end_at_once,
     exit_code_of,
     require_text,
@@ -222,5 +223,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_text(given)
         return app(given, prog_name="aalbert", standalone_mode=False)
 
-    with own_speech(), handle_stop_signals(end_at_once):
+    with own_speech(), after_stop(), handle_stop_signals(end_at_once):
         return exit_code_of(run)

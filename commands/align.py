@@ -45,7 +45,7 @@ def align(
     """Make phone labels of recordings from their transcripts, with pocketsphinx (English).
 
     The labels are made by a machine; what failed is listed in failed.jsonl. Needs
-    pip install aalbert[align].
+    pip install 'aalbert[align]'.
 
     Example: aalbert align /corpora/LibriSpeech --subset train-clean-100 --out alignments
     """

@@ -66,7 +66,7 @@ def compare(
     )
     listed, folder = find_trials(audio or (), trials, root)
     use_machine(device, threads)
-    predictor = load(run)
+    predictor = load(run, device=None)
     compared, skipped = compare_trials(predictor, listed, folder)
     if as_json:
         print_document(compared, skipped, predictor.model)
@@ -90,7 +90,7 @@ def find_trials(
 
     require(
         (trials is None) == (len(audio) == 2) and (trials is None or not audio),
-        f"{len(audio)} recordings are given{' and a list' if trials else ''}: give two, or "
+        f"recordings beside RUN: {len(audio)}{' and a list' if trials else ''}: give two, or "
         "--trials LIST",
     )
     if trials is not None:

@@ -22,14 +22,22 @@ def beginning(incomplete: str, *words: str) -> list[str]:
 
 def complete_presets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the presets of a command that begin so, with what they are."""
-    from aalbert.train.downstream.tasks import TASKS
     from aalbert.train.preset import about_preset, preset_names
+
+    folder = section_of(ctx)
+    names = beginning(incomplete, *preset_names(folder))
+    return [(name, about_preset(name, folder)) for name in names]
+
+
+def section_of(ctx: typer.Context) -> str:
+    """Return the task that a command is about, its own name, or pretraining for `config`."""
+    from aalbert.train.downstream.tasks import TASKS
+    from aalbert.train.preset import PRETRAIN
 
     # Arguments in front of an option without its value are not parsed.
     tasks = [word for word in (ctx.params.get("task"), *ctx.args) if word in TASKS]
-    folder = tasks[0] if tasks else ctx.command.name or ""
-    names = beginning(incomplete, *preset_names(folder))
-    return [(name, about_preset(name, folder)) for name in names]
+    in_config = ctx.parent is not None and ctx.parent.command.name == "config"
+    return tasks[0] if tasks else PRETRAIN if in_config else ctx.command.name or ""
 
 
 def complete_places(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -68,15 +76,15 @@ def complete_settings(ctx: typer.Context, incomplete: str) -> list[str]:
 def settings_of_command(ctx: typer.Context) -> type:
     """Return the dataclass of the settings that a command has."""
     from aalbert.train.downstream.config import DownstreamConfig
+    from aalbert.train.preset import PRETRAIN
     from aalbert.train.pretraining.config import PretrainConfig
 
-    command, parent = ctx.command.name, ctx.parent and ctx.parent.command.name
-    if parent == "prepare":
+    if ctx.parent is not None and ctx.parent.command.name == "prepare":
         from aalbert.pipeline.prepare.recipe import Recipe
         from aalbert.shards.format.feature_groups import with_feature_groups
 
         return with_feature_groups(Recipe)
-    return PretrainConfig if command == "pretrain" else DownstreamConfig
+    return PretrainConfig if section_of(ctx) == PRETRAIN else DownstreamConfig
 
 
 def setting_types(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,8 +8,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -163,6 +163,13 @@ def show_cause(error: AalbertError) -> None:
     """Print where an error came from, for those who want details."""
     if SPEECH.details:
         show_traceback(type(error), error, error.__traceback__)
+
+
+@contextmanager
+def after_stop() -> Iterator[None]:
+    """Have what a command says to do after a signal end with it."""
+    yield
+    AFTER_STOP.clear()
 
 
 def say_after_stop(text: str) -> None:

@@ -92,7 +92,7 @@ def demo(
 def is_repository(out: Path) -> bool:
     """Return whether this is the demo that the repository's Makefile makes."""
     makefile = Path("Makefile")
-    return out == Path("demo") and makefile.is_file() and "aalbert demo" in makefile.read_text()
+    return out == Path("demo") and makefile.is_file() and b"aalbert demo" in makefile.read_bytes()
 
 
 def claim(out: Path, command: str, *, restart: bool) -> None:
@@ -100,7 +100,7 @@ def claim(out: Path, command: str, *, restart: bool) -> None:
 
     Raises `OutputInUseError` when it holds anything else.
     """
-    from aalbert.common.files import holds_something
+    from aalbert.common.files import holds_something, write_text
 
     marker, made_with = out / MARKER, json.dumps(plan(), sort_keys=True)
     if restart and marker.is_file():
@@ -116,7 +116,7 @@ def claim(out: Path, command: str, *, restart: bool) -> None:
     if holds_something(out):
         raise OutputInUseError(f"{out} is not empty and not an older demo: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(made_with, "utf-8")
+    write_text(marker, made_with)
 
 
 def plan() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from aalbert.commands.options import (
     SetOption,
     flags,
     refuse_with_resume,
+    require_datasets,
     require_option,
 )
 from aalbert.commands.waves import CorpusOption, wave_corpus
@@ -180,6 +181,8 @@ def add_task(task: Task) -> None:
                 file=config,
                 assignments=[*(assignments or ()), *given],
             )
+            place_of_data = require_option(data, "--data")
+            require_datasets(place_of_data)
 
         from aalbert.train.downstream.estimate import estimate_downstream
         from aalbert.train.downstream.run import resume_downstream, start_downstream
@@ -193,8 +196,8 @@ def add_task(task: Task) -> None:
             resume_downstream(out, task.name, data=data, upstream=named, corpus=waves)
         else:
             use_machine(device, threads)
-            place_of_data = require_option(data, "--data")
             if dry_run:
+                RunFolder(out).require_new()
                 expected = estimate_downstream(settings, place_of_data, place, waves)
                 show(asdict(expected), as_json, expected.describe())
                 return
@@ -281,6 +284,7 @@ def sweep(
     # Mistakes are found before PyTorch is imported.
     grid = make_grid(assignments)
     configure(grid[0])
+    require_datasets(data)
 
     from aalbert.train.downstream.sweep import (
         plan_sweep,

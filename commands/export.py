@@ -22,7 +22,7 @@ def export(
 ) -> None:
     """Write a model as a file that reads waves without this package.
 
-    Needs pip install aalbert[onnx].
+    Needs pip install 'aalbert[onnx]'.
 
     Example: aalbert export runs/pretrain --to onnx --out model.onnx
     """

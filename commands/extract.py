@@ -73,7 +73,7 @@ def extract(
 
     config = ExtractConfig(layers=parse_layers(layers), pooling=pooling, format=format)
     use_machine(device, threads)
-    opened = from_pretrained(model)
+    opened = from_pretrained(model, device=None)
     found = replace(find_inputs(opened, listed_places(inputs), split or ()), places=inputs)
     if dry_run:
         expected = estimate_extraction(opened, found, config)

@@ -12,6 +12,7 @@ from aalbert.commands.completion import complete_presets, complete_settings
 from aalbert.commands.help import RUNNING, SETTINGS, Command, Row
 from aalbert.common.text_files import decode_text, text_lines
 from aalbert.errors import ConfigError, InputError
+from aalbert.shards.format.dataset_folder import manifest_path
 
 Value = TypeVar("Value")
 
@@ -120,6 +121,16 @@ def require_option(value: Value | None, option: str) -> Value:
     if value is None:
         raise ConfigError(f"missing option {option} (or --resume, to continue the run in --out)")
     return value
+
+
+def require_datasets(*places: str) -> None:
+    """Raise `InputError` for a folder that has no dataset, before heavy packages are imported.
+
+    URLs are looked at when they are opened.
+    """
+    for place in places:
+        if "://" not in place:
+            manifest_path(Path(place))
 
 
 def refuse_with_resume(**values: object) -> None:

@@ -68,7 +68,7 @@ def predict(
     form = choose_format(format, to_files=out is not None, as_json=as_json)
     config = PredictConfig(per=per, top=top, format=form)
     use_machine(device, threads)
-    predictor = load(run)
+    predictor = load(run, device=None)
     found = replace(find_inputs(predictor, listed_places(inputs), split or ()), places=inputs)
     if out is not None:
         write_predictions(predictor, found, out, config, max_skipped, as_json)

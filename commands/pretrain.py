@@ -20,6 +20,7 @@ from aalbert.commands.options import (
     SetOption,
     flags,
     refuse_with_resume,
+    require_datasets,
     require_option,
 )
 from aalbert.commands.work_file import PRETRAIN, read_work_file
@@ -99,6 +100,9 @@ def pretrain(
         )
         # Mistakes are found before PyTorch is imported, unless a model decides some settings.
         settings = read() if preset or work.preset or not model else None
+        places = require_option(data, "--data")
+        if not model:
+            require_datasets(*places)
 
     from aalbert.train.loop.ranks import find_ranks
     from aalbert.train.pretraining.estimate import estimate_pretraining
@@ -113,8 +117,8 @@ def pretrain(
         use_machine(device, threads)
         start = open_start(model) if model else None
         settings = settings or read(start=start)
-        places = require_option(data, "--data")
         if dry_run:
+            RunFolder(out).require_new()
             expected = estimate_pretraining(settings, places, start)
             show(asdict(expected), as_json, expected.describe())
             return

@@ -88,7 +88,7 @@ def list_keys(
     lines = ("\t".join(map(cell, each.values())) for each in listed)
     if listed or as_json:
         show(listed, as_json, "" if as_json else "\n".join(lines))
-    note(f"{len(listed):,} utterances")
+    note("1 utterance" if len(listed) == 1 else f"{len(listed):,} utterances")
 
 
 def cell(value: object) -> str:

@@ -46,6 +46,10 @@ def read_work_file(section: str) -> WorkSettings:
         return WorkSettings()
     if not isinstance(settings, dict):
         raise ConfigError(f"{WORK_FILE}: {section} is a group of settings, such as preset: tiny")
+    require(
+        "task" not in settings,
+        f"{WORK_FILE}: the section {section} has no setting 'task': it is for {section}",
+    )
     preset = settings.pop("preset", None)
     require(
         preset is None or (isinstance(preset, str) and section != PREPARE),
@@ -67,6 +71,7 @@ def schema_of_work_file() -> dict[str, Any]:
     sections = {}
     for section in SECTIONS:
         schema = schema_of_section(section)
+        schema["properties"].pop("task", None)
         if names := preset_names(section):
             schema["properties"]["preset"] = {"enum": names, "description": "A recipe."}
         sections[section] = schema

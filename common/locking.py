@@ -16,7 +16,7 @@ from annotated_types import Gt, Lt
 
 from aalbert.common.files import sole_file
 from aalbert.common.json_files import read_records
-from aalbert.common.notes import note
+from aalbert.common.notes import warn
 from aalbert.common.signals import pause
 from aalbert.errors import IntegrityError, OutputInUseError, StorageError
 
@@ -70,7 +70,7 @@ def hold_where_possible(path: Path, patience_s: float = 0.0) -> Iterator[None]:
             try:
                 held.enter_context(hold(path))
             except NoLocksError as error:
-                note(f"{error}; a second process would not be stopped")
+                warn(f"{error}; a second process would not be stopped")
             except HeldError:
                 if time.monotonic() >= end:
                     raise

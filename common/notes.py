@@ -42,6 +42,11 @@ def note(text: str) -> None:
         say(text)
 
 
+def warn(text: str) -> None:
+    """Print what may make results other than they should be, to those who want quiet too."""
+    say(f"warning: {text}")
+
+
 def detail(text: str) -> None:
     """Print what only those want to know who asked for details."""
     if SPEECH.details:

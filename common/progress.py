@@ -63,7 +63,9 @@ def progress_bar(
     nobody wants progress. `unit` is "B" for bytes, or the name of one of what is counted.
     """
     in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
-    if sys.stderr.isatty() or in_notebook or not SPEECH.progress:
+    if not SPEECH.progress:
+        return Silence()
+    if sys.stderr.isatty() or in_notebook:
         return Bar(
             desc=description,
             total=total,
@@ -74,7 +76,6 @@ def progress_bar(
             dynamic_ncols=True,
             delay=delay_s,
             bar_format=BAR,
-            disable=not SPEECH.progress,
         )
     return Lines(description, total, unit, done, delay_s)
 
@@ -113,6 +114,36 @@ class Bar(Tqdm):
         done, total, begun = int(self.n), int(self.total or 0), int(self.initial)
         amount = describe_amount(done, total, begun, self.unit, fields["elapsed"])
         return {**fields, "amount": amount}
+
+
+class Silence:
+    """Progress that nobody wants to see."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """The seconds since the work began."""
+        return time.monotonic() - self.started
+
+    def update(self, count: int = 1, /) -> None:
+        """Show nothing."""
+
+    def reach(self, done: int) -> None:
+        """Show nothing."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Show nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Show nothing."""
 
 
 class Lines:
@@ -180,7 +211,8 @@ def describe_amount(done: int, total: int, begun: int, unit: str, elapsed_s: flo
     ending = "" if unit == BYTES else f" {unit}" if total == 1 else f" {unit}s"
     speed = (done - begun) / elapsed_s if elapsed_s > 0 else 0.0
     if done >= total:
-        return f"{counted(total)}{ending} in {duration(elapsed_s)}"
+        own = f", {counted(done - begun)} of them" if begun else ""
+        return f"{counted(total)}{ending}{own} in {duration(elapsed_s)}"
     words = f"{counted(done)} of {counted(total)}{ending}"
     if not speed:
         return words

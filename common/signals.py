@@ -82,7 +82,7 @@ def say_it_stops(number: int, after: str) -> None:
     """Say at once that a signal has come; the line goes past Python's stream, which may be busy."""
     # A progress bar leaves the cursor in its line.
     begin, name = "\n" * os.isatty(2), signal.Signals(number).name
-    line = f"{begin}stopping after {after} ({name}); once more ends it at once\n"
+    line = f"{begin}stopping after {after} ({name}); Ctrl-C ends it at once\n"
     with suppress(OSError):  # the terminal may be gone
         os.write(2, line.encode())
 

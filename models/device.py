@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from aalbert.errors import ConfigError
+from aalbert.errors import ConfigError, require
+
+# Apple's GPUs are never chosen, because nothing here has been tested on one.
+KINDS = ("cpu", "cuda")
 
 
 @dataclass
@@ -18,10 +21,7 @@ CHOICE = Choice()
 
 
 def best_device() -> torch.device:
-    """Return the device that was chosen, else the current GPU of CUDA (or ROCm), else the CPU.
-
-    Apple's GPUs are never chosen, because nothing here has been tested on one.
-    """
+    """Return the device that was chosen, else the current GPU of CUDA (or ROCm), else the CPU."""
     if CHOICE.device is not None:
         return CHOICE.device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,6 +33,7 @@ def choose_device(name: str | None) -> torch.device:
         return best_device()
     try:
         device = torch.device(name)
+        require(device.type in KINDS, f"the device '{name}' is none of {', '.join(KINDS)}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from aalbert.common.files import require_empty
+from aalbert.common.files import file_digest, require_empty
 from aalbert.common.hub import find_hub_place
 from aalbert.common.redaction import redact_url
 from aalbert.common.store import is_url
@@ -44,9 +44,11 @@ def convert_to_aalbert(
         require_empty(out)
     with local_file(source) as local:
         model, foreign = import_model(local, assignments, hub_origin(source))
-    with TemporaryDirectory() as scratch:
-        model.save_pretrained(Path(scratch))
-        there = holds_model(out, Path(scratch))
+    there = False
+    if (out / CONFIG_NAME).is_file():
+        with TemporaryDirectory() as scratch:
+            model.save_pretrained(Path(scratch))
+            there = holds_model(out, Path(scratch))
     if not there and not dry_run:
         require_empty(out)
         model.save_pretrained(out)
@@ -57,7 +59,7 @@ def convert_to_aalbert(
 def holds_model(folder: Path, other: Path) -> bool:
     """Return whether a folder has the model that another one has: its settings and weights."""
     return all(
-        (folder / name).is_file() and (folder / name).read_bytes() == (other / name).read_bytes()
+        (folder / name).is_file() and file_digest(folder / name) == file_digest(other / name)
         for name in (CONFIG_NAME, WEIGHTS_NAME)
     )
 

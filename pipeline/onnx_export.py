@@ -97,7 +97,7 @@ def export_onnx(place: Path | str, out: Path) -> dict[str, Any]:
         raise OutputInUseError(f"{out} exists: choose another --out, the file to write")
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"ONNX needs {' and '.join(missing)}: pip install aalbert[onnx]")
+        raise ConfigError(f"ONNX needs {' and '.join(missing)}: pip install 'aalbert[onnx]'")
     model = from_pretrained(place)
     require_standalone(model.upstream.config)
     exported = OnnxModel(model)

@@ -42,7 +42,9 @@ def description(command: Command) -> str:
     """Return the help of a command as Markdown: its examples are blocks of code."""
     paragraphs = re.split(r"\n\s*\n", (command.help or "").strip())
     return "\n\n".join(
-        f"```sh\n{text.removeprefix('Example: ')}\n```" if text.startswith("Example: ") else text
+        f"```sh\n{' '.join(text.removeprefix('Example: ').split())}\n```"
+        if text.startswith("Example: ")
+        else text
         for text in paragraphs
     )
 

@@ -34,7 +34,7 @@ def import_pocketsphinx() -> ModuleType:
         import pocketsphinx
     except ImportError as error:
         raise ConfigError(
-            f"aligning needs pocketsphinx ({error}): pip install aalbert[align]"
+            f"aligning needs pocketsphinx ({error}): pip install 'aalbert[align]'"
         ) from error
     module: ModuleType = pocketsphinx
     return module

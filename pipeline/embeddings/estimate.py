@@ -15,7 +15,7 @@ from aalbert.pipeline.embeddings.extract import (
 from aalbert.pipeline.embeddings.inputs import Inputs, by_length, refuse_all
 from aalbert.pipeline.embeddings.model import EmbeddingModel, check_choice
 
-# As many are tried, evenly spread over the lengths.
+# At most as many are tried, evenly spread over the lengths.
 TRIED_RECORDINGS = 16
 
 
@@ -51,7 +51,7 @@ def estimate_extraction(
     recordings = by_length(inputs.recordings)
     if not recordings:
         refuse_all(inputs.skipped)
-    some = recordings[:: max(1, len(recordings) // TRIED_RECORDINGS)]
+    some = recordings[:: -(-len(recordings) // TRIED_RECORDINGS)]
     with TemporaryDirectory() as folder:
         started = time.perf_counter()
         try:

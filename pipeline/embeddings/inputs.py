@@ -26,9 +26,9 @@ from aalbert.pipeline.corpora.names import key_of
 from aalbert.pipeline.corpora.recordings import audio_of
 from aalbert.pipeline.corpora.tables.listing import is_listing
 from aalbert.pipeline.embeddings.model import Features
+from aalbert.shards.format.dataset_folder import MANIFEST_NAME
 from aalbert.shards.format.feature_groups import prepare_options
 from aalbert.shards.format.feature_settings import FeatureSettings
-from aalbert.shards.format.manifest import MANIFEST_NAME
 from aalbert.shards.reading.compatibility import require_equal_settings
 from aalbert.shards.reading.dataset import Dataset
 

@@ -21,10 +21,10 @@ from aalbert.pipeline.prepare.work_folder import (
     publish_bytes,
     read_fragment,
 )
+from aalbert.shards.format.dataset_folder import MANIFEST_NAME
 from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.format.index import frame_counts, statistics_schema, write_index
 from aalbert.shards.format.manifest import (
-    MANIFEST_NAME,
     SKIPPED_NAME,
     FileRecord,
     Manifest,

@@ -29,7 +29,8 @@ from aalbert.pipeline.prepare.work_folder import (
     make_record,
     missing_parts,
 )
-from aalbert.shards.format.manifest import MANIFEST_NAME, SKIPPED_NAME, Manifest, read_manifest
+from aalbert.shards.format.dataset_folder import MANIFEST_NAME
+from aalbert.shards.format.manifest import SKIPPED_NAME, Manifest, read_manifest
 
 LOCK = f"{WORK_FOLDER}/lock"
 
@@ -168,7 +169,8 @@ def compute(
         files = sum(len(task.utterances) for task in chosen)
         done = files - sum(len(task.utterances) for task in missing)
         with progress_bar("prepare", total=files, unit="file", done=done) as bar:
-            engine.run(missing, output, lambda amount: show_progress(bar, done, amount))
+            unread = len(corpus.skipped)
+            engine.run(missing, output, lambda amount: show_progress(bar, done, amount, unread))
     return record
 
 
@@ -208,12 +210,12 @@ def explain_full_disk(output: Output, tasks: list[ShardTask]) -> Iterator[None]:
         ) from error
 
 
-def show_progress(bar: Progress, done: int, amount: Amount) -> None:
-    """Show files, hours of audio, speed in times real time, and files skipped."""
+def show_progress(bar: Progress, done: int, amount: Amount, unread: int) -> None:
+    """Show files, speed in times real time, and inputs skipped, of which some were never read."""
     elapsed = max(1e-9, bar.elapsed_s)
+    skipped = amount.skipped + unread
     bar.set_postfix_str(
-        f"{amount.seconds / 3600:.2f} h, {amount.seconds / elapsed:,.0f} x real time, "
-        f"{amount.skipped} skipped",
+        f"{amount.seconds / elapsed:,.0f} x real time" + f", {skipped} skipped" * bool(skipped),
         refresh=False,
     )
     # A shard that is computed again counts from its beginning, so the bar may go back.

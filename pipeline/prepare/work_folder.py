@@ -17,7 +17,7 @@ import xxhash
 from aalbert.common.files import atomic_write, write_json
 from aalbert.common.json_files import parse_record
 from aalbert.common.json_files import read_record as read_json_record
-from aalbert.common.notes import note
+from aalbert.common.notes import say
 from aalbert.common.signals import stop_if_asked
 from aalbert.errors import ConfigError, IntegrityError, OutputInUseError
 from aalbert.pipeline.corpora.corpus import Corpus, Skip
@@ -135,7 +135,7 @@ def discard_damaged(output: Output, shards: Iterable[str]) -> None:
         except IntegrityError:
             whole = False
         if not whole:
-            note(
+            say(
                 f"{output.name}/{shard}.tar is not what an earlier run wrote: it is done again",
             )
             output.remove(fragment_name(shard))

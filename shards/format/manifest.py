@@ -11,11 +11,11 @@ from annotated_types import Ge
 
 from aalbert.common.files import json_text, write_text
 from aalbert.common.json_files import Matching, ReadBy, as_record, naming_damage, parse_record
-from aalbert.errors import ConfigError, InputError, IntegrityError
+from aalbert.errors import ConfigError, IntegrityError
+from aalbert.shards.format.dataset_folder import MANIFEST_NAME, manifest_path
 from aalbert.shards.format.feature_settings import FeatureSettings, fingerprint, settings_from_dict
 from aalbert.shards.format.index import FORMAT_VERSION
 
-MANIFEST_NAME = "manifest.json"
 SKIPPED_NAME = "skipped.jsonl"
 FORMAT_NAME = "aalbert-shards"
 
@@ -197,40 +197,6 @@ def parse_manifest(content: bytes, place: str) -> Manifest:
     with naming_damage(path, way_out):
         check_contents(manifest)
     return manifest
-
-
-def manifest_path(folder: Path) -> Path:
-    """Return the path of a dataset's manifest.
-
-    Raises `InputError` when the folder is not a complete dataset.
-    """
-    path = folder / MANIFEST_NAME
-    if path.is_file():
-        return path
-    if not folder.exists():
-        raise InputError(
-            f"there is no folder {folder}: make it with 'aalbert prepare CORPUS DIR --out {folder}'"
-        )
-    inner = sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST_NAME}"))
-    if inner:
-        raise InputError(f"{folder} is not a dataset but holds some: did you mean {inner[0]}?")
-    raise InputError(
-        f"{folder} has no {MANIFEST_NAME}: it is not a dataset made by 'aalbert prepare', or its "
-        f"'prepare' was interrupted (run the same command again to finish it){parts_of(folder)}"
-    )
-
-
-def parts_of(folder: Path) -> str:
-    """Return which parts of an unfinished dataset were begun and which not, and what ends it."""
-    names = sorted(path.stem for path in folder.glob(".prepare/records/*-of-*.json"))
-    counts = {int(name.partition("-of-")[2]) for name in names} - {1}
-    if not counts:
-        return ""
-    count = max(counts)
-    begun = [number for number in range(1, count + 1) if f"{number}-of-{count}" in names]
-    others = [f"{number}/{count}" for number in range(1, count + 1) if number not in begun]
-    left = f"--part {', '.join(others)} of it are missing" if others else "all parts were begun"
-    return f"; {left}, and then 'aalbert prepare finalize {folder}'"
 
 
 def check_format(path: str, document: dict[str, Any]) -> None:

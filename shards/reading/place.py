@@ -17,7 +17,7 @@ import fsspec
 
 from aalbert.common.files import cache_folder, is_side_file
 from aalbert.common.store import Store, is_url, open_store
-from aalbert.shards.format.manifest import manifest_path
+from aalbert.shards.format.dataset_folder import manifest_path
 from aalbert.shards.reading.remote import fetch_manifest, mirror_folder
 from aalbert.shards.reading.shard_cache import ShardCache
 

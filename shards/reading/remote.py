@@ -9,7 +9,8 @@ import xxhash
 from aalbert.common.files import file_digest, replacing
 from aalbert.common.store import Store, open_store
 from aalbert.errors import InputError, IntegrityError
-from aalbert.shards.format.manifest import MANIFEST_NAME, FileRecord, Manifest, parse_manifest
+from aalbert.shards.format.dataset_folder import MANIFEST_NAME
+from aalbert.shards.format.manifest import FileRecord, Manifest, parse_manifest
 from aalbert.shards.reading.shard_cache import ShardCache, naming_what_is_in_the_way
 
 

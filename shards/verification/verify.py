@@ -11,6 +11,7 @@ import pyarrow as pa
 from aalbert.common.files import file_digest
 from aalbert.common.store import has_final_name
 from aalbert.errors import IntegrityError
+from aalbert.shards.format.dataset_folder import MANIFEST_NAME
 from aalbert.shards.format.index import read_index
 from aalbert.shards.format.index_check import (
     index_problems,
@@ -18,7 +19,6 @@ from aalbert.shards.format.index_check import (
     statistics_problems,
 )
 from aalbert.shards.format.manifest import (
-    MANIFEST_NAME,
     SKIPPED_NAME,
     FileRecord,
     Manifest,

@@ -16,7 +16,7 @@ def test_quiet_leaves_the_result_alone_and_what_it_set_ends_with_the_command(
     quiet = capsys.readouterr()
     assert main(["shards", "list", str(prepared), "--limit", "1"]) == 0
     usual = capsys.readouterr()
-    assert quiet.out == usual.out and quiet.err == "" and usual.err == "1 utterances\n"
+    assert quiet.out == usual.out and quiet.err == "" and usual.err == "1 utterance\n"
     assert Speech() == SPEECH
 
 
@@ -122,3 +122,19 @@ def test_help_of_every_depth_needs_no_pydantic() -> None:
             [sys.executable, "-c", script, *command], capture_output=True, text=True, check=True
         )
         assert ran.stderr == "False\n"
+
+
+def test_quiet_is_kept_by_commands_that_show_progress(
+    librispeech_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    prepare = ["prepare", "librispeech", str(librispeech_folder), "--workers", "1"]
+    assert main([*prepare, "--out", str(data), "-q"]) == 0
+    assert main([*prepare, "--out", str(tmp_path / "other"), "--no-progress"]) == 0
+    assert "prepare: " not in capsys.readouterr().err
+    small = ["--set", "steps=2", "--set", "encoder.width=16", "--set", "encoder.heads=2"]
+    pretrain = ["pretrain", "--preset", "tiny", *small, "--data", str(data), "--out", str(run)]
+    assert main([*pretrain, "--quiet"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    # What is worse than a line between neighbours is worth a warning, quiet or not.
+    assert len(lines) == 1 and lines[0].startswith("warning: the held-out loss ")

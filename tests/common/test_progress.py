@@ -16,6 +16,7 @@ from aalbert.common.progress import Lines, describe_amount, end_of, progress_bar
         (1200, 3000, 0, "step", 100.0, "1,200 of 3,000 steps, 12.0/s, 2 min 30 s left"),
         (1200, 3000, 1000, "step", 100.0, "1,200 of 3,000 steps, 2.0/s, 15 min 00 s left"),
         (3000, 3000, 0, "step", 252.0, "3,000 steps in 4 min 12 s"),
+        (3000, 3000, 2990, "step", 9.0, "3,000 steps, 10 of them in 9 s"),
         (1, 1, 0, "file", 1.0, "1 file in 1 s"),
         (2, 5, 0, "speaker", 8.0, "2 of 5 speakers, 4.0 s per speaker, 12 s left"),
         (2**20, 2**22, 0, "B", 1.0, "1.0 MiB of 4.0 MiB, 1.0 MiB/s, 3 s left"),
@@ -75,7 +76,7 @@ def test_work_that_is_done_again_goes_back(capsys: pytest.CaptureFixture[str]) -
         bar.reach(3)
         bar.reach(2)
         bar.reach(4)
-    assert capsys.readouterr().err.splitlines()[-1].startswith("work: 4 files in ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("work: 4 files, 3 of them in ")
 
 
 def test_nobody_who_wants_quiet_hears_notes_or_progress(

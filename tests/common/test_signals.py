@@ -84,7 +84,7 @@ def test_a_signal_to_all_processes_ends_the_run_without_unfinished_files(
     wait_until(lambda: any(out.rglob("*.tar.*.partial")))
     os.killpg(process.pid, number)
     assert complaint(process) == (
-        f"stopping after what is under way ({number.name}); once more ends it at once\n"
+        f"stopping after what is under way ({number.name}); Ctrl-C ends it at once\n"
         f"aalbert: stopped by {number.name}: run the same command again, finished work is kept"
     )
     assert process.returncode == 128 + number
@@ -373,5 +373,5 @@ def test_of_two_signals_at_one_moment_the_second_ends_the_process() -> None:
         "    print('goes on')\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
-    said = b"stopping after what is under way (SIGHUP); once more ends it at once\n"
+    said = b"stopping after what is under way (SIGHUP); Ctrl-C ends it at once\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", said)

@@ -254,7 +254,7 @@ def test_without_the_packages_one_line_says_how_to_get_them(
     monkeypatch.setattr("aalbert.pipeline.onnx_export.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as caught:
         export_onnx(model_folder, tmp_path / "model.onnx")
-    assert str(caught.value) == "ONNX needs onnx and onnxscript: pip install aalbert[onnx]"
+    assert str(caught.value) == "ONNX needs onnx and onnxscript: pip install 'aalbert[onnx]'"
 
 
 @pytest.mark.parametrize(

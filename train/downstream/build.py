@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from aalbert.common.hub import find_hub_place
-from aalbert.common.notes import note
+from aalbert.common.notes import note, warn
 from aalbert.errors import ConfigError, InputError
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.encoder_names import find_encoder_on_hub
@@ -267,8 +267,8 @@ def warn_of_one_class(data: TaskData) -> None:
     for name, rows in (("dev", data.splits.dev), ("test", data.splits.test)):
         found = np.unique(classes[rows])
         if len(found) == 1:
-            note(
-                f"warning: the {name} part is all of one class, '{names[found[0]]}': its "
+            warn(
+                f"the {name} part is all of one class, '{names[found[0]]}': its "
                 "accuracy is meaningless; raise splits.drawn_proportion, or draw again with "
                 "another splits.draw_seed",
             )

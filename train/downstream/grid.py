@@ -35,7 +35,10 @@ def make_grid(assignments: Sequence[str]) -> list[Assignments]:
             "a sweep needs a setting with several values, such as --set learning_rate=1e-4,1e-3"
         )
     if len({folder_name(point) for point in grid}) < len(grid):
-        raise ConfigError(f"--set {' '.join(assignments)}: a combination comes twice")
+        raise ConfigError(
+            f"--set {' '.join(assignments)}: two combinations would have "
+            "the same folder, whose name is made of their letters and digits"
+        )
     return grid
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from aalbert.common.notes import note
+from aalbert.common.notes import warn
 from aalbert.models.any_upstream import AnyUpstream
 from aalbert.models.downstream import DownstreamModel
 from aalbert.models.upstream import Upstream
@@ -104,8 +104,8 @@ def warn_of_collapse(config: FineTuningConfig) -> None:
     """Warn on stderr of an encoder's learning rate at which fine-tuning is known to fail."""
     rate = config.encoder_learning_rate
     if rate >= COLLAPSE_LEARNING_RATE:
-        note(
-            f"warning: fine_tuning.encoder_learning_rate is {rate:g}: an encoder trained at 0.1 is "
+        warn(
+            f"fine_tuning.encoder_learning_rate is {rate:g}: an encoder trained at 0.1 is "
             "known to lose what it has learned and to end at chance; 1e-5 to 1e-3 is usual",
         )
 

@@ -86,7 +86,7 @@ def start_downstream(
     sources = find_sources(config, dataset, upstream)
     run = RunFolder(out)
     facts = {"task": config.task, **sources, **corpus_record(corpus), "seed": config.seed}
-    if run.has_finished(config, facts):
+    if run.has_finished(config, {"corpus": None, **facts}):
         note(f"{out} has this run, finished: nothing is left to do")
         return DownstreamModel.from_pretrained(out)
     setup = build_setup(config, dataset, upstream, corpus)

@@ -1,4 +1,4 @@
-"""What the planes of an evaluation show: what its head reads of test utterances, or of frames."""
+"""What the planes of an evaluation show: what its head reads of utterances or frames."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -235,8 +235,7 @@ def evaluate_run(opened: OpenRun, known: KnownVoices) -> Evaluation:
     clusters = clusters_for(outcome, measured.dataset)
     embeddings = embed(measured, probed.rows)
     result = summarise(opened, measured, clusters)
-    # They choose their strength on dev: those of dev would say nothing.
-    if opened.part == "test":
+    if opened.part == "test":  # they choose their strength on dev
         probes = probe(measured, probed, embeddings, clusters)
         result = replace(result, layer_probes=probes)
     predictions = predictions_csv(outcome, measured.dataset)
@@ -264,13 +263,14 @@ def summarise(opened: OpenRun, measured: Measured, clusters: Clusters) -> Result
     record, upstream = run.read_record(), model.upstream
     front_end = None if isinstance(upstream, WaveUpstream) else upstream.config.front_end
     mix = model.head.mix
+    listed = config.trials.test if opened.part == "test" else ""  # those of dev are drawn
     confused = outcome if isinstance(outcome, Decisions | Recognised) else None
     return Result(
         run=str(run.path),
         task=record["task"],
         split=opened.part,
-        trials=Path(config.trials.test).name,
-        trials_xxh3=digest_of_list(config.trials.test, dataset) if config.trials.test else "",
+        trials=Path(listed).name,
+        trials_xxh3=digest_of_list(listed, dataset) if listed else "",
         score_is=model.scorer.describe() if isinstance(outcome, Trials) else "",
         speakers_in_cohort=speakers_in_cohort(model, dataset, outcome.rows),
         predicts="" if isinstance(outcome, Trials) else model.training_facts["labels"],

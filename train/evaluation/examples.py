@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aalbert.common.text import figure, number, percent
+from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.decisions import Decisions
 from aalbert.train.downstream.numbers import Numbers
@@ -26,7 +27,7 @@ EXAMPLE_SECONDS = 4.0
 
 Names = Mapping[str, str]
 # Returns the address of the recording of a row, as far as its first frames go.
-Recorder = Callable[[int, int], str]
+Recorder = Callable[[int, int, FeatureSettings], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ def examples_of(
             chart=spectrogram_chart(
                 frames[each.row], settings.frame_shift_ms, axis, limits, f"{feature} over time"
             ),
-            audio=recorder(each.row, len(frames[each.row])) if recorder else None,
+            audio=recorder(each.row, len(frames[each.row]), settings) if recorder else None,
             facts=each.facts,
             wrong=each.wrong,
         )

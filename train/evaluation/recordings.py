@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 
 from aalbert.errors import require
+from aalbert.shards.format.feature_settings import FeatureSettings
 from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.waves import WaveCorpus, Waves
 from aalbert.train.places import open_data
@@ -41,9 +42,11 @@ def open_recordings(dataset: Dataset, corpus: WaveCorpus, run: RunFolder) -> Wav
     return corpus.open(dataset, place)
 
 
-def recording_uri(dataset: Dataset, waves: Waves, row: int, frames: int) -> str:
-    """Return the part of a recording that the first frames are of, as a `data:` address of FLAC."""
-    settings = next(iter(dataset.manifest.features.values()))
+def recording_uri(waves: Waves, row: int, frames: int, settings: FeatureSettings) -> str:
+    """Return the part of a recording that the first frames are of, as a `data:` address of FLAC.
+
+    `settings` are those of the feature whose frames they are.
+    """
     rate = min(settings.sample_rate, HIGHEST_RATE)
     wave = waves.read(row, slice(0, frames * settings.shift_samples), rate)
     stream = io.BytesIO()

@@ -136,7 +136,7 @@ def report_page(evaluation: Evaluation, recordings: WaveCorpus | None = None) ->
     recorder = None
     if recordings is not None:
         waves = open_recordings(measured.dataset, recordings, evaluation.run)
-        recorder = partial(recording_uri, measured.dataset, waves)
+        recorder = partial(recording_uri, waves)
     weak = [each for each in result.per_class if each.accuracy < 1]
     return render_page(
         "evaluation.html",
@@ -184,9 +184,14 @@ def shown_names(dataset: Dataset) -> Names:
 def det_curves(evaluations: Sequence[Evaluation]) -> Chart | None:
     """Return the DET curves of all runs that were evaluated together on trials."""
     names = run_names(each.result.run for each in evaluations)
+    # The colours of runs are those of the other charts.
+    places = {
+        result.run: place
+        for place, result in enumerate(best_first([each.result for each in evaluations]))
+    }
     curves = [
         det_curve(names[each.result.run], outcome)
-        for each in evaluations
+        for each in sorted(evaluations, key=lambda each: places[each.result.run])
         if isinstance(outcome := each.measured.outcome, Trials)
     ]
     return det_chart(curves) if curves else None
@@ -252,7 +257,7 @@ def layer_probes(results: Sequence[Result]) -> Chart | None:
 
 
 def embeddings(evaluation: Evaluation, names: Names) -> dict[str, Any] | None:
-    """Return the embeddings of the test part on planes, coloured by class or speaker."""
+    """Return the embeddings of what was tested on planes, coloured by class or speaker."""
     points = embedded_points(evaluation)
     if len(points.labels) < FEWEST_POINTS:
         return None
@@ -307,7 +312,7 @@ def pretraining(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def reconstruction(evaluation: Evaluation, pretraining_run: RunFolder) -> dict[str, Any] | None:
-    """Return a test utterance and its reconstruction; None if the data lacks a target's feature."""
+    """Return an utterance and its reconstruction; None if the data lacks a target's feature."""
     config = pretraining_run.read_config(PretrainConfig)
     dataset = evaluation.measured.dataset
     # A task's data need not hold the targets of pretraining.

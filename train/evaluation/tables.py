@@ -145,7 +145,7 @@ def reference_name(comparisons: Sequence[Comparison]) -> str:
 
 def how_compared(comparisons: Sequence[Comparison]) -> str:
     """Return in words how runs were compared."""
-    paired = "paired over the same test items; p-values adjusted for the number of runs (Holm)"
+    paired = "paired over the same items; p-values adjusted for the number of runs (Holm)"
     if all(each.accuracy_by_time is None for each in comparisons):
         return paired
     return (

@@ -24,7 +24,7 @@ from pytorch_lightning.loggers import (
 
 from aalbert.common.files import write_json
 from aalbert.common.json_files import Matching, read_record
-from aalbert.common.notes import note
+from aalbert.common.notes import warn
 from aalbert.errors import ConfigError
 from aalbert.train.loop.config import LoggerName
 from aalbert.train.measurements import Measurements
@@ -217,8 +217,8 @@ class LoggerOfRun:
             self.logger.save()
         except Exception as error:  # of any kind, by the package or its server
             self.retry_at = time.monotonic() + RETRY_S
-            note(
-                f"warning: the logger '{self.name}' failed ({first_line(error)}): training goes "
+            warn(
+                f"the logger '{self.name}' failed ({first_line(error)}): training goes "
                 f"on, and it is tried again after {RETRY_S / 60:.0f} minutes",
             )
 
@@ -227,8 +227,8 @@ class LoggerOfRun:
         if self.waiting:
             self.send()
         if self.waiting:
-            note(
-                f"warning: the logger '{self.name}' did not take {len(self.waiting)} measurements "
+            warn(
+                f"the logger '{self.name}' did not take {len(self.waiting)} measurements "
                 "of this run; metrics.jsonl has them all",
             )
         if self.logger is None:
@@ -237,8 +237,8 @@ class LoggerOfRun:
             self.logger.finalize("failed" if failed else "success")
             self.kind.end(self.logger.experiment)  # type: ignore[attr-defined]
         except Exception as error:  # of any kind, by the package or its server
-            note(
-                f"warning: the logger '{self.name}' did not end well ({first_line(error)})",
+            warn(
+                f"the logger '{self.name}' did not end well ({first_line(error)})",
             )
 
 

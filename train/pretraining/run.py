@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from aalbert.common.json_files import as_record
-from aalbert.common.notes import note
+from aalbert.common.notes import note, warn
 from aalbert.errors import ConfigError, InputError, IntegrityError
 from aalbert.models.checkpoint import read_config
 from aalbert.models.pretrained import PretrainedModel
@@ -99,13 +99,15 @@ def start_pretraining(
         **data_record(data, datasets),
         "files": digest_places(named_files(config)),
         "seed": config.seed,
-        **({} if start is None else {CONTINUED_FROM: asdict(start.origin)}),
+        CONTINUED_FROM: None if start is None else asdict(start.origin),
     }
-    if run.has_finished(config, facts):
+    # A run that was killed before its last page is continued.
+    if run.has_finished(config, facts) and run.report.is_file():
         note(f"{out} has this run, finished: nothing is left to do")
         return PretrainedModel.from_pretrained(out)
     selections = select_utterances(config, datasets, start)
-    record = {**facts, "threads": torch.get_num_threads()}
+    known = {name: fact for name, fact in facts.items() if fact is not None}
+    record = {**known, "threads": torch.get_num_threads()}
     kept = None if start is None else start.model
     with run.begin(config, record, kept) if ranks.first else nullcontext():
         return run_pretraining(config, selections, run, ranks, None, start, make_module=make_module)
@@ -305,5 +307,5 @@ def export(
     upstream.config = replace(upstream.config, training=training)
     model.eval().save_pretrained(run.export)
     run.add_to_record(exported)
-    warning = "" if loss < predictors["interpolation"] else "warning: "
-    note(warning + compare_in_words(loss, predictors))
+    tell = note if loss < predictors["interpolation"] else warn
+    tell(compare_in_words(loss, predictors))

@@ -233,7 +233,7 @@ def test_without_pocketsphinx_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     assert main(["align", str(corpus_folder), "--out", str(tmp_path / "labels")]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "aligning needs pocketsphinx" in line and line.endswith("pip install aalbert[align]")
+    assert "aligning needs pocketsphinx" in line and line.endswith("pip install 'aalbert[align]'")
 
 
 def test_real_speech_gets_the_labels_that_were_made_of_it_before_from_any_number_of_processes(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 import webdataset
 from safetensors.numpy import load_file
 
@@ -19,6 +20,7 @@ from aalbert.cli import main
 from aalbert.common.files import file_digest
 from aalbert.common.signals import handle_stop_signals
 from aalbert.errors import InterruptedRunError
+from aalbert.models.device import use_device
 from aalbert.pipeline.audio.decode import read_audio
 from aalbert.pipeline.corpora.folder import FolderOptions, read_folder
 from aalbert.pipeline.embeddings.extract import ExtractConfig, extract_embeddings
@@ -298,3 +300,23 @@ def test_a_dry_run_estimates_and_writes_nothing(
     assert expected["recordings"] == 7 and expected["tried"] == 7
     assert expected["bytes"] == pytest.approx(written, rel=0.25)
     assert expected["seconds"] > 0 and expected["hours"] > 0
+
+
+def test_the_device_that_is_named_is_where_it_computes(
+    audio_folder: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    original = aalbert.EmbeddingModel.to
+
+    def to(model: aalbert.EmbeddingModel, device: torch.device) -> aalbert.EmbeddingModel:
+        moved.append(str(device))
+        return original(model, torch.device("cpu"))
+
+    monkeypatch.setattr(aalbert.EmbeddingModel, "to", to)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("aalbert.models.device.choose_device", torch.device)
+    command = (audio_folder, "--model", pretrained, "--threads", "1", "--dry-run")
+    for device in ((), ("--device", "cpu"), ("--device", "cuda:1")):
+        assert extract(*command, "--out", tmp_path / "out", *device) == 0
+    assert moved == ["cuda", "cpu", "cuda:1"]
+    use_device(None)

@@ -140,9 +140,9 @@ def test_trials_without_labels_and_with_a_broken_recording(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["a.wav"], 2, "1 recordings are given: give two, or --trials LIST"),
+        (["a.wav"], 2, "recordings beside RUN: 1: give two, or --trials LIST"),
         (["a.wav", "b.wav"], 3, "there is no file a.wav: give two recordings"),
-        (["a.wav", "b.wav", "--trials", "x"], 2, "2 recordings are given and a list: give two"),
+        (["a.wav", "b.wav", "--trials", "x"], 2, "recordings beside RUN: 2 and a list: give two"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(

@@ -96,7 +96,7 @@ def test_recordings_of_examples_are_in_a_page_on_request(
     page = HtmlPage((run / "report.html").read_text())
     recordings = [url for url in page.references if url.startswith("data:audio/flac;base64,")]
     dataset = Dataset(voxceleb1_data)
-    examples = examples_of(evaluations[0], {}, lambda row, frames: str(row))
+    examples = examples_of(evaluations[0], {}, lambda row, frames, settings: str(row))
     assert examples is not None
     rows = [int(panel.audio or "") for panel in examples.panels]
     assert len(recordings) == len(rows) > 1
