@@ -169,6 +169,10 @@ class RootGroup(Group):
         super().__init__(**options)
         self.commands = CommandTable()
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, of which none is made."""
+        return list(COMMANDS)
+
     def command_panels(self, ctx: Any) -> dict[str, list[Row]]:
         """Return the summaries of all commands, by panel."""
         panels: dict[str, list[Row]] = {}

@@ -200,11 +200,24 @@ def paint(text: str, **look: Any) -> str:
     return typer.style(text, **look) if shown else text
 
 
+def complete_words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the commands, of the group that is named so far, that begin so."""
+    found: Any = ctx.find_root().command
+    for word in ctx.params.get("words") or ():
+        found = found.get_command(ctx, word) if isinstance(found, TyperGroup) else None
+    names = found.list_commands(ctx) if isinstance(found, TyperGroup) else []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def show_help_of(
     ctx: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COMMAND]...", help="A command, such as prepare librispeech."),
+        typer.Argument(
+            metavar="[COMMAND]...",
+            help="A command, such as prepare librispeech.",
+            autocompletion=complete_words,
+        ),
     ] = None,
 ) -> None:
     """Show the help of a command.

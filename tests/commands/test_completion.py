@@ -43,6 +43,9 @@ def completed(
         ("aalbert config show --task voxceleb1 --set ep", ["epochs="]),
         ("aalbert config schema pret", ["pretrain"]),
         ("aalbert extract --format np", ["npy"]),
+        ("aalbert help down", ["downstream"]),
+        ("aalbert help prepare libri", ["librispeech"]),
+        ("aalbert help pretrain t", []),
         ("aalbert shards show nowhere 1", []),
     ],
 )
