@@ -1,5 +1,6 @@
 """The command `aalbert align`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,7 +52,7 @@ def align(
     """
     from aalbert.common.cores import available_cores
     from aalbert.pipeline.alignment.align import align_corpus
-    from aalbert.pipeline.alignment.output import FAILED_NAME
+    from aalbert.pipeline.alignment.output import FAILED_NAME, LABELS_NAME
     from aalbert.pipeline.corpora.corpus import check_skipped, read_skips
 
     record = align_corpus(
@@ -68,7 +69,12 @@ def align(
         f"by a machine ({record['software']}); {record['failed']} failed, {record['suspicious']} "
         "are suspicious"
     )
-    show({"out": str(out), **record}, as_json, text)
+    labels = shlex.quote(str(out / LABELS_NAME))
+    then = (
+        "aalbert downstream librispeech-phone --data DATA --upstream MODEL "
+        f"--set labels.alignments={labels} --out RUN"
+    )
+    show({"out": str(out), **record}, as_json, text, then=then)
     check_skipped(
         taken=record["utterances"],
         skipped=record["failed"],

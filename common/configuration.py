@@ -50,7 +50,7 @@ def load_config(
     document: Document = {}
     in_file = (str(file), read_yaml_file(file)) if file else None
     for source, layer in filter(None, (preset, work, in_file)):
-        detail(f"settings of {source}: {', '.join(layer) or 'none'}")
+        detail(f"settings of {source}: {', '.join(map(str, layer)) or 'none'}")
         check(kind, layer, source)
         lay_over(kind, document, layer)
     variables = list(read_environment(kind, os.environ if environment is None else environment))

@@ -335,10 +335,11 @@ def test_the_manifest_counts_hours_and_speakers(prepared: Path, librispeech_fold
 def test_the_card_counts_splits_and_names_the_features(prepared: Path) -> None:
     card = (prepared / "README.md").read_text("utf-8")
     manifest = Dataset(prepared).manifest
-    assert card.startswith("# librispeech: features for aalbert\n\n30 utterances, 0.00 hours")
+    _, _, text = card.partition("\n---\n\n")
+    assert text.startswith("# librispeech: features of speech for aalbert\n\n30 utterances, 0.00 h")
     assert manifest.fingerprint in card
     assert "| dev-clean | 6 | 0.00 | 2 |" in card
-    assert "- `logmel`: kind logmel, sample_rate 16000, fft_size 400" in card
+    assert "- `logmel`, 80 numbers a frame: kind logmel, sample_rate 16000, fft_size 400" in card
 
 
 def test_voxceleb1_becomes_splits_with_its_trial_list(

@@ -77,8 +77,8 @@ def test_the_commands_of_new_tasks_and_heads_run(capsys: pytest.CaptureFixture[s
         "librispeech-speaker": "accuracy",
     }
     shown = {
-        "librispeech-phone-recognition": ("insertions", "confusion matrix of the phones"),
-        "regress": ("training median", "predicted numbers"),
+        "librispeech-phone-recognition": ("insertions", "predicted phone"),
+        "regress": ("training median", ", predicted"),
     }
     commands = [each for each in commands_of("downstream.md") if each[1] in measured]
     assert {each[1] for each in commands} == set(measured)

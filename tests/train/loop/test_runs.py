@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -355,8 +356,9 @@ def test_a_dry_run_estimates_a_run_and_writes_nothing(
 def test_the_report_shows_curves_pictures_settings_and_data(pretrained: Path) -> None:
     page = (pretrained / "report.html").read_text()
     for title in ("Loss", "Learning rate", "Speed", "Reconstructions", "Settings", "Data", "Run"):
-        assert f"<h2>{title}" in page
-    assert page.count("data:image/png;base64,") == 4
+        assert re.search(f"<h2[^>]*>{title}", page)
+    # The reconstruction; the curves are drawn in the page.
+    assert page.count("data:image/png;base64,") == 1 and page.count("<svg width") >= 3
     losses = [row for row in rows_of(pretrained) if "validation_loss" in row]
     assert f"{losses[-1]['validation_loss']:.4f}" in page
     assert "validate_every_steps: 4" in page and "http" not in page.split("<body>")[1]

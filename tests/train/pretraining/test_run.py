@@ -3,7 +3,7 @@ import os
 import shutil
 import signal
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from aalbert.train.measurements import MetricsWriter
 from aalbert.train.pretraining.build import make_loaders, select_utterances
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
+from aalbert.train.pretraining.start import open_start
 from aalbert.train.run_folder import RunFolder
+from aalbert.train.run_record import CONTINUED_FROM
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:
@@ -343,7 +345,30 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
     pretrained: Path, librispeech_data: Path, pretrain_config: PretrainConfig
 ) -> None:
     with pytest.raises(OutputInUseError, match="holds a run: continue .* with --resume, or"):
-        start_pretraining(pretrain_config, [librispeech_data], pretrained)
+        start_pretraining(replace(pretrain_config, seed=1), [librispeech_data], pretrained)
+
+
+def test_a_finished_run_is_not_made_again_unless_it_continues_another_model(
+    pretrained: Path,
+    librispeech_data: Path,
+    pretrain_config: PretrainConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in pretrained.rglob("*") if path.is_file()}
+    start_pretraining(pretrain_config, [librispeech_data], pretrained)
+    assert f"{pretrained} has this run, finished: nothing is left to do" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    start = open_start(str(pretrained))
+    with pytest.raises(OutputInUseError, match="holds a run: continue .* with --resume, or"):
+        start_pretraining(pretrain_config, [librispeech_data], pretrained, start=start)
+    # And the other way around: a run that continued a model is not one from the beginning.
+    facts = {"task": "pretrain", CONTINUED_FROM: None}
+    assert RunFolder(pretrained).has_finished(pretrain_config, facts)
+    RunFolder(Path(shutil.copytree(pretrained, tmp_path / "copy"))).add_to_record(
+        {CONTINUED_FROM: asdict(start.origin)}
+    )
+    assert not RunFolder(tmp_path / "copy").has_finished(pretrain_config, facts)
 
 
 def test_resuming_a_finished_run_changes_nothing(pretrained: Path, tmp_path: Path) -> None:
