@@ -30,7 +30,7 @@ from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import resume_pretraining, start_pretraining
 from aalbert.train.pretraining.start import open_start
 from aalbert.train.run_folder import RunFolder
-from aalbert.train.run_record import CONTINUED_FROM
+from aalbert.train.run_record import CONTINUED_FROM, START_WEIGHTS
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:
@@ -366,7 +366,7 @@ def test_a_finished_run_is_not_made_again_unless_it_continues_another_model(
     facts = {"task": "pretrain", CONTINUED_FROM: None}
     assert RunFolder(pretrained).has_finished(pretrain_config, facts)
     RunFolder(Path(shutil.copytree(pretrained, tmp_path / "copy"))).add_to_record(
-        {CONTINUED_FROM: asdict(start.origin)}
+        {CONTINUED_FROM: asdict(start.origin), START_WEIGHTS: start.origin.weights_xxh3}
     )
     assert not RunFolder(tmp_path / "copy").has_finished(pretrain_config, facts)
 
