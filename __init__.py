@@ -9,8 +9,9 @@ trained run that predicts their classes or compares speakers. They are imported 
 that `import aalbert` stays fast.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aalbert.common.lazy_names import import_on_use
 
 if TYPE_CHECKING:
     from aalbert.pipeline.embeddings.load import from_pretrained
@@ -21,15 +22,10 @@ __version__ = "0.1.0"
 __all__ = ["EmbeddingModel", "Predictor", "__version__", "from_pretrained", "load"]
 
 MODULES = {
-    "EmbeddingModel": "embeddings.model",
-    "from_pretrained": "embeddings.load",
-    "Predictor": "prediction.predictor",
-    "load": "prediction.predictor",
+    "EmbeddingModel": "pipeline.embeddings.model",
+    "from_pretrained": "pipeline.embeddings.load",
+    "Predictor": "pipeline.prediction.predictor",
+    "load": "pipeline.prediction.predictor",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from the module that defines it (PEP 562)."""
-    if name not in MODULES:
-        raise AttributeError(f"module 'aalbert' has no attribute '{name}'")
-    return getattr(import_module(f"aalbert.pipeline.{MODULES[name]}"), name)
+__getattr__ = import_on_use(__name__, MODULES)

@@ -16,6 +16,7 @@ from aalbert.commands.work_file import SECTIONS, WorkSettings, complete_sections
 from aalbert.common.text import flat, text_table
 from aalbert.errors import ConfigError, require
 from aalbert.train.downstream.tasks import find_task
+from aalbert.train.preset import PRETRAIN
 
 if TYPE_CHECKING:
     from aalbert.common.settings_text import Document
@@ -99,7 +100,7 @@ def config_presets(task: TaskOption = None, as_json: AsJson = False) -> None:
 
     Example: aalbert config presets --task voxceleb1
     """
-    from aalbert.train.preset import PRETRAIN, find_preset, preset_names
+    from aalbert.train.preset import find_preset, preset_names
     from aalbert.train.recipes import prepare_command, read_recipe
 
     folder = PRETRAIN if task is None else find_task(task).name
@@ -153,7 +154,7 @@ def settings_of(place: str, task: str | None) -> "Document":
     the place is none of them.
     """
     from aalbert.common.configuration import read_yaml_file
-    from aalbert.train.preset import PRETRAIN, preset_names
+    from aalbert.train.preset import preset_names
     from aalbert.train.run_folder import RunFolder
 
     if task is not None:
@@ -186,7 +187,7 @@ def resolved_settings(
 
     read = read_pretrain_recipe if task is None else partial(read_task_recipe, task)
     # Of a preset or a file that is asked for, nothing else is shown.
-    work = read_work_file(task or "pretrain") if environment is None else WorkSettings()
+    work = read_work_file(task or PRETRAIN) if environment is None else WorkSettings()
     config = read(
         preset or work.preset,
         work=work.settings,

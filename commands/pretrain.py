@@ -23,7 +23,8 @@ from aalbert.commands.options import (
     require_datasets,
     require_option,
 )
-from aalbert.commands.work_file import PRETRAIN, read_work_file
+from aalbert.commands.work_file import read_work_file
+from aalbert.train.preset import PRETRAIN
 
 WeightOption = Annotated[
     list[float] | None,

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from aalbert.common.notes import note
 from aalbert.errors import ConfigError, require
 from aalbert.train.downstream.tasks import TASKS
+from aalbert.train.preset import PRETRAIN
 
 if TYPE_CHECKING:
     from aalbert.common.settings_text import Document
 
 WORK_FILE = "aalbert.yaml"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-PREPARE, PRETRAIN = "prepare", "pretrain"
+PREPARE = "prepare"
 SECTIONS = (PREPARE, PRETRAIN, *TASKS)
 
 

@@ -1,5 +1,6 @@
 """Progress on stderr, so that stdout carries only results: a bar, or lines in a log file."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +65,7 @@ def progress_bar(
     """
     in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
     if not SPEECH.progress:
-        return Silence()
+        return Lines(description, total, unit, done, delay_s=math.inf)
     if sys.stderr.isatty() or in_notebook:
         return Bar(
             desc=description,
@@ -116,38 +117,8 @@ class Bar(Tqdm):
         return {**fields, "amount": amount}
 
 
-class Silence:
-    """Progress that nobody wants to see."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-
-    @property
-    def elapsed_s(self) -> float:
-        """The seconds since the work began."""
-        return time.monotonic() - self.started
-
-    def update(self, count: int = 1, /) -> None:
-        """Show nothing."""
-
-    def reach(self, done: int) -> None:
-        """Show nothing."""
-
-    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-        """Show nothing."""
-
-    def close(self) -> None:
-        """Show nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Show nothing."""
-
-
 class Lines:
-    """Progress as lines of their own."""
+    """Progress as lines of their own, none before `delay_s` are over."""
 
     def __init__(self, description: str, total: int, unit: str, done: int, delay_s: float) -> None:
         self.description, self.total, self.unit = description, total, unit
@@ -178,15 +149,17 @@ class Lines:
         self.text = f", {text}" if text else ""
 
     def show(self) -> None:
-        """Write a line."""
+        """Write a line, of work that takes long enough to be shown."""
+        if self.elapsed_s < self.delay_s:
+            return
         self.shown_at = time.monotonic()
         amount = describe_amount(self.done, self.total, self.begun, self.unit, self.elapsed_s)
         share = f"{self.done / self.total:.0%}, " if 0 < self.done < self.total else ""
         print(f"{self.description}: {share}{amount}{self.text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Write the last line, of work that took long enough to be shown."""
-        if not self.closed and self.elapsed_s >= self.delay_s:
+        """Write the last line."""
+        if not self.closed:
             self.show()
         self.closed = True
 

@@ -4,8 +4,9 @@ The names below are imported when they are first used: settings are read without
 import takes seconds.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aalbert.common.lazy_names import import_on_use
 
 if TYPE_CHECKING:
     from aalbert.models.downstream import DownstreamModel
@@ -48,9 +49,4 @@ MODULES = {
     "UpstreamConfig": "upstream",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from the module that defines it (PEP 562)."""
-    if name not in MODULES:
-        raise AttributeError(f"module 'aalbert.models' has no attribute '{name}'")
-    return getattr(import_module(f"aalbert.models.{MODULES[name]}"), name)
+__getattr__ = import_on_use(__name__, MODULES)

@@ -4,8 +4,9 @@ The names below are imported when they are first used. Only the loader needs PyT
 takes seconds; workers of `prepare` write shards without it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aalbert.common.lazy_names import import_on_use
 
 if TYPE_CHECKING:
     from aalbert.shards.format.manifest import Manifest
@@ -40,9 +41,4 @@ MODULES = {
     "webdataset_pipeline": "loading.webdataset_pipeline",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from the module that defines it (PEP 562)."""
-    if name not in MODULES:
-        raise AttributeError(f"module 'aalbert.shards' has no attribute '{name}'")
-    return getattr(import_module(f"aalbert.shards.{MODULES[name]}"), name)
+__getattr__ = import_on_use(__name__, MODULES)

@@ -154,11 +154,15 @@ class RunFolder:
 
     def is_begun(self) -> bool:
         """Return whether this is a run whose model is not written yet."""
-        return self.record.is_file() and not (self.export / CONFIG_NAME).is_file()
+        return self.record.is_file() and not self.has_model()
+
+    def has_model(self) -> bool:
+        """Return whether the model is written, of which the settings come last."""
+        return (self.export / CONFIG_NAME).is_file()
 
     def has_finished(self, config: Any, facts: Mapping[str, Any]) -> bool:
         """Return whether this is a finished run with these settings and facts of its record."""
-        if not (self.record.is_file() and (self.export / CONFIG_NAME).is_file()):
+        if not (self.record.is_file() and self.has_model()):
             return False
         record = self.read_record()
         known = {name: record.get(name) for name in (*facts, SETTINGS)}

@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from aalbert.cli import app
+from aalbert.commands.help import option_panels
 from website.markdown import cell
 
 INTRODUCTION = """# Command line
@@ -33,8 +34,8 @@ def all_commands(group: TyperGroup, words: tuple[str, ...]) -> Iterator[tuple[st
 def parameter_table(command: Command, name: str) -> str:
     """Return the arguments and options of a command as a table."""
     context = command.make_context(name, [], resilient_parsing=True)
-    records = (each.get_help_record(context) for each in command.params)
-    rows = [f"| `{written}` | {cell(meaning)} |" for written, meaning in filter(None, records)]
+    panels = option_panels(command, context).values()
+    rows = [f"| `{written}` | {cell(meaning)} |" for panel in panels for written, meaning in panel]
     return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else ""
 
 

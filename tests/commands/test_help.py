@@ -1,5 +1,4 @@
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from aalbert.cli import main
 from aalbert.commands.help import wrap_command
 from aalbert.train.downstream.tasks import TASKS
 from aalbert.train.preset import about_preset, find_preset, preset_names
+from tests.terminal import on_a_terminal
 from tests.test_cli import COMMANDS
 
 # What Typer writes for types, which nobody types in.
@@ -100,37 +100,8 @@ def test_an_example_over_several_lines_is_one_command_for_a_shell() -> None:
     assert ran.stdout == "one two --set a=1 --set b=2 --out runs/speaker-logmel\n"
 
 
-def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """Return what a command writes to a terminal of 120 columns."""
-    script = (
-        "import os, pty, sys\n"
-        "pid, terminal = pty.fork()\n"
-        "if pid == 0:\n"
-        "    os.execv(sys.executable, [sys.executable, '-m', 'aalbert', *sys.argv[1:]])\n"
-        "written = b''\n"
-        "while True:\n"
-        "    try:\n"
-        "        part = os.read(terminal, 65536)\n"
-        "    except OSError:\n"
-        "        break\n"
-        "    if not part:\n"
-        "        break\n"
-        "    written += part\n"
-        "os.waitpid(pid, 0)\n"
-        "sys.stdout.buffer.write(written)\n"
-    )
-    import os
-
-    ran = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "TERM": "xterm", **environment},
-    )
-    return ran.stdout
-
-
 def test_help_has_colours_on_a_terminal_unless_they_are_not_wanted(tmp_path: Path) -> None:
-    assert "\x1b[36m--data DIR\x1b[0m" in on_a_terminal("pretrain", "--help", NO_COLOR="")
-    assert "\x1b[" not in on_a_terminal("pretrain", "--help", NO_COLOR="1")
+    assert "\x1b[36m--data DIR\x1b[0m" in on_a_terminal(
+        "-m", "aalbert", "pretrain", "--help", NO_COLOR=""
+    )
+    assert "\x1b[" not in on_a_terminal("-m", "aalbert", "pretrain", "--help", NO_COLOR="1")

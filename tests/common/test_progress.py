@@ -1,12 +1,12 @@
 import re
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from aalbert.common import progress
 from aalbert.common.notes import SPEECH, detail, note, timed
 from aalbert.common.progress import Lines, describe_amount, end_of, progress_bar, shown
+from tests.terminal import on_a_terminal
 
 
 @pytest.mark.parametrize(
@@ -103,37 +103,17 @@ def test_details_are_for_those_who_ask_and_hide_secrets(
     assert re.fullmatch(r"look: 0\.0\d s", lines[1])
 
 
-def test_a_terminal_gets_a_bar_with_the_same_words(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+def test_a_terminal_gets_a_bar_with_the_same_words() -> None:
     script = (
-        "import fcntl, os, pty, struct, sys, termios\n"
-        "pid, terminal = pty.fork()\n"
-        "if pid == 0:\n"
-        "    from aalbert.common.notes import note\n"
-        "    from aalbert.common.progress import progress_bar\n"
-        "    fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 100, 0, 0))\n"
-        "    with progress_bar('work', total=4, unit='file') as bar:\n"
-        "        bar.update(2)\n"
-        "        bar.refresh()\n"
-        "        note('a note')\n"
-        "        bar.update(2)\n"
-        "    sys.exit()\n"
-        "written = b''\n"
-        "while True:\n"
-        "    try:\n"
-        "        part = os.read(terminal, 65536)\n"
-        "    except OSError:\n"
-        "        break\n"
-        "    if not part:\n"
-        "        break\n"
-        "    written += part\n"
-        "os.waitpid(pid, 0)\n"
-        "sys.stdout.buffer.write(written)\n"
+        "from aalbert.common.notes import note\n"
+        "from aalbert.common.progress import progress_bar\n"
+        "with progress_bar('work', total=4, unit='file') as bar:\n"
+        "    bar.update(2)\n"
+        "    bar.refresh()\n"
+        "    note('a note')\n"
+        "    bar.update(2)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    frames = re.split(r"[\r\n]+", ran.stdout)
+    frames = re.split(r"[\r\n]+", on_a_terminal("-c", script))
     assert any(re.match(r"work:  50%\|█+ +\| 2 of 4 files, ", frame) for frame in frames)
     assert "a note" in frames
     assert any(re.match(r"work: 100%\|█+\| 4 files in 0 s", frame) for frame in frames)

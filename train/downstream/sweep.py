@@ -118,7 +118,7 @@ def plan_sweep(
         run, work = RunFolder(out / folder_name(point)), "train"
         if run.record.is_file():
             require_same_run(run, config, dataset, upstream)
-            ended = is_finished(run) or run.read_record().get("diverged")
+            ended = run.has_model() or run.read_record().get("diverged")
             work = "keep" if ended else "resume"
         seconds = None
         if work != "keep" and all(each.work == "keep" for each in planned):
@@ -159,11 +159,6 @@ def configure_points(
     return configs
 
 
-def is_finished(run: RunFolder) -> bool:
-    """Return whether a run has made its model."""
-    return (run.export / "config.json").is_file()
-
-
 def train_point(
     run: RunFolder,
     config: DownstreamConfig,
@@ -175,7 +170,7 @@ def train_point(
     """Train a point unless it was; `DivergedError` when it diverges, or did before."""
     if not run.record.is_file():
         start_downstream(config, data, upstream, run.path, states=states, corpus=corpus)
-    elif not is_finished(run):
+    elif not run.has_model():
         if diverged := run.read_record().get("diverged"):
             raise DivergedError(diverged)
         resume_downstream(
