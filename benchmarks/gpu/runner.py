@@ -1,7 +1,9 @@
 """Runs stages one after another, each in a process of its own with its share of the time.
 
 Nothing that a stage does ends the others: an exception, a signal, memory that runs out, a hang.
-Only the standard library is used, so that packages can be installed first.
+Packages take about as long to import as some stages take, so the process of the next stage is
+started beside a running one; it imports, and waits for its context. Only the standard library is
+used, so that packages can be installed first.
 """
 
 import os
@@ -12,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -48,53 +51,67 @@ def run_stages(
     Each ends with a line of the kind `stage`: whether it was done, its seconds, and its error.
     """
     failed = []
-    for number, stage in enumerate(stages):
-        left_s = ends - time.time()
-        line: dict[str, Any] = {"stage": stage.name, "kind": "stage"}
-        if left_s < LEAST_REST_S:
-            error: str | None = "left out: no time is left"
-        else:
-            budget_s = share_s(left_s, [each.weight for each in stages[number:]])
-            started = time.time()
-            print(f"== {stage.name}: {budget_s:.0f} s of {left_s:.0f} s", flush=True)
-            error = run_stage(
-                stage, replace(context, stage=stage.name, ends=started + budget_s), environment
-            )
-            line |= {"seconds": round(time.time() - started, 1), "budget_s": round(budget_s, 1)}
-        if error:
-            failed.append(stage.name)
-        append_line(context.results, {**line, "done": error is None, "error": error})
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for number, stage in enumerate(stages):
+            left_s = ends - time.time()
+            line: dict[str, Any] = {"stage": stage.name, "kind": "stage"}
+            if left_s < LEAST_REST_S:
+                error: str | None = "left out: no time is left"
+            else:
+                coming = stages[number + len(started) : number + 2]
+                started += [start_stage(each, environment) for each in coming]
+                budget_s = share_s(left_s, [each.weight for each in stages[number:]])
+                print(f"== {stage.name}: {budget_s:.0f} s of {left_s:.0f} s", flush=True)
+                begun = time.time()
+                own = replace(context, stage=stage.name, ends=begun + budget_s)
+                error = finish_stage(started.pop(0), own)
+                line |= {"seconds": round(time.time() - begun, 1), "budget_s": round(budget_s, 1)}
+            if error:
+                failed.append(stage.name)
+            append_line(context.results, {**line, "done": error is None, "error": error})
+    finally:
+        for process in started:
+            with process:
+                end_group(process)
     return failed
 
 
-def run_stage(stage: Stage, context: Context, environment: Mapping[str, str]) -> str | None:
-    """Run one stage in a process group of its own; return why it failed, or None."""
-    command = [sys.executable, "-P", "-m", "benchmarks.gpu.stage", stage.module, context.to_json()]
-    process = subprocess.Popen(
-        command,
+def start_stage(stage: Stage, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """Start a stage in a process group of its own, which imports and waits for its context."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "benchmarks.gpu.stage", stage.module],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
         text=True,
         errors="replace",
         env=dict(environment),
         start_new_session=True,
     )
+
+
+def finish_stage(process: "subprocess.Popen[str]", context: Context) -> str | None:
+    """Give a started stage its context and wait for its end; return why it failed, or None."""
+    assert process.stdin is not None
     assert process.stdout is not None
     last: deque[str] = deque(maxlen=ERROR_LINES)
     copier = threading.Thread(
         target=copy_lines, args=(process.stdout, Path(context.out) / LOG_NAME, last.append)
     )
-    copier.start()
     overran = False
-    try:
-        process.wait(max(0.0, context.left_s))
-    except subprocess.TimeoutExpired:
-        overran = True
-    finally:
-        end_group(process)
-        copier.join()
-        process.stdout.close()
+    with process:
+        copier.start()
+        try:
+            # One that could not be imported has ended, and its output says why.
+            with suppress(BrokenPipeError), process.stdin as stream:
+                stream.write(context.to_json())
+            process.wait(max(0.0, context.left_s))
+        except subprocess.TimeoutExpired:
+            overran = True
+        finally:
+            end_group(process)
+            copier.join()
     output = "".join(last).strip()
     if overran:
         return f"ended because its time was up; the last it printed:\n{output}"

@@ -1,4 +1,4 @@
-"""A stage as a process of its own: `python -m benchmarks.gpu.stage MODULE CONTEXT`."""
+"""A stage as a process of its own: `python -m benchmarks.gpu.stage MODULE < CONTEXT`."""
 
 import sys
 from importlib import import_module
@@ -7,10 +7,10 @@ from benchmarks.gpu.context import Context
 
 
 def main() -> None:
-    """Run the stage of a module on the device that the context names."""
-    module, text = sys.argv[1:]
-    context = Context.from_json(text)
+    """Import the module of a stage, then read the context and run it on the device named there."""
+    [module] = sys.argv[1:]
     stage = import_module(module)
+    context = Context.from_json(sys.stdin.read())
     if context.device == "cuda":
         import torch
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -105,7 +106,7 @@ class Manifest:
         )
         return (*split_files, *self.attachments, *self.documents)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the dataset's contents, not of the inputs and the software that made it.
 

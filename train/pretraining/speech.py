@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from aalbert.models.training_facts import read_facts
 from aalbert.shards.reading.dataset import Selection
 from aalbert.train.hub_datasets import speech_name
@@ -31,8 +33,12 @@ def hours_by_split(selections: Sequence[Selection], feature: str) -> dict[str, f
     for part in selections:
         manifest = part.dataset.manifest
         shift_ms = manifest.features[feature].frame_shift_ms
-        frames, splits = part.dataset.frames(feature), part.dataset.column("split")
-        for row in part.rows.tolist():
-            name = speech_name(manifest, splits[row] or "")
-            hours[name] = hours.get(name, 0.0) + float(frames[row]) * shift_ms / 3_600_000
+        frames = part.dataset.frames(feature)[part.rows]
+        sizes = [split.utterances for split in manifest.splits.values()]
+        split_of_row = np.repeat(np.arange(len(sizes)), sizes)[part.rows]
+        frames_of_splits = np.bincount(split_of_row, frames, minlength=len(sizes))
+        for split, total in zip(manifest.splits, frames_of_splits.tolist(), strict=True):
+            if total:
+                name = speech_name(manifest, split)
+                hours[name] = hours.get(name, 0.0) + total * shift_ms / 3_600_000
     return {name: round(total, 6) for name, total in hours.items()}
