@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.errors import ConfigError, require
+from aalbert.models.attention_backends import without_cudnn
 from aalbert.models.cards.pretrained import pretrained_card
 from aalbert.models.checkpoint import load_checkpoint, save_checkpoint
 from aalbert.models.encoder import LAYER_NORM_EPSILON, make_activation
@@ -154,7 +155,8 @@ class PretrainedModel(nn.Module):
     ) -> Tensor:
         """Return the last state of (masked) encoder inputs, which the heads read."""
         assert self.upstream.encoder is not None
-        last: Tensor = self.upstream.encoder(inputs, lengths, first_positions)[-1]
+        with without_cudnn(inputs.device):
+            last: Tensor = self.upstream.encoder(inputs, lengths, first_positions)[-1]
         return last
 
     def predict(self, last: Tensor) -> dict[str, Tensor]:

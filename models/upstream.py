@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aalbert.errors import AalbertWarning, ConfigError, require
+from aalbert.models.attention_backends import without_cudnn
 from aalbert.models.encoder import Encoder
 from aalbert.models.encoder_config import EncoderConfig
 from aalbert.models.front_end import FrontEnd, FrontEndOutput, Statistics
@@ -112,7 +113,8 @@ class Upstream(nn.Module):
         if self.encoder is None:
             return [prepared.inputs], prepared.lengths
         self.warn_of_unknown_positions(prepared)
-        return self.encoder(prepared.inputs, prepared.lengths), prepared.lengths
+        with without_cudnn(prepared.inputs.device):
+            return self.encoder(prepared.inputs, prepared.lengths), prepared.lengths
 
     def attention_maps(
         self, features: Tensor, lengths: Tensor, speakers: Statistics | None = None

@@ -6,15 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 import weakref
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
 
 from aalbert.common.isolation import import_path
 from aalbert.common.signals import blocked_signals
-from aalbert.errors import AalbertError, ReaderDiedError
+from aalbert.errors import AalbertError, AalbertWarning, ReaderDiedError
 from aalbert.shards.loading.batch import Batch, make_batch
 from aalbert.shards.loading.batch_shape import BatchShape
 from aalbert.shards.loading.reader_process import ReaderJob
@@ -188,8 +190,29 @@ def end_process(process: "subprocess.Popen[bytes]", connection: socket.socket) -
 
 
 def pin(slots: Slots) -> None:
-    """Page-lock the memory of the slots, so that the GPU copies from it asynchronously."""
+    """Page-lock the memory of the slots, so that the GPU copies from it asynchronously.
+
+    Where that is refused, as by a limit on locked memory, a warning says that copies wait.
+    """
     runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    address = slots.address
-    torch.cuda.check_error(int(runtime.cudaHostRegister(address, slots.size.bytes, 0)))
-    weakref.finalize(slots, runtime.cudaHostUnregister, address)
+    address, size = slots.address, slots.size.bytes
+    code = int(runtime.cudaHostRegister(address, size, 0))
+    if code == 0:
+        weakref.finalize(slots, unpin, address)
+        return
+    # The runtime keeps an error until it is read, and the next operation would be blamed for it.
+    with suppress(RuntimeError):
+        torch.zeros(1, device="cuda")
+    reason = runtime.cudaGetErrorString(runtime.cudaError(code))
+    warnings.warn(
+        f"{size / 2**20:,.0f} MiB of shared memory could not be locked for the GPU ({reason}): "
+        "training waits while a batch is copied; is there a limit on locked memory?",
+        AalbertWarning,
+        stacklevel=2,
+    )
+
+
+def unpin(address: int) -> None:
+    """Unlock memory, from which copies may be in progress."""
+    torch.cuda.synchronize()
+    torch.cuda.cudart().cudaHostUnregister(address)  # type: ignore[no-untyped-call]

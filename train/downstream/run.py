@@ -308,8 +308,11 @@ def train_model(
 def measure_scores(
     config: DownstreamConfig, setup: DownstreamSetup, cache: StateCache | None
 ) -> None:
-    """Give a trained model its cohort and its threshold, without dropout, as its scores are."""
-    setup.model.eval()
+    """Give a trained model its cohort and its threshold, without dropout, as its scores are.
+
+    Lightning has left it on the CPU.
+    """
+    setup.model.eval().to(best_device())
     if config.trials.normalisation != "none":
         take_cohort(config, setup, *training_embeddings(config, setup, cache))
     choose_threshold(config, setup, dev_trials(config, setup, cache))

@@ -1,6 +1,7 @@
 """`evaluate`: the results of finished runs on their test part, with intervals and diagnostics."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,7 +111,6 @@ def measure(opened: OpenRun, known: KnownVoices | None = None) -> Measured:
     setup, config = opened.setup, opened.config
     model, dataset, device = setup.model, setup.dataset, best_device()
     rows = setup.splits.dev if opened.part == "dev" else setup.splits.test
-    head = model.head
     outcome: Outcome
     class_of_row, frame_labels = None, None
     if isinstance(setup.labels, ClassLabels) and config.head.frames:
@@ -126,8 +126,9 @@ def measure(opened: OpenRun, known: KnownVoices | None = None) -> Measured:
         if frame_labels is not None:
             shift_ms = config.labels.label_shift_ms
             grid = make_label_grid(frame_labels, setup.inputs, shift_ms).to(device)
-        outputs = outputs_of_each(model, loader, head, shown_as=f"{opened.part} part")
-        outcome, loss = outcome_of(outputs, setup.labels.to(device), grid)
+        outputs = outputs_of_each(model, loader, model.head, shown_as=f"{opened.part} part")
+        # A module itself is moved, and probes read the labels on the CPU.
+        outcome, loss = outcome_of(outputs, deepcopy(setup.labels).to(device), grid)
         require_finite(torch.tensor(loss), f"the {opened.part} part of {dataset.place}")
         if isinstance(setup.labels, ColumnLabels) and frame_labels is None:
             class_of_row = setup.labels.row_classes()

@@ -45,9 +45,11 @@ class Codes(nn.Module):
     @torch.no_grad()
     def find(self, frames: Tensor) -> Tensor:
         """Return the codes `(frames,)` of unmasked encoder inputs `(frames, input dims)`."""
-        if self.projection is not None:
-            frames = F.normalize(frames @ self.projection, dim=1)
-        return nearest(frames, self.vectors)
+        # Under autocast the products would be rounded, and codes would depend on the precision.
+        with torch.autocast(frames.device.type, enabled=False):
+            if self.projection is not None:
+                frames = F.normalize(frames @ self.projection, dim=1)
+            return nearest(frames, self.vectors)
 
     def loss(self, last: Tensor, frames: Tensor, hidden: Tensor) -> Tensor:
         """Return the mean cross-entropy of the codes of the hidden frames, in float32.

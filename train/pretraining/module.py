@@ -44,6 +44,12 @@ class Pretraining(LightningModule):
         if config.compile and model.upstream.encoder is not None:
             model.upstream.encoder.compile()
 
+    def on_train_start(self) -> None:
+        """Make the table of positions, so that compiled code neither makes it nor sees it grow."""
+        encoder = self.model.upstream.encoder
+        if encoder is not None and encoder.config.position_frames is not None:
+            encoder.positions(encoder.config.position_frames, self.device)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, step, rank, batch), so that a resumed run draws the same."""
         place = (self.global_step, self.global_rank, batch_idx)

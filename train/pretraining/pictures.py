@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aalbert.common.files import atomic_write
@@ -41,7 +42,7 @@ class Pictures(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Draw after a step that is due, on the first rank."""
         if self.ranks.first and ended_step(trainer) and self.due(trainer.global_step):
-            with self.clock.stopped():
+            with self.clock.stopped(), torch.compiler.set_stance("force_eager"):
                 self.draw(trainer.global_step, pl_module)
 
     def draw(self, step: int, module: LightningModule) -> None:

@@ -268,8 +268,10 @@ def test_a_compiled_encoder_gives_the_same_loss(
 def no_synchronisation() -> Iterator[None]:
     """Raise an error whenever something waits for the device."""
     torch.cuda.set_sync_debug_mode("error")
-    yield
-    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.gpu
@@ -283,6 +285,7 @@ def test_a_step_never_waits_for_the_device(
     selections = selections_of(config, librispeech_data)
     module = Pretraining(build_model(config, selections), config).cuda()
     optimiser = module.configure_optimizers()["optimizer"]
+    module.on_train_start()
     batch = first_batch(config, selections).to(torch.device("cuda"))
     request.getfixturevalue("no_synchronisation")
     for seed in range(2):
