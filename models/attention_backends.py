@@ -1,10 +1,15 @@
 """Which of PyTorch's kernels compute the attention of padded batches on a GPU."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch.backends import cuda
+
+ALLOWED: tuple[Callable[[], bool], ...] = (
+    *(cuda.flash_sdp_enabled, cuda.mem_efficient_sdp_enabled),
+    *(cuda.math_sdp_enabled, cuda.cudnn_sdp_enabled),
+)
 
 
 @contextmanager
@@ -14,13 +19,7 @@ def without_cudnn(device: torch.device) -> Iterator[None]:
     PyTorch prefers it on the newest GPUs. It prepares for every new shape, which takes as long as
     many steps, and nearly every padded batch is of a new one.
     """
-    all_allowed = (
-        cuda.flash_sdp_enabled()
-        and cuda.mem_efficient_sdp_enabled()
-        and cuda.math_sdp_enabled()
-        and cuda.cudnn_sdp_enabled()
-    )
-    if device.type != "cuda" or not all_allowed:
+    if device.type != "cuda" or not all(allowed() for allowed in ALLOWED):
         yield
         return
     cuda.enable_cudnn_sdp(False)

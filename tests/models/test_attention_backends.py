@@ -1,41 +1,44 @@
 """On a GPU, padded attention does without the kernel that prepares for every new shape."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.backends import cuda
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from aalbert.models.attention_backends import without_cudnn
+from aalbert.models.attention_backends import ALLOWED, without_cudnn
 from tests.fake_gpu import fake_batch, fake_gpu
 from tests.models.systems import make_system
 
+cudnn_allowed: Callable[[], bool] = cuda.cudnn_sdp_enabled
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 
 
 def test_cudnn_is_left_out_on_a_gpu_and_allowed_again() -> None:
-    assert cuda.cudnn_sdp_enabled()
+    assert cudnn_allowed()
     with without_cudnn(GPU):
-        assert not cuda.cudnn_sdp_enabled()
-        assert cuda.flash_sdp_enabled() and cuda.mem_efficient_sdp_enabled()
-    assert cuda.cudnn_sdp_enabled()
+        assert not cudnn_allowed()
+        assert sum(allowed() for allowed in ALLOWED) == 3
+    assert cudnn_allowed()
     with pytest.raises(KeyError), without_cudnn(GPU):
         raise KeyError
-    assert cuda.cudnn_sdp_enabled()
+    assert cudnn_allowed()
     with without_cudnn(CPU):
-        assert cuda.cudnn_sdp_enabled()
+        assert cudnn_allowed()
 
 
 def test_kernels_that_the_caller_chose_are_kept() -> None:
     chosen = [SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]
     with sdpa_kernel(chosen), without_cudnn(GPU):
-        assert cuda.cudnn_sdp_enabled()
+        assert cudnn_allowed()
 
 
 def test_no_encoder_meets_cudnn_on_a_gpu() -> None:
     model, allowed = make_system("aalbert-3l"), []
 
     def note(*_: object) -> None:
-        allowed.append(cuda.cudnn_sdp_enabled())
+        allowed.append(cudnn_allowed())
 
     model.upstream.encoder.register_forward_pre_hook(note)  # type: ignore[union-attr]
     with fake_gpu(model):
@@ -43,4 +46,4 @@ def test_no_encoder_meets_cudnn_on_a_gpu() -> None:
         model.upstream(batch.features, batch.lengths)
         model.encode(model.upstream.front_end(batch.features, batch.lengths).inputs, batch.lengths)
     assert allowed == [False, False]
-    assert cuda.cudnn_sdp_enabled()
+    assert cudnn_allowed()

@@ -25,7 +25,7 @@ def baselines_of(outcome: Outcome, labels: TaskLabels, train: Rows) -> dict[str,
     elif isinstance(outcome, Decisions):
         assert not isinstance(labels, NumberLabels)
         items = outcome.confusion.totals()
-        frequent = items[labels.cpu().majority(train)] / max(1, items.sum())
+        frequent = items[labels.majority(train)] / max(1, items.sum())
         found = {"guessing": 1 / len(outcome.names), "most frequent class": frequent}
     else:
         found = {"guessing": 0.5}

@@ -18,7 +18,7 @@ from aalbert.train.run_folder import RunFolder
 @pytest.fixture
 def counter(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Count graphs, and take the operations as they are."""
-    counter = CompileCounter()  # type: ignore[no-untyped-call]
+    counter = CompileCounter()
 
     def compile_encoder(encoder: Encoder) -> None:
         nn.Module.compile(encoder, backend=counter)
