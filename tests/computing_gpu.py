@@ -59,17 +59,16 @@ class OnGpu(Tensor):
 
     def cpu(self, *_: Any, **__: Any) -> Tensor:
         """Return a copy on the CPU."""
-        copy: Tensor = aten._to_copy(self, device=CPU)
+        copy: Tensor = ToCpu.apply(self)  # type: ignore[no-untyped-call]
         return copy
 
     def to(self, *arguments: Any, **keywords: Any) -> Tensor:
         """Return the tensor on a device or of a type, itself if it is both."""
         options = torch._C._nn._parse_to(*arguments, **keywords)
         device, dtype = options[0] or GPU, options[1] or self.dtype
-        if device.type == GPU.type and dtype == self.dtype:
-            return self
-        copy: Tensor = aten._to_copy(self, dtype=dtype, device=device)
-        return copy
+        if device.type == CPU.type:
+            return self.cpu().to(dtype)
+        return self if dtype == self.dtype else self.type(dtype)
 
     def numpy(self, **_: Any) -> Any:
         """Raise the error of a tensor on a GPU."""
@@ -85,6 +84,18 @@ class OnGpu(Tensor):
     ) -> Any:
         """Compute where no mode is active, as when a tensor is freed or shown."""
         return compute(func, args, kwargs or {})
+
+
+class ToCpu(torch.autograd.Function):
+    """The copy from the GPU to the CPU, and that of the gradient back."""
+
+    @staticmethod
+    def forward(_: Any, tensor: OnGpu) -> Tensor:
+        return tensor.numbers.detach().clone()
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return OnGpu(gradient)
 
 
 class ComputingGpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -107,7 +118,9 @@ def compute(function: Any, arguments: Any, keywords: dict[str, Any]) -> Any:
     asked = keywords.get("device")
     if asked is not None:
         keywords = {**keywords, "device": CPU}
-        on_gpu = torch.device(asked).type == "cuda"
+        # A gradient goes back to "the CPU" when its tensor was converted to another type.
+        converted = on_gpu and function is aten._to_copy.default
+        on_gpu = converted or torch.device(asked).type == "cuda"
     if function is aten.copy_.default:
         on_gpu = isinstance(arguments[0], OnGpu)
     inner_arguments, inner_keywords = tree_map_only(
