@@ -27,9 +27,10 @@ from aalbert.models.device import best_device
 from aalbert.train.loop.timing import device_name
 from aalbert.train.preset import preset_names
 from aalbert.train.recipes import read_recipe
-from benchmarks.pretrain_data import prepare_for, write_speech
+from benchmarks.pretrain_data import prepare_for
 from benchmarks.pretrain_reference import time_reference
 from benchmarks.pretrain_steps import Step, peak_of, scale, time_ours
+from benchmarks.synthetic_speech import write_speech
 
 CPU_SECONDS_PER_STEP = 12.0
 Precision = Literal["32-true", "bf16-mixed"]

@@ -81,7 +81,7 @@ def data_for(config: PretrainConfig, context: Context) -> Path:
 
 def speech(context: Context) -> Path:
     """Return the corpus of synthetic speech, which is written when it is first asked for."""
-    from benchmarks.pretrain_data import write_speech
+    from benchmarks.synthetic_speech import write_speech
 
     corpus = Path(context.work) / "LibriSpeech"
     if not corpus.exists():

@@ -21,7 +21,7 @@ PACKAGES = (
     *("webdataset", "soundfile", "safetensors", "pydantic", "xxhash"),
 )
 # Of matrices and of copies; on a CPU so small that it takes no time.
-MATRIX_SIZE, COPY_BYTES = {"cuda": 8192, "cpu": 512}, {"cuda": 2**31, "cpu": 2**24}
+MATRIX_SIZE, COPY_BYTES = {"cuda": 8192, "cpu": 128}, {"cuda": 2**31, "cpu": 2**24}
 REPEATS = 10
 
 
@@ -65,6 +65,7 @@ def hardware(device: torch.device) -> dict[str, object]:
         "device": "CPU",
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "dev_shm_gib": round(shutil.disk_usage("/dev/shm").total / 2**30, 2),
         "compiler": shutil.which("cc") or shutil.which("gcc"),
         "kernel_of_prepare": find_spec("aalbert.kernel.native") is not None,
         "cuda": torch.version.cuda,

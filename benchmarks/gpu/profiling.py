@@ -1,5 +1,6 @@
 """The stage `profile`: where the time of the fastest way to take a step goes."""
 
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def run(context: Context) -> None:
         for one in measured.key_averages()
         if one.device_type == kind and not one.is_user_annotation
     }
+    if not times:
+        sys.exit("the profiler recorded nothing of the device")
     total = sum(microseconds for microseconds, _ in times.values())
     for name, (microseconds, count) in sorted(times.items(), key=lambda item: -item[1][0])[:TOP]:
         context.write(

@@ -31,11 +31,15 @@ ERROR_LINES = 30
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the module `module`, which gets `weight` of the time in relation to the others."""
+    """A stage of the module `module`, which gets `weight` of the time in relation to the others.
+
+    Without a GPU that is its `rehearsal_weight`.
+    """
 
     name: str
     module: str
     weight: float
+    rehearsal_weight: float
 
 
 def share_s(left_s: float, weights: Sequence[float]) -> float:
@@ -61,7 +65,11 @@ def run_stages(
             else:
                 coming = stages[number + len(started) : number + 2]
                 started += [start_stage(each, environment) for each in coming]
-                budget_s = share_s(left_s, [each.weight for each in stages[number:]])
+                weights = [
+                    each.rehearsal_weight if context.rehearsal else each.weight
+                    for each in stages[number:]
+                ]
+                budget_s = share_s(left_s, weights)
                 print(f"== {stage.name}: {budget_s:.0f} s of {left_s:.0f} s", flush=True)
                 begun = time.time()
                 own = replace(context, stage=stage.name, ends=begun + budget_s)

@@ -50,7 +50,7 @@ def run(tmp_path: Path, seconds: float, **modules: str) -> tuple[list[str], list
         probe_settings=(),
         ends=0.0,
     )
-    stages = [Stage(name, name, 1) for name in modules]
+    stages = [Stage(name, name, 1, 1) for name in modules]
     variables = environment("cpu", code)
     failed = run_stages(stages, context, variables, time.time() + seconds)
     return failed, read_lines(out / "results.jsonl")
