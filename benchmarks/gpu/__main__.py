@@ -8,8 +8,9 @@ written at once, beside `log.txt` and `trace.json.gz`; `python -m benchmarks.gpu
 makes tables of them. `--features` is a dataset of `aalbert prepare librispeech` with log-mel
 features, to train on; without it, and for presets that read other features, speech is synthesised.
 `--wheels` holds packages that may be missing; they go into a folder of their own. `--device cpu`
-rehearses the same with tiny models. Needs neither a network nor a compiler. README.md in the folder
-above shows how to bring all that to a machine and the results back.
+rehearses the same with tiny models. Needs no network; what is compiled needs the C compiler that
+Triton starts. README.md in the folder above shows how to bring all that to a machine and the
+results back.
 """
 
 import argparse
@@ -33,6 +34,7 @@ STAGES = (
     Stage("features", "benchmarks.gpu.features", 40, 18),
     Stage("agreement", "benchmarks.gpu.agreement", 45, 24),
     Stage("steps", "benchmarks.gpu.steps", 230, 20),
+    Stage("attention", "benchmarks.gpu.attention", 15, 5),
     Stage("loading", "benchmarks.gpu.loading", 35, 10),
     Stage("resuming", "benchmarks.gpu.resuming", 70, 45),
     Stage("profile", "benchmarks.gpu.profiling", 40, 8),

@@ -26,6 +26,12 @@ COLUMNS = {
         "gradient": "gradient",
         "agrees": "agrees",
     },
+    "attention": {
+        "kernel": "kernel",
+        "first call (ms)": "first_ms",
+        "new length (ms)": "new_length_ms",
+        "repeated (ms)": "repeated_ms",
+    },
     "loader": {
         "loader": "loader",
         "batches": "layout",
@@ -68,6 +74,7 @@ TITLES = {
     "tests": "Tests marked gpu",
     "agreement": "Differences from the CPU, relative",
     "step": "A step of every preset",
+    "attention": "Attention of one layer, forward and backward",
     "loader": "From shards to the device",
     "resuming": "Interrupted and continued, beside uninterrupted: relative differences",
     "kernel": "Where the time of a step goes",
@@ -115,6 +122,7 @@ def step_rows(lines: Sequence[Line]) -> list[list[str]]:
         "padding": "padding",
         "GiB": "memory_gib",
         "500,000 steps, extrapolated (h)": EXTRAPOLATED,
+        "of the batch": "batch_share",
     }
     titles, *rows = listed(lines, columns)
     for line, row in zip(lines, rows, strict=True):

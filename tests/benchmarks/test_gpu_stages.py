@@ -76,12 +76,12 @@ def test_a_step_stands_beside_the_reference_of_its_preset() -> None:
     }
     lines: list[dict[str, Any]] = [
         line | {"way": "packed", "step_s": 0.0625, "x_real_time": 512.0, "mfu": 0.4},
-        line | {"way": "reference", "step_s": 0.25, "x_real_time": 128.0},
+        line | {"way": "reference", "step_s": 0.25, "x_real_time": 128.0, "batch_share": 0.5},
         {"stage": "steps", "kind": "stage", "done": True, "seconds": 3.0, "budget_s": 5.0},
         {"stage": "steps", "kind": "failure", "preset": "big", "error": "OutOfMemoryError: x"},
     ]
     text = tables(lines)
-    assert "| tiny | packed | 0.0625 | – | – | 512 | 0.4 | – | – | – | – | 4 |" in text
-    assert "| tiny | reference | 0.25 | – | – | 128 | – | – | – | – | – | 1 |" in text
+    assert "| tiny | packed | 0.0625 | – | – | 512 | 0.4 | – | – | – | – | – | 4 |" in text
+    assert "| tiny | reference | 0.25 | – | – | 128 | – | – | – | – | – | 0.5 | 1 |" in text
     assert "| steps | 3 | 5 | yes |" in text
     assert "- steps failure big OutOfMemoryError: x" in text

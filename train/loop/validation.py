@@ -50,22 +50,20 @@ class Validation(Callback):
         It is made here because after the last step training does not start again.
         """
         if self.owed is not None:
-            self.run(self.owed, trainer, pl_module)
+            self.run(self.owed, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Measure after a step that is due."""
         if ended_step(trainer) and self.due(trainer.global_step):
-            self.run(trainer.global_step, trainer, pl_module)
+            self.run(trainer.global_step, pl_module)
 
-    def run(self, step: int, trainer: Trainer, pl_module: LightningModule) -> None:
+    def run(self, step: int, pl_module: LightningModule) -> None:
         """Measure, record, and note whether this step is the best.
 
         Raises `DivergedError` when a measured value is NaN or infinite.
         """
-        # As Lightning's own validation, under the precision of training, in which packed batches
-        # have their kernel; but never compiled, because its batches are of other shapes.
-        precision = trainer.precision_plugin.forward_context()
-        with self.clock.stopped(), precision, torch.compiler.set_stance("force_eager"):
+        # What is compiled for training would be compiled anew for batches of other shapes.
+        with self.clock.stopped(), torch.compiler.set_stance("force_eager"):
             pl_module.eval()
             measured = self.measure()
             pl_module.train()

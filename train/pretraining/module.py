@@ -27,6 +27,9 @@ from aalbert.train.pretraining.reconstruction import VALIDATION_SEED, measure_er
 from aalbert.train.pretraining.start import Start
 from aalbert.train.randomness import seed_of
 
+# The type of the products of a step under each precision that is not float32 throughout.
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
 
 class Pretraining(LightningModule):
     """Connects a model with its optimiser: mask, reconstruct, compare.
@@ -127,16 +130,21 @@ def held_out_loss(
     ranks: Ranks,
     listener: SignalListener,
 ) -> Measurement | None:
-    """Return the mean error per masked element, or None when some rank received a signal."""
+    """Return the mean error per masked element, or None when some rank received a signal.
+
+    Its products have the precision of training, without which packed batches have no kernel.
+    """
     seed, config = seed_of(VALIDATION_SEED, "mask"), module.config
     targets = len(config.objective.targets) or 1
     errors = ErrorSums(*torch.zeros(2, targets, device=module.device))
+    dtype = AUTOCAST.get(config.precision)
     for batch in loader:
         if listener.received is not None:
             break
         moved = batch.to(module.device)
-        result = reconstruct(module.model, moved, config.masking, seed)
-        errors += measure_errors(result, config.objective)
+        with torch.autocast(module.device.type, dtype, enabled=dtype is not None):
+            result = reconstruct(module.model, moved, config.masking, seed)
+            errors += measure_errors(result, config.objective)
     stopped = listener.received is not None
     *numbers, signals = ranks.total(*errors.sums.tolist(), *errors.counts.tolist(), stopped)
     if signals:
