@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # that is left.
 STAGES = (
     Stage("machine", "benchmarks.gpu.machine", 20, 10),
-    Stage("tests", "benchmarks.gpu.marked_tests", 70, 14),
+    Stage("tests", "benchmarks.gpu.marked_tests", 100, 14),
     Stage("features", "benchmarks.gpu.features", 40, 18),
     Stage("agreement", "benchmarks.gpu.agreement", 45, 24),
     Stage("steps", "benchmarks.gpu.steps", 230, 20),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aalbert.models.training_facts import read_facts
+from aalbert.shards.format.manifest import Manifest
 from aalbert.shards.reading.dataset import Dataset, Selection
 from aalbert.train.hub_datasets import LIBRISPEECH_UTTERANCES, speech_name
 from aalbert.train.pretraining.build import select_utterances
@@ -43,6 +44,30 @@ def test_hours_are_those_of_the_utterances_to_train_on(
     assert sum(hours.values()) == pytest.approx(seconds / 3600, abs=0.01 * len(rows) / 3600)
     assert len(rows) < len(dataset)
     assert read_facts(start.origin.training).speech_hours == hours
+
+
+def test_names_of_speech_are_asked_for_by_split_and_fingerprints_are_computed_once(
+    librispeech_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each of a million utterances they would take hours."""
+    asked, computed = [], []
+
+    def ask(manifest: Manifest, split: str) -> str:
+        asked.append(split)
+        return speech_name(manifest, split)
+
+    def compute(document: object) -> str:
+        computed.append(document)
+        return "0" * 16
+
+    monkeypatch.setattr("aalbert.train.pretraining.speech.speech_name", ask)
+    selection = all_of(librispeech_data, "*")
+    del selection.dataset.manifest.fingerprint
+    monkeypatch.setattr("aalbert.shards.format.manifest.fingerprint", compute)
+    hours = speech_hours([selection], "logmel", None)
+    splits = list(selection.dataset.manifest.splits)
+    assert asked == splits and len(hours) == len(splits)
+    assert selection.dataset.manifest.fingerprint == "0" * 16 and len(computed) == 1
 
 
 def test_other_speech_is_added_and_the_same_counts_once(
