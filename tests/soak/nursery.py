@@ -48,6 +48,9 @@ def become_program(request: dict[str, Any]) -> None:
     """Make of this process the program that is asked for, up to its first line."""
     os.chdir(request["folder"])
     os.environ.update(request["environment"])
+    # Under a limit Python would cut its own files too, and never again import what is in them.
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     for descriptor, path in ((1, request["stdout"]), (2, request["stderr"])):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, descriptor)

@@ -237,8 +237,7 @@ def evaluate_run(opened: OpenRun, known: KnownVoices) -> Evaluation:
     embeddings = embed(measured, probed.rows)
     result = summarise(opened, measured, clusters)
     if opened.part == "test":  # they choose their strength on dev
-        probes = probe(measured, probed, embeddings, clusters)
-        result = replace(result, layer_probes=probes)
+        result = replace(result, layer_probes=probe(measured, probed, embeddings, clusters))
     predictions = predictions_csv(outcome, measured.dataset)
     with measured.folder.writing():
         write_json(measured.folder.metrics, result.to_dict())

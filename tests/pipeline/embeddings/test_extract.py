@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -270,9 +271,12 @@ def test_a_file_that_cannot_be_written_is_a_named_error(
     tmp_path: Path,
     format: str,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Smaller than an embedding, larger than the notes that are written before."""
     out = tmp_path / "out"
+    # Python would cut its own files too, and never again import what is in them.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, most))
     try:
