@@ -17,9 +17,11 @@ def without_cudnn(device: torch.device) -> Iterator[None]:
     """Leave out cuDNN's kernel in the block, unless the caller has chosen among the kernels.
 
     PyTorch prefers it on the newest GPUs. It prepares for every new shape, which takes as long as
-    many steps, and nearly every padded batch is of a new one.
+    many steps, and padded batches are of new shapes again and again. Code that is compiled as a
+    whole with the block keeps PyTorch's choice.
     """
-    if device.type != "cuda" or not all(allowed() for allowed in ALLOWED):
+    compiled = torch.compiler.is_compiling()
+    if compiled or device.type != "cuda" or not all(allowed() for allowed in ALLOWED):
         yield
         return
     cuda.enable_cudnn_sdp(False)

@@ -127,7 +127,8 @@ class Upstream(nn.Module):
             raise ConfigError("plain features have no attention maps: name a pretrained model")
         prepared = self.front_end(features, lengths, speakers)
         self.warn_of_unknown_positions(prepared)
-        return self.encoder.attention_maps(prepared.inputs, prepared.lengths)
+        with without_cudnn(prepared.inputs.device):
+            return self.encoder.attention_maps(prepared.inputs, prepared.lengths)
 
     def warn_of_unknown_positions(self, prepared: FrontEndOutput) -> None:
         """Warn of utterances that reach beyond the positions that the weights know."""

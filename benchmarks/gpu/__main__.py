@@ -35,7 +35,7 @@ STAGES = (
     Stage("agreement", "benchmarks.gpu.agreement", 45, 24),
     Stage("steps", "benchmarks.gpu.steps", 230, 20),
     Stage("attention", "benchmarks.gpu.attention", 15, 5),
-    Stage("loading", "benchmarks.gpu.loading", 35, 10),
+    Stage("loading", "benchmarks.gpu.loading", 35, 16),
     Stage("resuming", "benchmarks.gpu.resuming", 70, 45),
     Stage("profile", "benchmarks.gpu.profiling", 40, 8),
     Stage("training", "benchmarks.gpu.training", 100, 20),

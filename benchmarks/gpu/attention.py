@@ -1,8 +1,8 @@
 """The stage `attention`: the kernels that could compute it, and what a new shape costs each.
 
 Forward and backward of one layer, at the batch, the heads and the length of `aalbert-3l`: padded
-utterances by the kernels that take their mask, and the same utterances packed. A padded batch has a
-new shape nearly always, so the first call of each of several lengths is timed beside repeated ones.
+utterances by the kernels that take their mask, and the same utterances packed. Padded batches have
+new shapes again and again, so the first call of several lengths is timed beside repeated ones.
 The encoder leaves cuDNN out (`models/attention_backends.py`); these figures tell whether it should.
 """
 

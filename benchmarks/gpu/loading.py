@@ -26,7 +26,7 @@ from benchmarks.loader_data import FEATURE, FRAME_SHIFT_S, read_all
 PRESET = "aalbert-3l"
 MEASURED_S = {"cuda": 1.5, "cpu": 0.3}
 # Reader processes of our loader, workers of the other.
-READERS, WORKERS = (1, 2), (4, 8)
+READERS, WORKERS = (1, 2), {"cuda": (4, 8), "cpu": (1,)}
 
 
 def run(context: Context) -> None:
@@ -46,7 +46,7 @@ def run(context: Context) -> None:
                 write(context, "aalbert", layout, readers, measured)
         arrays = list(read_all(data))
         frames = np.array([len(array) for array in arrays])
-        for workers in WORKERS[:1] if context.rehearsal else WORKERS:
+        for workers in WORKERS[context.device]:
             with attempts.attempt(loader="DataLoader", layout=layout):
                 batches = Batches(
                     Picked(arrays.__getitem__, packed),

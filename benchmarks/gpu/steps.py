@@ -148,7 +148,7 @@ def measure_reference(config: PretrainConfig, context: Context) -> dict[str, obj
         try:
             seconds = time_reference(own, speech(context), device, steps=steps)
         except torch.OutOfMemoryError as error:
-            print(f"{share:g} of the batch: {error}", flush=True)
+            print(f"{share:g} of the reference's batch: {error}", flush=True)
             continue
         return {
             "precision": "32-true",

@@ -16,7 +16,7 @@ EXTRAPOLATED = "extrapolated_hours_of_500000_steps"
 COLUMNS = {
     "product": {"product of matrices": "type", "size": "size", "10¹² operations/s": "tera_flops"},
     "copy": {"copy": "copy", "GB/s": "gb_per_s"},
-    "tests": {"passed": "passed", "failed": "failed", "skipped": "skipped"},
+    "tests": {"marked": "selected", "passed": "passed", "failed": "failed", "skipped": "skipped"},
     "agreement": {
         "preset": "preset",
         "batches": "batching",
@@ -94,7 +94,11 @@ def tables(lines: Sequence[Line]) -> str:
     stages = [line for line in lines if line["kind"] == "stage"]
     columns = {"stage": "stage", "seconds": "seconds", "of": "budget_s", "done": "done"}
     parts.append(f"### Stages\n\n{table(listed(stages, columns))}")
-    failures = [line for line in lines if line["kind"] in ("failure", "test")]
+    failures = [
+        line
+        for line in lines
+        if line["kind"] == "failure" or line["kind"] == "test" and line["outcome"] != "passed"
+    ]
     parts += [f"- {' '.join(str(value) for value in line.values())}" for line in failures]
     return "\n\n".join(parts) + "\n"
 

@@ -1,5 +1,6 @@
 """The stages of `python -m benchmarks.gpu`: what one does to itself does not reach the next."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,50 @@ def test_a_stage_that_takes_too_long_is_ended_with_all_that_it_started(
     assert ends_of(lines)["second"]["done"]
     [child] = [line["process"] for line in lines if line["kind"] == "child"]
     assert not is_running(child)
+
+
+def test_the_next_stage_imports_while_one_runs(tmp_path: Path) -> None:
+    imported = tmp_path / "imported"
+    waiting = f"""
+import pathlib, time
+def run(context):
+    while not pathlib.Path({str(imported)!r}).exists():
+        time.sleep(0.01)
+"""
+    early = f"import pathlib\npathlib.Path({str(imported)!r}).touch()\n{GOOD}"
+    failed, lines = run(tmp_path, 300, first=waiting, second=early)
+    assert not failed
+    assert [line["stage"] for line in lines] == ["first", "second", "second"]
+
+
+def test_a_stage_that_cannot_be_imported_is_written_in_full(tmp_path: Path) -> None:
+    failed, lines = run(tmp_path, 300, first=GOOD, second="import no_such_package", third=GOOD)
+    assert failed == ["second"]
+    error = ends_of(lines)["second"]["error"]
+    assert error.endswith("ModuleNotFoundError: No module named 'no_such_package'")
+    assert ends_of(lines)["third"]["done"]
+
+
+def test_a_stage_that_waits_is_ended_with_the_runner(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    hanging = f"""
+import os, pathlib, time
+pathlib.Path({str(started)!r}).write_text(str(os.getpid()))
+time.sleep(600)
+"""
+    leaving = f"""
+import os, pathlib, signal, time
+def run(context):
+    while not pathlib.Path({str(started)!r}).exists():
+        time.sleep(0.01)
+    os.kill(int(os.environ["RUNNER"]), signal.SIGINT)
+    time.sleep(600)
+"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNNER", str(os.getpid()))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, 300, first=leaving, second=hanging)
+    assert not is_running(int(started.read_text()))
 
 
 def test_a_stage_that_a_signal_ends_is_named_with_it(tmp_path: Path) -> None:

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from aalbert.train.preset import preset_names
+from aalbert.train.pretraining.config import PretrainConfig
+from aalbert.train.recipes import read_recipe
 from benchmarks.gpu.__main__ import ROOT, STAGES
-from benchmarks.gpu.context import read_lines
-from benchmarks.gpu.steps import FIRST, WAYS, order
+from benchmarks.gpu.context import Context, read_lines
+from benchmarks.gpu.steps import FIRST, WAYS, measure_reference, order
 from benchmarks.gpu.tables import tables
 
 
 @pytest.mark.slow
 def test_a_rehearsal_runs_every_stage_and_its_results_become_tables(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = ["-m", "benchmarks.gpu", "--device", "cpu", "--minutes", "3", "--out", str(out)]
+    # It ends when it is done: within three minutes, unless others use the cores too.
+    command = ["-m", "benchmarks.gpu", "--device", "cpu", "--minutes", "40", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
@@ -64,6 +68,44 @@ def test_every_preset_is_measured_in_every_way_and_packed_ones_before_others() -
     ]
     assert sorted(found) == sorted(
         (preset, name) for preset in ("x", FIRST) for name in (*ways, "reference")
+    )
+
+
+def test_the_reference_takes_a_part_of_its_batch_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def time_reference(config: PretrainConfig, *_: object, **__: object) -> float:
+        tried.append(config.data.batch_seconds)
+        if config.data.batch_seconds > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.01
+
+    monkeypatch.setattr("benchmarks.pretrain_reference.time_reference", time_reference)
+    monkeypatch.setattr("benchmarks.gpu.steps.speech", lambda context: tmp_path)
+    config, context = read_recipe(FIRST), rehearsal(tmp_path)
+    fits = 130.0
+    line = measure_reference(config, context)
+    assert tried == [480.0, 240.0, 120.0]
+    assert line["batch_share"] == 0.25
+    # Its speed is that of a second of audio, its step that of the whole batch.
+    assert line["x_real_time"] == 100.0 and line["step_s"] == 4.8
+    fits = 0.0
+    with pytest.raises(MemoryError, match=r"no 0\.125 of the reference's batch fits into memory"):
+        measure_reference(config, context)
+
+
+def rehearsal(out: Path) -> Context:
+    return Context(
+        stage="",
+        device="cpu",
+        out=str(out),
+        work=str(out),
+        features="",
+        probe="",
+        probe_settings=(),
+        ends=0.0,
     )
 
 

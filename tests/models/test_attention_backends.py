@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aalbert.models.attention_backends import ALLOWED, without_cudnn
 from tests.fake_gpu import fake_batch, fake_gpu
-from tests.models.systems import make_system
+from tests.models.systems import CHUNK_FRAMES, make_system
 
 cudnn_allowed: Callable[[], bool] = cuda.cudnn_sdp_enabled
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -34,7 +34,7 @@ def test_kernels_that_the_caller_chose_are_kept() -> None:
         assert cudnn_allowed()
 
 
-def test_no_encoder_meets_cudnn_on_a_gpu() -> None:
+def test_our_encoder_never_meets_cudnn_on_a_gpu() -> None:
     model, allowed = make_system("aalbert-3l"), []
 
     def note(*_: object) -> None:
@@ -47,3 +47,35 @@ def test_no_encoder_meets_cudnn_on_a_gpu() -> None:
         model.encode(model.upstream.front_end(batch.features, batch.lengths).inputs, batch.lengths)
     assert allowed == [False, False]
     assert cudnn_allowed()
+
+
+def test_nor_do_its_attention_maps() -> None:
+    model, allowed = make_system("aalbert-3l"), []
+    encoder = model.upstream.encoder
+    assert encoder is not None
+
+    def note(*_: object) -> None:
+        allowed.append(cudnn_allowed())
+
+    for layer in encoder.layers:
+        layer.register_forward_pre_hook(note)
+    with fake_gpu(model):
+        batch = fake_batch(model.config.front_end.feature_dims)
+        # As many as it encodes at once.
+        features, lengths = batch.features[:, :CHUNK_FRAMES], batch.lengths.clamp(max=CHUNK_FRAMES)
+        model.upstream.attention_maps(features, lengths)
+    assert allowed and not any(allowed)
+
+
+def test_an_upstream_can_be_compiled_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aalbert.models.upstream.without_cudnn", lambda _: without_cudnn(GPU))
+    model = make_system("aalbert-3l").upstream
+    features, lengths = (
+        torch.randn(2, 90, model.config.front_end.feature_dims),
+        torch.tensor([90, 50]),
+    )
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    states, _ = compiled(features, lengths)
+    expected, _ = model(features, lengths)
+    torch.testing.assert_close(states, expected)

@@ -16,7 +16,6 @@ from aalbert.shards.reading.dataset import Dataset
 from aalbert.train.downstream.config import DownstreamConfig, LabelConfig, SplitConfig
 from aalbert.train.downstream.run import start_downstream
 from aalbert.train.evaluation.evaluate import evaluate_runs
-from aalbert.train.pretraining.codes import Codes
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.pretraining.run import start_pretraining
 from aalbert.train.run_folder import RunFolder
@@ -62,8 +61,9 @@ def test_a_compiled_run_compiles_its_steps_alone(
     torch.compiler.reset()
     counters.clear()
     start_pretraining(replace(config, compile=True), [librispeech_data], tmp_path / "compiled")
-    # One of the first shape, and one of any.
-    assert 1 <= counters["stats"]["unique_graphs"] <= 2
+    # One of the first shape, and one of any; one more where the first two have as many utterances.
+    # Nothing of the four validations, each of other shapes, nor of the two pictures.
+    assert 1 <= counters["stats"]["unique_graphs"] <= 3
     assert not counters["graph_break"]
     start_pretraining(config, [librispeech_data], tmp_path / "eager")
     compiled, eager = (
@@ -92,15 +92,17 @@ def test_a_head_is_trained_and_evaluated(
         crop_seconds=0.0,
         epochs=2,
     )
-    values = []
+    losses = []
     for device in ("cpu", "cuda"):
         use_device(device)
         start_downstream(config, librispeech_data, str(pretrained), tmp_path / device)
         [evaluation] = evaluate_runs([tmp_path / device])
-        values.append(evaluation.result.metric.value)
+        rows = RunFolder(tmp_path / device).read_metrics()
+        losses.append([row["train_loss"] for row in rows if "train_loss" in row])
         assert evaluation.result.layer_probes
         assert {each.device.type for each in evaluation.measured.model.buffers()} == {device}
-    assert values[1] == pytest.approx(values[0], abs=0.1)
+    assert len(losses[0]) == 2
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -127,12 +129,3 @@ def test_batches_are_copied_before_their_memory_is_filled_again(
             assert torch.equal(ours.cpu(), theirs)
     for loader in (plain, ahead):
         loader.close()
-
-
-def test_codes_do_not_depend_on_the_precision(pretrain_config: PretrainConfig) -> None:
-    torch.manual_seed(0)
-    codes = Codes(pretrain_config.encoder, torch.randn(256, 80), torch.randn(80, 80)).cuda()
-    frames = torch.randn(20_000, 80, device="cuda")
-    expected = codes.find(frames)
-    with torch.autocast("cuda", torch.bfloat16):
-        assert torch.equal(codes.find(frames), expected)

@@ -15,8 +15,9 @@ import pytest
 import aalbert
 from aalbert.cli import main
 from aalbert.train.downstream.config import DownstreamConfig
-from aalbert.train.downstream.run import start_downstream
+from aalbert.train.downstream.run import measure_scores, start_downstream
 from aalbert.train.evaluation.evaluate import evaluate_runs
+from aalbert.train.evaluation.open_run import open_run
 from aalbert.train.run_folder import RunFolder
 from tests.computing_gpu import GPU, computing_gpu
 
@@ -32,6 +33,8 @@ def test_an_evaluation_is_the_same(
 ) -> None:
     # Other tests read what is written into the run.
     run = shutil.copytree(request.getfixturevalue(name), tmp_path / "run")
+    # Every operation on the imagined GPU takes long.
+    monkeypatch.setattr("aalbert.train.evaluation.frame_classifiers.ITERATIONS", 4)
     [expected] = evaluate_runs([run])
     with computing_gpu(monkeypatch):
         [found] = evaluate_runs([run])
@@ -57,6 +60,20 @@ def test_verification_is_fitted_the_same(
         RunFolder(run).read_metrics()[-1] for run in (tmp_path / "run", normalised_run)
     )
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_thresholds_are_chosen_on_the_gpu_after_training(
+    verification_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning leaves a trained model on the CPU."""
+    opened = open_run(RunFolder(verification_run))
+    expected, opened.setup.model.threshold = opened.setup.model.threshold, None
+    with computing_gpu(monkeypatch):
+        measure_scores(opened.config, opened.setup, None)
+        assert {each.device for each in opened.setup.model.buffers()} == {GPU}
+    found = opened.setup.model.threshold
+    assert found is not None and expected is not None
+    assert found.score == pytest.approx(expected.score, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["speaker_run", "phone_run", "recognition_run", "regression_run"])

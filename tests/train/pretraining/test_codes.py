@@ -88,6 +88,17 @@ def test_the_loss_is_the_cross_entropy_of_hidden_frames_alone() -> None:
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in codes.parameters())
 
 
+def test_codes_do_not_depend_on_the_precision_of_the_run(pretrain_config: PretrainConfig) -> None:
+    torch.manual_seed(0)
+    codes = Codes(pretrain_config.encoder, torch.randn(256, 80), torch.randn(80, 80))
+    frames = torch.randn(5_000, 80)
+    expected = codes.find(frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(codes.find(frames), expected)
+        # In bfloat16 some would be others.
+        assert not torch.equal(nearest(frames @ frames[:80], codes.vectors), expected)
+
+
 @pytest.mark.parametrize("batching", ["padded", "packed"])
 def test_clusters_are_fitted_to_the_frames_of_the_training_utterances(
     pretrain_config: PretrainConfig, librispeech_data: Path, batching: str

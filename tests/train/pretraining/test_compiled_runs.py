@@ -28,6 +28,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Any:
     return counter
 
 
+@pytest.mark.slow
 def test_steps_of_one_shape_are_compiled_once_and_nothing_else_is(
     pretrain_config: PretrainConfig, librispeech_data: Path, tmp_path: Path, counter: Any
 ) -> None:
