@@ -1,8 +1,9 @@
 """Every tensor of a step lies on the device of the model, checked on an imagined GPU.
 
-Not covered, because it cannot be imagined: the backward pass, the optimiser, copies from pinned
-memory, `torch.compile`, and everything after a number has been read back (`EmbeddingModel.embed`
-reads the lengths, `classify` the scores). Tests marked gpu and `python -m benchmarks.gpu` run them.
+Shapes alone are imagined, also of the kernel for packed batches. What needs numbers (the backward
+pass, the optimiser, all that reads a number back) runs on the GPU of `tests/computing_gpu.py`,
+which has no such kernel. Copies from pinned memory and `torch.compile` cannot be imagined: tests
+marked gpu and `python -m benchmarks.gpu` run them.
 """
 
 from dataclasses import asdict, replace

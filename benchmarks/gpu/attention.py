@@ -7,7 +7,6 @@ The encoder leaves cuDNN out (`models/attention_backends.py`); these figures tel
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -19,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from aalbert.models.layout import Packed
 from benchmarks.gpu.attempts import Attempts
 from benchmarks.gpu.context import Context
-from benchmarks.gpu.machine import wait_for
+from benchmarks.gpu.machine import timed_s
 
 KERNELS = {
     "cuda": {"efficient": SDPBackend.EFFICIENT_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION},
@@ -34,13 +33,11 @@ NEW_SHAPES, REPEATS = 4, 10
 def run(context: Context) -> None:
     """Time every kernel."""
     attempts = Attempts(context)
-    device = torch.device(context.device)
     for name, backend in KERNELS[context.device].items():
         with attempts.attempt(kernel=name):
             write(context, name, partial(attend_padded, backend))
     with attempts.attempt(kernel="packed"):
         write(context, "packed", attend_packed)
-    wait_for(device)
     attempts.end()
 
 
@@ -48,28 +45,18 @@ def write(
     context: Context, name: str, attend: Callable[[Context, int], Callable[[], None]]
 ) -> None:
     """Write the time of a call with a new length, and of a repeated one."""
-    _, _, longest = SIZES[context.device]
+    device, (_, _, longest) = torch.device(context.device), SIZES[context.device]
     # The first one of all also loads the kernel.
-    first, *new = [timed_ms(attend(context, longest - 8 * n), context) for n in range(NEW_SHAPES)]
+    first, *new = [timed_s(attend(context, longest - 8 * n), device) for n in range(NEW_SHAPES)]
     step = attend(context, longest)
-    repeated = [timed_ms(step, context) for _ in range(REPEATS)]
+    repeated = [timed_s(step, device) for _ in range(REPEATS)]
     context.write(
         kind="attention",
         kernel=name,
-        first_ms=round(first, 3),
-        new_length_ms=round(statistics.median(new), 3),
-        repeated_ms=round(statistics.median(repeated), 3),
+        first_ms=round(1000 * first, 3),
+        new_length_ms=round(1000 * statistics.median(new), 3),
+        repeated_ms=round(1000 * statistics.median(repeated), 3),
     )
-
-
-def timed_ms(step: Callable[[], None], context: Context) -> float:
-    """Return the milliseconds of a call."""
-    device = torch.device(context.device)
-    wait_for(device)
-    started = time.perf_counter()
-    step()
-    wait_for(device)
-    return (time.perf_counter() - started) * 1000
 
 
 def attend_padded(backend: SDPBackend, context: Context, longest: int) -> Callable[[], None]:
@@ -82,7 +69,7 @@ def attend_padded(backend: SDPBackend, context: Context, longest: int) -> Callab
     def step() -> None:
         with sdpa_kernel(backend):
             states = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        torch.autograd.backward(states.sum())
+        torch.autograd.grad(states.sum(), (query, key, value))
 
     return step
 
@@ -96,7 +83,8 @@ def attend_packed(context: Context, longest: int) -> Callable[[], None]:
     query, key, value = inputs((int(ends[-1]), heads, HEAD_WIDTH), context)
 
     def step() -> None:
-        torch.autograd.backward(layout.attend(query, key, value, dropout=0.0).sum())
+        states = layout.attend(query, key, value, dropout=0.0)
+        torch.autograd.grad(states.sum(), (query, key, value))
 
     return step
 

@@ -96,14 +96,17 @@ def copies(device: torch.device, size: int) -> dict[str, Callable[[], object]]:
 
 def fastest_s(call: Callable[[], object], device: torch.device) -> float:
     """Return the seconds of the fastest of several calls, after a first one that does not count."""
-    taken = []
-    for _ in range(1 + REPEATS):
-        wait_for(device)
-        started = time.perf_counter()
-        call()
-        wait_for(device)
-        taken.append(time.perf_counter() - started)
-    return min(taken[1:])
+    _, *taken = [timed_s(call, device) for _ in range(1 + REPEATS)]
+    return min(taken)
+
+
+def timed_s(call: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of a call, until the device has done its work."""
+    wait_for(device)
+    started = time.perf_counter()
+    call()
+    wait_for(device)
+    return time.perf_counter() - started
 
 
 def wait_for(device: torch.device) -> None:

@@ -143,8 +143,8 @@ def measure_reference(config: PretrainConfig, context: Context) -> dict[str, obj
     device, steps = torch.device(context.device), 1 if context.rehearsal else 2
     audio_s = config.data.batch_seconds * config.batches_per_step
     for share in BATCH_SHARES:
-        batch_seconds = max(config.data.crop_seconds, config.data.batch_seconds * share)
-        own = replace(config, data=replace(config.data, batch_seconds=batch_seconds))
+        data = replace(config.data, batch_seconds=config.data.batch_seconds * share)
+        own = replace(config, data=data)
         try:
             seconds = time_reference(own, speech(context), device, steps=steps)
         except torch.OutOfMemoryError as error:

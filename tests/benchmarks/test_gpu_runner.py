@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu.__main__ import environment
-from benchmarks.gpu.context import Context, read_lines
+from benchmarks.gpu.context import read_lines
 from benchmarks.gpu.runner import LOG_NAME, Stage, run_stages, share_s
 from benchmarks.gpu.wheels import missing_wheels
+from tests.benchmarks.contexts import rehearsal_context
 
 GOOD = "def run(context):\n    context.write(kind='figure', value=1)\n"
 RAISER = """
@@ -41,16 +42,7 @@ def run(tmp_path: Path, seconds: float, **modules: str) -> tuple[list[str], list
     out.mkdir()
     for name, text in modules.items():
         (code / f"{name}.py").write_text(text)
-    context = Context(
-        stage="",
-        device="cpu",
-        out=str(out),
-        work=str(tmp_path),
-        features="",
-        probe="",
-        probe_settings=(),
-        ends=0.0,
-    )
+    context = rehearsal_context(out, tmp_path)
     stages = [Stage(name, name, 1, 1) for name in modules]
     variables = environment("cpu", code)
     failed = run_stages(stages, context, variables, time.time() + seconds)

@@ -14,9 +14,10 @@ from aalbert.train.preset import preset_names
 from aalbert.train.pretraining.config import PretrainConfig
 from aalbert.train.recipes import read_recipe
 from benchmarks.gpu.__main__ import ROOT, STAGES
-from benchmarks.gpu.context import Context, read_lines
+from benchmarks.gpu.context import read_lines
 from benchmarks.gpu.steps import FIRST, WAYS, measure_reference, order
 from benchmarks.gpu.tables import tables
+from tests.benchmarks.contexts import rehearsal_context
 
 
 @pytest.mark.slow
@@ -84,7 +85,7 @@ def test_the_reference_takes_a_part_of_its_batch_where_memory_is_short(
 
     monkeypatch.setattr("benchmarks.pretrain_reference.time_reference", time_reference)
     monkeypatch.setattr("benchmarks.gpu.steps.speech", lambda context: tmp_path)
-    config, context = read_recipe(FIRST), rehearsal(tmp_path)
+    config, context = read_recipe(FIRST), rehearsal_context(tmp_path, tmp_path)
     fits = 130.0
     line = measure_reference(config, context)
     assert tried == [480.0, 240.0, 120.0]
@@ -94,19 +95,6 @@ def test_the_reference_takes_a_part_of_its_batch_where_memory_is_short(
     fits = 0.0
     with pytest.raises(MemoryError, match=r"no 0\.125 of the reference's batch fits into memory"):
         measure_reference(config, context)
-
-
-def rehearsal(out: Path) -> Context:
-    return Context(
-        stage="",
-        device="cpu",
-        out=str(out),
-        work=str(out),
-        features="",
-        probe="",
-        probe_settings=(),
-        ends=0.0,
-    )
 
 
 def test_a_step_stands_beside_the_reference_of_its_preset() -> None:
